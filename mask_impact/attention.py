@@ -1,0 +1,182 @@
+"""Watching a decoder's attention function, and answering in its place.
+
+`transformers` lets a model look its attention function up by name (`AttentionInterface`). `attached` gives the decoder a name
+of ours whose function calls the very implementation the model would have used by itself; `tapped` lets one listener see
+each call, or answer it. The model's own mask function is registered under the same name: with another one the logits are
+silently wrong (off by 4 to 7 on tiny models), as they are when a sink-carrying model is forced through SDPA.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
+
+from .errors import RequestError
+
+PREFIX = "mask_impact_"
+SUPPORTED = ("sdpa", "eager")
+# Arguments of an attention function that change its weights in ways the closed form does not know. The mere presence of
+# `indices` marks a sparse-attention model: which keys are looked at is then chosen from the keys themselves.
+SPARSE_ARGUMENTS = ("indices", "block_indices")
+UNKNOWN_ARGUMENTS = ("position_bias", "sinks")
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """One call of an attention function: query (1, head, query, d_k), key (1, kv_head, key, d_k), value (1, kv_head, key, d_v)."""
+
+    module: nn.Module
+    function: Callable
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    options: dict
+
+    def run(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """The model's own attention with these inputs: (1, query, head, d_v)."""
+        return self.function(self.module, query, key, value, attention_mask=mask, **self.options)[0]
+
+
+Listener = Callable[[AttentionCall], "Tensor | None"]
+_listeners: list[Listener] = []
+
+
+@contextmanager
+def tapped(listener: Listener) -> Iterator[None]:
+    """Show every call of an attached decoder's attention function to `listener`; what it returns, if not None, is the answer."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.pop()
+
+
+def own_function(module: nn.Module, implementation: str) -> Callable:
+    """The attention function that `module` would use by itself under `implementation`."""
+    for cls in type(module).__mro__:
+        source = sys.modules.get(cls.__module__)
+        interface = getattr(source, "ALL_ATTENTION_FUNCTIONS", None)
+        if interface is not None:
+            return interface.get_interface(implementation, getattr(source, "eager_attention_forward", None))
+    return ALL_ATTENTION_FUNCTIONS[implementation]
+
+
+def _watched(implementation: str) -> Callable:
+    def attention(module, query, key, value, attention_mask=None, **options):
+        function = own_function(module, implementation)
+        if not _listeners:
+            return function(module, query, key, value, attention_mask=attention_mask, **options)
+        call = AttentionCall(module, function, query, key, value, attention_mask, options)
+        answer = _listeners[-1](call)
+        return (call.run(query, key, value, attention_mask) if answer is None else answer), None
+
+    return attention
+
+
+@contextmanager
+def attached(decoder: PreTrainedModel) -> Iterator[None]:
+    """Route the decoder's attention through `tapped` listeners; the decoder's own implementation is restored on leaving.
+
+    Raises RequestError where the decoder runs on an implementation whose masks cannot be read (flash, flex).
+    """
+    base = decoder.config._attn_implementation
+    if base not in SUPPORTED:
+        raise RequestError(f"attention implementation {base!r} cannot be measured; load the model with one of: {', '.join(SUPPORTED)}")
+    AttentionInterface.register(PREFIX + base, _watched(base))
+    AttentionMaskInterface.register(PREFIX + base, ALL_MASK_ATTENTION_FUNCTIONS[base])
+    decoder.set_attn_implementation(PREFIX + base)
+    try:
+        yield
+    finally:
+        decoder.set_attn_implementation(base)
+
+
+def additive_mask(call: AttentionCall, dtype: torch.dtype) -> Tensor:
+    """The call's mask written out as additive terms in `dtype`, (1, 1 or head, query, key), -inf where a key is hidden.
+
+    Boolean masks are True where a key is seen; additive ones hide with the smallest float of their dtype. SDPA is handed None
+    when nothing but causality hides a key. Whatever else the model's own mask says (a sliding window) is kept.
+    """
+    queries, keys = call.query.shape[2], call.key.shape[2]
+    mask = call.mask
+    if mask is None:
+        mask = torch.ones(1, 1, queries, keys, dtype=torch.bool, device=call.query.device)
+        mask = mask.tril(keys - queries) if is_causal(call) else mask
+    mask = mask[..., :keys]
+    if mask.dtype == torch.bool:
+        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, float("-inf"))
+    return mask.to(dtype).masked_fill(mask <= torch.finfo(mask.dtype).min / 2, float("-inf"))
+
+
+def is_causal(call: AttentionCall) -> bool:
+    """Whether a call without a mask hides the keys after each query."""
+    given = call.options.get("is_causal")
+    return getattr(call.module, "is_causal", True) if given is None else given
+
+
+@dataclass(frozen=True)
+class FinalQuery:
+    """Attention of one layer seen from the final position, in the dtype it is measured in.
+
+    logits (head, key) are soft-capped, with hidden keys at -inf; value (kv_head, key, d_v); sink (head,) or None: a learned
+    logit that takes weight and gives no value. `offset` is the sequence position of the first key.
+    """
+
+    logits: Tensor
+    value: Tensor
+    sink: Tensor | None
+    visible: Tensor
+    offset: int
+    output: Tensor
+
+    @property
+    def positions(self) -> list[int]:
+        """Indices of the keys that some head sees."""
+        return self.visible.any(0).nonzero().flatten().tolist()
+
+
+def final_query(call: AttentionCall, output: Tensor, length: int, dtype: torch.dtype) -> FinalQuery:
+    """Cut a call down to its final query. `output` is what the model's own function answered, (1, query, head, d_v)."""
+    query, key = call.query[0, :, -1].to(dtype), call.key[0].to(dtype)
+    heads, groups = query.shape[0], key.shape[0]
+    scaling = call.options.get("scaling")
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    logits = torch.einsum("ghd,gkd->ghk", query.view(groups, heads // groups, -1), key).reshape(heads, -1) * scaling
+    softcap = call.options.get("softcap")
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    mask = additive_mask(last_row(call), dtype)[0, :, -1]
+    logits = logits + mask
+    sink = call.options.get("s_aux")
+    return FinalQuery(
+        logits=logits,
+        value=call.value[0].to(dtype),
+        sink=None if sink is None else sink.to(dtype),
+        visible=(mask > float("-inf")).expand(heads, -1),
+        offset=length - key.shape[1],
+        output=output[0, -1].to(dtype),
+    )
+
+
+def last_row(call: AttentionCall) -> AttentionCall:
+    """The same call as its final query alone sees it; keys and values are shared, not copied."""
+    mask = None if call.mask is None else call.mask[..., -1:, :].clone()
+    return AttentionCall(call.module, call.function, call.query[:, :, -1:].clone(), call.key, call.value, mask, call.options)
+
+
+def refuse_unknown(call: AttentionCall) -> None:
+    """Raise RequestError for attention whose weights a softmax over the visible keys does not give."""
+    if any(name in call.options for name in SPARSE_ARGUMENTS):
+        raise RequestError("sparse attention: the keys looked at are chosen anew from the keys themselves; it cannot be measured")
+    for name in UNKNOWN_ARGUMENTS:
+        if call.options.get(name) is not None:
+            raise RequestError(f"attention with the argument {name!r} is not supported; it changes the weights")

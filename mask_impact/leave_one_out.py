@@ -1,0 +1,89 @@
+"""What every head would have answered with one key masked: the closed form, and its care for the heaviest key.
+
+Masking key j renormalises the softmax over the others, so with weights p and output o = sum_k p_k v_k
+    o_j - o = p_j / (1 - p_j) (o - v_j)
+for every key. The difference is kept, never o_j itself: it has full precision however small it is. Only the heaviest key can
+hold more than half the weight; there 1 - p_j cancels, and the softmax is taken again without it: with its output o',
+    o_j - o = p_j (o' - v_j).
+A learned sink is one more term of the denominator and drops out of both lines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .attention import FinalQuery
+from .distances import accumulator
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """Head outputs of the final query with each key masked in turn.
+
+    weights (head, key) sum to 1, or to 1 minus the sink's share; output (head, d_v); undefined (key,) where masking leaves
+    some head no key and no sink.
+    """
+
+    weights: Tensor
+    output: Tensor
+    undefined: Tensor
+    _value: Tensor
+    _ratio: Tensor
+    _heaviest: Tensor
+    _heaviest_difference: Tensor
+
+    def differences(self, keys: Tensor) -> Tensor:
+        """o_j - o for the keys at the indices `keys`: (len(keys), head, d_v). 0 where undefined."""
+        groups = len(self._value)
+        value = self._value[:, keys].transpose(0, 1).unsqueeze(2)
+        ratio = self._ratio[:, keys].T.reshape(len(keys), groups, -1, 1)
+        difference = (ratio * (self.output.view(groups, -1, value.shape[-1]) - value)).flatten(1, 2)
+        row, head = (keys[:, None] == self._heaviest).nonzero(as_tuple=True)
+        difference[row, head] = self._heaviest_difference[head]
+        return difference.masked_fill(self.undefined[keys, None, None], 0)
+
+    def conservation(self) -> Tensor:
+        """|sum_j (1 - p_j)(o_j - o) - o (sum_j p_j - 1)| per head, over the sum of the terms' lengths: 0 but for rounding."""
+        keys = torch.arange(self.weights.shape[1], device=self.weights.device)
+        terms = self.differences(keys).transpose(0, 1).to(self.weights.dtype) * (1 - self.weights)[..., None]
+        expected = self.output.to(self.weights.dtype) * (self.weights.sum(-1, keepdim=True) - 1)
+        scale = terms.norm(dim=-1).sum(-1) + expected.norm(dim=-1) + self.output.norm(dim=-1)
+        return (terms.sum(1) - expected).norm(dim=-1) / scale.clamp_min(torch.finfo(scale.dtype).tiny)
+
+
+def softmax_with_sink(logits: Tensor, sink: Tensor | None) -> Tensor:
+    """Weights (head, key) of logits (head, key); a sink (head,) takes its share and is left out of what is returned."""
+    if sink is None:
+        return logits.softmax(-1)
+    return torch.cat([logits, sink[:, None].to(logits.dtype)], -1).softmax(-1)[:, :-1]
+
+
+def leave_one_out(query: FinalQuery) -> LeaveOneOut:
+    """The closed form for one layer's final query."""
+    logits = query.logits.to(accumulator(query.logits))
+    weights = softmax_with_sink(logits, query.sink)
+    heaviest = weights.argmax(-1)
+    others = softmax_with_sink(logits.scatter(1, heaviest[:, None], float("-inf")), query.sink)
+    value = query.value
+    heads, groups = len(weights), len(value)
+    own_value = value[torch.arange(heads, device=value.device) // (heads // groups), heaviest]
+    heaviest_difference = weights.gather(1, heaviest[:, None]).to(value) * (combine(others, value) - own_value)
+    alone = (query.visible.sum(-1) == 1) & (query.sink is None)
+    return LeaveOneOut(
+        weights=weights,
+        output=combine(weights, value),
+        undefined=(query.visible & alone[:, None]).any(0),
+        _value=value,
+        _ratio=(weights / (1 - weights)).to(value),
+        _heaviest=heaviest,
+        _heaviest_difference=heaviest_difference,
+    )
+
+
+def combine(weights: Tensor, value: Tensor) -> Tensor:
+    """sum_k p_k v_k: weights (head, key) and value (kv_head, key, d_v) give (head, d_v), in the value's dtype."""
+    grouped = weights.to(value).view(value.shape[0], -1, weights.shape[1])
+    return torch.einsum("ghk,gkd->ghd", grouped, value).reshape(len(weights), -1)

@@ -1,0 +1,144 @@
+"""The check on load: proof, on this very model, that the parts are right and that masking bites. It costs a few short passes.
+
+With nothing masked the watched model must give the plain one's logits. In each layer, in the model's own attention called with
+the mask, a masked key's weight must be exactly 0 and the visible weights sum to 1 (with a sink, to 1 minus its share); masking
+must change a distance; and the layer's output must be its input plus what its branches add, or else it is measured plainly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from .attention import AttentionCall, additive_mask, attached, final_query, last_row
+from .errors import RequestError, RunError
+from .identities import TOLERANCE
+from .leave_one_out import softmax_with_sink
+from .measure import Method, ModelInputs, measured_layers
+from .parts import LayerParts, Sighting, find_layers, look
+from .recording import recording
+from .rowpass import RowPass, in_dtype, without_bias
+
+TOKENS = 8
+
+
+@torch.inference_mode()
+def measurable_parts(model: PreTrainedModel, method: Method = Method()) -> tuple[list[LayerParts], dict[int, str]]:
+    """The layers that can be measured, checked, and the others by index with the reason why they have no rows.
+
+    Raises RequestError, by name, for a model that cannot be measured at all; RunError if a check fails, naming the layer.
+    """
+    refuse_outside_interface(model)
+    sightings = look(model, sample_ids(model, 2))
+    parts = [judged(sighting, method) for sighting in sightings if sighting is not None]
+    layers = find_layers(model.get_decoder())
+    skipped = {i: no_softmax(model, i, layers[i]) for i, sighting in enumerate(sightings) if sighting is None}
+    if not parts:
+        raise RequestError(f"{name_of(model)}: none of its {len(layers)} layers has softmax attention; it cannot be measured")
+    check_logits(model, parts)
+    check_distances(model, parts, method)
+    return parts, skipped
+
+
+def name_of(model: PreTrainedModel) -> str:
+    """The model's class, as its users know it."""
+    return type(model).__name__
+
+
+def sample_ids(model: PreTrainedModel, count: int) -> list[int]:
+    """`count` token ids spread over the vocabulary; what they say does not matter here."""
+    size = model.get_input_embeddings().num_embeddings
+    return [size * (index + 1) // (count + 2) for index in range(count)]
+
+
+def refuse_outside_interface(model: PreTrainedModel) -> None:
+    """Raise RequestError for models whose attention does not go through transformers' attention interface, or that have none."""
+    config = model.config.get_text_config()
+    if not hasattr(config, "num_attention_heads"):
+        raise RequestError(f"{name_of(model)} has no softmax attention (a state-space or recurrent model); it cannot be measured")
+    if not model._can_set_attn_implementation():
+        raise RequestError(f"{name_of(model)} computes attention outside transformers' attention interface; it cannot be measured")
+
+
+def no_softmax(model: PreTrainedModel, index: int, layer: torch.nn.Module) -> str:
+    """Why a layer has no rows: its kind as the configuration names it, or the layer's class."""
+    kinds = getattr(model.config.get_text_config(), "layer_types", None)
+    return f"no softmax attention ({kinds[index] if kinds else type(layer).__name__})"
+
+
+def judged(sighting: Sighting, method: Method) -> LayerParts:
+    """The layer's parts, with whether it adds up and whether its attention is linear in the heads found by trying."""
+    own = sighting.call.hidden.dtype
+    dtype = own if method.dtype is None else torch.promote_types(own, method.dtype)
+    with in_dtype(sighting.parts.layer, dtype if method.dtype is not None else None):
+        rows = RowPass(sighting.parts, sighting.call.last_row().to(dtype))
+        heads = sighting.attention_output[0, -1:].to(dtype)
+        return replace(sighting.parts, additive=is_additive(rows, heads), linear=is_linear(rows, heads))
+
+
+def is_additive(rows: RowPass, heads: Tensor) -> bool:
+    """Whether the layer's output is its input plus what attention and the branches add; heads (1, head, d_v)."""
+    attention = rows.project(heads)
+    output, answers = rows.output(attention)
+    added, x = rows.added(attention, answers), rows.call.hidden[0]
+    return float((x + added - output).norm() / (x.norm() + added.norm())) <= TOLERANCE[x.dtype]
+
+
+def is_linear(rows: RowPass, heads: Tensor) -> bool:
+    """Whether what attention adds is linear in the heads' outputs, but for the output projection's bias."""
+    generator = torch.Generator().manual_seed(0)
+    one, two = torch.randn(2, *heads.shape, generator=generator).to(heads) * heads.norm() / heads.numel() ** 0.5
+    with without_bias(rows.parts.projection):
+        added = [rows.attention_added(rows.project(heads)) for heads in (one, two, one + two)]
+    scale = added[0].norm() + added[1].norm()
+    return float((added[2] - added[0] - added[1]).norm() / scale) <= TOLERANCE[heads.dtype]
+
+
+def check_logits(model: PreTrainedModel, parts: list[LayerParts]) -> None:
+    """Raise RunError if watching changes the logits, or a layer's attention does not keep to its mask."""
+    ids = torch.tensor([sample_ids(model, TOKENS)], device=model.device)
+    plain = model(input_ids=ids, use_cache=False).logits
+    with attached(model.get_decoder()), recording(parts, whole=True) as records:
+        watched = model(input_ids=ids, use_cache=False).logits
+    error = float((watched - plain).abs().max() / plain.abs().max().clamp_min(torch.finfo(plain.dtype).tiny))
+    if not error <= TOLERANCE[plain.dtype]:
+        raise RunError(f"{name_of(model)}: watching the model changes its logits (relative {error:.1e}); it would be measured wrongly")
+    for record in records:
+        check_weights(record.parts.index, record.attention)
+
+
+def check_weights(index: int, call: AttentionCall) -> None:
+    """Raise RunError if, in the model's own attention, a masked key keeps weight or the visible weights do not sum as they must."""
+    call = last_row(call)
+    query = final_query(call, call.query.transpose(1, 2), call.key.shape[2], call.query.dtype)
+    for key in query.visible.any(0).nonzero().flatten().tolist()[:2]:
+        mask = additive_mask(call, call.query.dtype)
+        mask[..., -1, key] = float("-inf")
+        if (mask[0, :, -1] == float("-inf")).all(-1).any():
+            continue
+        weights = own_weights(call, mask)
+        expected = softmax_with_sink((query.logits + mask[0, :, -1] * (mask[0, :, -1] < 0)).float(), query.sink).sum(-1)
+        if (weights[:, key] != 0).any():
+            raise RunError(f"layer {index}: masking key {key} leaves it a weight of {weights[:, key].abs().max():.1e} in the model's attention")
+        error = float((weights.sum(-1) - expected).abs().max())
+        if not error <= TOLERANCE[call.query.dtype]:
+            raise RunError(f"layer {index}: with key {key} masked the visible weights miss their sum by {error:.1e}")
+
+
+def own_weights(call: AttentionCall, mask: Tensor) -> Tensor:
+    """The final query's weights (head, key) in the model's own attention: read off by giving it unit vectors for values."""
+    keys = call.key.shape[2]
+    units = torch.eye(keys, dtype=call.value.dtype, device=call.value.device).expand(1, call.value.shape[1], keys, keys)
+    return call.run(call.query, call.key, units, mask)[0, -1].float()
+
+
+def check_distances(model: PreTrainedModel, parts: list[LayerParts], method: Method) -> None:
+    """Raise RunError if masking changes nothing in some layer, or an identity fails on a short input."""
+    inputs = ModelInputs(sample_ids(model, TOKENS), steps=1)
+    quick = Method("renormalize", ("attn", "heads"), method.dtype, use_cache=False)
+    for measured in measured_layers(model, parts, inputs, quick):
+        if not (measured.l2 > 0).any():
+            raise RunError(f"layer {measured.layer}: masking changes no distance; the mask does not reach its attention")

@@ -1,0 +1,203 @@
+"""The one loop: generation steps, and in each step the layers, measured.
+
+Both methods and both front doors iterate `measured_layers`. Step k predicts output token k: step 0 sees the prompt, step k the
+prompt and k more tokens. The prompt is run once; with the key-value cache a further token costs one decoding step and its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from .attention import FinalQuery, attached, final_query
+from .distances import distances, norm
+from .errors import RunError
+from .identities import check_identities
+from .leave_one_out import leave_one_out
+from .parts import LayerParts
+from .recording import LayerRecord, recording
+from .renormalize import renormalized
+from .rerun import Rerun, rerun
+from .rows import MaskedRows
+from .rowpass import RowPass, in_dtype
+
+TOP_TOKENS = 5
+
+
+@dataclass
+class Step:
+    """One generation step: the tokens the model saw, the likeliest next ones as (id, probability), and the one that follows."""
+
+    index: int
+    token_ids: list[int]
+    top: list[tuple[int, float]]
+    next_id: int
+    next_probability: float
+
+
+@dataclass(frozen=True)
+class MeasuredLayer:
+    """One layer at one step: distances (variant, position), NaN where undefined, and per variant (variant,) the rest."""
+
+    step: Step
+    layer: int
+    variants: list[str]
+    l2: np.ndarray
+    cosine: np.ndarray
+    baseline_norm: np.ndarray
+    noise_floor_l2: np.ndarray
+    noise_floor_cosine: np.ndarray
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """What a run feeds the model: the prompt's token ids, the ids of a given continuation if any, and any further inputs of
+    the first call (a picture's pixels). `stop_ids` end the run when predicted; `context_length` is the model's, if it has one."""
+
+    token_ids: list[int]
+    steps: int
+    continuation_ids: list[int] | None = None
+    stop_ids: frozenset[int] = frozenset()
+    context_length: int | None = None
+    first_call: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Method:
+    """How the layers are measured: see the settings of the same names. `dtype` None is the model's own."""
+
+    name: str = "renormalize"
+    variants: tuple[str, ...] = ("full", "attn", "heads")
+    dtype: torch.dtype | None = torch.float32
+    use_cache: bool = True
+
+
+@torch.inference_mode()
+def measured_layers(
+    model: PreTrainedModel, parts: list[LayerParts], inputs: ModelInputs, method: Method = Method()
+) -> Iterator[MeasuredLayer]:
+    """Measure every layer of `parts` at every generation step, step by step, in layer order.
+
+    Raises RunError where the logits or a layer's update are not numbers, or where an identity of the method fails on the
+    first step.
+    """
+    with attached(model.get_decoder()):
+        for step, records in generation_steps(model, parts, inputs, method):
+            for record in records:
+                yield measure_layer(step, record, method)
+                record.call = record.attention = None
+
+
+def generation_steps(
+    model: PreTrainedModel, parts: list[LayerParts], inputs: ModelInputs, method: Method
+) -> Iterator[tuple[Step, list[LayerRecord]]]:
+    """Run the model greedily, or along a given continuation, and yield each step with what its layers did."""
+    token_ids, unseen, cache = list(inputs.token_ids), list(inputs.token_ids), None
+    further = inputs.first_call
+    for index in range(inputs.steps):
+        feed = torch.tensor([unseen if method.use_cache else token_ids], device=model.device)
+        with recording(parts, whole=method.name == "rerun") as records:
+            answer = model(input_ids=feed, past_key_values=cache, use_cache=method.use_cache, logits_to_keep=1, **further)
+        step = predicted(index, token_ids, answer.logits[0, -1], inputs.continuation_ids)
+        yield step, records
+        if ends(step, inputs):
+            return
+        token_ids, unseen = [*token_ids, step.next_id], [step.next_id]
+        cache = answer.past_key_values if method.use_cache else None
+        further = {} if method.use_cache else inputs.first_call
+
+
+def predicted(index: int, token_ids: list[int], logits: Tensor, continuation: list[int] | None) -> Step:
+    """The step that these logits (vocabulary,) make: greedy, or the given continuation's next token."""
+    probabilities = logits.float().softmax(-1)
+    if probabilities.isnan().any():
+        raise RunError(f"the logits of generation step {index} are not numbers; try another --dtype")
+    top = probabilities.topk(min(TOP_TOKENS, len(probabilities)))
+    next_id = int(logits.argmax()) if continuation is None else continuation[index]
+    likeliest = list(zip(top.indices.tolist(), top.values.tolist()))
+    return Step(index, token_ids, likeliest, next_id, float(probabilities[next_id]))
+
+
+def ends(step: Step, inputs: ModelInputs) -> bool:
+    """Whether the run is over after this step: an end token predicted (not in a given continuation), or the context full."""
+    stopped = inputs.continuation_ids is None and step.next_id in inputs.stop_ids
+    return stopped or context_full(step, inputs)
+
+
+def context_full(step: Step, inputs: ModelInputs) -> bool:
+    """Whether no further token fits the model's context length."""
+    return inputs.context_length is not None and len(step.token_ids) >= inputs.context_length
+
+
+def measure_layer(step: Step, record: LayerRecord, method: Method) -> MeasuredLayer:
+    """The distances of one recorded layer."""
+    own = record.call.hidden.dtype
+    dtype = own if method.dtype is None else torch.promote_types(own, method.dtype)
+    with in_dtype(record.parts.layer, dtype if method.dtype is not None else None):
+        rows = RowPass(record.parts, record.call.last_row().to(dtype))
+        query = final_query(record.attention, record.heads, len(step.token_ids), dtype)
+        closed = leave_one_out(query)
+        chunks = _chunks(record, rows, query, closed, method, dtype, seed=step.index)
+        return _collect(step, record, query, closed, chunks, method)
+
+
+def _chunks(record, rows, query, closed, method, dtype, seed) -> Iterator[MaskedRows]:
+    keys = query.visible.any(0).nonzero().flatten()
+    if method.name == "renormalize":
+        return renormalized(rows, closed, keys, method.variants, seed)
+    if method.name == "rerun":
+        return iter([rerun(rows, Rerun(record.parts, record.call, record.attention, dtype), keys, method.variants, seed)])
+    raise ValueError(f"unknown method {method.name!r}")
+
+
+def _collect(step, record, query: FinalQuery, closed, chunks: Iterator[MaskedRows], method: Method) -> MeasuredLayer:
+    first = None
+    for chunk in chunks:
+        if first is None:
+            first = chunk
+            names = list(chunk.baseline.named("heads" in method.variants))
+            l2 = closed.weights.new_zeros(len(names), len(step.token_ids))
+            cosine = torch.zeros_like(l2)
+        for row, (l2_row, cosine_row) in enumerate(by_variant(chunk.baseline, chunk.difference, method)):
+            l2[row, chunk.keys + query.offset], cosine[row, chunk.keys + query.offset] = l2_row, cosine_row
+    undefined = closed.undefined.nonzero().flatten() + query.offset
+    l2[:, undefined] = cosine[:, undefined] = float("nan")
+    if step.index == 0:
+        check_identities(record, query, closed, first)
+    floors = by_variant(first.baseline, first.control, method)
+    store = np.float64 if record.call.hidden.dtype == torch.float64 else np.float32
+    as_array = lambda values: torch.as_tensor(values).cpu().numpy().astype(store)  # noqa: E731
+    measured = MeasuredLayer(
+        step=step,
+        layer=record.parts.index,
+        variants=names,
+        l2=as_array(l2),
+        cosine=as_array(cosine),
+        baseline_norm=as_array([float(norm(vector)) for vector in first.baseline.named("heads" in method.variants).values()]),
+        noise_floor_l2=as_array([float(l2_row.max()) for l2_row, _ in floors]),
+        noise_floor_cosine=as_array([float(cosine_row.max()) for _, cosine_row in floors]),
+    )
+    check_finite(measured)
+    return measured
+
+
+def by_variant(baseline, difference, method: Method) -> list[tuple[Tensor, Tensor]]:
+    """Per variant the distances of each row: a list of two tensors (row,)."""
+    heads = "heads" in method.variants
+    moved = difference.named(False)
+    pairs = [distances(vector, moved[name]) for name, vector in baseline.named(False).items()]
+    if heads:
+        l2, cosine = distances(baseline.heads, difference.heads)
+        pairs += list(zip(l2.T, cosine.T))
+    return pairs
+
+
+def check_finite(measured: MeasuredLayer) -> None:
+    """Raise RunError if the layer's baseline update is not a number or infinite (an overflow in float16, say)."""
+    if not np.isfinite(measured.baseline_norm).all():
+        raise RunError(f"the update of layer {measured.layer} is not finite at step {measured.step.index}; try another --dtype")

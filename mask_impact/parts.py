@@ -1,0 +1,232 @@
+"""The parts of a decoder that a measurement needs, found by what they do in one forward pass of two tokens.
+
+The layers are the one ModuleList of the configured length inside the decoder. A layer's attention module is the one that
+calls the attention function, once; its output projection is the first linear module entered in it afterwards; its branches
+are the layer's other children that hold a matrix. A layer that makes no such call has no softmax attention and no rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.pytorch_utils import Conv1D
+
+from .attention import AttentionCall, additive_mask, attached, refuse_unknown, tapped
+from .errors import RequestError
+
+LINEAR = (nn.Linear, Conv1D)
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """The arguments a layer was called with; `hidden` tells where among them the hidden states (1, position, d_model) stand."""
+
+    args: tuple
+    kwargs: dict
+
+    @property
+    def hidden(self) -> Tensor:
+        """The layer's input, (1, position, d_model)."""
+        return self.args[0] if self.args else self.kwargs["hidden_states"]
+
+    def with_hidden(self, hidden: Tensor) -> LayerCall:
+        """The same call with another input."""
+        if self.args:
+            return LayerCall((hidden, *self.args[1:]), self.kwargs)
+        return LayerCall((), {**self.kwargs, "hidden_states": hidden})
+
+    def last_row(self) -> LayerCall:
+        """The same call for the final position alone: all that runs along the sequence is cut, caches are left out."""
+        length = self.hidden.shape[1]
+        cut = lambda value: _cut(value, length)  # noqa: E731
+        return self.map(cut).without_cache()
+
+    def without_cache(self) -> LayerCall:
+        """The same call with None in place of a key-value cache, whatever the argument is called."""
+        drop = lambda value: None if isinstance(value, Cache) else value  # noqa: E731
+        return LayerCall(tuple(drop(value) for value in self.args), {key: drop(value) for key, value in self.kwargs.items()})
+
+    def to(self, dtype: torch.dtype) -> LayerCall:
+        """The same call with every floating-point tensor in `dtype`."""
+        return self.map(lambda value: value.to(dtype) if value.is_floating_point() else value)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> LayerCall:
+        """The same call with `change` applied to every tensor in it."""
+        return LayerCall(map_tensors(self.args, change), map_tensors(self.kwargs, change))
+
+
+def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """`value` with `change` applied to each tensor inside tuples, lists and dicts; anything else as it is."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if type(value) in (tuple, list):
+        return type(value)(map_tensors(item, change) for item in value)
+    if type(value) is dict:
+        return {key: map_tensors(item, change) for key, item in value.items()}
+    return value
+
+
+def _cut(tensor: Tensor, length: int) -> Tensor:
+    if tensor.dim() == 1 and len(tensor) == length:
+        return tensor[-1:].clone()
+    if tensor.dim() > 1 and tensor.shape[1] == length:
+        return tensor[:, -1:].clone()
+    return tensor
+
+
+def first_tensor(output: Tensor | tuple) -> Tensor:
+    """The hidden states among what a module returned: itself, or the first of a tuple."""
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def like(template: Any, hidden: Tensor) -> Any:
+    """`hidden` in the structure a module last answered in."""
+    return hidden if isinstance(template, Tensor) else (hidden, *template[1:])
+
+
+@dataclass(frozen=True)
+class LayerParts:
+    """One measurable decoder layer.
+
+    direct: the attention function's output enters the output projection as it is (no gate or norm between).
+    additive: the layer's output is its input plus what attention and the other branches add (no scaled output).
+    linear: what attention adds to the residual stream is linear in the heads' outputs (no norm on the way).
+    """
+
+    index: int
+    layer: nn.Module
+    attention: nn.Module
+    projection: nn.Module
+    branches: tuple[nn.Module, ...]
+    direct: bool
+    attention_answer: Any
+    branch_answers: tuple
+    additive: bool = True
+    linear: bool = True
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What the two-token pass saw of one layer."""
+
+    call: LayerCall
+    output: Tensor
+    attention: AttentionCall
+    attention_output: Tensor
+    parts: LayerParts
+
+
+def find_layers(decoder: PreTrainedModel) -> nn.ModuleList:
+    """The decoder's layers: the outermost ModuleList that has `num_hidden_layers` entries."""
+    count = decoder.config.get_text_config().num_hidden_layers
+    for _, module in decoder.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise RequestError(f"no list of {count} layers found in {type(decoder).__name__}; it cannot be measured")
+
+
+@contextmanager
+def hooked(*handles) -> Iterator[None]:
+    """Remove hooks on leaving."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Watch:
+    """Notes, for one layer, what is called in which order during the two-token pass."""
+
+    def __init__(self, index: int, layer: nn.Module):
+        self.index, self.layer = index, layer
+        self.calls: list[tuple[AttentionCall, Tensor]] = []
+        self.entered: list[tuple[nn.Module, Tensor]] = []
+        self.answers: dict[nn.Module, Any] = {}
+        self.call: LayerCall | None = None
+        self.output: Tensor | None = None
+
+    def before(self, layer, args, kwargs):
+        self.call = LayerCall(args, kwargs).map(Tensor.clone)
+
+    def after(self, layer, args, output):
+        self.output = first_tensor(output).clone()
+
+    def enter(self, module, args):
+        if self.calls and args and isinstance(module, LINEAR):
+            self.entered.append((module, args[0]))
+
+    def leave(self, module, args, output):
+        self.answers[module] = output
+
+    def listen(self, call: AttentionCall) -> Tensor:
+        output = call.run(call.query, call.key, call.value, call.mask)
+        self.calls.append((call, output))
+        return output
+
+    def handles(self) -> Iterator:
+        yield self.layer.register_forward_pre_hook(self.before, with_kwargs=True)
+        yield self.layer.register_forward_hook(self.after)
+        for module in self.layer.modules():
+            if module is not self.layer:
+                yield module.register_forward_pre_hook(self.enter)
+                yield module.register_forward_hook(self.leave)
+
+    def sighting(self) -> Sighting | None:
+        """What was seen, or None for a layer without softmax attention."""
+        if not self.calls:
+            return None
+        if len(self.calls) > 1:
+            raise RequestError(f"layer {self.index} takes {len(self.calls)} softmaxes ({type(self.layer).__name__}); one is measured, more are not")
+        call, output = self.calls[0]
+        refuse_unknown(call)
+        if (additive_mask(call, torch.float32)[..., 0, 1] > float("-inf")).any():
+            raise RequestError(f"layer {self.index} lets a token see later ones: an encoder, not a decoder; it cannot be measured")
+        inside = set(call.module.modules())
+        entered = [(module, seen) for module, seen in self.entered if module in inside]
+        if not entered:
+            raise RequestError(f"layer {self.index}: no linear module follows the attention function; it cannot be measured")
+        projection, seen = entered[0]
+        branches = tuple(child for child in self.layer.children() if is_branch(child, call.module) and child in self.answers)
+        parts = LayerParts(
+            index=self.index,
+            layer=self.layer,
+            attention=call.module,
+            projection=projection,
+            branches=branches,
+            direct=seen.shape == output.flatten(2).shape and torch.equal(seen, output.flatten(2)),
+            attention_answer=self.answers[call.module],
+            branch_answers=tuple(self.answers[branch] for branch in branches),
+        )
+        return Sighting(self.call, self.output, call, output, parts)
+
+
+def is_branch(child: nn.Module, attention: nn.Module) -> bool:
+    """Whether a layer's child adds to the residual stream beside attention: it holds a matrix and not the attention module."""
+    return any(p.dim() >= 2 for p in child.parameters()) and attention not in set(child.modules())
+
+
+def look(model: PreTrainedModel, token_ids: list[int]) -> list[Sighting | None]:
+    """Run two tokens through the model and return what was seen of each layer, None where no softmax attention was called."""
+    decoder = model.get_decoder()
+    watches = [_Watch(index, layer) for index, layer in enumerate(find_layers(decoder))]
+    owner = {module: watch for watch in watches for module in watch.layer.modules()}
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(attached(decoder))
+        stack.enter_context(tapped(lambda call: owner[call.module].listen(call)))
+        stack.enter_context(hooked(*[handle for watch in watches for handle in watch.handles()]))
+        model(input_ids=torch.tensor([token_ids], device=model.device), use_cache=False)
+    return [watch.sighting() for watch in watches]
+
+
+def with_findings(parts: LayerParts, additive: bool, linear: bool) -> LayerParts:
+    """The parts with what the check on load found out about them."""
+    return replace(parts, additive=additive, linear=linear)

@@ -1,0 +1,85 @@
+"""The literal method: run one layer again, from the same input, with -inf in column j of its mask, once for every key j.
+
+Slow and plain: the reference that `renormalize` is held to. Queries, keys and values are the ones the model computed, as in
+the other method; only the final query's row of the mask is changed, since inside one layer no other row reaches the final one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .attention import AttentionCall, additive_mask, tapped
+from .parts import LayerCall, LayerParts, first_tensor, hooked, like, map_tensors
+from .rows import MaskedRows, Vectors, one_ulp
+from .rowpass import RowPass
+
+
+class Rerun:
+    """One layer that can be run again on its whole input with another mask. `dtype` is the one its weights are held in."""
+
+    def __init__(self, parts: LayerParts, call: LayerCall, attention: AttentionCall, dtype: torch.dtype):
+        self.parts = parts
+        self.call = call.without_cache().to(dtype)
+        self.attention = attention
+        self.inputs = [t.to(dtype) for t in (attention.query, attention.key, attention.value)]
+        self.mask = additive_mask(attention, dtype)
+
+    def __call__(self, masked_key: int | None = None, moved: Tensor | None = None) -> dict[str, Any]:
+        """The final position's vectors with one key masked, or with the heads' outputs moved by `moved` (head, d_v)."""
+        seen: dict[str, Any] = {}
+
+        def answer(_call: AttentionCall) -> Tensor:
+            mask = self.mask.clone()
+            if masked_key is not None:
+                mask[..., -1, masked_key] = float("-inf")
+            output = self.attention.run(*self.inputs, mask)
+            if moved is not None:
+                output[0, -1] += moved
+            seen["heads"] = output[0, -1]
+            return output
+
+        def note(module: Any, _args: Any, output: Any) -> None:
+            seen[module] = map_tensors(output, lambda t: t[..., -1, :] if t.dim() == 2 else t[0, -1])
+
+        modules = (self.parts.attention, *self.parts.branches)
+        with tapped(answer), hooked(*[module.register_forward_hook(note) for module in modules]):
+            output = self.parts.layer(*self.call.args, **self.call.kwargs)
+        seen["output"] = first_tensor(output)[0, -1]
+        return seen
+
+
+def rerun(rows: RowPass, layer: Rerun, keys: Tensor, variants: tuple[str, ...], seed: int) -> MaskedRows:
+    """Masked rows of one layer, each from a run of its own; the first run masks nothing and is the baseline."""
+    baseline = layer()
+    masked = [layer(masked_key=key) for key in keys.tolist()]
+    control = [layer(moved=move) for move in one_ulp(baseline["heads"], seed)]
+    runs = [baseline, *masked, *control]
+    vectors = Vectors(
+        heads=torch.stack([run["heads"] for run in runs]),
+        attention=attention_added(rows, runs) if "attn" in variants else None,
+        full=update(rows, runs) if "full" in variants else None,
+    )
+    moved = Vectors(*(None if t is None else t[1:] - t[0] for t in (vectors.heads, vectors.attention, vectors.full)))
+    base = Vectors(*(None if t is None else t[0] for t in (vectors.heads, vectors.attention, vectors.full)))
+    by_keys, by_control = moved.split(len(control))
+    return MaskedRows(keys, base, by_keys, by_control, baseline["output"])
+
+
+def attention_added(rows: RowPass, runs: list[dict]) -> Tensor:
+    """What attention added to the residual stream in each run: (run, d_model)."""
+    return rows.attention_added(torch.stack([first_tensor(run[rows.parts.attention]) for run in runs]))
+
+
+def update(rows: RowPass, runs: list[dict]) -> Tensor:
+    """The layer's update in each run: (run, d_model)."""
+    if not rows.parts.additive:
+        return torch.stack([run["output"] for run in runs]) - rows.call.hidden[0]
+    attention = torch.stack([first_tensor(run[rows.parts.attention]) for run in runs])
+    answers = {}
+    for branch, template in zip(rows.parts.branches, rows.parts.branch_answers):
+        stacked = torch.stack([first_tensor(run[branch]) for run in runs])
+        answers[branch] = like(template, stacked[None] if first_tensor(template).dim() == 3 else stacked)
+    return rows.added(attention, answers)

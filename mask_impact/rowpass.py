@@ -1,0 +1,155 @@
+"""The rest of a layer behind its heads, for many masked rows at once.
+
+The layer itself is called, on one row, while its attention module answers with all the rows: the residual broadcasts, and
+the model's own norms, MLP or experts see every row. To learn what attention alone adds, the layer is fed a zero row and its
+other branches answer zeros; what comes out is what attention adds, post-norms and residual multipliers included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .attention import AttentionCall, tapped
+from .parts import LayerCall, LayerParts, first_tensor, like, map_tensors
+
+
+@contextmanager
+def answering(answers: dict[nn.Module, Callable]) -> Iterator[None]:
+    """Let modules answer with functions of their arguments instead of running; their own forward is restored on leaving."""
+    own = {module: module.__dict__.get("forward") for module in answers}
+    try:
+        for module, answer in answers.items():
+            module.forward = answer
+        yield
+    finally:
+        for module, forward in own.items():
+            if forward is None:
+                module.__dict__.pop("forward", None)
+            else:
+                module.forward = forward
+
+
+@contextmanager
+def in_dtype(module: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
+    """Hold a module's floating-point weights and buffers in `dtype`; the originals come back bit for bit on leaving. None holds them as they are."""
+    tensors = [t for t in (*module.parameters(), *module.buffers()) if dtype and t.is_floating_point() and t.dtype != dtype]
+    originals = [t.data for t in tensors]
+    try:
+        for tensor in tensors:
+            tensor.data = tensor.data.to(dtype)
+        yield
+    finally:
+        for tensor, original in zip(tensors, originals):
+            tensor.data = original
+
+
+@contextmanager
+def without_bias(module: nn.Module) -> Iterator[None]:
+    """Take a linear module's bias away, so that it maps differences to differences."""
+    bias = getattr(module, "bias", None)
+    if bias is None:
+        yield
+        return
+    original = bias.data
+    try:
+        bias.data = torch.zeros_like(original)
+        yield
+    finally:
+        bias.data = original
+
+
+@dataclass(frozen=True)
+class RowPass:
+    """One layer at the final position. `call` is cut to that row and in the dtype measured in, as are the layer's weights."""
+
+    parts: LayerParts
+    call: LayerCall
+
+    def project(self, heads: Tensor) -> Tensor:
+        """Head outputs (row, head, d_v) through what lies between the attention function and the residual stream's width."""
+        if self.parts.direct:
+            return self.parts.projection(heads.flatten(1))
+        return self._through_module(heads)
+
+    def _through_module(self, heads: Tensor) -> Tensor:
+        """The attention module on the one row, under vmap over the attention function's answers: gates and norms included."""
+        arguments = self._attention_arguments()
+
+        def module(answer: Tensor) -> Tensor:
+            with tapped(lambda call: answer[None, None]):
+                return first_tensor(self.parts.attention(*arguments.args, **arguments.kwargs))[0, 0]
+
+        return torch.vmap(module)(heads)
+
+    def _attention_arguments(self) -> LayerCall:
+        """What the layer hands its attention module on this row."""
+        seen: list[LayerCall] = []
+
+        def note(*args: Any, **kwargs: Any) -> Any:
+            seen.append(LayerCall(args, kwargs))
+            return like(self.parts.attention_answer, torch.zeros_like(self.call.hidden))
+
+        with answering({self.parts.attention: note, **self._silent_branches()}):
+            self.parts.layer(*self.call.args, **self.call.kwargs)
+        return seen[0]
+
+    def _silent_branches(self) -> dict[nn.Module, Callable]:
+        """Branches that answer zeros in the structure, widths and dtypes of their last real answer."""
+
+        def silent(template: Any) -> Callable:
+            def answer(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+                return map_tensors(template, lambda t: t.new_zeros((*hidden.shape[:-1], t.shape[-1])))
+
+            return answer
+
+        return {branch: silent(template) for branch, template in zip(self.parts.branches, self.parts.branch_answers)}
+
+    def _run(self, attention_rows: Tensor, branches: dict[nn.Module, Callable], hidden: Tensor | None = None) -> Tensor:
+        """The layer's output rows (row, d_model), its attention answering `attention_rows` (row, d_model)."""
+        call = self.call if hidden is None else self.call.with_hidden(hidden)
+        attention = like(self.parts.attention_answer, attention_rows[None])
+        with answering({self.parts.attention: lambda *args, **kwargs: attention, **branches}):
+            output = first_tensor(self.parts.layer(*call.args, **call.kwargs))
+        return output[0].expand(len(attention_rows), -1)
+
+    def attention_added(self, attention_rows: Tensor) -> Tensor:
+        """What attention adds to the residual stream when its module answers `attention_rows`: (row, d_model) to (row, d_model)."""
+        return self._run(attention_rows, self._silent_branches(), torch.zeros_like(self.call.hidden))
+
+    def output(self, attention_rows: Tensor) -> tuple[Tensor, dict[nn.Module, Any]]:
+        """The layer's output rows (row, d_model), and what its branches answered on the way."""
+        answers: dict[nn.Module, Any] = {}
+
+        def noting(branch: nn.Module) -> Callable:
+            forward = branch.forward
+
+            def run(*args: Any, **kwargs: Any) -> Any:
+                answers[branch] = forward(*args, **kwargs)
+                return answers[branch]
+
+            return run
+
+        rows = self._run(attention_rows, {branch: noting(branch) for branch in self.parts.branches})
+        return rows, answers
+
+    def added(self, attention_rows: Tensor, answers: dict[nn.Module, Any]) -> Tensor:
+        """Attention's and the branches' additions without the residual stream that they are added to: (row, d_model)."""
+        replay = {branch: (lambda *args, _answer=answer, **kwargs: _answer) for branch, answer in answers.items()}
+        return self._run(attention_rows, replay, torch.zeros_like(self.call.hidden))
+
+    def update(self, attention_rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The layer's update rows (row, d_model) and its output rows.
+
+        The update is built from what is added, never by subtracting a residual stream a thousand times its size; a layer
+        that scales its output (Gemma 4) is not the sum of its parts, and there the plain difference is taken.
+        """
+        output, answers = self.output(attention_rows)
+        if self.parts.additive:
+            return self.added(attention_rows, answers), output
+        return output - self.call.hidden[0], output
