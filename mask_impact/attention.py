@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
-from .errors import RequestError
+from mask_impact.errors import RequestError
 
 PREFIX = "mask_impact_"
 SUPPORTED = ("sdpa", "eager")

@@ -35,5 +35,5 @@ def distances(baseline: Tensor, difference: Tensor) -> tuple[Tensor, Tensor]:
     acute = across / (masked_length * (masked_length + length + along))
     obtuse = 1 - (length + along) / masked_length
     cosine = torch.where(length + along > 0, acute, obtuse).clamp(0, 2)
-    zero = (length == 0) | (masked_length <= 4 * length * torch.finfo(wide).eps)
+    zero = (length == 0) | (difference == -baseline).all(-1)
     return squares.sqrt(), cosine.masked_fill(zero, float("nan"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from .attention import FinalQuery
-from .errors import RunError
-from .leave_one_out import LeaveOneOut
-from .recording import LayerRecord
-from .rows import MaskedRows
+from mask_impact.attention import FinalQuery
+from mask_impact.errors import RunError
+from mask_impact.leave_one_out import LeaveOneOut
+from mask_impact.recording import LayerRecord
+from mask_impact.rows import MaskedRows
 
 # Relative errors seen on 42 architectures stay below 5e-8 in float32 and 3e-15 in float64; these leave room for wider models
 # and other hardware, and lie far below what any wrong part gives (0.1 to 3).

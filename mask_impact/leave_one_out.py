@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .attention import FinalQuery
-from .distances import accumulator
+from mask_impact.attention import FinalQuery
+from mask_impact.distances import accumulator
 
 
 @dataclass(frozen=True)

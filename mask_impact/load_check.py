@@ -11,16 +11,16 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from .attention import AttentionCall, additive_mask, attached, final_query, last_row
-from .errors import RequestError, RunError
-from .identities import TOLERANCE
-from .leave_one_out import softmax_with_sink
-from .measure import Method, ModelInputs, measured_layers
-from .parts import LayerParts, Sighting, find_layers, look
-from .recording import recording
-from .rowpass import RowPass, in_dtype, without_bias
+from mask_impact.attention import AttentionCall, additive_mask, attached, final_query, last_row
+from mask_impact.errors import RequestError, RunError
+from mask_impact.identities import TOLERANCE
+from mask_impact.leave_one_out import softmax_with_sink
+from mask_impact.measure import Method, ModelInputs, measured_layers
+from mask_impact.parts import LayerParts, Sighting, find_layers, look
+from mask_impact.recording import recording
+from mask_impact.rowpass import RowPass, in_dtype, without_bias
 
 TOKENS = 8
 
@@ -31,7 +31,7 @@ def measurable_parts(model: PreTrainedModel, method: Method = Method()) -> tuple
 
     Raises RequestError, by name, for a model that cannot be measured at all; RunError if a check fails, naming the layer.
     """
-    refuse_outside_interface(model)
+    refuse_class(type(model), model.config)
     sightings = look(model, sample_ids(model, 2))
     parts = [judged(sighting, method) for sighting in sightings if sighting is not None]
     layers = find_layers(model.get_decoder())
@@ -54,13 +54,12 @@ def sample_ids(model: PreTrainedModel, count: int) -> list[int]:
     return [size * (index + 1) // (count + 2) for index in range(count)]
 
 
-def refuse_outside_interface(model: PreTrainedModel) -> None:
+def refuse_class(cls: type[PreTrainedModel], config: PreTrainedConfig) -> None:
     """Raise RequestError for models whose attention does not go through transformers' attention interface, or that have none."""
-    config = model.config.get_text_config()
-    if not hasattr(config, "num_attention_heads"):
-        raise RequestError(f"{name_of(model)} has no softmax attention (a state-space or recurrent model); it cannot be measured")
-    if not model._can_set_attn_implementation():
-        raise RequestError(f"{name_of(model)} computes attention outside transformers' attention interface; it cannot be measured")
+    if not hasattr(config.get_text_config(), "num_attention_heads"):
+        raise RequestError(f"{cls.__name__} has no softmax attention (a state-space or recurrent model); it cannot be measured")
+    if not cls._can_set_attn_implementation():
+        raise RequestError(f"{cls.__name__} computes attention outside transformers' attention interface; it cannot be measured")
 
 
 def no_softmax(model: PreTrainedModel, index: int, layer: torch.nn.Module) -> str:
@@ -76,15 +75,19 @@ def judged(sighting: Sighting, method: Method) -> LayerParts:
     with in_dtype(sighting.parts.layer, dtype if method.dtype is not None else None):
         rows = RowPass(sighting.parts, sighting.call.last_row().to(dtype))
         heads = sighting.attention_output[0, -1:].to(dtype)
-        return replace(sighting.parts, additive=is_additive(rows, heads), linear=is_linear(rows, heads))
+        return replace(sighting.parts, residual=residual_kind(rows, heads), linear=is_linear(rows, heads))
 
 
-def is_additive(rows: RowPass, heads: Tensor) -> bool:
-    """Whether the layer's output is its input plus what attention and the branches add; heads (1, head, d_v)."""
-    attention = rows.project(heads)
-    output, answers = rows.output(attention)
-    added, x = rows.added(attention, answers), rows.call.hidden[0]
-    return float((x + added - output).norm() / (x.norm() + added.norm())) <= TOLERANCE[x.dtype]
+def residual_kind(rows: RowPass, heads: Tensor) -> str:
+    """How the layer's output holds its input (see LayerParts.residual), by feeding it none, one and two of it; heads (1, head, d_v)."""
+    x, (_, answers) = rows.call.hidden[0], rows.output(rows.project(heads))
+    none, once, twice = (rows.replay(rows.project(heads), answers, factor) for factor in (0, 1, 2))
+    tolerance = TOLERANCE[x.dtype] * (x.norm() + none.norm())
+    if (once - none - x).norm() <= tolerance:
+        return "sum"
+    scale = ((once - none) * x).sum() / x.square().sum()
+    scaled = (once - none - scale * x).norm() <= tolerance and (twice - none - 2 * scale * x).norm() <= tolerance
+    return "scaled" if scaled else "normed"
 
 
 def is_linear(rows: RowPass, heads: Tensor) -> bool:
@@ -140,5 +143,5 @@ def check_distances(model: PreTrainedModel, parts: list[LayerParts], method: Met
     inputs = ModelInputs(sample_ids(model, TOKENS), steps=1)
     quick = Method("renormalize", ("attn", "heads"), method.dtype, use_cache=False)
     for measured in measured_layers(model, parts, inputs, quick):
-        if not (measured.l2 > 0).any():
+        if not (measured.l2 > measured.noise_floor_l2[:, None]).any():
             raise RunError(f"layer {measured.layer}: masking changes no distance; the mask does not reach its attention")

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .attention import FinalQuery, attached, final_query
-from .distances import distances, norm
-from .errors import RunError
-from .identities import check_identities
-from .leave_one_out import leave_one_out
-from .parts import LayerParts
-from .recording import LayerRecord, recording
-from .renormalize import renormalized
-from .rerun import Rerun, rerun
-from .rows import MaskedRows
-from .rowpass import RowPass, in_dtype
+from mask_impact.attention import FinalQuery, attached, final_query
+from mask_impact.distances import distances, norm
+from mask_impact.errors import RunError
+from mask_impact.identities import check_identities
+from mask_impact.leave_one_out import leave_one_out
+from mask_impact.parts import LayerParts
+from mask_impact.recording import LayerRecord, recording
+from mask_impact.renormalize import renormalized
+from mask_impact.rerun import Rerun, rerun
+from mask_impact.rows import MaskedRows
+from mask_impact.rowpass import RowPass, in_dtype
 
 TOP_TOKENS = 5
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.pytorch_utils import Conv1D
 
-from .attention import AttentionCall, additive_mask, attached, refuse_unknown, tapped
-from .errors import RequestError
+from mask_impact.attention import AttentionCall, additive_mask, attached, refuse_unknown, tapped
+from mask_impact.errors import RequestError
 
 LINEAR = (nn.Linear, Conv1D)
 
@@ -96,7 +96,8 @@ class LayerParts:
     """One measurable decoder layer.
 
     direct: the attention function's output enters the output projection as it is (no gate or norm between).
-    additive: the layer's output is its input plus what attention and the other branches add (no scaled output).
+    residual: how the layer's output y holds its input x. "sum": x plus what attention and the branches add; "scaled": a
+    multiple of that sum (Gemma 4); "normed": a norm of it (the OPT models with the norm after the sum).
     linear: what attention adds to the residual stream is linear in the heads' outputs (no norm on the way).
     """
 
@@ -108,7 +109,8 @@ class LayerParts:
     direct: bool
     attention_answer: Any
     branch_answers: tuple
-    additive: bool = True
+    heads: int
+    residual: str = "sum"
     linear: bool = True
 
 
@@ -204,6 +206,7 @@ class _Watch:
             direct=seen.shape == output.flatten(2).shape and torch.equal(seen, output.flatten(2)),
             attention_answer=self.answers[call.module],
             branch_answers=tuple(self.answers[branch] for branch in branches),
+            heads=output.shape[2],
         )
         return Sighting(self.call, self.output, call, output, parts)
 
@@ -225,8 +228,3 @@ def look(model: PreTrainedModel, token_ids: list[int]) -> list[Sighting | None]:
         stack.enter_context(hooked(*[handle for watch in watches for handle in watch.handles()]))
         model(input_ids=torch.tensor([token_ids], device=model.device), use_cache=False)
     return [watch.sighting() for watch in watches]
-
-
-def with_findings(parts: LayerParts, additive: bool, linear: bool) -> LayerParts:
-    """The parts with what the check on load found out about them."""
-    return replace(parts, additive=additive, linear=linear)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .attention import AttentionCall, last_row, tapped
-from .parts import LayerCall, LayerParts, first_tensor, hooked
+from mask_impact.attention import AttentionCall, last_row, tapped
+from mask_impact.parts import LayerCall, LayerParts, first_tensor, hooked
 
 
 @dataclass

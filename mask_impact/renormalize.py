@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from .leave_one_out import LeaveOneOut
-from .rows import CONTROLS, MaskedRows, Vectors, one_ulp
-from .rowpass import RowPass, without_bias
+from mask_impact.leave_one_out import LeaveOneOut
+from mask_impact.rows import CONTROLS, MaskedRows, Vectors, one_ulp
+from mask_impact.rowpass import RowPass, without_bias
 
 CHUNK_BYTES = 64 * 2**20  # of the widest activation of a chunk of rows
 

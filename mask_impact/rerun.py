@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attention import AttentionCall, additive_mask, tapped
-from .parts import LayerCall, LayerParts, first_tensor, hooked, like, map_tensors
-from .rows import MaskedRows, Vectors, one_ulp
-from .rowpass import RowPass
+from mask_impact.attention import AttentionCall, additive_mask, tapped
+from mask_impact.parts import LayerCall, LayerParts, first_tensor, hooked, like, map_tensors
+from mask_impact.rows import MaskedRows, Vectors, one_ulp
+from mask_impact.rowpass import RowPass
 
 
 class Rerun:
@@ -75,7 +75,7 @@ def attention_added(rows: RowPass, runs: list[dict]) -> Tensor:
 
 def update(rows: RowPass, runs: list[dict]) -> Tensor:
     """The layer's update in each run: (run, d_model)."""
-    if not rows.parts.additive:
+    if rows.parts.residual != "sum":
         return torch.stack([run["output"] for run in runs]) - rows.call.hidden[0]
     attention = torch.stack([first_tensor(run[rows.parts.attention]) for run in runs])
     answers = {}

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .attention import AttentionCall, tapped
-from .parts import LayerCall, LayerParts, first_tensor, like, map_tensors
+from mask_impact.attention import AttentionCall, tapped
+from mask_impact.parts import LayerCall, LayerParts, first_tensor, like, map_tensors
 
 
 @contextmanager
@@ -119,7 +119,12 @@ class RowPass:
         return output[0].expand(len(attention_rows), -1)
 
     def attention_added(self, attention_rows: Tensor) -> Tensor:
-        """What attention adds to the residual stream when its module answers `attention_rows`: (row, d_model) to (row, d_model)."""
+        """What attention adds to the residual stream when its module answers `attention_rows`: (row, d_model) to (row, d_model).
+
+        Where a norm follows the sum, a zero row would meet that norm; there the module's answer is what is added.
+        """
+        if self.parts.residual == "normed":
+            return attention_rows
         return self._run(attention_rows, self._silent_branches(), torch.zeros_like(self.call.hidden))
 
     def output(self, attention_rows: Tensor) -> tuple[Tensor, dict[nn.Module, Any]]:
@@ -138,18 +143,22 @@ class RowPass:
         rows = self._run(attention_rows, {branch: noting(branch) for branch in self.parts.branches})
         return rows, answers
 
+    def replay(self, attention_rows: Tensor, answers: dict[nn.Module, Any], factor: float) -> Tensor:
+        """The layer's output rows with its branches' answers given and its input times `factor`: (row, d_model)."""
+        given = {branch: (lambda *args, _answer=answer, **kwargs: _answer) for branch, answer in answers.items()}
+        return self._run(attention_rows, given, self.call.hidden * factor)
+
     def added(self, attention_rows: Tensor, answers: dict[nn.Module, Any]) -> Tensor:
         """Attention's and the branches' additions without the residual stream that they are added to: (row, d_model)."""
-        replay = {branch: (lambda *args, _answer=answer, **kwargs: _answer) for branch, answer in answers.items()}
-        return self._run(attention_rows, replay, torch.zeros_like(self.call.hidden))
+        return self.replay(attention_rows, answers, 0)
 
     def update(self, attention_rows: Tensor) -> tuple[Tensor, Tensor]:
         """The layer's update rows (row, d_model) and its output rows.
 
-        The update is built from what is added, never by subtracting a residual stream a thousand times its size; a layer
-        that scales its output (Gemma 4) is not the sum of its parts, and there the plain difference is taken.
+        The update is built from what is added, never by subtracting a residual stream a thousand times its size; only where
+        the output is not the sum of input and updates is the plain difference taken.
         """
         output, answers = self.output(attention_rows)
-        if self.parts.additive:
+        if self.parts.residual == "sum":
             return self.added(attention_rows, answers), output
         return output - self.call.hidden[0], output

@@ -1,0 +1,231 @@
+"""The batch file: from YAML to a list of `Settings`, one per enabled entry.
+
+The file is read as a tree of nodes and not as ready-made dicts: nodes have line numbers, and keys that stand twice. An
+alias is the same node again, so a file that aliases its way to billions of values stays as small as it was written.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import yaml
+
+from mask_impact.errors import RequestError
+from mask_impact.names import name_key
+from mask_impact.prompts import read_prompt, read_text
+from mask_impact.settings import UNREADABLE, Kind, Settings, contradictions, defaults, options, read_value, unknown
+from mask_impact.values import quoted, switch
+
+Members = dict[str, tuple[int, yaml.Node]]  # by key: the line of the key, the node of the value
+LEVELS = {"top": "the top level of the file", "defaults": "defaults", "entry": "an entry of prompts"}
+SCOPES = {"top": ("run", "prompt"), "defaults": ("prompt",), "entry": ("prompt", "entry")}
+HOMES = {"run": "the top level of the file", "prompt": "an entry, defaults or the top level", "entry": "an entry of prompts"}
+STRUCTURE = {"defaults": "top", "prompts": "top", "enabled": "entry"}  # keys that are no settings, with their level
+MERGE, NULL = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:null"
+EXAMPLE = 'write prompts: with entries such as - prompt: "The capital of France is"'
+
+
+def read(path: str, flags: Mapping[str, object] | None = None, kind: type[Kind] = Settings,
+         faults: Sequence[str] = ()) -> list[Kind]:
+    """The settings of every enabled entry. `flags` are values that the command line gave: they win over the file.
+
+    Raises RequestError with `faults` (those of the command line) and all of the file's own, each with file and line.
+    """
+    file = _File(path, kind)
+    try:
+        entries = file.entries(flags or {})
+    except RecursionError:
+        raise RequestError(*faults, f"{path}: its values are nested too deeply; a batch file needs three levels") from None
+    except RequestError as error:
+        raise RequestError(*faults, *error.faults) from None
+    if faults or file.faults:
+        raise RequestError(*faults, *(f"{path}:{line}: {fault}" for line, fault in sorted(file.faults)))
+    return [kind(**entry) for entry in entries]
+
+
+class _File:
+    """A batch file while it is read, with the faults met so far as (line, fault)."""
+
+    def __init__(self, path: str, kind: type[Settings]):
+        self.path = path
+        self.options = options(kind)
+        self.defaults = defaults(kind)
+        self.faults: set[tuple[int, str]] = set()
+        self.known: dict[int, Members] = {}
+        self.names: dict[str, int] = {}
+
+    def entries(self, flags: Mapping[str, object]) -> list[dict[str, object]]:
+        """The keyword arguments of every enabled entry's settings; they hold good if `faults` is empty afterwards."""
+        top = self.members(self.root(), "the file")
+        shared = self.settings(top, "top")
+        if "defaults" in top:
+            shared |= self.settings(self.members(top["defaults"][1], "defaults"), "defaults")
+        line, nodes = self.prompts(top)
+        entries = [self.entry(node, shared, flags) for node in nodes]
+        enabled = [entry for entry in entries if entry is not None]
+        if nodes and not enabled:
+            self.faults.add((line, "no entry of prompts is enabled; set enabled: true in at least one"))
+        return enabled
+
+    def root(self) -> yaml.Node:
+        text = read_text(self.path)
+        try:
+            self.loader = yaml.SafeLoader(text)
+            node = self.loader.get_single_node()
+        except yaml.YAMLError as error:
+            raise RequestError(f"{self.path}:{_where_and_why(text, error)}; see BATCH_MODE_GUIDE.md for the form") from None
+        except (ValueError, OverflowError):  # PyYAML lets these through, for "\UFFFFFFFF" among others
+            raise RequestError(f"{self.path}: not YAML: an escape or a number in it has no value") from None
+        if node is None or node.tag == NULL:
+            raise RequestError(f"{self.path}: the file is empty; {EXAMPLE}")
+        if not isinstance(node, yaml.MappingNode):
+            raise RequestError(f"{self.path}:{_line(node)}: expected keys with values, found {_shown(node)}; {EXAMPLE}")
+        return node
+
+    def members(self, node: yaml.Node, what: str) -> Members:
+        """The keys of a mapping; its own win over merged ones (`<<`). Anything but a mapping is a fault and has none."""
+        if id(node) in self.known:
+            return self.known[id(node)]
+        self.known[id(node)] = {}  # what a mapping that merges itself finds
+        if not isinstance(node, yaml.MappingNode):
+            self.faults.add((_line(node), f"{what}: expected keys with values, found {_shown(node)}; {EXAMPLE}"))
+            return {}
+        own, merged = {}, {}
+        for key, value in node.value:
+            if key.tag == MERGE:
+                merged |= self.merged(value)
+            elif not isinstance(key, yaml.ScalarNode):
+                self.faults.add((_line(key), f"{what}: expected a word as key, found {_shown(key)}"))
+            elif key.value in own:
+                self.faults.add((_line(key), f"{key.value} stands twice (also on line {own[key.value][0]}); keep one"))
+            else:
+                own[key.value] = _line(key), value
+        self.known[id(node)] = merged | own
+        return self.known[id(node)]
+
+    def merged(self, node: yaml.Node) -> Members:
+        """The keys that `<<` brings: of one mapping, or of a list of which the earlier win."""
+        bases = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        together: Members = {}
+        for base in reversed(bases):
+            together |= self.members(base, "<<")
+        return together
+
+    def settings(self, members: Members, level: str) -> dict[str, object]:
+        """The settings among the keys of one level."""
+        chosen = {}
+        for key, (line, node) in members.items():
+            if fault := self.misplaced(key, level):
+                self.faults.add((line, fault))
+            elif key not in ("defaults", "prompts"):
+                chosen[key] = self.value(key, line, node)
+        return chosen
+
+    def misplaced(self, key: str, level: str) -> str | None:
+        """The fault of a key that does not belong to a level."""
+        scope = self.options[key].scope if key in self.options else None
+        if STRUCTURE.get(key) == level or scope in SCOPES[level]:
+            return None
+        if scope == "flag":
+            return f"{key} does not belong in a batch file; give it on the command line as {self.options[key].flag}"
+        if scope or key in STRUCTURE:
+            home = HOMES[scope] if scope else LEVELS[STRUCTURE[key]]
+            return f"{key} does not belong in {LEVELS[level]}; move it to {home}"
+        return unknown("key", key, [*(name for name, row in self.options.items() if row.scope in SCOPES[level]),
+                                    *(name for name, home in STRUCTURE.items() if home == level)])
+
+    def value(self, key: str, line: int, node: yaml.Node) -> object:
+        """A setting's value; where it is wrong a fault, and UNREADABLE."""
+        faults: list[str] = []
+        read = switch if key == "enabled" else self.options[key].read
+        value = read_value(lambda node: read(self.plain(node)), node, f"{key}: ", faults)
+        self.faults.update((line, fault) for fault in faults)
+        return value
+
+    def plain(self, node: yaml.Node) -> object:
+        """The node as a Python value; of a list's items only the scalars, as no setting has more levels."""
+        if isinstance(node, yaml.MappingNode):
+            return {}
+        if isinstance(node, yaml.SequenceNode):
+            return [self.plain(item) if isinstance(item, yaml.ScalarNode) else [] for item in node.value]
+        try:
+            return self.loader.construct_object(node)
+        except Exception:  # PyYAML fails with whatever it meets inside: 2024-13-45, !!bool maybe, !!timestamp x
+            raise ValueError(f"{quoted(node.value)} has no value in YAML; put it in quotes if text is meant") from None
+
+    def prompts(self, top: Members) -> tuple[int, list[yaml.Node]]:
+        line, node = top.get("prompts", (1, None))
+        if isinstance(node, yaml.SequenceNode) and node.value:
+            return line, node.value
+        self.faults.add((line, f"prompts: expected a list of entries, found {_shown(node)}; {EXAMPLE}"))
+        return line, []
+
+    def entry(self, node: yaml.Node, shared: Mapping[str, object], flags: Mapping[str, object]) -> dict[str, object] | None:
+        """The keyword arguments of one entry's settings; None if the entry is not enabled."""
+        members = self.members(node, "an entry of prompts")
+        own = self.settings(members, "entry")
+        if own.pop("enabled", True) is False:
+            return None
+        chosen = {**shared, **own, **flags}
+        given = frozenset(name for name, value in chosen.items() if value is not None)
+        if members:
+            chosen |= self.prompt(members, own)
+            self.faults.update((_line(node), fault) for fault in contradictions(self.defaults | chosen))
+        self.one_of_its_name(members, own)
+        return chosen | {"given": given, "place": f"{self.path}:{_line(node)}", "warnings": self.warnings(members, own)}
+
+    def prompt(self, members: Members, own: Mapping[str, object]) -> dict[str, str]:
+        """Prompt and prompt file of an entry that names a file (relative to the batch file); otherwise nothing."""
+        if len(own.keys() & {"prompt", "prompt_file"}) != 1:
+            line = min(line for line, _ in members.values())
+            self.faults.add((line, "an entry needs its prompt, either as prompt or as prompt_file"))
+        elif isinstance(source := own.get("prompt_file"), str):
+            return self.prompt_in_file(source, members["prompt_file"][0])
+        return {}
+
+    def prompt_in_file(self, source: str, line: int) -> dict[str, str]:
+        path = os.path.join(os.path.dirname(self.path), source)
+        if source == "-":
+            self.faults.add((line, "prompt_file: standard input is for the command line; name a file"))
+            return {}
+        try:
+            return {"prompt_file": path, "prompt": read_prompt(path)}
+        except RequestError as error:
+            self.faults.update((line, f"prompt_file: {fault}") for fault in error.faults)
+            return {}
+
+    def one_of_its_name(self, members: Members, own: Mapping[str, object]) -> None:
+        """Sees to it that no other enabled entry has this name."""
+        if isinstance(name := own.get("name"), str):
+            line, key = members["name"][0], name_key(name)
+            if key in self.names:
+                self.faults.add((line, f"the name {quoted(name)} is also on line {self.names[key]} (upper and lower case "
+                                       "are one); give each entry its own"))
+            self.names.setdefault(key, line)
+
+    def warnings(self, members: Members, own: Mapping[str, object]) -> tuple[str, ...]:
+        prompt = own.get("prompt")
+        if not isinstance(prompt, str) or not prompt.endswith(("\n", "\r")):
+            return ()
+        return (f"{self.path}:{members['prompt'][0]}: the prompt ends in a line break, which is kept; "
+                "begin the text with |- or put it in quotes to leave it out",)
+
+
+def _line(node: yaml.Node) -> int:
+    return node.start_mark.line + 1
+
+
+def _shown(node: yaml.Node | None) -> str:
+    """How a node is named in a fault."""
+    if node is None or node.tag == NULL:
+        return "nothing"
+    if isinstance(node, yaml.SequenceNode):
+        return "a list" if node.value else "an empty list"
+    return "a mapping" if isinstance(node, yaml.MappingNode) else quoted(node.value)
+
+
+def _where_and_why(text: str, error: yaml.YAMLError) -> str:
+    """`line: not YAML: reason` of an error of PyYAML's, which spreads it over several lines."""
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"{text.count(chr(10), 0, error.position) + 1}: not YAML: found the character U+{error.character:04X}"
+    reason = ", ".join(filter(None, (error.context, error.problem)))
+    return f"{(error.problem_mark or error.context_mark).line + 1}: not YAML: {reason}"

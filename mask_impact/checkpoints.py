@@ -1,0 +1,191 @@
+"""From a model's name to a folder with its files, and what identifies them. The network is touched here and nowhere else.
+
+    checkpoint = find_checkpoint("Qwen/Qwen3-0.6B")     # configuration and tokenizer, from the cache or the hub
+    checkpoint = with_weights(checkpoint)               # and the weights
+
+A model of the hub that is in the local cache is used as it is, without asking the hub.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, errors, snapshot_download
+from safetensors import SafetensorError, safe_open
+
+from mask_impact.errors import RequestError
+
+DEMO = Path(__file__).resolve().parent.parent / "demo" / "text" / "model"
+SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
+HUB_SECONDS = 4.0
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+USE_DEMO = "--model demo needs no network"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model's files: `name` as given, `folder` where they lie, `repository` and `revision` (commit) if it is the hub's."""
+
+    name: str
+    folder: Path
+    repository: str | None = None
+    revision: str | None = None
+    code: bool = False
+
+    def identity(self) -> dict[str, str]:
+        """What tells this checkpoint from any other: the hub's commit, or the SHA-256 of the folder's files."""
+        return {"revision": self.revision} if self.revision else {"sha256": folder_hash(self.folder)}
+
+
+def find_checkpoint(name: str, revision: str | None = None, code: bool = False) -> Checkpoint:
+    """The checkpoint's configuration and tokenizer, and its weights if they are at hand.
+
+    Raises RequestError, by name, for a path that is no folder, a model that is not there or closed, a hub out of reach.
+    """
+    path = DEMO if name == "demo" else Path(name).expanduser()
+    if path.is_dir():
+        if revision is not None:
+            raise RequestError(f"--revision {revision!r} does not go with the folder {name!r}; leave it out")
+        return checked_folder(Checkpoint(name, path))
+    if looks_like_path(name) or path.exists():
+        raise RequestError(f"--model {name!r} is no folder; give a folder with config.json and model.safetensors, or a hub name")
+    return cached(name, revision, code) or from_hub(name, revision, code)
+
+
+def looks_like_path(name: str) -> bool:
+    """Whether a name that is no folder can only have been meant as one: hub names are `name` or `owner/name`."""
+    return bool(re.match(r"[./~]|[A-Za-z]:", name)) or "\\" in name or name.count("/") > 1
+
+
+def cached(name: str, revision: str | None, code: bool) -> Checkpoint | None:
+    """The model in the local cache, or None if it is not there whole."""
+    try:
+        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except errors.HFValidationError as error:
+        raise RequestError(f"--model {name!r} is neither a folder nor a possible hub name ({error})") from None
+    except OSError:
+        return None
+    whole = (folder / "config.json").is_file() and not missing_weights(folder)
+    return checked_folder(Checkpoint(name, folder, name, folder.name, code)) if whole else None
+
+
+def from_hub(name: str, revision: str | None, code: bool) -> Checkpoint:
+    """The model's small files, fetched from the hub."""
+    info = ask_hub(name, revision, lambda: HfApi().model_info(name, revision=revision, timeout=HUB_SECONDS))
+    patterns = [*SMALL_FILES, "*.py"] if code else SMALL_FILES
+    folder = ask_hub(name, revision, lambda: snapshot_download(name, revision=info.sha, allow_patterns=patterns), seconds=600)
+    files = {sibling.rfilename for sibling in info.siblings or ()}
+    if not files & {WEIGHTS, INDEX}:
+        raise RequestError(f"--model {name!r} has no weights in safetensors ({WEIGHTS}); choose a revision that has")
+    return Checkpoint(name, Path(folder), name, info.sha, code)
+
+
+def with_weights(checkpoint: Checkpoint) -> Checkpoint:
+    """The same checkpoint with its weights in the folder; only a model of the hub can lack them."""
+    if checkpoint.repository is None or not missing_weights(checkpoint.folder):
+        return checkpoint
+    patterns = [*SMALL_FILES, "model*.safetensors"] + ["*.py"] * checkpoint.code
+    fetch = lambda: snapshot_download(checkpoint.repository, revision=checkpoint.revision, allow_patterns=patterns)  # noqa: E731
+    folder = ask_hub(checkpoint.name, checkpoint.revision, fetch, seconds=None)
+    return checked_folder(replace(checkpoint, folder=Path(folder)))
+
+
+def ask_hub(name: str, revision: str | None, ask: Callable[[], Any], seconds: float | None = HUB_SECONDS) -> Any:
+    """What the hub answers, within `seconds`; RequestError, one line, if it refuses or cannot be reached."""
+    answer: dict[str, Any] = {}
+
+    def run() -> None:
+        try:
+            answer["value"] = ask()
+        except Exception as error:  # handed to the caller's thread, which sorts it
+            answer["error"] = error
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if "value" in answer:
+        return answer["value"]
+    raise RequestError(hub_fault(name, revision, answer.get("error", TimeoutError(f"no answer in {seconds} seconds"))))
+
+
+def hub_fault(name: str, revision: str | None, error: Exception) -> str:
+    """One line for what the hub, or the way to it, answered."""
+    if isinstance(error, errors.GatedRepoError):
+        return f"--model {name!r} is gated: ask for access on its page of the hub and log in (`hf auth login`); {USE_DEMO}"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"--model {name!r} was not found on the hub (or is private); check the spelling; {USE_DEMO}"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"--revision {revision!r} of {name!r} was not found on the hub; give a branch, tag or commit that it has"
+    if isinstance(error, OSError) and error.errno:
+        return f"--model {name!r} could not be fetched ({error.strerror}); make room or mend the cache folder; {USE_DEMO}"
+    reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+    return f"--model {name!r} is neither a folder nor in the local cache, and the hub cannot be reached ({reason[0][:120]}); {USE_DEMO}"
+
+
+def checked_folder(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint, if its configuration and weights are there and can be read; RequestError otherwise."""
+    folder = checkpoint.folder
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RequestError(f"--model {checkpoint.name!r}: the folder has no config.json; give a model's own folder") from None
+    except (OSError, ValueError) as error:
+        raise RequestError(f"--model {checkpoint.name!r}: config.json cannot be read ({error})") from None
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise RequestError(f"--model {checkpoint.name!r}: config.json names no model_type; it is no transformers model")
+    if missing := missing_weights(folder):
+        pickled = "; weights pickled in .bin files are not loaded, convert them" if any(folder.glob("*.bin")) else ""
+        raise RequestError(f"--model {checkpoint.name!r}: the weights {missing[0]} are not in the folder{pickled}")
+    for file in weight_files(folder):
+        check_header(checkpoint.name, file)
+    return checkpoint
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files the checkpoint is made of, there or not."""
+    if not (folder / WEIGHTS).is_file() and (folder / INDEX).is_file():
+        try:
+            shards = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise RequestError(f"{INDEX} in {str(folder)!r} cannot be read ({error})") from None
+        return [folder / shard for shard in sorted(shards)]
+    return [folder / WEIGHTS]
+
+
+def missing_weights(folder: Path) -> list[str]:
+    """Names of the weight files that are not there."""
+    return [file.name for file in weight_files(folder) if not file.is_file()]
+
+
+def check_header(name: str, file: Path) -> None:
+    """Raise RequestError if a safetensors file is cut off or none at all; only its header is read."""
+    try:
+        with safe_open(file, framework="np"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise RequestError(f"--model {name!r}: {file.name} cannot be read ({error}); fetch it again") from None
+
+
+def folder_hash(folder: Path) -> str:
+    """SHA-256 over the names and contents of a folder's configuration, tokenizer and weights."""
+    kinds = {".json", ".txt", ".model", ".jinja", ".tiktoken", ".safetensors", ".py"}
+    total = hashlib.sha256()
+    for file in sorted(file for file in folder.iterdir() if file.suffix in kinds and file.is_file()):
+        with open(file, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256") if hasattr(hashlib, "file_digest") else _digest(stream)
+        total.update(f"{file.name}\0{digest.hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _digest(stream) -> Any:
+    digest = hashlib.sha256()
+    while block := stream.read(2**20):
+        digest.update(block)
+    return digest

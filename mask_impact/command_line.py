@@ -1,0 +1,145 @@
+"""The command line: from its words to a list of `Settings`, one per prompt."""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping, Sequence
+
+from mask_impact import __version__, batch
+from mask_impact.errors import RequestError
+from mask_impact.prompts import read_prompt
+from mask_impact.settings import (
+    COMMAND_FLAGS, DEFAULT_PROMPT_FILE, UNREADABLE, Kind, Option, Settings, contradictions, defaults, options, read_value)
+from mask_impact.values import did_you_mean, quoted
+
+GROUPS = {"prompt": "what to explain", "measure": "what to measure, and how", "model": "the model",
+          "results": "results", "command": "the command"}
+DESCRIPTION = """\
+Which earlier token does a language model's next token depend on, at which layer, through which head?
+Removes one token at a time from one layer's attention and measures how the layer's update changes."""
+EXAMPLES = """\
+examples:
+  python {program} --model demo --prompt "The capital of France is"
+  python {program} --prompt-file question.txt --chat --num-tokens 5
+  python {program} --prompt "2 + 2 =" --continuation " 5" --layers 0-3,10
+  python {program} --config prompts_config.yaml
+
+BATCH_MODE_GUIDE.md explains every flag, the batch file and the result files."""
+
+
+def read(argv: Sequence[str] | None = None, program: str = "mask_impact_analysis.py", kind: type[Kind] = Settings,
+         description: str = DESCRIPTION, examples: str = EXAMPLES) -> list[Kind]:
+    """The settings of every enabled prompt that the command line asks for, in order.
+
+    `argv` is `sys.argv[1:]` if None. Raises RequestError with all faults of the flags and of the batch file;
+    SystemExit(0) after `--help` and `--version`.
+    """
+    parser = _parser(program, kind, description, examples)
+    namespace, strays = parser.parse_known_args(argv)
+    said = {name: words for name, words in vars(namespace).items() if words}
+    faults = _stray_faults(strays, parser) + _conflicts(said, options(kind))
+    config = said.pop("config", [None])[-1]
+    flags = {name: _value(words, options(kind)[name], faults) for name, words in said.items()}
+    if config is not None:
+        return batch.read(config, flags, kind, faults)
+    if strays:  # a misspelt --prompt leaves none: looking for the default file would only add a misleading fault
+        raise RequestError(*faults)
+    return [_single(flags, kind, faults)]
+
+
+def versions() -> str:
+    """One line: this project, torch, transformers and Python, without importing the libraries."""
+    parts = [f"mask-impact {__version__}"]
+    for library in ("torch", "transformers"):
+        try:
+            parts.append(f"{library} {importlib.metadata.version(library)}")
+        except importlib.metadata.PackageNotFoundError:
+            parts.append(f"{library} not installed")
+    return ", ".join([*parts, f"Python {platform.python_version()}"])
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:
+        hint = "; write --flag=VALUE where the value begins with a dash" if "expected one argument" in message else ""
+        raise RequestError(f"{message.removeprefix('argument ')}{hint}; see --help")
+
+
+def _parser(program: str, kind: type, description: str, examples: str) -> argparse.ArgumentParser:
+    """Every flag collects its words in a list, so that a flag given twice is seen."""
+    usage = "%(prog)s [--prompt TEXT | --prompt-file FILE | --config FILE] [flags]"
+    parser = _Parser(prog=program, usage=usage, description=description, epilog=examples.format(program=program), add_help=False,
+                     allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}
+    config, version = COMMAND_FLAGS
+    groups["prompt"].add_argument(config.split()[0], metavar=config.split()[1], action="append", help=COMMAND_FLAGS[config])
+    for name, row in options(kind).items():
+        _add_flag(groups[row.group], name, row, defaults(kind).get(name))
+    groups["command"].add_argument(version, action="version", version=versions(), help=COMMAND_FLAGS[version])
+    groups["command"].add_argument("--help", "-h", action="help", help="print this and stop")
+    return parser
+
+
+def _add_flag(group: argparse._ArgumentGroup, name: str, row: Option, default: object) -> None:
+    shown = row.default_shown or (",".join(default) if isinstance(default, tuple) else default)
+    meaning = row.meaning + (f" (default: {shown})" if shown else "")
+    meaning = meaning.replace("`", "").replace("%", "%%")
+    if row.metavar:
+        group.add_argument(row.flag, dest=name, metavar=row.metavar, action="append", help=meaning)
+        return
+    group.add_argument(row.flag, dest=name, action="append_const", const=True, help=meaning)
+    if row.off_flag:
+        group.add_argument(row.off_flag, dest=name, action="append_const", const=False, help=f"not {row.flag}")
+
+
+def _stray_faults(strays: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """Faults of the words that belong to no flag; the value after an unknown flag is passed over in silence."""
+    known = [flag for action in parser._actions for flag in action.option_strings]
+    faults = [f"unknown flag {quoted(word)}{did_you_mean(word.split('=')[0], known)}; see --help"
+              for word in strays if word.startswith("-")]
+    if strays and not faults:
+        faults.append(f"unexpected {', '.join(map(quoted, strays))}; give the prompt with --prompt, in quotes if it has spaces")
+    return faults
+
+
+def _conflicts(said: Mapping[str, list], table: Mapping[str, Option]) -> list[str]:
+    faults = []
+    barred = [row.flag for name, row in table.items() if name in said and not row.with_config]
+    if "config" in said and barred:
+        faults.append(f"--config does not go with {', '.join(barred)}; write that into the file's entries, or leave --config out")
+    elif "prompt" in said and "prompt_file" in said:
+        faults.append("--prompt does not go with --prompt-file; keep one of them")
+    for name, words in said.items():
+        if len(set(words)) > 1:
+            flag = table[name].flag if name in table else "--config"
+            both = f"{flag} and {table[name].off_flag}" if True in words else f"{flag} {' and '.join(map(quoted, words))}"
+            faults.append(f"{both}: two different values are given; keep one")
+    return faults
+
+
+def _value(words: list, row: Option, faults: list[str]) -> object:
+    return read_value(row.from_flag, words[-1], f"{row.flag}: ", faults)
+
+
+def _single(flags: dict[str, object], kind: type[Kind], faults: list[str]) -> Kind:
+    """The settings of the one prompt that the flags ask for."""
+    chosen = defaults(kind) | flags
+    faults = faults + contradictions(chosen)
+    source = chosen["prompt_file"]
+    if "prompt" not in flags and source is not UNREADABLE and not (faults and source == "-"):
+        try:
+            chosen |= _prompt(source)
+        except RequestError as error:
+            faults += error.faults
+    if faults:
+        raise RequestError(*faults)
+    return kind(**chosen, given=frozenset(flags))
+
+
+def _prompt(source: str | None) -> dict[str, object]:
+    """The prompt in a file; if none is named in the default file, which then has to be there."""
+    if source is None and not os.path.exists(DEFAULT_PROMPT_FILE):
+        raise RequestError(f"no prompt is given and there is no {DEFAULT_PROMPT_FILE} in this folder; "
+                           "give one with --prompt TEXT or --prompt-file FILE")
+    source = DEFAULT_PROMPT_FILE if source is None else source
+    return {"prompt_file": source, "prompt": read_prompt(source)}

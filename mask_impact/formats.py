@@ -1,0 +1,32 @@
+"""The formats that a table can be written in, and what each costs on disk."""
+
+from __future__ import annotations
+
+FORMATS = ("csv", "json", "parquet")
+
+# A browser tab and pandas.read_json both need several times the file's size: some 250 MB at this many rows.
+JSON_ROWS = 5_000_000
+
+
+def formats_for(rows: int, formats: tuple[str, ...], explicit: bool) -> tuple[tuple[str, ...], str | None]:
+    """The formats for a table of `rows` rows, and one line to print if they are not the ones wanted.
+
+    Past five million rows JSON gives way to Parquet. Where JSON was asked for by name (`explicit`), call this with the
+    most possible rows before the run too, and warn with the line; elsewhere the line is for the end of the run.
+    """
+    if "json" not in formats or rows <= JSON_ROWS:
+        return formats, None
+    kept = tuple(dict.fromkeys("parquet" if name == "json" else name for name in formats))
+    if not explicit:
+        return kept, f"{rows:,} rows are too many for JSON: Parquet takes its place (JSON holds up to {JSON_ROWS:,})"
+    return kept, (f"JSON was asked for, but holds up to {JSON_ROWS:,} rows and this run can have {rows:,}: past that "
+                  f"Parquet takes its place; measure fewer --layers, --variants or --num-tokens to keep JSON")
+
+
+# Bytes per row, measured on tables of 60 to 1,024 English tokens in float32; benchmarks/tables.py prints them.
+_ROW_BYTES = {"csv": 51, "json": 51, "parquet": 9}
+
+
+def file_sizes(rows: int, formats: tuple[str, ...]) -> dict[str, int]:
+    """Approximate bytes of each file to come, within about a third of the truth for float32."""
+    return {name: rows * _ROW_BYTES[name] for name in formats}

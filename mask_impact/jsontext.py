@@ -1,0 +1,49 @@
+"""The JSON text of a record: numpy made plain, NaN made null, lists of plain values on one line."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def json_text(record: Any) -> str:
+    """Indented JSON, UTF-8 characters as themselves, ending in a newline; a float32 is its shortest text."""
+    return _lines(plain(record), "") + "\n"
+
+
+def plain(value: Any) -> Any:
+    """`value` in dicts, lists, strings, ints and finite floats; what is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return [plain(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return float(str(value)) if math.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _lines(value: Any, indent: str) -> str:
+    deeper = indent + "  "
+    if isinstance(value, dict) and value:
+        items = [f"{deeper}{_flat(key)}: {_lines(item, deeper)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        return "[\n" + ",\n".join(deeper + _flat_or_lines(item, deeper) for item in value) + f"\n{indent}]"
+    return _flat(value)
+
+
+def _flat_or_lines(value: Any, indent: str) -> str:
+    """A list's item on one line if it holds no container, as most do."""
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    nested = any(isinstance(item, (dict, list)) for item in items)
+    return _lines(value, indent) if nested else _flat(value)
+
+
+def _flat(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,171 @@
+"""Result names: made from a prompt, checked to be file names, and kept apart from results that exist.
+
+A name is taken in a folder if `{name}_run.json` or any `{name}_results.*` is there. Names are compared without case
+and in one Unicode form, as file systems that ignore both would confuse them.
+"""
+
+import itertools
+import json
+import re
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mask_impact.errors import RequestError
+
+LONGEST_DERIVED = 40  # characters
+LONGEST_GIVEN = 200  # bytes: file systems end at 255, and the endings need their share
+DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³"}
+RESULT_FILE = re.compile(r"(.+)_(?:run\.json|results\.([^.]+))", re.IGNORECASE | re.DOTALL)
+
+
+class Run(Protocol):
+    """What this module needs of a `Settings`."""
+
+    prompt: str
+    name: str | None
+    output_dir: str
+    overwrite: bool
+
+    def numbers(self) -> dict[str, object]: ...
+    def at(self, fault: str) -> str: ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The name for a run; `record` is the finished run of the same settings that stands there, `formats` its result files."""
+
+    name: str
+    record: dict | None = None
+    formats: frozenset[str] = frozenset()
+
+
+def name_key(name: str) -> str:
+    """The form in which names are compared."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def check_name(name: str) -> str | None:
+    """What keeps `name` from being part of a file name on any system, or None."""
+    if not name.strip():
+        return "a name must not be empty"
+    if bad := re.search(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff/\\:*?"<>|]', name):
+        return f"a name must not contain {bad[0]!r}"
+    if name.startswith((".", " ")) or name.endswith((".", " ")):
+        return "a name must not begin or end with a dot or a space"
+    if name.split(".")[0].rstrip().lower() in DEVICES:
+        return "this name is reserved on Windows"
+    if len(name.encode()) > LONGEST_GIVEN:
+        return f"a name must not be longer than {LONGEST_GIVEN} bytes"
+    return None
+
+
+def derive_name(prompt: str) -> str:
+    """The prompt's first words in `[a-z0-9_]`, at most 40 characters; `prompt` if none remain."""
+    plain = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode().lower()
+    words = re.findall("[a-z0-9]+", plain)
+    name = "_".join(words[:1])[:LONGEST_DERIVED]
+    for word in words[1:]:
+        if len(name) + 1 + len(word) > LONGEST_DERIVED:
+            break
+        name += "_" + word
+    return f"prompt_{name}" if name in DEVICES else name or "prompt"
+
+
+def differing_settings(record: Mapping, settings: Run, facts: Mapping[str, object]) -> list[str]:
+    """Names of what differs between a run record and a request; empty if its numbers would be the same.
+
+    `facts` are what the request was resolved to, under the names that they have at the record's top level
+    (such as device and dtype); a fact is compared in place of a setting of the same name.
+    """
+    settings_then = record.get("settings")
+    then = {**(settings_then if isinstance(settings_then, Mapping) else {}), **{key: record.get(key) for key in facts}}
+    now = {**settings.numbers(), **facts}
+    return [key for key, value in now.items() if key not in then or then[key] != value]
+
+
+def choose_names(entries: Sequence[Run], facts: Sequence[Mapping[str, object]]) -> list[Choice]:
+    """A name for every entry, no two alike; raises RequestError with every fault."""
+    reserved = {name_key(entry.name) for entry in entries if entry.name is not None}
+    choices, faults = [], []
+    for entry, known in zip(entries, facts, strict=True):
+        try:
+            choices.append(choose_name(entry, known, reserved))
+            reserved.add(name_key(choices[-1].name))
+        except RequestError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise RequestError(*faults)
+    return choices
+
+
+def choose_name(settings: Run, facts: Mapping[str, object], reserved: Collection[str] = ()) -> Choice:
+    """The name for one run. A derived name takes the first of `x`, `x_2`, `x_3` ... that is free or holds this very run.
+
+    A given name that something else holds raises RequestError, unless `overwrite` is set. `reserved` are the
+    `name_key`s that a derived name has to leave alone.
+    """
+    files = _result_files(Path(settings.output_dir))
+    if settings.name is not None:
+        return _given_name(settings, facts, files)
+    base = derive_name(settings.prompt)
+    candidates = itertools.chain([base], (f"{base}_{n}" for n in itertools.count(2)))
+    free = (name for name in candidates if name_key(name) not in reserved)
+    return next(choice for name in free if isinstance(choice := _fit(name, settings, facts, files), Choice))
+
+
+def _given_name(settings: Run, facts: Mapping[str, object], files: dict[str, list[Path]]) -> Choice:
+    choice = _fit(settings.name, settings, facts, files)
+    if isinstance(choice, Choice):
+        return choice
+    if settings.overwrite:
+        return Choice(_name_as_written(settings.name, files))
+    raise RequestError(settings.at(
+        f"the name {settings.name!r} is taken in {settings.output_dir!r} by {choice}; choose another or add --overwrite"))
+
+
+def _fit(name: str, settings: Run, facts: Mapping[str, object], files: dict[str, list[Path]]) -> Choice | str:
+    """The choice of this name, or what holds it already."""
+    present = files.get(name_key(name))
+    if not present:
+        return Choice(name)
+    record = _record(present)
+    if record is None:
+        return "files without a readable run record"
+    if differing := differing_settings(record, settings, facts):
+        return f"a run with other settings ({', '.join(differing)})"
+    name = _name_as_written(name, files)
+    if settings.overwrite or record.get("status") != "complete":
+        return Choice(name)
+    return Choice(name, record, frozenset(filter(None, (RESULT_FILE.fullmatch(path.name)[2] for path in present))))
+
+
+def _result_files(folder: Path) -> dict[str, list[Path]]:
+    """The result files in a folder by `name_key`, run record first; none if the folder does not exist."""
+    files: dict[str, list[Path]] = {}
+    try:
+        for path in sorted(folder.iterdir(), key=lambda path: not path.name.lower().endswith("_run.json")):
+            if match := RESULT_FILE.fullmatch(path.name):
+                files.setdefault(name_key(match[1]), []).append(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise RequestError(f"--output-dir: cannot list {str(folder)!r} ({error.strerror}); choose another folder") from None
+    return files
+
+
+def _name_as_written(name: str, files: dict[str, list[Path]]) -> str:
+    present = files.get(name_key(name))
+    return RESULT_FILE.fullmatch(present[0].name)[1] if present else name
+
+
+def _record(present: list[Path]) -> dict | None:
+    if not present[0].name.lower().endswith("_run.json"):
+        return None
+    try:
+        record = json.loads(present[0].read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None

@@ -1,0 +1,52 @@
+"""Text from files and standard input: UTF-8, a byte-order mark dropped, otherwise character for character."""
+
+import codecs
+import os
+import sys
+
+from mask_impact.errors import RequestError
+
+
+def read_prompt(source: str) -> str:
+    """The prompt in a file, or on standard input for `-`, without exactly one final line break.
+
+    Raises RequestError if there is no such file, or if it is not UTF-8 or holds no prompt.
+    """
+    text = decode(_standard_input(), "standard input") if source == "-" else read_text(source)
+    for ending in ("\r\n", "\n", "\r"):
+        if text.endswith(ending):
+            text = text.removesuffix(ending)
+            break
+    if not text:
+        raise RequestError(f"{'standard input' if source == '-' else source}: the prompt is empty; write the prompt's text there")
+    return text
+
+
+def read_text(path: str) -> str:
+    """The text of a file, line breaks as they are. Raises RequestError if it cannot be read or is not UTF-8."""
+    if os.path.isdir(path):
+        raise RequestError(f"{path}: this is a folder; name a text file in it")
+    try:
+        with open(path, "rb") as file:
+            return decode(file.read(), path)
+    except FileNotFoundError:
+        raise RequestError(f"{path}: there is no such file; check the path") from None
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from None
+
+
+def decode(data: bytes, where: str) -> str:
+    """UTF-8 bytes as text, a byte-order mark dropped; `where` names their source in the RequestError."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise RequestError(f"{where}: this is UTF-16; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{where}: not UTF-8, found byte 0x{data[error.start]:02x} at offset {error.start}; "
+                           "save it as UTF-8") from None
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise RequestError("--prompt-file -: there is no standard input; name a file or use --prompt TEXT")
+    return sys.stdin.buffer.read()

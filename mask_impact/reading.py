@@ -1,0 +1,170 @@
+"""Reading a result back, exactly as it was measured.
+
+    table = read_results("output/capital_results.csv")
+    table.attrs["run"]["settings"]
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from mask_impact.errors import RequestError
+from mask_impact.results import COLUMNS, DISTANCES, column_types
+from mask_impact.writers import RUN_KEY
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+# A row must fit in a block, and a token has few kilobytes.
+_BLOCK_BYTES = 1 << 24
+
+
+def read_results(path: str | Path) -> pd.DataFrame:
+    """The long table of {name}_results.csv, .json or .parquet; every token and every bit of a distance as measured.
+
+    Integers are int64, tokens text (`NA`, `007` and the empty token included), undefined distances NaN. Distances are
+    float32, or float64 where the run says so; without a run file, where float32 does not hold the numbers. Columns
+    after the seven are kept. `attrs["run"]` has the run record, where the file or {name}_run.json beside it holds one.
+    Raises RequestError, one line, for a file that is missing, cut short, or not a result.
+    """
+    path = Path(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise RequestError(f"{path}: suffix {path.suffix!r} is not one of {', '.join(_READERS)}; name a result file")
+    if not path.is_file():
+        raise RequestError(f"{path}: there is no such file; name a file that ends in _results.csv, .json or .parquet")
+    try:
+        table, run = reader(path)
+    except (pa.ArrowException, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise RequestError(f"{path}: not a whole result file ({reason[:200]}); write it again") from error
+    _check_rows(path, table.num_rows, run)
+    frame = table.to_pandas()
+    if run is not None:
+        frame.attrs["run"] = run
+    return frame
+
+
+def _read_parquet(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
+    with pq.ParquetFile(path) as file:
+        table = file.read()
+        text = (file.metadata.metadata or {}).get(RUN_KEY.encode())
+    _check_columns(path, table.column_names)
+    run = None if text is None else _run_record(path, text)
+    return _typed(table, table.schema.field(DISTANCES[0]).type), run
+
+
+def _read_csv(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
+    _check_end(path)
+    run = _neighbouring_run(path)
+    return _in_its_dtype(lambda distance: _csv_table(path, distance), run), run
+
+
+def _read_json(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
+    run = _neighbouring_run(path)
+    record = json.loads(path.read_bytes())
+    entries = record.items() if isinstance(record, dict) else ()
+    columns = {name: values for name, values in entries if isinstance(values, list)}
+    _check_columns(path, list(columns))
+    types = column_types(pa.float64())
+    wide = _typed(pa.table({name: pa.array(values, types.get(name)) for name, values in columns.items()}), pa.float64())
+    return _in_its_dtype(lambda distance: wide if distance == pa.float64() else _narrowed(wide), run), run
+
+
+_READERS: dict[str, Callable[[Path], tuple[pa.Table, dict[str, Any] | None]]] = {
+    ".csv": _read_csv, ".json": _read_json, ".parquet": _read_parquet}
+
+
+def _csv_table(path: Path, distance: pa.DataType) -> pa.Table:
+    """Distances are parsed as `distance` at once: by way of float64, 7.038531e-26 becomes the float32 beside it."""
+    table = pa.csv.read_csv(
+        path, pa.csv.ReadOptions(block_size=_BLOCK_BYTES), pa.csv.ParseOptions(newlines_in_values=True),
+        pa.csv.ConvertOptions(column_types=column_types(distance)))
+    _check_columns(path, table.column_names)
+    return _typed(table, distance)
+
+
+def _narrowed(table: pa.Table) -> pa.Table:
+    """The float32 whose shortest texts gave these float64: the nearest, or the one beside it (see `_csv_table`)."""
+    for name in DISTANCES:
+        wide = table[name].to_numpy()
+        with np.errstate(over="ignore"):
+            narrow = wide.astype(np.float32)
+            lost = np.flatnonzero(_by_text(narrow) != wide)
+            for towards in (-np.inf, np.inf):
+                beside = np.nextafter(narrow[lost], np.float32(towards))
+                narrow[lost] = np.where(_by_text(beside) == wide[lost], beside, narrow[lost])
+        table = table.set_column(table.column_names.index(name), name, pa.array(narrow, from_pandas=True))
+    return table
+
+
+def _by_text(narrow: np.ndarray) -> np.ndarray:
+    """The float64 that a reader takes the shortest texts of these float32 for."""
+    return pa.array(narrow, from_pandas=True).cast(pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False)
+
+
+def _typed(table: pa.Table, distance: pa.DataType) -> pa.Table:
+    """The seven columns in their types; a further column that is empty throughout becomes numbers, all NaN."""
+    types = column_types(distance)
+    empty = {field.name: pa.float64() for field in table.schema if pa.types.is_null(field.type)}
+    kinds = {field.name: field.type for field in table.schema} | empty | types
+    return table.cast(pa.schema(list(kinds.items())))
+
+
+def _in_its_dtype(read: Callable[[pa.DataType], pa.Table], run: dict[str, Any] | None) -> pa.Table:
+    """The table that `read` gives in the dtype the run names; without one, in the narrowest that holds its texts."""
+    dtypes = (run or {}).get("dtypes")
+    named = dtypes.get("results") if isinstance(dtypes, dict) else None
+    if named in ("float32", "float64"):
+        return read(pa.float32() if named == "float32" else pa.float64())
+    wide, narrow = read(pa.float64()), read(pa.float32())
+    held = all(narrow[name].cast(pa.string()).cast(pa.float64()).equals(wide[name]) for name in DISTANCES)
+    return narrow if held else wide
+
+
+def _neighbouring_run(path: Path) -> dict[str, Any] | None:
+    """The record in {name}_run.json beside {name}_results.csv or .json; None if there is no such file."""
+    name = path.stem.removesuffix("_results")
+    file = path.with_name(f"{name}_run.json")
+    return _run_record(file, file.read_bytes()) if name != path.stem and file.is_file() else None
+
+
+def _run_record(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise RequestError(f"{path}: its run record is not JSON ({error}); run again, or move the file away") from error
+    if not isinstance(record, dict):
+        raise RequestError(f"{path}: its run record is a {type(record).__name__}, not an object; run again")
+    return record
+
+
+def _check_columns(path: Path, found: list[str]) -> None:
+    if tuple(found[:len(COLUMNS)]) != COLUMNS:
+        raise RequestError(f"{path}: the first columns are {', '.join(found[:len(COLUMNS)]) or 'none'}, where a result "
+                           f"has {', '.join(COLUMNS)}")
+
+
+def _check_end(path: Path) -> None:
+    """A CSV file that was cut short rarely ends with a line's end."""
+    with open(path, "rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 1))
+        if file.read(1) != b"\n":
+            raise RequestError(f"{path}: ends within a line after {size:,} bytes, so it was cut short; write it again")
+
+
+def _check_rows(path: Path, rows: int, run: dict[str, Any] | None) -> None:
+    expected = (run or {}).get("rows")
+    if isinstance(expected, int) and rows != expected:
+        raise RequestError(f"{path}: has {rows:,} rows where its run record says {expected:,}: one of them was cut "
+                           f"short or belongs to another run; run again")

@@ -1,0 +1,285 @@
+"""The settings of one prompt's run, and the one table that flags, YAML keys and the guide are made from.
+
+    python -m mask_impact.settings        # writes the table of BATCH_MODE_GUIDE.md again
+
+Every field of `Settings` that is a setting carries an `Option` in its metadata. A front door with more settings
+subclasses `Settings` and adds fields in the same form.
+"""
+
+import dataclasses
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mask_impact import values
+from mask_impact.errors import RequestError
+from mask_impact.formats import FORMATS
+from mask_impact.names import check_name
+from mask_impact.prompts import read_prompt
+from mask_impact.values import Reader
+
+VARIANTS = ("full", "attn", "heads")
+DEFAULT_PROMPT_FILE = "prompt.txt"
+GUIDE = Path(__file__).parent.parent / "BATCH_MODE_GUIDE.md"
+TABLE_MARKS = ("<!-- table of settings: python -m mask_impact.settings -->", "<!-- end of the table of settings -->")
+COMMAND_FLAGS = {  # flags of the command that are no settings: a front door reads them itself
+    "--config FILE": "run every enabled entry of a batch file",
+    "--version": "print the versions of this project and of its libraries, and stop",
+}
+
+UNREADABLE = object()  # stands for a wrong value until all faults are listed
+
+Kind = TypeVar("Kind", bound="Settings")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One row of the table: how a setting is given and what it means.
+
+    `scope` says where the setting may stand in a batch file: "run" at the top level alone, "prompt" there, under
+    `defaults` and in an entry, "entry" in an entry alone, "flag" nowhere.
+    """
+
+    flag: str
+    read: Reader
+    meaning: str
+    scope: str
+    group: str
+    metavar: str = ""  # empty for a switch
+    off_flag: str = ""
+    python: str = ""  # another name in Python
+    default_shown: str = ""
+    with_config: bool = True  # may the flag go with --config?
+    changes_numbers: bool = True  # or only where and how results are written?
+
+    @property
+    def per(self) -> str:
+        return "prompt" if self.scope in ("prompt", "entry") else "run"
+
+    def from_flag(self, given: str | bool) -> object:
+        """The value of a flag's text (or of a switch). Raises ValueError as the reader does."""
+        return self.read(values.number_in_flag(given) if self.read is values.whole_number else given)
+
+
+def option(flag: str, read: Reader, meaning: str, default: object = dataclasses.MISSING, **columns: Any) -> Any:
+    """A dataclass field that is a setting."""
+    return field(default=default, metadata={"option": Option(flag, read, meaning, **columns)})
+
+
+def options(kind: type) -> dict[str, Option]:
+    """The table: the option of every setting, by field name, in order."""
+    return {item.name: item.metadata["option"] for item in dataclasses.fields(kind) if "option" in item.metadata}
+
+
+def defaults(kind: type) -> dict[str, object]:
+    """The default of every setting that has one."""
+    return {item.name: item.default for item in dataclasses.fields(kind)
+            if "option" in item.metadata and item.default is not dataclasses.MISSING}
+
+
+def _file_name(value: object) -> str:
+    if fault := check_name(values.text(value)):
+        raise ValueError(f"{fault}, found {values.quoted(value)}")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One prompt's run, resolved and checked. Raises RequestError, with every fault, when it is made of wrong values.
+
+    `given` names what was set and not left at its default, `place` is `file:line` of a batch entry, and `warnings` are
+    lines for the user; these three take no part in comparisons.
+    """
+
+    prompt: str = option(
+        "--prompt", values.prompt_text, "the text whose next token is explained", metavar="TEXT",
+        scope="entry", group="prompt", with_config=False)
+    prompt_file: str | None = option(
+        "--prompt-file", values.optional(values.path), "a UTF-8 file with that text; `-` is standard input (flag only)",
+        None, metavar="FILE", scope="entry", group="prompt", default_shown="`prompt.txt`", with_config=False,
+        changes_numbers=False)
+    num_tokens: int = option(
+        "--num-tokens", values.whole_number, "tokens to generate; with a continuation, how many of its tokens to use",
+        1, metavar="N", scope="prompt", group="measure", python="num_output_tokens",
+        default_shown="1; with a continuation all of it")
+    continuation: str | None = option(
+        "--continuation", values.optional(values.some_text), "measure these next tokens in place of the model's own",
+        None, metavar="TEXT", scope="prompt", group="prompt", with_config=False)
+    chat: bool = option(
+        "--chat", values.switch, "put the prompt into the model's chat template, as the user's message", False,
+        off_flag="--no-chat", scope="prompt", group="prompt")
+    system: str | None = option(
+        "--system", values.optional(values.text), "the chat's system message", None, metavar="TEXT", scope="prompt",
+        group="prompt")
+    thinking: bool = option(
+        "--thinking", values.switch, "let the chat template open a thinking section (its `enable_thinking`)", False,
+        scope="prompt", group="prompt")
+    layers: tuple[int, ...] | None = option(
+        "--layers", values.optional(values.layer_numbers), "layers to measure, counted from 0, such as `0-3,10`", None,
+        metavar="LAYERS", scope="prompt", group="measure", default_shown="all")
+    variants: tuple[str, ...] = option(
+        "--variants", values.several_of(*VARIANTS),
+        "what to measure: the whole layer update (`full`), the attention's share (`attn`), each head (`heads`)",
+        VARIANTS, metavar="LIST", scope="prompt", group="measure")
+    name: str | None = option(
+        "--output", values.optional(_file_name), "name of the result files", None, metavar="NAME",
+        scope="entry", group="results", default_shown="from the prompt's first words", with_config=False,
+        changes_numbers=False)
+    output_dir: str = option(
+        "--output-dir", values.path, "folder of the result files", "output", metavar="DIR", scope="run",
+        group="results", changes_numbers=False)
+    model: str = option(
+        "--model", values.path, "a model of the Hugging Face hub, a folder, or `demo`, the small one carried here",
+        "Qwen/Qwen3-0.6B", metavar="NAME_OR_PATH", scope="run", group="model", python="model_name")
+    revision: str | None = option(
+        "--revision", values.optional(values.some_text), "the hub model's branch, tag or commit", None, metavar="R",
+        scope="run", group="model")
+    device: str = option(
+        "--device", values.device_name, "`auto` (CUDA, then MPS, then CPU), `cpu`, `cuda`, `cuda:N` or `mps`", "auto",
+        metavar="DEVICE", scope="run", group="model")
+    dtype: str = option(
+        "--dtype", values.one_of("auto", "float32", "bfloat16", "float16", "float64"),
+        "the model's numbers: `auto` (the checkpoint's on a GPU, float32 on the CPU), `float32`, `bfloat16`, `float16` "
+        "or `float64`", "auto", metavar="DTYPE", scope="run", group="model")
+    measure_dtype: str = option(
+        "--measure-dtype", values.one_of("float32", "model"),
+        "the masked rows' numbers: at least `float32`, or the `model`'s own", "float32", metavar="DTYPE", scope="run",
+        group="measure")
+    method: str = option(
+        "--method", values.one_of("renormalize", "rerun"),
+        "`renormalize` (all masks of a layer at once) or `rerun` (one mask at a time: slow, plain, the same numbers)",
+        "renormalize", metavar="METHOD", scope="run", group="measure")
+    formats: tuple[str, ...] = option(
+        "--formats", values.several_of(*FORMATS), "result files to write: `csv`, `json`, `parquet`", ("csv", "json"),
+        metavar="LIST", scope="run", group="results", changes_numbers=False)
+    overwrite: bool = option(
+        "--overwrite", values.switch, "replace results that exist", False, scope="flag", group="results",
+        changes_numbers=False)
+    quiet: bool = option(
+        "--quiet", values.switch, "print nothing but warnings and errors", False, scope="flag", group="results",
+        changes_numbers=False)
+    trust_remote_code: bool = option(
+        "--trust-remote-code", values.switch, "run Python code that the model's repository brings along", False,
+        scope="flag", group="model")
+    given: frozenset[str] = field(default=frozenset(), compare=False)
+    place: str = field(default="", compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self):
+        faults: list[str] = []
+        for name, row in options(type(self)).items():
+            object.__setattr__(self, name, read_value(row.read, getattr(self, name), f"{name}: ", faults))
+        faults += contradictions(vars(self))
+        if faults:
+            raise RequestError(*map(self.at, faults))
+
+    @classmethod
+    def from_python(cls: type[Kind], **arguments: object) -> Kind:
+        """Settings from keyword arguments, by field name or by its name in Python; None stands for the default.
+
+        Raises RequestError (a ValueError) for unknown names and wrong values, all of them at once.
+        """
+        chosen, faults = _arguments(cls, arguments)
+        given = frozenset(chosen)
+        if len(given & {"prompt", "prompt_file"}) != 1:
+            faults.append("prompt: give the text whose next token is to be explained, either as prompt or as prompt_file")
+        faults += contradictions(defaults(cls) | chosen)
+        if faults:
+            raise RequestError(*faults)
+        if "prompt_file" in given:
+            chosen["prompt"] = read_prompt(chosen["prompt_file"])
+        return cls(**chosen, given=given)
+
+    @property
+    def most_steps(self) -> int | None:
+        """The most generation steps; None for one per token of the continuation."""
+        return None if self.continuation is not None and "num_tokens" not in self.given else self.num_tokens
+
+    def at(self, fault: str) -> str:
+        """The fault, with the place of the batch entry in front where there is one."""
+        return f"{self.place}: {fault}" if self.place else fault
+
+    def to_record(self) -> dict[str, object]:
+        """Every setting as JSON has it: tuples as lists, `num_tokens` as `most_steps`."""
+        plain = {name: getattr(self, name) for name in options(type(self))} | {"num_tokens": self.most_steps}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+
+    def numbers(self) -> dict[str, object]:
+        """Those settings of the record that change the numbers, and not only where and how they are written."""
+        table = options(type(self))
+        return {name: value for name, value in self.to_record().items() if table[name].changes_numbers}
+
+
+def contradictions(chosen: Mapping[str, object]) -> list[str]:
+    """Faults of settings that do not go together. UNREADABLE values agree with all."""
+    faults = []
+    if chosen["chat"] is False and chosen["system"] is not None:
+        faults.append("system needs chat, which is off; add --chat (in YAML chat: true) or leave the system message out")
+    if chosen["chat"] is False and chosen["thinking"] is True:
+        faults.append("thinking needs chat, which is off; add --chat (in YAML chat: true) or leave thinking out")
+    return faults
+
+
+def _arguments(kind: type, arguments: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
+    """Keyword arguments as values by field name, and the faults met."""
+    fields = {row.python: name for name, row in options(kind).items() if row.python}
+    chosen, faults = {}, []
+    for word, value in arguments.items():
+        name = fields.get(word, word)
+        if name not in options(kind):
+            faults.append(unknown("setting", word, [*fields, *options(kind)]))
+        elif value is not None:
+            if name in chosen:
+                faults.append(f"{options(kind)[name].python}, {name}: two names of one setting; keep one")
+            chosen[name] = read_value(options(kind)[name].read, value, f"{word}: ", faults)
+    return chosen, faults
+
+
+def read_value(read: Reader, value: object, label: str, faults: list[str]) -> object:
+    """The value read; where that fails UNREADABLE, and one more of `faults`."""
+    try:
+        return read(value)
+    except ValueError as error:
+        faults.append(f"{label}{error}")
+        return UNREADABLE
+
+
+def unknown(what: str, word: str, valid: Iterable[str]) -> str:
+    """The fault of a word that is none of the valid ones."""
+    valid = list(valid)
+    return f"unknown {what} {values.quoted(word)}{values.did_you_mean(word, valid) or ';'} valid: {', '.join(valid)}"
+
+
+def guide_table(kind: type = Settings) -> str:
+    """The Markdown table of every flag and YAML key."""
+    rows = [(f"`{flag}`", "", "", "run", meaning) for flag, meaning in COMMAND_FLAGS.items()]
+    rows += [_guide_row(name, row, defaults(kind).get(name)) for name, row in options(kind).items()]
+    heading = ("flag", "YAML, Python", "default", "per", "meaning")
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, ("---",) * len(heading), *rows))
+
+
+def _guide_row(name: str, row: Option, default: object) -> tuple[str, ...]:
+    flags = f"`{row.flag} {row.metavar}".rstrip() + "`" + (f", `{row.off_flag}`" if row.off_flag else "")
+    names = f"Python `{name}`" if row.scope == "flag" else f"`{name}`" + (f"; Python `{row.python}`" if row.python else "")
+    return flags, names, row.default_shown or _shown(default), row.per, row.meaning
+
+
+def _shown(default: object) -> str:
+    if default is None or default is False:
+        return "none" if default is None else "off"
+    return f"`{','.join(default) if isinstance(default, tuple) else default}`"
+
+
+def with_table(guide: str) -> str:
+    """The guide's text with its table between the two marks replaced by the present one."""
+    first, last = TABLE_MARKS
+    between = re.compile(f"{re.escape(first)}.*?{re.escape(last)}", re.DOTALL)
+    return between.sub(lambda _: f"{first}\n{guide_table()}\n{last}", guide)
+
+
+if __name__ == "__main__":
+    GUIDE.write_text(with_table(GUIDE.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
+    sys.stdout.write(f"wrote the table of settings in {GUIDE.name}\n")

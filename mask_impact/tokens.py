@@ -1,0 +1,75 @@
+"""Token ids to the text people read, and prompts to token ids."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedTokenizerBase
+
+from mask_impact.errors import RequestError
+from mask_impact.settings import Settings
+
+REPLACEMENT = "\ufffd"
+
+
+def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
+    """What each token adds to the decoded text; joined, the list gives the text.
+
+    A token that is not whole UTF-8 by itself shows its vocabulary piece, never a replacement character.
+    """
+    texts, anchor = [], []
+    for token in ids:
+        alone = decode(tokenizer, [token])
+        if REPLACEMENT in alone:
+            texts.append(str(tokenizer.convert_ids_to_tokens(token)))
+            continue
+        texts.append(added(tokenizer, anchor, token, alone))
+        anchor = [token]
+    return texts
+
+
+def added(tokenizer: PreTrainedTokenizerBase, anchor: list[int], token: int, alone: str) -> str:
+    """The token's text after the last whole token: a decoder may drop the space of the first word it sees."""
+    before, both = decode(tokenizer, anchor), decode(tokenizer, [*anchor, token])
+    return both[len(before):] if both.startswith(before) else alone
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    """The text of these tokens, special ones included, nothing tidied up."""
+    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[int]:
+    """The prompt's token ids, in the model's chat template where `chat` is set. Raises RequestError if there are none."""
+    ids = chat_ids(tokenizer, settings) if settings.chat else tokenizer(settings.prompt)["input_ids"]
+    if not ids:
+        raise RequestError("the prompt has no tokens in this model's vocabulary; give another")
+    return list(ids)
+
+
+def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[int]:
+    """The prompt as the user's message of a chat that is waiting for its answer."""
+    if not tokenizer.chat_template:
+        raise RequestError("chat is on, but the model has no chat template; add --no-chat (in YAML chat: false)")
+    system = [] if settings.system is None else [{"role": "system", "content": settings.system}]
+    messages = [*system, {"role": "user", "content": settings.prompt}]
+    options = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "enable_thinking": settings.thinking}
+    try:
+        return tokenizer.apply_chat_template(messages, **options)["input_ids"]
+    except Exception as error:  # a template is a program of the model's own and may raise anything
+        raise RequestError(f"the model's chat template refuses this prompt ({str(error).splitlines()[0][:150]})") from None
+
+
+def continuation_ids(tokenizer: PreTrainedTokenizerBase, continuation: str) -> list[int]:
+    """The ids of a given continuation, tokenised by itself without special tokens. Raises RequestError if there are none."""
+    ids = tokenizer(continuation, add_special_tokens=False)["input_ids"]
+    if not ids:
+        raise RequestError("the continuation has no tokens in this model's vocabulary; give another")
+    return list(ids)
+
+
+def end_ids(tokenizer: PreTrainedTokenizerBase, eos: int | list[int] | None) -> frozenset[int]:
+    """The ids that end generation: the generation config's, and `<|im_end|>` where it is one token other than unk."""
+    ends = set(eos if isinstance(eos, (list, tuple)) else [] if eos is None else [eos])
+    turn_end = tokenizer.get_vocab().get("<|im_end|>")
+    if turn_end is not None and turn_end != tokenizer.unk_token_id:
+        ends.add(turn_end)
+    return frozenset(ends)

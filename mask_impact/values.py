@@ -1,0 +1,169 @@
+"""Readers of single values: each takes what YAML or Python gave and returns it in its one stored form.
+
+A reader raises ValueError with the rest of a sentence that begins with the setting's name, such as
+"expected true or false, found 'maybe'". Readers accept their own results, so reading twice changes nothing.
+"""
+
+import datetime
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterable
+from functools import partial
+
+LONGEST_QUOTE = 60
+MOST_NUMBER = 10**6  # of tokens; far beyond any context, and safe to count with
+MOST_LAYERS = 10_000  # so that "0-999999999999" is a fault and not a hang
+
+Reader = Callable[[object], object]
+
+
+def found(value: object) -> str:
+    """How a value is named in a fault: short, on one line, and with the remedy where YAML read text as something else."""
+    if value is None:
+        return "nothing (null)"
+    if isinstance(value, bool):
+        return f"{str(value).lower()} (YAML also reads yes, no, on and off so; put text in quotes)"
+    if isinstance(value, (dict, list, tuple)):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, int) and abs(value) >= 10**18:
+        return "a number of more than 18 digits"
+    if isinstance(value, (int, float, datetime.date)):
+        return f"{value} (put text in quotes)" if isinstance(value, datetime.date) else str(value)
+    return quoted(value)
+
+
+def quoted(value: object) -> str:
+    """The value's repr, cut to one short line."""
+    shown = repr(value)
+    return shown if len(shown) <= LONGEST_QUOTE else shown[:LONGEST_QUOTE] + "..."
+
+
+def misfit(expected: str, value: object) -> ValueError:
+    return ValueError(f"expected {expected}, found {found(value)}")
+
+
+def did_you_mean(word: str, valid: Iterable[str]) -> str:
+    """`, did you mean 'x'?` for a near miss, otherwise nothing."""
+    near = difflib.get_close_matches(word.lower(), list(valid), n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def text(value: object) -> str:
+    """Text that can be written as UTF-8 (a command line in another encoding leaves lone surrogates)."""
+    if not isinstance(value, str):
+        hint = " in quotes" if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
+        raise misfit("text" + hint, value)
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"expected UTF-8 text, found other bytes in {quoted(value)}")
+    return value
+
+
+def some_text(value: object) -> str:
+    if text(value) == "":
+        raise ValueError("expected text, found none (it is empty)")
+    return value
+
+
+def prompt_text(value: object) -> str:
+    if text(value) == "":
+        raise ValueError("the prompt is empty; give the text whose next token is to be explained")
+    return value
+
+
+def path(value: object) -> str:
+    """A path, a leading `~` replaced by the home folder."""
+    name = some_text(os.fspath(value) if isinstance(value, os.PathLike) else value)
+    if "\0" in name:
+        raise ValueError(f"expected a path, found a null character in {quoted(name)}")
+    return os.path.expanduser(name)
+
+
+def switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise misfit("true or false", value)
+    return value
+
+
+def whole_number(value: object) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise misfit(f"a whole number from 1 to {MOST_NUMBER}", value)
+    number = value.__index__()
+    if not 1 <= number <= MOST_NUMBER:
+        raise misfit(f"a whole number from 1 to {MOST_NUMBER}", number)
+    return number
+
+
+def number_in_flag(given: str) -> int | str:
+    """A flag's text as a number, or as it is where it is none, for the reader to find fault with."""
+    return int(given) if re.fullmatch(r"[+-]?[0-9]{1,18}", given) else given
+
+
+def one_of(*choices: str) -> Reader:
+    return partial(_one_of, choices)
+
+
+def _one_of(choices: tuple[str, ...], value: object) -> str:
+    if not isinstance(value, str) or value not in choices:
+        hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+        raise ValueError(f"expected one of {', '.join(choices)}, found {found(value)}{hint}")
+    return value
+
+
+def several_of(*choices: str) -> Reader:
+    """Reader of a list, or of text with commas; returned as a tuple in the order of `choices`, each once."""
+    return partial(_several_of, choices)
+
+
+def _several_of(choices: tuple[str, ...], value: object) -> tuple[str, ...]:
+    items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple, set, frozenset)) or not items or items == [""]:
+        raise misfit(f"one or more of {', '.join(choices)}", value)
+    for item in items:
+        _one_of(choices, item)
+    return tuple(choice for choice in choices if choice in items)
+
+
+def layer_numbers(value: object) -> tuple[int, ...]:
+    """`3`, `[0, 1, 3]` or `"0-3,10"` as a sorted tuple without duplicates."""
+    if isinstance(value, str):
+        numbers = {number for part in value.split(",") for number in _layer_range(part.strip())}
+    elif isinstance(value, Iterable) and not isinstance(value, (dict, bytes)):
+        numbers = {_layer(item) for item in value}
+    else:
+        numbers = {_layer(value)}
+    if not numbers:
+        raise ValueError("expected at least one layer, found an empty list; leave it out for all layers")
+    return tuple(sorted(numbers))
+
+
+def _layer(value: object) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < MOST_LAYERS:
+        raise misfit("layer numbers counted from 0, such as 0-3,10", value)
+    return value.__index__()
+
+
+def _layer_range(part: str) -> range:
+    ends = re.fullmatch(r"([0-9]{1,9})(?:\s*-\s*([0-9]{1,9}))?", part, re.ASCII)
+    if not ends:
+        raise misfit("layer numbers counted from 0, such as 0-3,10", part)
+    first, last = _layer(int(ends[1])), _layer(int(ends[2] or ends[1]))
+    if last < first:
+        raise ValueError(f"the range {part} runs backwards; write {last}-{first}")
+    return range(first, last + 1)
+
+
+def device_name(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?", value, re.ASCII):
+        hint = did_you_mean(value, ("auto", "cpu", "cuda", "mps")) if isinstance(value, str) else ""
+        raise ValueError(f"expected auto, cpu, cuda, cuda:N or mps, found {found(value)}{hint}")
+    return value
+
+
+def optional(reader: Reader) -> Reader:
+    """The reader, with None (null in YAML) let through: back to the default."""
+    return partial(_optional, reader)
+
+
+def _optional(reader: Reader, value: object) -> object:
+    return None if value is None else reader(value)

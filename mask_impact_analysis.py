@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""At which layer, through which head, does a language model's next token depend on which earlier token?
+
+    python mask_impact_analysis.py --model demo --prompt "The capital of France is"
+    python mask_impact_analysis.py --config prompts_config.yaml
+
+The method. A decoder layer adds an update to the residual stream. Let x be the layer's input, p the final position, and
+D = layer(x)[p] - x[p] the update there. Now hide one earlier token j from the layer: the attention logit of key j is set to
+-inf before the softmax, in every head, and everything else stays. The update becomes D_j. How far D_j lies from D tells how
+much this layer, at this moment, reads from token j. Every token is hidden in turn, in every layer, and three things are compared:
+
+    Full     the whole update: attention and MLP
+    Attn     what the attention adds to the residual stream
+    Head_h   the output sum_k a_k v_k of one query head, before the heads are combined
+
+each by its L2 distance |D - D_j| and its cosine distance 1 - cos(D, D_j). Step 0 looks at the prompt, step k at the prompt
+and k generated tokens; each predicts the token that comes next.
+
+`--method rerun` does just that: it runs each layer again for every token. The default, `renormalize`, gets the same numbers
+for about the price of two forward passes. Hiding key j only renormalises one query's softmax over the other keys, so with
+weights a and head output o the masked output is o + a_j / (1 - a_j) (o - v_j), exactly. All the masked heads of a layer follow
+from one set of weights, and go through the rest of the layer as one batch of rows.
+
+BATCH_MODE_GUIDE.md explains the settings and the result files, GLOSSARY.md the words.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mask_impact import command_line
+from mask_impact.errors import RequestError
+from mask_impact.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from mask_impact.models import Subject
+    from mask_impact.preflight import Plan
+    from mask_impact.runs import Run
+
+
+def main(argv: list[str] | None = None) -> int:
+    """From the command line to result files; returns the exit code."""
+    # Settings: one for each prompt. A wrong request stops here, before torch is imported.
+    entries = command_line.read(argv)
+    from mask_impact import batches, console, models, preflight
+
+    # The model: first what needs no weights, every entry checked against it; then the weights, checked too.
+    candidate = models.examine(entries[0])
+    plans = batches.unfinished(preflight.plan_all(entries, candidate))
+    if not plans:
+        return console.SUCCESS
+    subject = models.load(candidate, entries[0])
+    batches.announce(plans, subject)
+
+    # The measurement and its files, prompt by prompt. One that fails is recorded, and the others go on.
+    failures: list[Plan] = []
+    for plan in plans:
+        with batches.failing_into(failures, plan, subject):
+            console.before(plan, subject)
+            run = measure(plan, subject, entries[0].quiet)
+            console.after(run, batches.write(run))
+    return batches.exit_code(plans, failures)
+
+
+def measure(plan: Plan, subject: Subject, quiet: bool = True) -> Run:
+    """One prompt: in every generation step, in every layer, each token masked in turn."""
+    from mask_impact.console import progress
+    from mask_impact.measure import measured_layers
+    from mask_impact.runs import Run
+
+    run = Run(plan, subject)
+    with progress(run, quiet) as bar:
+        for layer in measured_layers(subject.model, run.parts, run.inputs, run.method):
+            run.add(layer)
+            bar.update()
+    return run
+
+
+def run_masking_experiment(
+    prompt: str,
+    model_name: str = Settings.model,
+    device: str = Settings.device,
+    num_output_tokens: int = Settings.num_tokens,
+    *,
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    **settings: Any,
+) -> pd.DataFrame:
+    """The long table of one prompt as a DataFrame, the run record in `df.attrs["run"]`; no file is written.
+
+    `settings` are those of BATCH_MODE_GUIDE.md by their YAML names (layers="0-3", variants=("full",), chat=True, ...).
+    A loaded `model` with its `tokenizer` is measured as it is, wherever it lies, and left as it was.
+
+    Raises ValueError, all faults at once, for a wrong request; RunError for what only running can show.
+    """
+    from mask_impact import models, preflight
+
+    chosen = {"model_name": model_name, "device": device, "num_output_tokens": num_output_tokens, **settings}
+    asked = Settings.from_python(prompt=prompt, **chosen)
+    if (model is None) != (tokenizer is None):
+        raise RequestError("model and tokenizer go together; give both, or neither and a model_name")
+    candidate = models.examine(asked) if model is None else models.loaded_candidate(model, tokenizer)
+    plan = preflight.plan(asked, candidate)
+    subject = models.load(candidate, asked) if model is None else models.prepare(candidate, model, asked)
+    run = measure(plan, subject)
+    table = run.table().to_dataframe()
+    table.attrs["run"] = run.record()
+    return table
+
+
+if __name__ == "__main__":
+    from mask_impact.console import exit_code
+
+    sys.exit(exit_code(main))

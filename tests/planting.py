@@ -1,0 +1,59 @@
+"""Attention with a known answer: a recorded layer whose keys are moved until chosen positions hold chosen weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+import zoo
+from mask_impact.attention import attached, final_query
+from mask_impact.load_check import measurable_parts
+from mask_impact.measure import Method, ModelInputs, generation_steps, measure_layer
+
+
+def recorded(model, ids, method=Method()):
+    """The first step of a run, and its layers' records, without measuring them: (model, step, records)."""
+    parts, _ = measurable_parts(model)
+    with attached(model.get_decoder()):
+        step, records = next(generation_steps(model, parts, ModelInputs(ids, 1), method))
+    return model, step, records
+
+
+def plant(record, log_weights):
+    """Move keys so that in every head the key at `position` has `log_weight` against the sum of the unplanted ones.
+
+    Each planted key solves one equation for every query head that reads it, in float64, by least squares.
+    """
+    call = record.attention
+    query, key = call.query[0, :, -1].double(), call.key.double().clone()
+    groups, width = key.shape[1], key.shape[3]
+    scale = call.options.get("scaling") or width**-0.5
+    length = key.shape[2]
+    others = [position for position in range(length) if position not in log_weights]
+    for group, queries in enumerate(query.view(groups, -1, width)):
+        rest = (queries @ key[0, group, others].T * scale).logsumexp(-1)
+        for position, log_weight in log_weights.items():
+            wanted = (rest + log_weight) / scale
+            key[0, group, position] = torch.linalg.lstsq(queries, wanted[:, None], driver="gelsd").solution[:, 0]
+    call = replace(call, key=key.to(call.key.dtype))
+    heads = call.run(call.query, call.key, call.value, call.mask)[0, -1]
+    return replace(record, attention=call, heads=heads)
+
+
+def weights_of(record, dtype=torch.float64):
+    """The final query's softmax weights (head, key) in float64."""
+    call = record.attention
+    return final_query(call, record.heads[None, None], call.key.shape[2], dtype).logits.softmax(-1)
+
+
+def planted_layer(position_weights, length=24, method=Method(), name="llama", layer=1):
+    """A layer of a tiny model with planted weights: (model, step, record)."""
+    model, step, records = recorded(zoo.build(name), zoo.tokens(length).tolist(), method)
+    return model, step, plant(records[layer], position_weights)
+
+
+def measured(model, step, record, method=Method()):
+    """Measure one recorded layer by itself."""
+    with torch.inference_mode(), attached(model.get_decoder()):
+        return measure_layer(step, record, method)

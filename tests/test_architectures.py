@@ -1,0 +1,90 @@
+"""Both methods against the independent implementation, on every named architecture, over three generation steps."""
+
+import pytest
+import torch
+
+import oracle
+import zoo
+from mask_impact.errors import RequestError
+from mask_impact.load_check import measurable_parts
+from measuring import measure, worst_error
+
+PROMPT = 20  # tokens: more than twice the sliding windows of 8
+STEPS = 3
+FLOAT32, FLOAT64 = 1e-4, 1e-9  # of the largest distance of the same layer and variant
+COSINE = 1e-5  # absolute, of a distance in [0, 2]
+KINDS = [("renormalize", True), ("renormalize", False), ("rerun", True), ("rerun", False)]
+
+
+def errors_against_oracle(model, kinds, ids):
+    tables = {}
+
+    def reference(m):
+        key = (tuple(m.step.token_ids), m.layer)
+        if key not in tables:
+            tables[key] = oracle.oracle(model, torch.tensor([m.step.token_ids]), layers=[m.layer])
+        return tables[key]
+
+    return {kind: worst_error(measure(model, ids, STEPS, kind[0], use_cache=kind[1]), reference) for kind in kinds}
+
+
+@pytest.mark.parametrize("name", [*zoo.ARCHITECTURES, *zoo.HYBRIDS, *zoo.EXTRAS])
+def test_both_methods_equal_the_plain_implementation(name):
+    """With and without a cache, in float32."""
+    errors = errors_against_oracle(zoo.build(name), KINDS, zoo.tokens(PROMPT).tolist())
+    for kind, (l2, cosine) in errors.items():
+        assert l2 <= FLOAT32, (kind, l2)
+        assert cosine <= COSINE, (kind, cosine)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma2", "gpt_oss"])
+def test_float64_is_exact(name):
+    with zoo.true_float64():
+        model = zoo.build(name, torch.float64)
+        errors = errors_against_oracle(model, [("renormalize", True), ("rerun", True)], zoo.tokens(PROMPT).tolist())
+    for kind, (l2, cosine) in errors.items():
+        assert l2 <= FLOAT64 and cosine <= FLOAT64, (kind, l2, cosine)
+
+
+@pytest.mark.parametrize("name", zoo.HYBRIDS)
+def test_hybrids_list_their_other_layers(name):
+    parts, skipped = measurable_parts(zoo.build(name))
+    assert parts and skipped
+    assert not {part.index for part in parts} & set(skipped)
+    assert all("no softmax attention" in reason for reason in skipped.values())
+
+
+REASONS = {
+    "gptj": "GPTJ.*outside transformers' attention interface",
+    "bloom": "Bloom.*outside transformers' attention interface",
+    "falcon": "Falcon.*outside transformers' attention interface",
+    "mpt": "Mpt.*outside transformers' attention interface",
+    "diffllama": "2 softmaxes .*DiffLlama",
+    "deepseek_v32": "sparse attention",
+    "mamba": "Mamba.*no softmax attention",
+    "bert": "an encoder, not a decoder",
+}
+
+
+@pytest.mark.parametrize("name", zoo.REFUSED)
+def test_refused_by_name(name):
+    with pytest.raises(RequestError, match=REASONS[name]) as error:
+        measurable_parts(zoo.build(name))
+    assert len(error.value.faults) == 1 and "\n" not in str(error.value)
+
+
+def test_a_model_is_left_as_it_was():
+    """Its attention implementation, forward functions and weights, after a run that is dropped half way as well."""
+    from mask_impact.measure import Method, ModelInputs, measured_layers
+
+    model = zoo.build("qwen3").to(torch.bfloat16)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    parts, _ = measurable_parts(model)
+    running = measured_layers(model, parts, ModelInputs(zoo.tokens(9).flatten().tolist(), 2), Method())
+    next(running)
+    running.close()
+    assert model.config._attn_implementation == "sdpa"
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)

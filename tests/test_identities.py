@@ -1,0 +1,158 @@
+"""The identities, and the check on load: each is seen to hold, and to stop the run, by name, when its cause is broken."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+import zoo
+from mask_impact import attention, load_check, rowpass
+from mask_impact.attention import final_query
+from mask_impact.errors import RequestError, RunError
+from mask_impact.identities import conservation_error
+from mask_impact.leave_one_out import leave_one_out
+from mask_impact.load_check import measurable_parts
+from mask_impact.measure import Method, ModelInputs, measured_layers
+from planting import measured, planted_layer, recorded
+
+IDS = zoo.tokens(12).tolist()
+
+
+def closed_form(record):
+    return leave_one_out(final_query(record.attention, record.heads[None, None], 12, torch.float32))
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gpt_oss", "gemma2"])
+def test_conservation(name):
+    """sum_j (1 - a_j)(o_j - o) = 0 per head, or o (sum_j a_j - 1) with a sink: and the sum itself is not small."""
+    _, _, records = recorded(zoo.build(name), IDS)
+    for record in records:
+        closed = closed_form(record)
+        assert conservation_error(closed) < 1e-6
+        if name == "gpt_oss":
+            share = 1 - closed.weights.sum(-1)
+            assert (share > 1e-3).any()
+        wrong = replace(closed, _ratio=closed._ratio * 1.01)
+        assert conservation_error(wrong) > 1e-4
+
+
+def test_all_keys_masked_with_a_sink_gives_zero():
+    """One visible key and a sink: masking it leaves a head output of exactly 0, a defined L2, and no cosine."""
+    model = zoo.build("gpt_oss")
+    parts, _ = measurable_parts(model)
+    for m in measured_layers(model, parts, ModelInputs(IDS[:1], 1), Method()):
+        heads = [row for row, variant in enumerate(m.variants) if variant.startswith("Head")]
+        for row in heads:
+            assert m.l2[row][0] == pytest.approx(float(m.baseline_norm[row]), rel=1e-6)
+            assert math.isnan(m.cosine[row][0])
+        assert m.l2[0][0] > 0
+
+
+def test_one_token_without_a_sink_is_undefined():
+    model = zoo.build("llama")
+    parts, _ = measurable_parts(model)
+    for method in ("renormalize", "rerun"):
+        for m in measured_layers(model, parts, ModelInputs(IDS[:1], 1), Method(method)):
+            assert torch.tensor(m.l2).isnan().all() and torch.tensor(m.cosine).isnan().all()
+            assert torch.tensor(m.baseline_norm).isfinite().all()
+
+
+def test_keys_outside_the_window_are_exactly_zero():
+    model = zoo.build("mistral")
+    parts, _ = measurable_parts(model)
+    for method in ("renormalize", "rerun"):
+        for m in measured_layers(model, parts, ModelInputs(IDS, 2), Method(method)):
+            outside = len(m.step.token_ids) - zoo.WINDOW
+            assert (m.l2[:, :outside] == 0).all() and (m.cosine[:, :outside] == 0).all()
+            assert (m.l2[:, outside:] > 0).all()
+
+
+def test_a_run_stops_when_a_layer_does_not_add_up():
+    model, step, record = planted_layer({}, length=12, name="granite")
+    broken = replace(record, parts=replace(record.parts, branches=()))
+    with pytest.raises(RunError, match="layer 1: the identity 'output = input"):
+        measured(model, step, broken)
+
+
+def test_a_run_stops_when_the_heads_are_not_the_models_own():
+    model, step, record = planted_layer({}, length=12)
+    with pytest.raises(RunError, match="layer 1: the identity 'the heads' outputs equal the model's own'"):
+        measured(model, step, replace(record, heads=record.heads + 0.1))
+
+
+@pytest.mark.parametrize("name, kind", [("gemma4", "sum"), ("gemma4_scaled", "scaled"), ("opt", "sum"), ("opt_postnorm", "normed")])
+def test_how_a_layer_holds_its_input_is_found(name, kind):
+    parts, _ = measurable_parts(zoo.build(name))
+    assert {part.residual for part in parts} == {kind}
+
+
+def broken_attention(monkeypatch, change):
+    """Let every model's own attention function be something else."""
+    plain = attention.own_function
+    monkeypatch.setattr(attention, "own_function", lambda module, base: change(plain(module, base)))
+
+
+def test_load_check_sees_a_mask_that_does_nothing(monkeypatch):
+    def deaf(function):
+        return lambda module, q, k, v, attention_mask=None, **options: function(module, q, k, v, attention_mask=None, **options)
+
+    model = zoo.build("llama")
+    broken_attention(monkeypatch, deaf)
+    with pytest.raises(RunError, match="layer 0: masking key 0 leaves it a weight of"):
+        measurable_parts(model)
+
+
+def test_load_check_sees_weights_that_do_not_sum_to_one(monkeypatch):
+    def leaky(function):
+        def run(module, q, k, v, attention_mask=None, **options):
+            output, weights = function(module, q, k, v, attention_mask=attention_mask, **options)
+            return output * (1.0 if attention_mask is None else 0.9), weights
+
+        return run
+
+    broken_attention(monkeypatch, leaky)
+    with pytest.raises(RunError, match="layer 0: with key 0 masked the visible weights miss their sum by 1.0e-01"):
+        measurable_parts(zoo.build("llama"))
+
+
+def test_load_check_sees_changed_logits(monkeypatch):
+    def other(function):
+        return lambda module, q, k, v, attention_mask=None, **options: function(module, q, k, v * 1.5, attention_mask=attention_mask, **options)
+
+    broken_attention(monkeypatch, other)
+    with pytest.raises(RunError, match="LlamaForCausalLM: watching the model changes its logits"):
+        measurable_parts(zoo.build("llama"))
+
+
+def test_load_check_sees_masking_that_changes_no_distance(monkeypatch):
+    """Values that are all alike: whatever is masked, the heads answer the same."""
+    model = zoo.build("llama")
+    for layer in model.model.layers:
+        layer.self_attn.v_proj.weight.data.zero_()
+    with pytest.raises(RunError, match="layer 0: masking changes no distance"):
+        measurable_parts(model)
+
+
+def test_sinks_and_windows_are_read_from_the_models_own_mask_function(monkeypatch):
+    """Registered without the base's mask function, an eager model's logits would be wrong: the check on load sees it."""
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+
+    register = AttentionMaskInterface.register
+    monkeypatch.setattr(attention.AttentionMaskInterface, "register",
+                        lambda name, function: register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]))
+    try:
+        with pytest.raises((RunError, RequestError)):
+            measurable_parts(zoo.build("gpt_oss"))
+    finally:
+        register(attention.PREFIX + "eager", ALL_MASK_ATTENTION_FUNCTIONS["eager"])
+
+
+def test_answers_are_taken_back_after_an_error():
+    model = zoo.build("llama")
+    layer = model.model.layers[0]
+    with pytest.raises(KeyError), rowpass.answering({layer.mlp: lambda x: x}), rowpass.in_dtype(layer, torch.float64):
+        raise KeyError
+    assert "forward" not in vars(layer.mlp)
+    assert layer.mlp.up_proj.weight.dtype == torch.float32
+    assert load_check.TOKENS > 2

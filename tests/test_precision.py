@@ -1,0 +1,125 @@
+"""Numbers that are not noise: bfloat16 models, sinks, distances far below rounding, and the floor under Full."""
+
+import math
+
+import pytest
+import torch
+
+import zoo
+from mask_impact.distances import distances
+from mask_impact.measure import Method
+from measuring import measure, relative_error
+from planting import measured, planted_layer, recorded, weights_of
+
+VARIANTS = ("full", "attn", "heads")
+DOUBLE = Method(dtype=torch.float64)
+RERUN = Method("rerun")
+
+
+@pytest.mark.parametrize("name", ["qwen3", "llama", "gemma3", "olmo2", "granite", "gpt2", "qwen3_moe"])
+def test_bfloat16_models_are_measured_from_their_own_numbers(name):
+    """Within 1e-3 (median relative, every layer and variant) of the same queries, keys, values and weights in float64."""
+    model = zoo.build(name).to(torch.bfloat16)
+    if name == "qwen3_moe":
+        model.set_experts_implementation("eager")  # grouped kernels have no float64
+    model, step, records = recorded(model, zoo.tokens(24).tolist())
+    for record in records:
+        found = measured(model, step, record)
+        with zoo.true_float64():
+            exact = measured(model, step, record, DOUBLE)
+        for row in range(len(found.variants)):
+            for got, want in ((found.l2[row], exact.l2[row]), (found.cosine[row], exact.cosine[row])):
+                got, want = torch.tensor(got).double(), torch.tensor(want).double()
+                seen = want > 0
+                assert ((got - want).abs()[seen] / want[seen]).median() <= 1e-3, (record.parts.index, found.variants[row])
+
+
+@pytest.mark.parametrize("name", ["qwen3", "llama", "gemma2", "gpt_oss"])
+def test_methods_agree_on_bfloat16_models(name):
+    model = zoo.build(name).to(torch.bfloat16)
+    ids = zoo.tokens(16).tolist()
+    fast, slow = (measure(model, ids, 3, method) for method in ("renormalize", "rerun"))
+    assert fast.keys() == slow.keys()
+    for key, m in fast.items():
+        for row in range(len(m.variants)):
+            assert relative_error(m.l2[row], slow[key].l2[row]) <= 1e-4, (key, m.variants[row])
+
+
+def test_rows_in_the_models_dtype_are_worse():
+    """The setting `measure_dtype: model` reaches the rows: it is far from float64 where float32 is not."""
+    model = zoo.build("llama").to(torch.bfloat16)
+    model, step, records = recorded(model, zoo.tokens(24).tolist())
+    exact = measured(model, step, records[2], DOUBLE)
+    errors = [relative_error(measured(model, step, records[2], Method(dtype=dtype)).l2[0], exact.l2[0]) for dtype in (torch.float32, None)]
+    assert errors[0] < 1e-4 < 1e-3 < errors[1]
+
+
+def test_planted_sink():
+    """A key holding 1 - 1e-6 of the weight: both methods agree to 1e-3 in float32."""
+    model, step, record = planted_layer({0: math.log(1e6)}, method=RERUN)
+    assert weights_of(record)[:, 0] == pytest.approx(1 - 1e-6, abs=1e-7)
+    fast, slow = measured(model, step, record), measured(model, step, record, RERUN)
+    for row in range(len(fast.variants)):
+        assert relative_error(fast.l2[row], slow.l2[row]) <= 1e-3, fast.variants[row]
+
+
+@pytest.mark.parametrize("gap", [20, 100, 200])
+def test_logit_gaps(gap):
+    """The heaviest key by a gap of e^gap: finite, equal numbers, and the others' weights may vanish altogether."""
+    model, step, record = planted_layer({3: float(gap)}, method=RERUN)
+    fast, slow, exact = measured(model, step, record), measured(model, step, record, RERUN), measured(model, step, record, DOUBLE)
+    for row, variant in enumerate(fast.variants):
+        assert torch.tensor(fast.l2[row]).isfinite().all()
+        assert fast.l2[row][3] > 1e-3
+        assert relative_error(fast.l2[row], slow.l2[row]) <= 1e-3, variant
+        assert relative_error(fast.l2[row], exact.l2[row]) <= 1e-3, variant
+
+
+LADDER = {position: -10.0 * position for position in range(1, 5)} | {6: math.log(1e-20)}
+
+
+def plain_differences(record):
+    """o_j - o in float64 by the formula alone: (position, head, d_v)."""
+    weights, value = weights_of(record), record.attention.value[0].double()
+    value = value.repeat_interleave(len(weights) // len(value), 0)
+    output = weights[:, None] @ value
+    return (weights / (1 - weights))[..., None] * (output - value), output[:, 0]
+
+
+@pytest.mark.parametrize("name", ["llama", "olmo2"])
+def test_heads_and_attention_keep_their_digits(name):
+    """Down to a weight of 1e-20, within 1e-4 of float64: through a plain projection, and through a norm behind it."""
+    model, step, record = planted_layer(LADDER, name=name)
+    assert weights_of(record)[:, 6].log10() == pytest.approx(-20, abs=0.5)
+    found = measured(model, step, record)
+    difference, output = plain_differences(record)
+    for head in range(len(difference)):
+        l2, cosine = distances(output[head], difference[head])
+        row = found.variants.index(f"Head_{head}")
+        for position in LADDER:
+            assert found.l2[row][position] == pytest.approx(float(l2[position]), rel=1e-4)
+    projection = record.parts.projection.weight.double()
+    moved = difference.transpose(0, 1).flatten(1) @ projection.T
+    base = output.flatten() @ projection.T + record.parts.projection.bias.double()
+    if name == "olmo2":
+        norm = record.parts.layer.post_attention_layernorm
+        through = lambda x: x * (x.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt() * norm.weight.double()  # noqa: E731
+        small = moved.norm(dim=-1, keepdim=True) < 1e-7 * base.norm()
+        linear = torch.stack([torch.func.jvp(through, (base,), (row,))[1] for row in moved])
+        moved = torch.where(small, linear, through(base + moved) - through(base))
+    for position in LADDER:
+        got = found.l2[found.variants.index("Attn")][position]
+        assert got == pytest.approx(float(moved[position].norm()), rel=1e-4), position
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "olmo2"])
+def test_noise_floor_of_full(name):
+    """Above 0, and within a factor of 10 of Full's largest error on keys of weights from 1e-4 down to 1e-20."""
+    ladder = {position: -9.0 - 2.3 * position for position in range(1, 17)} | {18: math.log(1e-20)}
+    for layer in range(3):
+        model, step, record = planted_layer(ladder, length=24, layer=layer, name=name)
+        found = measured(model, step, record)
+        with zoo.true_float64():
+            exact = measured(model, step, record, DOUBLE)
+        error = max(abs(float(found.l2[0][p]) - float(exact.l2[0][p])) for p in ladder)
+        assert 0.1 <= found.noise_floor_l2[0] / error <= 10, (layer, found.noise_floor_l2[0], error)
