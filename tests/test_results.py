@@ -21,7 +21,7 @@ from mask_impact.errors import RequestError, RunError
 from mask_impact.formats import FORMATS, JSON_ROWS, file_sizes, formats_for
 from mask_impact.jsontext import json_text
 from mask_impact.results import COLUMNS, ResultTable, StepDistances
-from mask_impact.writers import write_results
+from mask_impact.writers import write_failure, write_results
 
 ROOT = Path(__file__).parent.parent
 
@@ -150,6 +150,16 @@ def test_float64_that_looks_narrow_stays_float64(tmp_path, form):
     halves = np.full((1, 1), 0.5)
     table = ResultTable(["a"], [("Full", 0)], [StepDistances(0, halves, halves)])
     assert_holds(read_results(written(table, tmp_path, form, {"dtypes": {"results": "float64"}})), table)
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_float32_with_all_digits_of_a_float64_stays_float32(tmp_path, form):
+    """Other programs may save it so."""
+    tenths = np.full((1, 1), 0.1, np.float32)
+    table = ResultTable(["a"], [("Full", 0)], [StepDistances(0, tenths, tenths)])
+    path = written(table, tmp_path, form, {"dtypes": {"results": "float32"}})
+    path.write_text(path.read_text().replace("0.1", "0.10000000149011612"))
+    assert_holds(read_results(path), table)
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -334,6 +344,14 @@ def test_paths_are_returned_with_the_run_file_last(tmp_path):
     assert names_in(tmp_path / "new" / "folder") == sorted(path.name for path in paths)
 
 
+def test_the_record_of_a_failure_replaces_that_of_the_result(tmp_path):
+    """The tables stay, for a person to judge; without a complete run file they are no result."""
+    write_results(hard_table(), tmp_path, "a", ("csv",), {"status": "complete"})
+    write_failure(tmp_path, "a", {"status": "failed", "reason": "caf\udce9"})
+    assert json.loads((tmp_path / "a_run.json").read_bytes()) == {"status": "failed", "reason": "caf\udce9"}
+    assert names_in(tmp_path) == ["a_results.csv", "a_run.json"]
+
+
 # Nothing torn
 
 def test_tables_of_an_earlier_run_go(tmp_path):
@@ -378,7 +396,7 @@ from pathlib import Path
 import numpy as np
 from mask_impact.errors import RunError
 from mask_impact.results import ResultTable, StepDistances
-from mask_impact.writers import write_results
+from mask_impact.writers import write_failure, write_results
 values = np.random.default_rng(0).random((200, 500), dtype=np.float32)
 table = ResultTable(["a"] * 500, [("Full", layer) for layer in range(200)], [StepDistances(0, values, values)])
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))

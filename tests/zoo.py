@@ -178,10 +178,13 @@ def randomize(model, seed):
 
 @torch.no_grad()
 def adapt(name, model):
-    """What a random draw does not give: a scaled layer, and norms of Nemotron around 0 (it adds 1 to a weight)."""
+    """What a random draw does not give: a scaled layer, norms of Nemotron around 0 (it adds 1 to a weight), and queries of
+    Gemma 4 short enough for logits that it does not scale: with longer ones a head's softmax saturates."""
     for parameter, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if name == "gemma4_scaled" and parameter.endswith("layer_scalar"):
             tensor.fill_(0.5)
+        if name.startswith("gemma4") and parameter.endswith("q_norm.weight"):
+            tensor.mul_(0.5)
         if name == "nemotron" and parameter.endswith("norm.weight"):
             tensor.sub_(1)
 
