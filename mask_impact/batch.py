@@ -12,15 +12,15 @@ import yaml
 from mask_impact.errors import RequestError
 from mask_impact.names import name_key
 from mask_impact.prompts import read_prompt, read_text
-from mask_impact.settings import UNREADABLE, Kind, Settings, contradictions, defaults, options, read_value, unknown
+from mask_impact.settings import Kind, Settings, contradictions, defaults, options, read_value, unknown
 from mask_impact.values import quoted, switch
 
 Members = dict[str, tuple[int, yaml.Node]]  # by key: the line of the key, the node of the value
 LEVELS = {"top": "the top level of the file", "defaults": "defaults", "entry": "an entry of prompts"}
 SCOPES = {"top": ("run", "prompt"), "defaults": ("prompt",), "entry": ("prompt", "entry")}
-HOMES = {"run": "the top level of the file", "prompt": "an entry, defaults or the top level", "entry": "an entry of prompts"}
+HOMES = {"run": LEVELS["top"], "prompt": "an entry, defaults or the top level", "entry": LEVELS["entry"]}
 STRUCTURE = {"defaults": "top", "prompts": "top", "enabled": "entry"}  # keys that are no settings, with their level
-MERGE, NULL = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:null"
+NULL = "tag:yaml.org,2002:null"
 EXAMPLE = 'write prompts: with entries such as - prompt: "The capital of France is"'
 
 
@@ -34,7 +34,7 @@ def read(path: str, flags: Mapping[str, object] | None = None, kind: type[Kind] 
     try:
         entries = file.entries(flags or {})
     except RecursionError:
-        raise RequestError(*faults, f"{path}: its values are nested too deeply; a batch file needs three levels") from None
+        raise RequestError(*faults, f"{path}: nested too deeply; a batch file needs three levels") from None
     except RequestError as error:
         raise RequestError(*faults, *error.faults) from None
     if faults or file.faults:
@@ -54,7 +54,7 @@ class _File:
         self.names: dict[str, int] = {}
 
     def entries(self, flags: Mapping[str, object]) -> list[dict[str, object]]:
-        """The keyword arguments of every enabled entry's settings; they hold good if `faults` is empty afterwards."""
+        """The keyword arguments of every enabled entry's settings; they are good if `faults` is empty afterwards."""
         top = self.members(self.root(), "the file")
         shared = self.settings(top, "top")
         if "defaults" in top:
@@ -72,7 +72,8 @@ class _File:
             self.loader = yaml.SafeLoader(text)
             node = self.loader.get_single_node()
         except yaml.YAMLError as error:
-            raise RequestError(f"{self.path}:{_where_and_why(text, error)}; see BATCH_MODE_GUIDE.md for the form") from None
+            where_and_why = _where_and_why(text, error)
+            raise RequestError(f"{self.path}:{where_and_why}; see BATCH_MODE_GUIDE.md for the form") from None
         except (ValueError, OverflowError):  # PyYAML lets these through, for "\UFFFFFFFF" among others
             raise RequestError(f"{self.path}: not YAML: an escape or a number in it has no value") from None
         if node is None or node.tag == NULL:
@@ -82,31 +83,34 @@ class _File:
         return node
 
     def members(self, node: yaml.Node, what: str) -> Members:
-        """The keys of a mapping; its own win over merged ones (`<<`). Anything but a mapping is a fault and has none."""
-        if id(node) in self.known:
-            return self.known[id(node)]
-        self.known[id(node)] = {}  # what a mapping that merges itself finds
+        """The keys of a mapping; its own win over merged ones (`<<`)."""
+        if id(node) not in self.known:
+            self.known[id(node)] = {}  # what a mapping that merges itself finds
+            own = self.own_members(node, what)
+            _, bases = own.pop("<<", (0, None))
+            self.known[id(node)] = self.merged(bases) | own
+        return self.known[id(node)]
+
+    def own_members(self, node: yaml.Node, what: str) -> Members:
+        """The keys written in a mapping. Anything but a mapping is a fault and has none."""
+        own: Members = {}
         if not isinstance(node, yaml.MappingNode):
             self.faults.add((_line(node), f"{what}: expected keys with values, found {_shown(node)}; {EXAMPLE}"))
-            return {}
-        own, merged = {}, {}
+            return own
         for key, value in node.value:
-            if key.tag == MERGE:
-                merged |= self.merged(value)
-            elif not isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode):
                 self.faults.add((_line(key), f"{what}: expected a word as key, found {_shown(key)}"))
             elif key.value in own:
                 self.faults.add((_line(key), f"{key.value} stands twice (also on line {own[key.value][0]}); keep one"))
             else:
                 own[key.value] = _line(key), value
-        self.known[id(node)] = merged | own
-        return self.known[id(node)]
+        return own
 
-    def merged(self, node: yaml.Node) -> Members:
+    def merged(self, node: yaml.Node | None) -> Members:
         """The keys that `<<` brings: of one mapping, or of a list of which the earlier win."""
-        bases = node.value if isinstance(node, yaml.SequenceNode) else [node]
         together: Members = {}
-        for base in reversed(bases):
+        bases = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        for base in reversed(bases if node else []):
             together |= self.members(base, "<<")
         return together
 
@@ -159,7 +163,8 @@ class _File:
         self.faults.add((line, f"prompts: expected a list of entries, found {_shown(node)}; {EXAMPLE}"))
         return line, []
 
-    def entry(self, node: yaml.Node, shared: Mapping[str, object], flags: Mapping[str, object]) -> dict[str, object] | None:
+    def entry(self, node: yaml.Node, shared: Mapping[str, object],
+              flags: Mapping[str, object]) -> dict[str, object] | None:
         """The keyword arguments of one entry's settings; None if the entry is not enabled."""
         members = self.members(node, "an entry of prompts")
         own = self.settings(members, "entry")
@@ -198,8 +203,8 @@ class _File:
         if isinstance(name := own.get("name"), str):
             line, key = members["name"][0], name_key(name)
             if key in self.names:
-                self.faults.add((line, f"the name {quoted(name)} is also on line {self.names[key]} (upper and lower case "
-                                       "are one); give each entry its own"))
+                self.faults.add((line, f"the name {quoted(name)} is also on line {self.names[key]} "
+                                       "(upper and lower case are one); give each entry its own"))
             self.names.setdefault(key, line)
 
     def warnings(self, members: Members, own: Mapping[str, object]) -> tuple[str, ...]:

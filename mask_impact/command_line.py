@@ -10,7 +10,8 @@ from mask_impact import __version__, batch
 from mask_impact.errors import RequestError
 from mask_impact.prompts import read_prompt
 from mask_impact.settings import (
-    COMMAND_FLAGS, DEFAULT_PROMPT_FILE, UNREADABLE, Kind, Option, Settings, contradictions, defaults, options, read_value)
+    COMMAND_FLAGS, DEFAULT_PROMPT_FILE, UNREADABLE, Kind, Option, Settings, contradictions, defaults, options,
+    read_value)
 from mask_impact.values import did_you_mean, quoted
 
 GROUPS = {"prompt": "what to explain", "measure": "what to measure, and how", "model": "the model",
@@ -68,11 +69,13 @@ class _Parser(argparse.ArgumentParser):
 def _parser(program: str, kind: type, description: str, examples: str) -> argparse.ArgumentParser:
     """Every flag collects its words in a list, so that a flag given twice is seen."""
     usage = "%(prog)s [--prompt TEXT | --prompt-file FILE | --config FILE] [flags]"
-    parser = _Parser(prog=program, usage=usage, description=description, epilog=examples.format(program=program), add_help=False,
-                     allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(prog=program, usage=usage, description=description,
+                     epilog=examples.format(program=program), add_help=False, allow_abbrev=False,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
     groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}
     config, version = COMMAND_FLAGS
-    groups["prompt"].add_argument(config.split()[0], metavar=config.split()[1], action="append", help=COMMAND_FLAGS[config])
+    flag, metavar = config.split()
+    groups["prompt"].add_argument(flag, metavar=metavar, action="append", help=COMMAND_FLAGS[config])
     for name, row in options(kind).items():
         _add_flag(groups[row.group], name, row, defaults(kind).get(name))
     groups["command"].add_argument(version, action="version", version=versions(), help=COMMAND_FLAGS[version])
@@ -98,7 +101,8 @@ def _stray_faults(strays: Sequence[str], parser: argparse.ArgumentParser) -> lis
     faults = [f"unknown flag {quoted(word)}{did_you_mean(word.split('=')[0], known)}; see --help"
               for word in strays if word.startswith("-")]
     if strays and not faults:
-        faults.append(f"unexpected {', '.join(map(quoted, strays))}; give the prompt with --prompt, in quotes if it has spaces")
+        words = ", ".join(map(quoted, strays))
+        faults.append(f"unexpected {words}; give the prompt with --prompt, in quotes if it has spaces")
     return faults
 
 
@@ -106,14 +110,15 @@ def _conflicts(said: Mapping[str, list], table: Mapping[str, Option]) -> list[st
     faults = []
     barred = [row.flag for name, row in table.items() if name in said and not row.with_config]
     if "config" in said and barred:
-        faults.append(f"--config does not go with {', '.join(barred)}; write that into the file's entries, or leave --config out")
+        faults.append(f"--config does not go with {', '.join(barred)}; "
+                      "write that into the file's entries, or leave --config out")
     elif "prompt" in said and "prompt_file" in said:
         faults.append("--prompt does not go with --prompt-file; keep one of them")
     for name, words in said.items():
         if len(set(words)) > 1:
             flag = table[name].flag if name in table else "--config"
-            both = f"{flag} and {table[name].off_flag}" if True in words else f"{flag} {' and '.join(map(quoted, words))}"
-            faults.append(f"{both}: two different values are given; keep one")
+            given = f"and {table[name].off_flag}" if True in words else " and ".join(map(quoted, words))
+            faults.append(f"{flag} {given}: two different values are given; keep one")
     return faults
 
 

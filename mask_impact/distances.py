@@ -26,14 +26,16 @@ def distances(baseline: Tensor, difference: Tensor) -> tuple[Tensor, Tensor]:
     |rest|^2 / (|D + e| (|D + e| + |D| + along)), which equals || D/|D| - (D + e)/|D + e| ||^2 / 2 and, unlike it, never
     subtracts two nearly equal unit vectors. Past a right angle nothing cancels and the plain form serves.
     """
-    wide = accumulator(difference)
-    squares = difference.to(wide).square().sum(-1)
     length = norm(baseline)
-    along = (difference.to(wide) * baseline.to(wide)).sum(-1) / length
-    across = (squares - along.square()).clamp_min(0)
+    wide = difference.to(accumulator(difference))
+    l2 = torch.linalg.vector_norm(wide, dim=-1)
+    along = torch.einsum("r...d,...d->r...", wide, baseline.to(wide)) / length
+    across = (l2.square() - along.square()).clamp_min(0)
     masked_length = ((length + along).square() + across).sqrt()
     acute = across / (masked_length * (masked_length + length + along))
     obtuse = 1 - (length + along) / masked_length
     cosine = torch.where(length + along > 0, acute, obtuse).clamp(0, 2)
-    zero = (length == 0) | (difference == -baseline).all(-1)
-    return squares.sqrt(), cosine.masked_fill(zero, float("nan"))
+    near_zero = masked_length <= 1e-6 * length
+    if near_zero.any():
+        near_zero &= (difference == -baseline).all(-1)
+    return l2, cosine.masked_fill(near_zero, float("nan"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from mask_impact.attention import FinalQuery
 from mask_impact.errors import RunError
 from mask_impact.leave_one_out import LeaveOneOut
 from mask_impact.recording import LayerRecord
@@ -15,13 +15,13 @@ from mask_impact.rows import MaskedRows
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
-def check_identities(record: LayerRecord, query: FinalQuery, closed: LeaveOneOut, rows: MaskedRows) -> None:
-    """Raise RunError naming the layer if its output is not its input plus its updates, if its heads are not the model's own,
+def check_identities(record: LayerRecord, closed: LeaveOneOut, rows: MaskedRows, conserved: Tensor) -> None:
+    """`rows` holds the baseline, `conserved` (head, d_v) the sum of (1 - a_j)(o_j - o) over all keys. Raise RunError naming the layer if its output is not its input plus its updates, if its heads are not the model's own,
     or if the masked heads do not sum as a renormalised softmax must."""
-    tolerance = TOLERANCE[query.value.dtype]
+    tolerance = TOLERANCE[closed.output.dtype]
     index = record.parts.index
     _hold(index, "the heads' outputs equal the model's own", own_heads_error(record, closed), TOLERANCE[record.heads.dtype])
-    _hold(index, "sum_j (1 - a_j)(o_j - o) is 0, or o (sum_j a_j - 1) with a sink", conservation_error(closed), tolerance)
+    _hold(index, "sum_j (1 - a_j)(o_j - o) is 0, or o (sum_j a_j - 1) with a sink", conservation_error(closed, conserved), tolerance)
     if rows.baseline.full is not None:
         _hold(index, "output = input + attention and MLP updates", update_error(record, rows), tolerance)
 
@@ -32,9 +32,9 @@ def own_heads_error(record: LayerRecord, closed: LeaveOneOut) -> float:
     return float((closed.output - own).norm() / own.norm().clamp_min(torch.finfo(own.dtype).tiny))
 
 
-def conservation_error(closed: LeaveOneOut) -> float:
-    """The largest relative error over the heads; heads with an undefined key have no such sum and count as 0."""
-    return 0.0 if closed.undefined.any() else float(closed.conservation().max())
+def conservation_error(closed: LeaveOneOut, conserved: Tensor) -> float:
+    """The largest relative error over the heads; where a key's masking is undefined there is no such sum, and it counts as 0."""
+    return 0.0 if closed.undefined.any() else closed.conservation_error(conserved)
 
 
 def update_error(record: LayerRecord, rows: MaskedRows) -> float:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mask_impact.attention import FinalQuery
-from mask_impact.distances import accumulator
+from mask_impact.distances import accumulator, norm
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class LeaveOneOut:
     _ratio: Tensor
     _heaviest: Tensor
     _heaviest_difference: Tensor
+    _any_undefined: bool
 
     def differences(self, keys: Tensor) -> Tensor:
         """o_j - o for the keys at the indices `keys`: (len(keys), head, d_v). 0 where undefined."""
@@ -43,15 +44,21 @@ class LeaveOneOut:
         difference = (ratio * (self.output.view(groups, -1, value.shape[-1]) - value)).flatten(1, 2)
         row, head = (keys[:, None] == self._heaviest).nonzero(as_tuple=True)
         difference[row, head] = self._heaviest_difference[head]
-        return difference.masked_fill(self.undefined[keys, None, None], 0)
+        return difference.masked_fill(self.undefined[keys, None, None], 0) if self._any_undefined else difference
 
-    def conservation(self) -> Tensor:
-        """|sum_j (1 - p_j)(o_j - o) - o (sum_j p_j - 1)| per head, over the sum of the terms' lengths: 0 but for rounding."""
-        keys = torch.arange(self.weights.shape[1], device=self.weights.device)
-        terms = self.differences(keys).transpose(0, 1).to(self.weights.dtype) * (1 - self.weights)[..., None]
-        expected = self.output.to(self.weights.dtype) * (self.weights.sum(-1, keepdim=True) - 1)
-        scale = terms.norm(dim=-1).sum(-1) + expected.norm(dim=-1) + self.output.norm(dim=-1)
-        return (terms.sum(1) - expected).norm(dim=-1) / scale.clamp_min(torch.finfo(scale.dtype).tiny)
+    def conservation(self, keys: Tensor, difference: Tensor) -> Tensor:
+        """These keys' share of sum_j (1 - p_j)(o_j - o), (head, d_v), from their differences (row, head, d_v).
+
+        Over all keys the sum is o (sum_j p_j - 1): 0, but for a sink.
+        """
+        return torch.einsum("hr,rhd->hd", (1 - self.weights[:, keys]).to(difference), difference)
+
+    def conservation_error(self, total: Tensor) -> float:
+        """How far the whole sum (head, d_v) is from what it must be, over the lengths of its terms; the worst head."""
+        expected = self.output * (self.weights.sum(-1, keepdim=True) - 1).to(self.output)
+        share = self.weights.view(len(self._value), -1, self.weights.shape[1]) * norm(self._value)[:, None]
+        scale = share.sum(-1).flatten() + norm(self.output)
+        return float((norm(total - expected) / scale.clamp_min(torch.finfo(scale.dtype).tiny)).max())
 
 
 def softmax_with_sink(logits: Tensor, sink: Tensor | None) -> Tensor:
@@ -72,14 +79,16 @@ def leave_one_out(query: FinalQuery) -> LeaveOneOut:
     own_value = value[torch.arange(heads, device=value.device) // (heads // groups), heaviest]
     heaviest_difference = weights.gather(1, heaviest[:, None]).to(value) * (combine(others, value) - own_value)
     alone = (query.visible.sum(-1) == 1) & (query.sink is None)
+    undefined = (query.visible & alone[:, None]).any(0)
     return LeaveOneOut(
         weights=weights,
         output=combine(weights, value),
-        undefined=(query.visible & alone[:, None]).any(0),
+        undefined=undefined,
         _value=value,
         _ratio=(weights / (1 - weights)).to(value),
         _heaviest=heaviest,
         _heaviest_difference=heaviest_difference,
+        _any_undefined=bool(undefined.any()),
     )
 
 

@@ -15,10 +15,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from mask_impact.attention import FinalQuery, attached, final_query
-from mask_impact.distances import distances, norm
 from mask_impact.errors import RunError
 from mask_impact.identities import check_identities
-from mask_impact.leave_one_out import leave_one_out
+from mask_impact.leave_one_out import LeaveOneOut, leave_one_out
 from mask_impact.parts import LayerParts
 from mask_impact.recording import LayerRecord, recording
 from mask_impact.renormalize import renormalized
@@ -139,65 +138,43 @@ def measure_layer(step: Step, record: LayerRecord, method: Method) -> MeasuredLa
     own = record.call.hidden.dtype
     dtype = own if method.dtype is None else torch.promote_types(own, method.dtype)
     with in_dtype(record.parts.layer, dtype if method.dtype is not None else None):
-        rows = RowPass(record.parts, record.call.last_row().to(dtype))
         query = final_query(record.attention, record.heads, len(step.token_ids), dtype)
         closed = leave_one_out(query)
-        chunks = _chunks(record, rows, query, closed, method, dtype, seed=step.index)
-        return _collect(step, record, query, closed, chunks, method)
+        return collected(step, record, query, closed, masked_rows(record, query, closed, method, seed=step.index), method)
 
 
-def _chunks(record, rows, query, closed, method, dtype, seed) -> Iterator[MaskedRows]:
+def masked_rows(record: LayerRecord, query: FinalQuery, closed: LeaveOneOut, method: Method, seed: int) -> Iterator[MaskedRows]:
+    """The layer's masked rows in chunks, by the method asked for; keys that no head sees have none."""
     keys = query.visible.any(0).nonzero().flatten()
+    dtype = closed.output.dtype
+    rows = RowPass(record.parts, record.call.last_row().to(dtype))
     if method.name == "renormalize":
-        return renormalized(rows, closed, keys, method.variants, seed)
-    if method.name == "rerun":
-        return iter([rerun(rows, Rerun(record.parts, record.call, record.attention, dtype), keys, method.variants, seed)])
-    raise ValueError(f"unknown method {method.name!r}")
+        yield from renormalized(rows, closed, keys, method.variants, seed)
+    elif method.name == "rerun":
+        yield rerun(rows, Rerun(record.parts, record.call, record.attention, dtype), keys, method.variants, seed)
+    else:
+        raise ValueError(f"unknown method {method.name!r}")
 
 
-def _collect(step, record, query: FinalQuery, closed, chunks: Iterator[MaskedRows], method: Method) -> MeasuredLayer:
-    first = None
+def collected(
+    step: Step, record: LayerRecord, query: FinalQuery, closed: LeaveOneOut, chunks: Iterator[MaskedRows], method: Method
+) -> MeasuredLayer:
+    """Distances of all chunks, at their sequence positions; on the first step the identities are checked."""
+    heads, first, found, conserved = "heads" in method.variants, None, [], 0
     for chunk in chunks:
-        if first is None:
-            first = chunk
-            names = list(chunk.baseline.named("heads" in method.variants))
-            l2 = closed.weights.new_zeros(len(names), len(step.token_ids))
-            cosine = torch.zeros_like(l2)
-        for row, (l2_row, cosine_row) in enumerate(by_variant(chunk.baseline, chunk.difference, method)):
-            l2[row, chunk.keys + query.offset], cosine[row, chunk.keys + query.offset] = l2_row, cosine_row
-    undefined = closed.undefined.nonzero().flatten() + query.offset
-    l2[:, undefined] = cosine[:, undefined] = float("nan")
+        first = first or chunk
+        found.append(chunk.baseline.distances_to(chunk.difference, heads))
+        conserved = conserved + closed.conservation(chunk.keys, chunk.difference.heads)
     if step.index == 0:
-        check_identities(record, query, closed, first)
-    floors = by_variant(first.baseline, first.control, method)
+        check_identities(record, closed, first, conserved)
+    both = found[0].new_zeros(2, len(found[0][0]), len(step.token_ids))
+    both[..., query.visible.any(0).nonzero().flatten() + query.offset] = torch.cat(found, -1)
+    both[..., closed.undefined.nonzero().flatten() + query.offset] = float("nan")
+    norms = first.baseline.lengths(heads)
+    floors = first.baseline.distances_to(first.control, heads).amax(-1)
     store = np.float64 if record.call.hidden.dtype == torch.float64 else np.float32
-    as_array = lambda values: torch.as_tensor(values).cpu().numpy().astype(store)  # noqa: E731
-    measured = MeasuredLayer(
-        step=step,
-        layer=record.parts.index,
-        variants=names,
-        l2=as_array(l2),
-        cosine=as_array(cosine),
-        baseline_norm=as_array([float(norm(vector)) for vector in first.baseline.named("heads" in method.variants).values()]),
-        noise_floor_l2=as_array([float(l2_row.max()) for l2_row, _ in floors]),
-        noise_floor_cosine=as_array([float(cosine_row.max()) for _, cosine_row in floors]),
-    )
-    check_finite(measured)
-    return measured
-
-
-def by_variant(baseline, difference, method: Method) -> list[tuple[Tensor, Tensor]]:
-    """Per variant the distances of each row: a list of two tensors (row,)."""
-    heads = "heads" in method.variants
-    moved = difference.named(False)
-    pairs = [distances(vector, moved[name]) for name, vector in baseline.named(False).items()]
-    if heads:
-        l2, cosine = distances(baseline.heads, difference.heads)
-        pairs += list(zip(l2.T, cosine.T))
-    return pairs
-
-
-def check_finite(measured: MeasuredLayer) -> None:
-    """Raise RunError if the layer's baseline update is not a number or infinite (an overflow in float16, say)."""
-    if not np.isfinite(measured.baseline_norm).all():
-        raise RunError(f"the update of layer {measured.layer} is not finite at step {measured.step.index}; try another --dtype")
+    l2, cosine, norms, floor_l2, floor_cosine = (t.cpu().numpy().astype(store) for t in (*both, norms, *floors))
+    if not np.isfinite(norms).all():
+        raise RunError(f"the update of layer {record.parts.index} is not finite at step {step.index}; try another --dtype")
+    return MeasuredLayer(
+        step, record.parts.index, first.baseline.names(heads), l2, cosine, norms, floor_l2, floor_cosine)

@@ -17,7 +17,8 @@ from mask_impact.errors import RequestError
 
 LONGEST_DERIVED = 40  # characters
 LONGEST_GIVEN = 200  # bytes: file systems end at 255, and the endings need their share
-DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³"}
+PORTS = {f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"}
+DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | PORTS
 RESULT_FILE = re.compile(r"(.+)_(?:run\.json|results\.([^.]+))", re.IGNORECASE | re.DOTALL)
 
 
@@ -35,7 +36,7 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """The name for a run; `record` is the finished run of the same settings that stands there, `formats` its result files."""
+    """The name for a run; `record` is the finished run of the same settings found there, `formats` its result files."""
 
     name: str
     record: dict | None = None
@@ -102,7 +103,7 @@ def choose_names(entries: Sequence[Run], facts: Sequence[Mapping[str, object]]) 
 
 
 def choose_name(settings: Run, facts: Mapping[str, object], reserved: Collection[str] = ()) -> Choice:
-    """The name for one run. A derived name takes the first of `x`, `x_2`, `x_3` ... that is free or holds this very run.
+    """The name for one run. A derived name is the first of `x`, `x_2`, `x_3` ... that is free or holds this very run.
 
     A given name that something else holds raises RequestError, unless `overwrite` is set. `reserved` are the
     `name_key`s that a derived name has to leave alone.
@@ -122,8 +123,8 @@ def _given_name(settings: Run, facts: Mapping[str, object], files: dict[str, lis
         return choice
     if settings.overwrite:
         return Choice(_name_as_written(settings.name, files))
-    raise RequestError(settings.at(
-        f"the name {settings.name!r} is taken in {settings.output_dir!r} by {choice}; choose another or add --overwrite"))
+    raise RequestError(settings.at(f"the name {settings.name!r} is taken in {settings.output_dir!r} by {choice}; "
+                                   "choose another or add --overwrite"))
 
 
 def _fit(name: str, settings: Run, facts: Mapping[str, object], files: dict[str, list[Path]]) -> Choice | str:
@@ -152,7 +153,8 @@ def _result_files(folder: Path) -> dict[str, list[Path]]:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise RequestError(f"--output-dir: cannot list {str(folder)!r} ({error.strerror}); choose another folder") from None
+        fault = f"--output-dir: cannot list {str(folder)!r} ({error.strerror}); choose another folder"
+        raise RequestError(fault) from None
     return files
 
 

@@ -12,13 +12,14 @@ def read_prompt(source: str) -> str:
 
     Raises RequestError if there is no such file, or if it is not UTF-8 or holds no prompt.
     """
-    text = decode(_standard_input(), "standard input") if source == "-" else read_text(source)
+    where = "standard input" if source == "-" else source
+    text = decode(_standard_input(), where) if source == "-" else read_text(source)
     for ending in ("\r\n", "\n", "\r"):
         if text.endswith(ending):
             text = text.removesuffix(ending)
             break
     if not text:
-        raise RequestError(f"{'standard input' if source == '-' else source}: the prompt is empty; write the prompt's text there")
+        raise RequestError(f"{where}: the prompt is empty; write the prompt's text there")
     return text
 
 

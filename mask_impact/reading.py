@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-# A row must fit in a block, and a token has few kilobytes.
+# A row must fit in a block; tokens are at most some kilobytes long.
 _BLOCK_BYTES = 1 << 24
+
+# The only float32 that is not its shortest text read as a float64 and rounded: that gives the one above it. All
+# 2,139,095,040 finite float32 from 0 up were tried.
+_TWICE_ROUNDED = 7.038531e-26
 
 
 def read_results(path: str | Path) -> pd.DataFrame:
@@ -65,51 +69,27 @@ def _read_parquet(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
 
 def _read_csv(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
     _check_end(path)
+    table = pa.csv.read_csv(
+        path, pa.csv.ReadOptions(block_size=_BLOCK_BYTES), pa.csv.ParseOptions(newlines_in_values=True),
+        pa.csv.ConvertOptions(column_types=column_types(pa.float64())))
+    _check_columns(path, table.column_names)
     run = _neighbouring_run(path)
-    return _in_its_dtype(lambda distance: _csv_table(path, distance), run), run
+    return _in_its_dtype(_typed(table, pa.float64()), run), run
 
 
 def _read_json(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
-    run = _neighbouring_run(path)
     record = json.loads(path.read_bytes())
     entries = record.items() if isinstance(record, dict) else ()
     columns = {name: values for name, values in entries if isinstance(values, list)}
     _check_columns(path, list(columns))
     types = column_types(pa.float64())
-    wide = _typed(pa.table({name: pa.array(values, types.get(name)) for name, values in columns.items()}), pa.float64())
-    return _in_its_dtype(lambda distance: wide if distance == pa.float64() else _narrowed(wide), run), run
+    table = pa.table({name: pa.array(values, types.get(name)) for name, values in columns.items()})
+    run = _neighbouring_run(path)
+    return _in_its_dtype(_typed(table, pa.float64()), run), run
 
 
 _READERS: dict[str, Callable[[Path], tuple[pa.Table, dict[str, Any] | None]]] = {
     ".csv": _read_csv, ".json": _read_json, ".parquet": _read_parquet}
-
-
-def _csv_table(path: Path, distance: pa.DataType) -> pa.Table:
-    """Distances are parsed as `distance` at once: by way of float64, 7.038531e-26 becomes the float32 beside it."""
-    table = pa.csv.read_csv(
-        path, pa.csv.ReadOptions(block_size=_BLOCK_BYTES), pa.csv.ParseOptions(newlines_in_values=True),
-        pa.csv.ConvertOptions(column_types=column_types(distance)))
-    _check_columns(path, table.column_names)
-    return _typed(table, distance)
-
-
-def _narrowed(table: pa.Table) -> pa.Table:
-    """The float32 whose shortest texts gave these float64: the nearest, or the one beside it (see `_csv_table`)."""
-    for name in DISTANCES:
-        wide = table[name].to_numpy()
-        with np.errstate(over="ignore"):
-            narrow = wide.astype(np.float32)
-            lost = np.flatnonzero(_by_text(narrow) != wide)
-            for towards in (-np.inf, np.inf):
-                beside = np.nextafter(narrow[lost], np.float32(towards))
-                narrow[lost] = np.where(_by_text(beside) == wide[lost], beside, narrow[lost])
-        table = table.set_column(table.column_names.index(name), name, pa.array(narrow, from_pandas=True))
-    return table
-
-
-def _by_text(narrow: np.ndarray) -> np.ndarray:
-    """The float64 that a reader takes the shortest texts of these float32 for."""
-    return pa.array(narrow, from_pandas=True).cast(pa.string()).cast(pa.float64()).to_numpy(zero_copy_only=False)
 
 
 def _typed(table: pa.Table, distance: pa.DataType) -> pa.Table:
@@ -120,15 +100,27 @@ def _typed(table: pa.Table, distance: pa.DataType) -> pa.Table:
     return table.cast(pa.schema(list(kinds.items())))
 
 
-def _in_its_dtype(read: Callable[[pa.DataType], pa.Table], run: dict[str, Any] | None) -> pa.Table:
-    """The table that `read` gives in the dtype the run names; without one, in the narrowest that holds its texts."""
+def _in_its_dtype(wide: pa.Table, run: dict[str, Any] | None) -> pa.Table:
+    """The distances in the dtype that the run names; without one, in float32 if that has the same texts."""
     dtypes = (run or {}).get("dtypes")
     named = dtypes.get("results") if isinstance(dtypes, dict) else None
-    if named in ("float32", "float64"):
-        return read(pa.float32() if named == "float32" else pa.float64())
-    wide, narrow = read(pa.float64()), read(pa.float32())
-    held = all(narrow[name].cast(pa.string()).cast(pa.float64()).equals(wide[name]) for name in DISTANCES)
+    if named == "float64":
+        return wide
+    narrow = _narrowed(wide)
+    held = named == "float32" or all(
+        narrow[name].cast(pa.string()).cast(pa.float64()).equals(wide[name]) for name in DISTANCES)
     return narrow if held else wide
+
+
+def _narrowed(table: pa.Table) -> pa.Table:
+    """The distances as the float32 whose shortest texts are the texts of these float64."""
+    for name in DISTANCES:
+        wide = table[name].to_numpy()
+        with np.errstate(over="ignore"):
+            narrow = wide.astype(np.float32)
+        narrow[wide == _TWICE_ROUNDED] = np.nextafter(np.float32(_TWICE_ROUNDED), np.float32(0))
+        table = table.set_column(table.column_names.index(name), name, pa.array(narrow, from_pandas=True))
+    return table
 
 
 def _neighbouring_run(path: Path) -> dict[str, Any] | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mask_impact.distances import distances, norm
+
 CONTROLS = 8  # rows that mask nothing; the largest of their distances is the noise floor
 
 
@@ -18,12 +20,23 @@ class Vectors:
     attention: Tensor | None
     full: Tensor | None
 
-    def named(self, heads: bool) -> dict[str, Tensor]:
-        """Vectors by the variant's name in the results, in their order: Full, Attn, Head_0, ..."""
-        vectors = {"Full": self.full, "Attn": self.attention}
+    def names(self, heads: bool) -> list[str]:
+        """The variants' names in the order of the results: Full, Attn, Head_0, ..."""
+        whole = [name for name, vector in (("Full", self.full), ("Attn", self.attention)) if vector is not None]
+        return whole + [f"Head_{index}" for index in range(self.heads.shape[-2]) if heads]
+
+    def lengths(self, heads: bool) -> Tensor:
+        """The length of each variant's vector, in the order of `names`: (variant,)."""
+        whole = [norm(vector)[None] for vector in (self.full, self.attention) if vector is not None]
+        return torch.cat(whole + [norm(self.heads)] * heads)
+
+    def distances_to(self, difference: Vectors, heads: bool) -> Tensor:
+        """L2 and cosine distance of rows that differ by `difference` (row, ...): (2, variant, row), in the order of `names`."""
+        both = [(self.full, difference.full), (self.attention, difference.attention)]
+        found = [torch.stack(distances(vector, moved))[:, None] for vector, moved in both if vector is not None]
         if heads:
-            vectors |= {f"Head_{index}": self.heads[..., index, :] for index in range(self.heads.shape[-2])}
-        return {name: vector for name, vector in vectors.items() if vector is not None}
+            found.append(torch.stack(distances(self.heads, difference.heads)).transpose(1, 2))
+        return torch.cat(found, 1)
 
     def split(self, count: int) -> tuple[Vectors, Vectors]:
         """The first rows without the last `count`, and these."""

@@ -185,7 +185,7 @@ class Settings:
         chosen, faults = _arguments(cls, arguments)
         given = frozenset(chosen)
         if len(given & {"prompt", "prompt_file"}) != 1:
-            faults.append("prompt: give the text whose next token is to be explained, either as prompt or as prompt_file")
+            faults.append("prompt: give the text whose next token is to be explained, as prompt or as prompt_file")
         faults += contradictions(defaults(cls) | chosen)
         if faults:
             raise RequestError(*faults)
@@ -216,8 +216,8 @@ class Settings:
 def contradictions(chosen: Mapping[str, object]) -> list[str]:
     """Faults of settings that do not go together. UNREADABLE values agree with all."""
     faults = []
-    if chosen["chat"] is False and chosen["system"] is not None:
-        faults.append("system needs chat, which is off; add --chat (in YAML chat: true) or leave the system message out")
+    if chosen["chat"] is False and isinstance(chosen["system"], str):
+        faults.append("system needs chat, which is off; add --chat (in YAML chat: true) or leave system out")
     if chosen["chat"] is False and chosen["thinking"] is True:
         faults.append("thinking needs chat, which is off; add --chat (in YAML chat: true) or leave thinking out")
     return faults
@@ -263,7 +263,8 @@ def guide_table(kind: type = Settings) -> str:
 
 def _guide_row(name: str, row: Option, default: object) -> tuple[str, ...]:
     flags = f"`{row.flag} {row.metavar}".rstrip() + "`" + (f", `{row.off_flag}`" if row.off_flag else "")
-    names = f"Python `{name}`" if row.scope == "flag" else f"`{name}`" + (f"; Python `{row.python}`" if row.python else "")
+    names = f"Python `{name}`" if row.scope == "flag" else f"`{name}`"
+    names += f"; Python `{row.python}`" if row.python else ""
     return flags, names, row.default_shown or _shown(default), row.per, row.meaning
 
 

@@ -19,7 +19,7 @@ Reader = Callable[[object], object]
 
 
 def found(value: object) -> str:
-    """How a value is named in a fault: short, on one line, and with the remedy where YAML read text as something else."""
+    """How a value is named in a fault: short, on one line, with the remedy where YAML read text as something else."""
     if value is None:
         return "nothing (null)"
     if isinstance(value, bool):

@@ -19,22 +19,24 @@ from planting import measured, planted_layer, recorded
 IDS = zoo.tokens(12).tolist()
 
 
-def closed_form(record):
-    return leave_one_out(final_query(record.attention, record.heads[None, None], 12, torch.float32))
+def conserved(record, scale=1.0):
+    """The closed form of a record, and its sum of (1 - a_j)(o_j - o), each term off by a factor."""
+    closed = leave_one_out(final_query(record.attention, record.heads[None, None], 12, torch.float32))
+    keys = torch.arange(record.attention.key.shape[2])
+    weights = 1 - (1 - scale) * torch.rand(len(keys))
+    return closed, closed.conservation(keys, closed.differences(keys) * weights[:, None, None])
 
 
 @pytest.mark.parametrize("name", ["qwen3", "gpt_oss", "gemma2"])
 def test_conservation(name):
-    """sum_j (1 - a_j)(o_j - o) = 0 per head, or o (sum_j a_j - 1) with a sink: and the sum itself is not small."""
+    """sum_j (1 - a_j)(o_j - o) = 0 per head, or o (sum_j a_j - 1) with a sink; terms off by some per cent are seen."""
     _, _, records = recorded(zoo.build(name), IDS)
     for record in records:
-        closed = closed_form(record)
-        assert conservation_error(closed) < 1e-6
+        closed, total = conserved(record)
+        assert conservation_error(closed, total) < 1e-6
+        assert conservation_error(*conserved(record, 0.95)) > 1e-4
         if name == "gpt_oss":
-            share = 1 - closed.weights.sum(-1)
-            assert (share > 1e-3).any()
-        wrong = replace(closed, _ratio=closed._ratio * 1.01)
-        assert conservation_error(wrong) > 1e-4
+            assert (1 - closed.weights.sum(-1) > 1e-3).any()
 
 
 def test_all_keys_masked_with_a_sink_gives_zero():
