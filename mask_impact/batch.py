@@ -101,7 +101,7 @@ class _File:
             if not isinstance(key, yaml.ScalarNode):
                 self.faults.add((_line(key), f"{what}: expected a word as key, found {_shown(key)}"))
             elif key.value in own:
-                self.faults.add((_line(key), f"{key.value} stands twice (also on line {own[key.value][0]}); keep one"))
+                self.faults.add((_line(key), f"{quoted(key.value)} stands twice (also on line {own[key.value][0]}); keep one"))
             else:
                 own[key.value] = _line(key), value
         return own

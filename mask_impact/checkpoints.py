@@ -8,25 +8,35 @@ A model of the hub that is in the local cache is used as it is, without asking t
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, errors, snapshot_download
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from safetensors import SafetensorError, safe_open
 
-from mask_impact.errors import RequestError
+from mask_impact.errors import RequestError, RunError
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "text" / "model"
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
-HUB_SECONDS = 4.0
+HUB_SECONDS = 4.0  # for the first answer; small files and weights may take longer
+SMALL_FILES_SECONDS = 600.0
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 USE_DEMO = "--model demo needs no network"
+# What a folder's hash covers: what transformers reads of it, and no results that happen to be written there.
+IDENTIFYING = re.compile(
+    r"(generation_|tokenizer_)?config\.json|(tokenizer|vocab|merges|special_tokens_map|added_tokens|chat_template|tekken).*"
+    r"|.+\.(model|jinja|tiktoken|py)")
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class Checkpoint:
     revision: str | None = None
     code: bool = False
 
+    @cached_property
     def identity(self) -> dict[str, str]:
         """What tells this checkpoint from any other: the hub's commit, or the SHA-256 of the folder's files."""
         return {"revision": self.revision} if self.revision else {"sha256": folder_hash(self.folder)}
@@ -50,6 +61,8 @@ def find_checkpoint(name: str, revision: str | None = None, code: bool = False) 
     Raises RequestError, by name, for a path that is no folder, a model that is not there or closed, a hub out of reach.
     """
     path = DEMO if name == "demo" else Path(name).expanduser()
+    if name == "demo" and not path.is_dir():
+        raise RequestError(f"--model demo: there is no {str(DEMO)!r}; fetch the repository again, or train it: python -m demo.text.train")
     if path.is_dir():
         if revision is not None:
             raise RequestError(f"--revision {revision!r} does not go with the folder {name!r}; leave it out")
@@ -79,26 +92,43 @@ def cached(name: str, revision: str | None, code: bool) -> Checkpoint | None:
 def from_hub(name: str, revision: str | None, code: bool) -> Checkpoint:
     """The model's small files, fetched from the hub."""
     info = ask_hub(name, revision, lambda: HfApi().model_info(name, revision=revision, timeout=HUB_SECONDS))
-    patterns = [*SMALL_FILES, "*.py"] if code else SMALL_FILES
-    folder = ask_hub(name, revision, lambda: snapshot_download(name, revision=info.sha, allow_patterns=patterns), seconds=600)
     files = {sibling.rfilename for sibling in info.siblings or ()}
     if not files & {WEIGHTS, INDEX}:
-        raise RequestError(f"--model {name!r} has no weights in safetensors ({WEIGHTS}); choose a revision that has")
+        raise RequestError(f"--model {name!r} has no weights in safetensors ({WEIGHTS}); choose another model, or a --revision that has")
+    patterns = [*SMALL_FILES, "*.py"] if code else SMALL_FILES
+    with hub_bars(shown=False):
+        fetch = lambda: snapshot_download(name, revision=info.sha, allow_patterns=patterns)  # noqa: E731
+        folder = ask_hub(name, revision, fetch, SMALL_FILES_SECONDS)
     return Checkpoint(name, Path(folder), name, info.sha, code)
 
 
-def with_weights(checkpoint: Checkpoint) -> Checkpoint:
+def with_weights(checkpoint: Checkpoint, quiet: bool = True) -> Checkpoint:
     """The same checkpoint with its weights in the folder; only a model of the hub can lack them."""
     if checkpoint.repository is None or not missing_weights(checkpoint.folder):
         return checkpoint
-    patterns = [*SMALL_FILES, "model*.safetensors"] + ["*.py"] * checkpoint.code
-    fetch = lambda: snapshot_download(checkpoint.repository, revision=checkpoint.revision, allow_patterns=patterns)  # noqa: E731
-    folder = ask_hub(checkpoint.name, checkpoint.revision, fetch, seconds=None)
+    patterns = [*SMALL_FILES, *missing_weights(checkpoint.folder)] + ["*.py"] * checkpoint.code
+    with hub_bars(shown=not quiet):
+        fetch = lambda: snapshot_download(checkpoint.repository, revision=checkpoint.revision, allow_patterns=patterns)  # noqa: E731
+        folder = ask_hub(checkpoint.name, checkpoint.revision, fetch, seconds=None)
     return checked_folder(replace(checkpoint, folder=Path(folder)))
 
 
+@contextmanager
+def hub_bars(shown: bool) -> Iterator[None]:
+    """Show the hub's own progress bars, or do not; as before on leaving."""
+    hidden = are_progress_bars_disabled()
+    if not shown:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not shown and not hidden:
+            enable_progress_bars()
+
+
 def ask_hub(name: str, revision: str | None, ask: Callable[[], Any], seconds: float | None = HUB_SECONDS) -> Any:
-    """What the hub answers, within `seconds`; RequestError, one line, if it refuses or cannot be reached."""
+    """What the hub answers, within `seconds`. Raises RequestError, one line, if it refuses or cannot be reached; RunError
+    if what it sends cannot be stored."""
     answer: dict[str, Any] = {}
 
     def run() -> None:
@@ -112,7 +142,10 @@ def ask_hub(name: str, revision: str | None, ask: Callable[[], Any], seconds: fl
     thread.join(seconds)
     if "value" in answer:
         return answer["value"]
-    raise RequestError(hub_fault(name, revision, answer.get("error", TimeoutError(f"no answer in {seconds} seconds"))))
+    error = answer.get("error", TimeoutError(f"no answer in {seconds:g} seconds"))
+    if getattr(error, "errno", None) in DISK_ERRORS:
+        raise RunError(f"--model {name!r} could not be stored ({error.strerror}); make room in the hub's cache folder, or mend it")
+    raise RequestError(hub_fault(name, revision, error))
 
 
 def hub_fault(name: str, revision: str | None, error: Exception) -> str:
@@ -123,8 +156,6 @@ def hub_fault(name: str, revision: str | None, error: Exception) -> str:
         return f"--model {name!r} was not found on the hub (or is private); check the spelling; {USE_DEMO}"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"--revision {revision!r} of {name!r} was not found on the hub; give a branch, tag or commit that it has"
-    if isinstance(error, OSError) and error.errno:
-        return f"--model {name!r} could not be fetched ({error.strerror}); make room or mend the cache folder; {USE_DEMO}"
     reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
     return f"--model {name!r} is neither a folder nor in the local cache, and the hub cannot be reached ({reason[0][:120]}); {USE_DEMO}"
 
@@ -137,12 +168,12 @@ def checked_folder(checkpoint: Checkpoint) -> Checkpoint:
     except FileNotFoundError:
         raise RequestError(f"--model {checkpoint.name!r}: the folder has no config.json; give a model's own folder") from None
     except (OSError, ValueError) as error:
-        raise RequestError(f"--model {checkpoint.name!r}: config.json cannot be read ({error})") from None
+        raise RequestError(f"--model {checkpoint.name!r}: its config.json cannot be read ({error}); fetch the model again") from None
     if not isinstance(config, dict) or "model_type" not in config:
-        raise RequestError(f"--model {checkpoint.name!r}: config.json names no model_type; it is no transformers model")
+        raise RequestError(f"--model {checkpoint.name!r}: its config.json names no model_type; give a model in transformers' layout")
     if missing := missing_weights(folder):
-        pickled = "; weights pickled in .bin files are not loaded, convert them" if any(folder.glob("*.bin")) else ""
-        raise RequestError(f"--model {checkpoint.name!r}: the weights {missing[0]} are not in the folder{pickled}")
+        pickled = "; weights pickled in .bin files are not loaded, convert them to safetensors" if any(folder.glob("*.bin")) else ""
+        raise RequestError(f"--model {checkpoint.name!r}: its folder has no {missing[0]}{pickled or '; fetch the model again'}")
     for file in weight_files(folder):
         check_header(checkpoint.name, file)
     return checkpoint
@@ -154,7 +185,7 @@ def weight_files(folder: Path) -> list[Path]:
         try:
             shards = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
         except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise RequestError(f"{INDEX} in {str(folder)!r} cannot be read ({error})") from None
+            raise RequestError(f"{INDEX} in {str(folder)!r} cannot be read ({error}); fetch the model again") from None
         return [folder / shard for shard in sorted(shards)]
     return [folder / WEIGHTS]
 
@@ -175,17 +206,17 @@ def check_header(name: str, file: Path) -> None:
 
 def folder_hash(folder: Path) -> str:
     """SHA-256 over the names and contents of a folder's configuration, tokenizer and weights."""
-    kinds = {".json", ".txt", ".model", ".jinja", ".tiktoken", ".safetensors", ".py"}
+    weights = {file.name for file in weight_files(folder)} | {INDEX}
     total = hashlib.sha256()
-    for file in sorted(file for file in folder.iterdir() if file.suffix in kinds and file.is_file()):
-        with open(file, "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256") if hasattr(hashlib, "file_digest") else _digest(stream)
-        total.update(f"{file.name}\0{digest.hexdigest()}\n".encode())
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and (file.name in weights or IDENTIFYING.fullmatch(file.name)):
+            with open(file, "rb") as stream:
+                total.update(f"{file.name}\0{_digest(stream)}\n".encode())
     return total.hexdigest()
 
 
-def _digest(stream) -> Any:
+def _digest(stream: Any) -> str:
     digest = hashlib.sha256()
     while block := stream.read(2**20):
         digest.update(block)
-    return digest
+    return digest.hexdigest()

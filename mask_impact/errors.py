@@ -1,5 +1,10 @@
 """The two ways in which a run fails: the request was wrong, or something went wrong while running."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 
 class RequestError(ValueError):
     """The request was wrong: nothing was run and nothing was written (exit code 2).
@@ -17,3 +22,12 @@ class RequestError(ValueError):
 
 class RunError(RuntimeError):
     """Something failed that only running can show: memory, disk, not-a-number (exit code 1)."""
+
+
+@contextmanager
+def gathering(faults: list[str], placed: Callable[[str], str] = str) -> Iterator[None]:
+    """Add the faults of a RequestError raised inside to `faults`, each put through `placed`, and go on after the block."""
+    try:
+        yield
+    except RequestError as error:
+        faults += map(placed, error.faults)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mask_impact.attention import FinalQuery
-from mask_impact.distances import accumulator, norm
+from mask_impact.distances import norm, widest
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def softmax_with_sink(logits: Tensor, sink: Tensor | None) -> Tensor:
 
 def leave_one_out(query: FinalQuery) -> LeaveOneOut:
     """The closed form for one layer's final query."""
-    logits = query.logits.to(accumulator(query.logits))
+    logits = query.logits.to(widest(query.logits))
     weights = softmax_with_sink(logits, query.sink)
     heaviest = weights.argmax(-1)
     others = softmax_with_sink(logits.scatter(1, heaviest[:, None], float("-inf")), query.sink)

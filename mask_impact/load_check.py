@@ -18,7 +18,7 @@ from mask_impact.errors import RequestError, RunError
 from mask_impact.identities import TOLERANCE
 from mask_impact.leave_one_out import softmax_with_sink
 from mask_impact.measure import Method, ModelInputs, measured_layers
-from mask_impact.parts import LayerParts, Sighting, find_layers, look
+from mask_impact.parts import LayerParts, Sighting, find_layers, first_tensor, look
 from mask_impact.recording import recording
 from mask_impact.rowpass import RowPass, in_dtype, without_bias
 
@@ -75,7 +75,19 @@ def judged(sighting: Sighting, method: Method) -> LayerParts:
     with in_dtype(sighting.parts.layer, dtype if method.dtype is not None else None):
         rows = RowPass(sighting.parts, sighting.call.last_row().to(dtype))
         heads = sighting.attention_output[0, -1:].to(dtype)
-        return replace(sighting.parts, residual=residual_kind(rows, heads), linear=is_linear(rows, heads))
+        found = replace(sighting.parts, residual=residual_kind(rows, heads), linear=is_linear(rows, heads))
+        return replace(found, as_answered=found.residual == "sum" and adds_answers(rows, heads))
+
+
+def adds_answers(rows: RowPass, heads: Tensor) -> bool:
+    """Whether the layer adds what its attention module and its branches answer as it is; heads (1, head, d_v)."""
+    attention = rows.project(heads)
+    _, answers = rows.output(attention)
+    if any(first_tensor(answer).shape[-1] != attention.shape[-1] for answer in answers.values()):
+        return False
+    plain = RowPass(replace(rows.parts, as_answered=True), rows.call)
+    pairs = [(rows.attention_added(attention), attention), (rows.added(attention, answers), plain.added(attention, answers))]
+    return all(found.shape == answer.shape and torch.allclose(found, answer, rtol=1e-6) for found, answer in pairs)
 
 
 def residual_kind(rows: RowPass, heads: Tensor) -> str:

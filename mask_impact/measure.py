@@ -160,18 +160,20 @@ def collected(
     step: Step, record: LayerRecord, query: FinalQuery, closed: LeaveOneOut, chunks: Iterator[MaskedRows], method: Method
 ) -> MeasuredLayer:
     """Distances of all chunks, at their sequence positions; on the first step the identities are checked."""
-    heads, first, found, conserved = "heads" in method.variants, None, [], 0
+    heads, first, found, floors, conserved = "heads" in method.variants, None, [], None, 0
     for chunk in chunks:
-        first = first or chunk
-        found.append(chunk.baseline.distances_to(chunk.difference, heads))
-        conserved = conserved + closed.conservation(chunk.keys, chunk.difference.heads)
+        count = len(chunk.keys)
+        rows = chunk.baseline.distances_to(chunk.difference, heads)
+        found.append(rows[..., :count])
+        conserved = conserved + closed.conservation(chunk.keys, chunk.difference.heads[:count])
+        if first is None:
+            first, floors = chunk, rows[..., count:].amax(-1)
     if step.index == 0:
         check_identities(record, closed, first, conserved)
-    both = found[0].new_zeros(2, len(found[0][0]), len(step.token_ids))
+    both = found[0].new_zeros(2, len(floors[0]), len(step.token_ids))
     both[..., query.visible.any(0).nonzero().flatten() + query.offset] = torch.cat(found, -1)
     both[..., closed.undefined.nonzero().flatten() + query.offset] = float("nan")
     norms = first.baseline.lengths(heads)
-    floors = first.baseline.distances_to(first.control, heads).amax(-1)
     store = np.float64 if record.call.hidden.dtype == torch.float64 else np.float32
     l2, cosine, norms, floor_l2, floor_cosine = (t.cpu().numpy().astype(store) for t in (*both, norms, *floors))
     if not np.isfinite(norms).all():

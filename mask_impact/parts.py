@@ -99,6 +99,7 @@ class LayerParts:
     residual: how the layer's output y holds its input x. "sum": x plus what attention and the branches add; "scaled": a
     multiple of that sum (Gemma 4); "normed": a norm of it (the OPT models with the norm after the sum).
     linear: what attention adds to the residual stream is linear in the heads' outputs (no norm on the way).
+    as_answered: attention and branches are added as they answer, with no norm or multiplier behind them.
     """
 
     index: int
@@ -111,7 +112,8 @@ class LayerParts:
     branch_answers: tuple
     heads: int
     residual: str = "sum"
-    linear: bool = True
+    linear: bool = False
+    as_answered: bool = False
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,7 @@ def behind_heads(rows: RowPass, output: Tensor, difference: Tensor, keys: Tensor
     if "full" in variants:
         updates, outputs = rows.update(module_rows)
         full, full_moved, layer_output = updates[0], updates[1:] - updates[0], outputs[0]
-    moved_by_keys, control = Vectors(difference, attention_moved, full_moved).split(len(difference) - len(keys))
-    return MaskedRows(keys, Vectors(output, attention, full), moved_by_keys, control if len(control.heads) else None, layer_output)
+    return MaskedRows(keys, Vectors(output, attention, full), Vectors(difference, attention_moved, full_moved), layer_output)
 
 
 def projected(rows: RowPass, output: Tensor, difference: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -64,8 +64,7 @@ def rerun(rows: RowPass, layer: Rerun, keys: Tensor, variants: tuple[str, ...], 
     )
     moved = Vectors(*(None if t is None else t[1:] - t[0] for t in (vectors.heads, vectors.attention, vectors.full)))
     base = Vectors(*(None if t is None else t[0] for t in (vectors.heads, vectors.attention, vectors.full)))
-    by_keys, by_control = moved.split(len(control))
-    return MaskedRows(keys, base, by_keys, by_control, baseline["output"])
+    return MaskedRows(keys, base, moved, baseline["output"])
 
 
 def attention_added(rows: RowPass, runs: list[dict]) -> Tensor:

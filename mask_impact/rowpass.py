@@ -123,7 +123,7 @@ class RowPass:
 
         Where a norm follows the sum, a zero row would meet that norm; there the module's answer is what is added.
         """
-        if self.parts.residual == "normed":
+        if self.parts.as_answered or self.parts.residual == "normed":
             return attention_rows
         return self._run(attention_rows, self._silent_branches(), torch.zeros_like(self.call.hidden))
 
@@ -150,6 +150,8 @@ class RowPass:
 
     def added(self, attention_rows: Tensor, answers: dict[nn.Module, Any]) -> Tensor:
         """Attention's and the branches' additions without the residual stream that they are added to: (row, d_model)."""
+        if self.parts.as_answered:
+            return attention_rows + sum(first_tensor(answer).flatten(0, -2) for answer in answers.values())
         return self.replay(attention_rows, answers, 0)
 
     def update(self, attention_rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -38,27 +39,25 @@ class Vectors:
             found.append(torch.stack(distances(self.heads, difference.heads)).transpose(1, 2))
         return torch.cat(found, 1)
 
-    def split(self, count: int) -> tuple[Vectors, Vectors]:
-        """The first rows without the last `count`, and these."""
-        edge = len(self.heads) - count
-        cut = lambda part: Vectors(*(None if t is None else t[part] for t in (self.heads, self.attention, self.full)))  # noqa: E731
-        return cut(slice(None, edge)), cut(slice(edge, None))
-
 
 @dataclass(frozen=True)
 class MaskedRows:
-    """A chunk of masked rows: `difference` (row, ...) of the masked keys (row,) from `baseline`, and of the control rows."""
+    """A chunk of rows: `difference` (row, ...) from `baseline` of the masked keys (key,), and of any control rows after them."""
 
     keys: Tensor
     baseline: Vectors
     difference: Vectors
-    control: Vectors | None
     output: Tensor | None  # the layer's unmasked output (d_model,), where Full was asked for
 
 
 def one_ulp(output: Tensor, seed: int) -> Tensor:
     """CONTROLS random moves of `output` by one unit in the last place in each component, as differences."""
-    generator = torch.Generator().manual_seed(seed)
-    signs = torch.randint(0, 2, (CONTROLS, *output.shape), generator=generator).to(output.device)
-    toward = torch.where(signs.bool(), float("inf"), float("-inf")).to(output)
+    toward = directions((CONTROLS, *output.shape), seed).to(output)
     return torch.nextafter(output.expand_as(toward), toward) - output
+
+
+@lru_cache(maxsize=8)
+def directions(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Infinities of random sign, the same for the same seed on every device."""
+    signs = torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(seed))
+    return torch.where(signs.bool(), float("inf"), float("-inf"))
