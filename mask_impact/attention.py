@@ -66,7 +66,7 @@ def own_function(module: nn.Module, implementation: str) -> Callable:
         source = sys.modules.get(cls.__module__)
         interface = getattr(source, "ALL_ATTENTION_FUNCTIONS", None)
         if interface is not None:
-            return interface.get_interface(implementation, getattr(source, "eager_attention_forward", None))
+            return source.eager_attention_forward if implementation == "eager" else interface[implementation]
     return ALL_ATTENTION_FUNCTIONS[implementation]
 
 

@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from mask_impact import console
-from mask_impact.errors import RequestError, RunError
-from mask_impact.formats import formats_for
-from mask_impact.models import Subject
+from mask_impact.errors import RunError
+from mask_impact.formats import FORMATS, formats_for
+from mask_impact.models import Subject, first_line, memory_fault, out_of_memory
 from mask_impact.preflight import Plan, rows_to_come
 from mask_impact.runs import Run, failure_record
-from mask_impact.writers import write_failure, write_results
-
-OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate")
+from mask_impact.writers import run_path, write_failure, write_results
 
 
 def unfinished(plans: Sequence[Plan]) -> list[Plan]:
     """The plans whose results are not there yet; a line for each of the others."""
     for plan in plans:
         for warning in plan.settings.warnings:
-            console.warn(plan.settings.at(warning))
+            console.warn(warning)
         if plan.finished:
             place = Path(plan.settings.output_dir) / plan.choice.name
             console.say(f"{place}: this result is there, with the same settings; --overwrite measures it again", plan.settings.quiet)
     return [plan for plan in plans if not plan.finished]
 
 
-def announce(plans: Sequence[Plan], subject: Subject) -> None:
-    """Refuse layers that have no softmax attention (RequestError, before anything is run), and warn of what JSON cannot hold."""
-    faults = [fault for plan in plans for fault in skipped_layers(plan, subject)]
-    if faults:
-        raise RequestError(*faults)
+def warn_of_size(plans: Sequence[Plan], subject: Subject) -> None:
+    """A line for each plan whose table can be too long for the JSON that was asked for."""
     for plan in plans:
         _, warning = formats_for(rows_to_come(plan, subject), plan.settings.formats, explicit=True)
         if warning and "formats" in plan.settings.given:
             console.warn(f"{plan.choice.name}: {warning}")
-
-
-def skipped_layers(plan: Plan, subject: Subject) -> list[str]:
-    """A fault for each layer asked for that cannot be measured."""
-    asked = sorted(set(plan.settings.layers or ()) & set(subject.skipped))
-    measurable = ", ".join(str(part.index) for part in subject.parts)
-    return [plan.settings.at(f"layers: layer {layer} has {subject.skipped[layer]}; layers that can be measured: {measurable}")
-            for layer in asked]
 
 
 @contextmanager
@@ -52,30 +40,52 @@ def failing_into(failures: list[Plan], plan: Plan, subject: Subject) -> Iterator
     """Let a plan fail alone: its reason is said, recorded in its run file, and the plan noted in `failures`."""
     try:
         yield
-    except (RunError, RuntimeError, MemoryError, OSError) as error:
+    except Exception as error:  # a batch goes on overnight, whatever one of its prompts meets
         failures.append(plan)
         reason = reason_of(error)
         console.fault(f"{plan.choice.name}: {reason}")
         try:
-            write_failure(Path(plan.settings.output_dir), plan.choice.name, failure_record(plan, subject, reason))
+            record_failure(plan, subject, reason)
         except RunError as second:
             console.fault(f"{plan.choice.name}: the failure could not be recorded ({second})")
 
 
-def reason_of(error: BaseException) -> str:
-    """One line for why a run failed."""
-    text = (str(error).strip().splitlines() or [""])[0]
-    if isinstance(error, MemoryError) or any(words in text.lower() for words in OUT_OF_MEMORY):
-        return f"out of memory ({text[:200]}); measure a shorter prompt, or take a smaller model or --dtype bfloat16"
-    return text if isinstance(error, RunError) else f"{type(error).__name__}: {text[:300]}"
+def reason_of(error: Exception) -> str:
+    """One line for why a run failed; for an error of no known kind, with the place that raised it."""
+    if isinstance(error, RunError):
+        return str(error)
+    if out_of_memory(error):
+        return str(memory_fault(error))
+    place = error.__traceback__
+    while place.tb_next:
+        place = place.tb_next
+    return f"{type(error).__name__}: {first_line(error)} ({Path(place.tb_frame.f_code.co_filename).name}, line {place.tb_lineno})"
+
+
+def record_failure(plan: Plan, subject: Subject, reason: str) -> None:
+    """Write the reason into the plan's run file; a whole result of that name, which was to be replaced, stays. Raises RunError."""
+    folder, name = Path(plan.settings.output_dir), plan.choice.name
+    if is_complete(run_path(folder, name)):
+        console.warn(f"{name}: the earlier result of this name is kept")
+    else:
+        write_failure(folder, name, failure_record(plan, subject, reason))
+
+
+def is_complete(path: Path) -> bool:
+    """Whether this is the run file of a whole result."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("status") == "complete"
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def write(run: Run) -> list[Path]:
-    """Write a finished run's files; returns their paths, tables first."""
-    settings, table = run.plan.settings, run.table()
-    wanted = tuple(dict.fromkeys([*settings.formats, *sorted(run.plan.choice.formats)]))
+    """Write a finished run's files, in the formats asked for and those that its result has already; returns their paths,
+    the run file last."""
+    settings, table, choice = run.plan.settings, run.table(), run.plan.choice
+    wanted = tuple(form for form in FORMATS if form in settings.formats or form in choice.formats)
     formats, notice = formats_for(len(table), wanted, "formats" in settings.given)
-    paths = write_results(table, Path(settings.output_dir), run.plan.choice.name, formats, run.record())
+    paths = write_results(table, Path(settings.output_dir), choice.name, formats, run.record())
     if notice and "formats" not in settings.given:
         console.say(f"  {notice}", settings.quiet)
     return paths

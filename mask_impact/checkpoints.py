@@ -28,7 +28,7 @@ from mask_impact.errors import RequestError, RunError
 
 DEMO = Path(__file__).resolve().parent.parent / "demo" / "text" / "model"
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
-HUB_SECONDS = 4.0  # for the first answer; small files and weights may take longer
+HUB_SECONDS = 3.5  # for the first answer; small files and weights may take longer
 SMALL_FILES_SECONDS = 600.0
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 USE_DEMO = "--model demo needs no network"
@@ -91,15 +91,16 @@ def cached(name: str, revision: str | None, code: bool) -> Checkpoint | None:
 
 def from_hub(name: str, revision: str | None, code: bool) -> Checkpoint:
     """The model's small files, fetched from the hub."""
-    info = ask_hub(name, revision, lambda: HfApi().model_info(name, revision=revision, timeout=HUB_SECONDS))
+    info = ask_hub(name, revision, lambda: HfApi().model_info(name, revision=revision, timeout=HUB_SECONDS), HUB_SECONDS)
     files = {sibling.rfilename for sibling in info.siblings or ()}
     if not files & {WEIGHTS, INDEX}:
         raise RequestError(f"--model {name!r} has no weights in safetensors ({WEIGHTS}); choose another model, or a --revision that has")
     patterns = [*SMALL_FILES, "*.py"] if code else SMALL_FILES
     with hub_bars(shown=False):
-        fetch = lambda: snapshot_download(name, revision=info.sha, allow_patterns=patterns)  # noqa: E731
-        folder = ask_hub(name, revision, fetch, SMALL_FILES_SECONDS)
-    return Checkpoint(name, Path(folder), name, info.sha, code)
+        # By the name of the revision, not by its commit: only so does the cache know next time what that name stands for.
+        fetch = lambda: snapshot_download(name, revision=revision, allow_patterns=patterns)  # noqa: E731
+        folder = Path(ask_hub(name, revision, fetch, SMALL_FILES_SECONDS))
+    return Checkpoint(name, folder, name, folder.name, code)
 
 
 def with_weights(checkpoint: Checkpoint, quiet: bool = True) -> Checkpoint:
@@ -126,7 +127,7 @@ def hub_bars(shown: bool) -> Iterator[None]:
             enable_progress_bars()
 
 
-def ask_hub(name: str, revision: str | None, ask: Callable[[], Any], seconds: float | None = HUB_SECONDS) -> Any:
+def ask_hub(name: str, revision: str | None, ask: Callable[[], Any], seconds: float | None) -> Any:
     """What the hub answers, within `seconds`. Raises RequestError, one line, if it refuses or cannot be reached; RunError
     if what it sends cannot be stored."""
     answer: dict[str, Any] = {}

@@ -18,6 +18,7 @@ from mask_impact.attention import FinalQuery, attached, final_query
 from mask_impact.errors import RunError
 from mask_impact.identities import check_identities
 from mask_impact.leave_one_out import LeaveOneOut, leave_one_out
+from mask_impact.memory import map_large_blocks
 from mask_impact.parts import LayerParts
 from mask_impact.recording import LayerRecord, recording
 from mask_impact.renormalize import renormalized
@@ -85,6 +86,7 @@ def measured_layers(
     Raises RunError where the logits or a layer's update are not numbers, or where an identity of the method fails on the
     first step.
     """
+    map_large_blocks()
     with attached(model.get_decoder()):
         for step, records in generation_steps(model, parts, inputs, method):
             for record in records:

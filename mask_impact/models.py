@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -259,7 +258,7 @@ def prepare(candidate: Candidate, model: PreTrainedModel, settings: Settings) ->
     model.eval()
     if model.dtype == torch.float64 and has_experts(model):
         model.set_experts_implementation("eager")
-    with naming(candidate.name):
+    with naming(candidate.name) if candidate.checkpoint else nullcontext():
         parts, skipped = measurable_parts(model, method_of(settings))
     return Subject(candidate, model, parts, skipped)
 
@@ -279,9 +278,11 @@ def method_of(settings: Settings) -> Method:
     return Method(settings.method, settings.variants, torch.float32 if settings.measure_dtype == "float32" else None)
 
 
-def loaded_candidate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Settings) -> Candidate:
-    """The candidate of a model that the caller has loaded. Raises RequestError for one that cannot be measured, or for settings
-    that would load another."""
+def loaded_candidate(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, settings: Settings) -> Candidate:
+    """The candidate of a model that the caller has loaded. Raises RequestError for one that cannot be measured, for one of the
+    two alone, and for settings that would load another."""
+    if model is None or tokenizer is None:
+        raise RequestError("model and tokenizer go together; give both, or neither and a model_name")
     name = str(model.config.name_or_path or "memory")
     usual = defaults(type(settings))
     faults = [f"{setting}: a loaded model is measured as it is; leave {setting} out"
@@ -320,5 +321,5 @@ def ready(candidate: Candidate, settings: Settings, model: PreTrainedModel | Non
     finally:
         for module in training:
             module.training = True
-        if has_experts(model):
+        if has_experts(model) and model.config._experts_implementation != experts:
             model.set_experts_implementation(experts)

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache
 from transformers.pytorch_utils import Conv1D
 
 from mask_impact.attention import AttentionCall, additive_mask, attached, refuse_unknown, tapped
@@ -49,8 +48,11 @@ class LayerCall:
         return self.map(cut).without_cache()
 
     def without_cache(self) -> LayerCall:
-        """The same call with None in place of a key-value cache, whatever the argument is called."""
-        drop = lambda value: None if isinstance(value, Cache) else value  # noqa: E731
+        """The same call with None in place of a key-value cache, whatever the argument is called.
+
+        Caches are known by their method: those of some hybrids are no subclass of transformers' Cache.
+        """
+        drop = lambda value: None if hasattr(value, "get_seq_length") else value  # noqa: E731
         return LayerCall(tuple(drop(value) for value in self.args), {key: drop(value) for key, value in self.kwargs.items()})
 
     def to(self, dtype: torch.dtype) -> LayerCall:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
-from mask_impact.errors import RequestError
-from mask_impact.models import Candidate, Subject, measured_parts
+from mask_impact.errors import RequestError, gathering
+from mask_impact.formats import formats_for
+from mask_impact.models import Candidate, Subject, few_words, find_device, measured_parts
 from mask_impact.names import Choice, choose_names
 from mask_impact.settings import Settings
 from mask_impact.tokens import continuation_ids, prompt_ids
@@ -16,73 +15,85 @@ from mask_impact.tokens import continuation_ids, prompt_ids
 
 @dataclass(frozen=True)
 class Plan:
-    """One entry, ready to run: its token ids, the most steps it can take, and the name of its results."""
+    """One entry, ready to run: its token ids, the steps asked for and the most it can take, and the name of its results."""
 
     settings: Settings
     token_ids: list[int]
+    steps_asked: int
     steps: int
     continuation_ids: list[int] | None = None
     choice: Choice | None = None
 
     @property
     def finished(self) -> bool:
-        """Whether the result is there already, in every format asked for."""
-        return self.choice.record is not None and set(self.settings.formats) <= self.choice.formats
+        """Whether the result is there already, in every format asked for (Parquet does for JSON where that was too large)."""
+        if self.choice.record is None:
+            return False
+        wanted, _ = formats_for(self.choice.record.get("rows", 0), self.settings.formats, explicit=False)
+        return set(wanted) <= self.choice.formats
 
 
 def plan_all(entries: Sequence[Settings], candidate: Candidate) -> list[Plan]:
     """A plan for each entry; raises RequestError with the faults of all of them."""
-    plans, faults = [], []
+    plans, choices, faults = [], [], []
     for settings in entries:
-        try:
+        with gathering(faults, settings.at):
             plans.append(plan(settings, candidate))
-        except RequestError as error:
-            faults += map(settings.at, error.faults)
-    faults += folder_faults(Path(entries[0].output_dir))
+    with gathering(faults):
+        facts = {"device": str(find_device(entries[0])), "model_identity": candidate.identity}
+        choices = choose_names(entries, [facts] * len(entries))
     if faults:
         raise RequestError(*faults)
-    facts = {"device": str(candidate.device), "model_identity": candidate.identity}
-    choices = choose_names(entries, [facts] * len(entries))
-    return [Plan(p.settings, p.token_ids, p.steps, p.continuation_ids, choice) for p, choice in zip(plans, choices)]
+    return [replace(plan, choice=choice) for plan, choice in zip(plans, choices)]
 
 
+@few_words()
 def plan(settings: Settings, candidate: Candidate) -> Plan:
     """The entry's token ids and steps. Raises RequestError with its faults."""
-    faults = layer_faults(settings, candidate.layers)
-    ids, continuation = [], None
-    try:
+    ids, continuation, faults = [], None, layer_faults(settings, candidate.layers, candidate.other_layers)
+    with gathering(faults):
         ids = prompt_ids(candidate.tokenizer, settings)
+    with gathering(faults):
         continuation = None if settings.continuation is None else continuation_ids(candidate.tokenizer, settings.continuation)
-    except RequestError as error:
-        faults += error.faults
+    faults += id_faults([*ids, *(continuation or ())], candidate)
     limit = candidate.context_length
     if limit is not None and len(ids) > limit:
         faults.append(f"the prompt has {len(ids)} tokens, more than the model's context of {limit}; shorten it")
     if faults:
         raise RequestError(*faults)
-    most = settings.most_steps or len(continuation)
-    return Plan(settings, ids, most if continuation is None else min(most, len(continuation)), continuation)
+    asked = min(settings.most_steps or len(continuation), len(continuation or ()) or settings.num_tokens)
+    possible = asked if limit is None else limit - len(ids) + 1
+    return Plan(settings, ids, asked, min(asked, possible), continuation)
 
 
-def layer_faults(settings: Settings, layers: int) -> list[str]:
-    """A fault if a layer asked for is not there."""
-    beyond = [layer for layer in settings.layers or () if layer >= layers]
-    return [f"layers: {beyond[0]} is out of range; the model has layers 0 to {layers - 1}"] if beyond else []
+def layer_faults(settings: Settings, layers: int, others: Collection[int]) -> list[str]:
+    """A fault for each layer asked for that is not there, or is known to have no softmax attention."""
+    asked = settings.layers or ()
+    faults = [f"layers: {layer} is out of range; the model has layers 0 to {layers - 1}" for layer in asked if layer >= layers]
+    return faults + other_faults(asked, others, [layer for layer in range(layers) if layer not in others])
 
 
-def folder_faults(folder: Path) -> list[str]:
-    """A fault if results could not be written into the folder; nothing is left in it."""
-    nearest = folder
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    try:
-        if not nearest.is_dir():
-            raise NotADirectoryError(f"{str(nearest)!r} is a file")
-        with tempfile.TemporaryFile(dir=nearest):
-            return []
-    except OSError as error:
-        reason = error.strerror or str(error)
-        return [f"--output-dir {str(folder)!r} cannot be written ({reason}); choose another folder"]
+def other_faults(asked: Sequence[int], others: dict[int, str], measurable: Sequence[int]) -> list[str]:
+    """A fault for each layer asked for that cannot be measured."""
+    shown = ", ".join(map(str, measurable)) or "none"
+    return [f"layers: layer {layer} has {others[layer]}; layers that can be measured: {shown}" for layer in asked if layer in others]
+
+
+def id_faults(ids: Sequence[int], candidate: Candidate) -> list[str]:
+    """A fault if the tokenizer gives tokens for which the model has no embedding."""
+    size = getattr(candidate.config.get_text_config(), "vocab_size", None)
+    if size is None or max(ids, default=0) < size:
+        return []
+    return [f"the tokenizer gives token {max(ids)}, but the model's vocabulary has {size}: they do not belong together; fetch both again"]
+
+
+def refuse_skipped(plans: Sequence[Plan], subject: Subject) -> None:
+    """Raise RequestError where layers are asked for that the loaded model turned out to have no softmax attention in."""
+    measurable = [part.index for part in subject.parts]
+    faults = [plan.settings.at(fault) for plan in plans
+              for fault in other_faults(plan.settings.layers or (), subject.skipped, measurable)]
+    if faults:
+        raise RequestError(*faults)
 
 
 def rows_to_come(plan: Plan, subject: Subject) -> int:

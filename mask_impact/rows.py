@@ -52,8 +52,9 @@ class MaskedRows:
 
 def one_ulp(output: Tensor, seed: int) -> Tensor:
     """CONTROLS random moves of `output` by one unit in the last place in each component, as differences."""
-    toward = directions((CONTROLS, *output.shape), seed).to(output)
-    return torch.nextafter(output.expand_as(toward), toward) - output
+    here = output.cpu() if output.device.type == "mps" else output  # Apple's GPUs may lack nextafter
+    toward = directions((CONTROLS, *output.shape), seed).to(here)
+    return (torch.nextafter(here.expand_as(toward), toward) - here).to(output.device)
 
 
 @lru_cache(maxsize=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import platform
 import time
 from datetime import datetime, timezone
@@ -9,16 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 
 from mask_impact import __version__
-from mask_impact.measure import MeasuredLayer, ModelInputs, Step
+from mask_impact.jsontext import plain
+from mask_impact.measure import MeasuredLayer, ModelInputs, Step, context_full
 from mask_impact.models import Subject, measured_parts, method_of
 from mask_impact.preflight import Plan
 from mask_impact.results import ResultTable, StepDistances
 from mask_impact.tokens import decode, token_texts
 
 SCHEMA_VERSION = 1
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
 PER_CELL = ("baseline_norm", "noise_floor_l2", "noise_floor_cosine", "max_l2", "max_cosine")
 
 
@@ -100,26 +102,35 @@ class Run:
 
     def table(self) -> ResultTable:
         """The long table of the steps measured so far."""
-        tokens = token_texts(self.subject.tokenizer, self.last.token_ids)
-        return ResultTable(tokens, self.cells, self.distances)
+        return ResultTable(self.texts[:len(self.last.token_ids)], self.cells, self.distances)
+
+    @property
+    def texts(self) -> list[str]:
+        """What each of `all_ids` adds to the text."""
+        return token_texts(self.subject.tokenizer, self.all_ids)
+
+    @property
+    def undefined(self) -> int:
+        """How many distances are undefined, since masking leaves no key at all."""
+        return sum(int(np.isnan(step.l2).sum()) for step in self.distances)
 
     def stopped_by(self) -> str:
         """Why the run took no further step."""
-        if len(self.steps) == self.plan.steps:
-            return "continuation" if self.plan.continuation_ids else "num_tokens"
-        return "end token" if self.last.next_id in self.inputs.stop_ids else "context length"
+        if len(self.steps) < self.plan.steps:
+            return "end token"
+        if len(self.steps) < self.plan.steps_asked and context_full(self.last, self.inputs):
+            return "context length"
+        given = self.plan.continuation_ids
+        return "continuation" if given and len(self.steps) == len(given) else "num_tokens"
 
     def record(self) -> dict[str, Any]:
-        """What produced the table, JSON-able: written as {name}_run.json, and in `df.attrs["run"]`."""
-        texts = token_texts(self.subject.tokenizer, self.all_ids)
-        return {
+        """What produced the table, in plain JSON types: written as {name}_run.json, and in `df.attrs["run"]`."""
+        return plain({
             "schema_version": SCHEMA_VERSION,
             "status": "complete",
-            "name": self.plan.choice.name if self.plan.choice else None,
-            "settings": self.plan.settings.to_record(),
-            **subject_record(self.subject),
+            **plan_record(self.plan, self.subject),
             "dtypes": self._dtypes(),
-            "tokens": [{"id": token, "text": text} for token, text in zip(self.all_ids, texts)],
+            "tokens": [{"id": token, "text": text} for token, text in zip(self.all_ids, self.texts)],
             "prompt_length": len(self.plan.token_ids),
             "generated_text": self.generated_text,
             "stopped_by": self.stopped_by(),
@@ -129,7 +140,8 @@ class Run:
             "steps": self.steps,
             "started": self._started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - self._clock, 3),
-        }
+            "rows": len(self.table()),
+        })
 
     def _dtypes(self) -> dict[str, str]:
         own = self.subject.model.dtype
@@ -145,30 +157,23 @@ def largest(distances: np.ndarray) -> list[float]:
     return [float("nan") if value < 0 else value for value in filled]
 
 
-def subject_record(subject: Subject) -> dict[str, Any]:
-    """The model and the machine, as the run file has them."""
-    candidate = subject.candidate
+def plan_record(plan: Plan, subject: Subject) -> dict[str, Any]:
+    """The settings, the model and the machine, as the run file has them."""
+    candidate, device = subject.candidate, subject.model.device
     return {
+        "name": plan.choice.name if plan.choice else None,
+        "settings": plan.settings.to_record() | {"model": candidate.name},
         "model_class": type(subject.model).__name__,
         "model_type": subject.model.config.model_type,
         "model_identity": candidate.identity,
-        "device": str(candidate.device),
-        "device_name": torch.cuda.get_device_name(candidate.device) if candidate.device.type == "cuda" else platform.machine(),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
-        "versions": {
-            "mask_impact": __version__, "python": platform.python_version(),
-            "torch": torch.__version__, "transformers": transformers.__version__,
-        },
+        "versions": {"mask_impact": __version__, "python": platform.python_version(),
+                     **{library: importlib.metadata.version(library) for library in LIBRARIES}},
     }
 
 
 def failure_record(plan: Plan, subject: Subject, reason: str) -> dict[str, Any]:
     """What is left of a run that failed: its settings and the reason."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "status": "failed",
-        "name": plan.choice.name if plan.choice else None,
-        "reason": reason,
-        "settings": plan.settings.to_record(),
-        **subject_record(subject),
-    }
+    return {"schema_version": SCHEMA_VERSION, "status": "failed", "reason": reason, **plan_record(plan, subject)}

@@ -55,7 +55,7 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[int
     try:
         return tokenizer.apply_chat_template(messages, **options)["input_ids"]
     except Exception as error:  # a template is a program of the model's own and may raise anything
-        raise RequestError(f"the model's chat template refuses this prompt ({str(error).splitlines()[0][:150]})") from None
+        raise RequestError(f"the model's chat template refuses this prompt ({str(error)[:150]!r}); change it, or add --no-chat") from None
 
 
 def continuation_ids(tokenizer: PreTrainedTokenizerBase, continuation: str) -> list[int]:

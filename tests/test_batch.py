@@ -58,7 +58,8 @@ def test_entries_that_are_not_enabled_do_not_run(write):
 
 
 def test_entries_that_are_not_enabled_may_lack_what_running_needs(write):
-    text = "prompts: [{enabled: false, prompt_file: gone.txt, name: a}, {enabled: false, system: s}, {prompt: b, name: a}]"
+    text = ("prompts: [{enabled: false, prompt_file: gone.txt, name: a}, {enabled: false, system: s}, "
+            "{prompt: b, name: a}]")
     assert [entry.prompt for entry in batch.read(write(text))] == ["b"]
 
 
@@ -118,7 +119,7 @@ prompts:
         "b.yaml:3: model does not belong in defaults; move it to the top level of the file",
         "b.yaml:5: name: a name must not contain '/', found '../x'",
         "b.yaml:6: prompt: expected text, found true (YAML also reads yes, no, on and off so; put text in quotes)",
-        "b.yaml:7: prompt stands twice (also on line 6); keep one",
+        "b.yaml:7: 'prompt' stands twice (also on line 6); keep one",
         "b.yaml:8: num_tokens: expected a whole number from 1 to 1000000, found 2.5",
         "b.yaml:8: overwrite does not belong in a batch file; give it on the command line as --overwrite",
         "b.yaml:9: layers: the range 3-1 runs backwards; write 1-3",
@@ -150,17 +151,17 @@ prompts:
     (b"prompts: [{prompt: a, enabled: false}]", "b.yaml:1: no entry of prompts is enabled; set enabled: true"),
     (b"prompts: [null]", "b.yaml:1: an entry of prompts: expected keys with values, found nothing"),
     (b"prompts: [{prompt: a}]\ndefaults: 5", "b.yaml:2: defaults: expected keys with values, found '5'"),
-    (b"prompts: [{prompt: a}]\nprompts: [{prompt: b}]", "b.yaml:2: prompts stands twice (also on line 1)"),
-    (b"name: x\nprompts: [{prompt: a}]", "b.yaml:1: name does not belong in the top level of the file; move it to an entry"),
-    (b"enabled: true\nprompts: [{prompt: a}]", "b.yaml:1: enabled does not belong in the top level of the file; move it to an"),
+    (b"prompts: [{prompt: a}]\nprompts: [{prompt: b}]", "b.yaml:2: 'prompts' stands twice (also on line 1)"),
+    (b"name: x\nprompts: [{prompt: a}]", "b.yaml:1: name does not belong in the top level of the file; move it"),
+    (b"enabled: true\nprompts: [{prompt: a}]", "b.yaml:1: enabled does not belong in the top level of the file; move"),
     (b"prompts: [{prompt: ''}]", "b.yaml:1: prompt: the prompt is empty"),
     (b"prompts: [{prompt: }]", "b.yaml:1: prompt: expected text, found nothing (null)"),
-    (b"prompts: [{prompt: a, prompt_file: b}]", "b.yaml:1: an entry needs its prompt, either as prompt or as prompt_file"),
+    (b"prompts: [{prompt: a, prompt_file: b}]", "b.yaml:1: an entry needs its prompt, either as"),
     (b"prompts: [{prompt_file: gone.txt}]", "b.yaml:1: prompt_file: gone.txt: there is no such file"),
     (b"prompts: [{prompt_file: .}]", "b.yaml:1: prompt_file: .: this is a folder"),
     (b"prompts: [{prompt_file: '-'}]", "b.yaml:1: prompt_file: standard input is for the command line"),
     (b"prompts: [{prompt_file: \"a\\0b\"}]", "b.yaml:1: prompt_file: expected a path, found a null character"),
-    (b"prompts: [{prompt: a, system: b}]", "b.yaml:1: system needs chat, which is off; add --chat (in YAML chat: true)"),
+    (b"prompts: [{prompt: a, system: b}]", "b.yaml:1: system needs chat, which is off; add --chat (in YAML"),
     (b"prompts: [{prompt: 2024-01-01}]", "b.yaml:1: prompt: expected text, found 2024-01-01 (put text in quotes)"),
     (b"prompts: [{prompt: 2024-13-45}]", "b.yaml:1: prompt: '2024-13-45' has no value in YAML; put it in quotes"),
     (b"prompts: [{prompt: !!bool maybe}]", "b.yaml:1: prompt: 'maybe' has no value in YAML"),
@@ -186,7 +187,8 @@ def test_one_line_says_what_is_wrong(text, start, faults):
     assert fault.startswith(start)
 
 
-@pytest.mark.parametrize("name", ["''", "' '", "a/b", "CON", "con.txt", "a.", "'a '", ".a", "'a:b'", "'a\\b'", '"a\\tb"', "x" * 201])
+@pytest.mark.parametrize("name", [
+    "''", "' '", "a/b", "CON", "con.txt", "a.", "'a '", ".a", "'a:b'", "'a\\b'", '"a\\tb"', "x" * 201])
 def test_names_that_are_no_file_names(name, faults):
     [fault] = faults(f"prompts: [{{prompt: a, name: {name}}}]")
     assert fault.startswith("b.yaml:1: name: ")
@@ -198,7 +200,8 @@ def test_a_flag_only_setting_is_refused_at_every_level(faults):
         "b.yaml:1: quiet", "b.yaml:2: trust_remote_code", "b.yaml:3: overwrite"]
 
 
-@pytest.mark.parametrize("path, start", [("gone.yaml", "gone.yaml: there is no such file"), (".", ".: this is a folder")])
+@pytest.mark.parametrize("path, start", [
+    ("gone.yaml", "gone.yaml: there is no such file"), (".", ".: this is a folder")])
 def test_a_file_that_is_none(path, start, write):
     write("")
     with pytest.raises(RequestError) as caught:

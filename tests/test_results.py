@@ -240,7 +240,8 @@ def digits(text):
 
 
 def test_plain_pandas_reads_the_csv(tmp_path):
-    table = hard_table()
+    """All but the NUL character, at which pandas 2 ends a text."""
+    table = hard_table(tokens=[token for token in HOSTILE_TOKENS if "\x00" not in token])
     path = written(table, tmp_path, "csv")
     frame = pd.read_csv(path, keep_default_na=False, na_values={"l2_distance": [""], "cosine_distance": [""]})
     assert frame["token_masked"].tolist() == table.to_dataframe()["token_masked"].tolist()

@@ -78,17 +78,20 @@ def test_a_flag_arrives(name):
                if other not in settings.given)
 
 
-@FIELDS
+def test_what_is_no_yaml_key():
+    assert [name for name, (_, yaml, *_) in EVERY_FIELD.items() if yaml is None] == [
+        name for name, row in TABLE.items() if row.scope == "flag"] == ["overwrite", "quiet", "trust_remote_code"]
+
+
+@pytest.mark.parametrize("name", [name for name, (_, yaml, *_) in EVERY_FIELD.items() if yaml is not None])
 def test_a_yaml_key_arrives(name, folder):
     _, yaml, _, stored, _ = EVERY_FIELD[name]
-    if TABLE[name].scope == "flag":
-        pytest.skip("a flag alone, tested as refused in test_batch")
     entry = {key: "true" if value is True else value for key, value in beside(name).items()}
-    levels = {"run": {}, "prompt": entry, "entry": entry}
-    at_top = f"{name}: {yaml}\n" if TABLE[name].scope == "run" else ""
-    inside = {**(levels[TABLE[name].scope] or entry), **({} if at_top else {name: yaml})}
-    text = at_top + "prompts:\n  - " + "\n    ".join(f"{key}: {value}" for key, value in inside.items()) + "\n"
-    (folder / "batch.yaml").write_text(text, encoding="utf-8")
+    top = {name: yaml} if TABLE[name].scope == "run" else {}
+    entry |= {} if top else {name: yaml}
+    lines = [*(f"{key}: {value}" for key, value in top.items()), "prompts:", "-",
+             *(f"  {key}: {value}" for key, value in entry.items())]
+    (folder / "batch.yaml").write_text("\n".join(lines), encoding="utf-8")
     [settings] = batch.read("batch.yaml")
     assert getattr(settings, name) == stored
     assert settings.given == {name, *beside(name)}
@@ -128,7 +131,8 @@ def test_settings_are_frozen_and_checked_again_when_replaced():
     with pytest.raises(FrozenInstanceError):
         settings.num_tokens = 4
     assert replace(settings, num_tokens=4).num_tokens == 4
-    assert faults_of(replace, settings, num_tokens=0) == ["num_tokens: expected a whole number from 1 to 1000000, found 0"]
+    assert faults_of(replace, settings, num_tokens=0) == [
+        "num_tokens: expected a whole number from 1 to 1000000, found 0"]
 
 
 def test_construction_lists_all_faults_with_the_place_in_front():
@@ -142,8 +146,9 @@ def test_layers_are_sorted_and_once_each(layers, stored):
     assert Settings(prompt="P", layers=layers).layers == stored
 
 
-@pytest.mark.parametrize("layers", ["", "3-0", "-1", "1-", "a", "1;2", "1,,2", "1.5", "٣", "0-999999999", pytest.param("9" * 5000, id="long"), [], [-1],
-                                    [True], ["1"], [1.0], -1, True, 2.5, {}, [[1]], 10**30])
+@pytest.mark.parametrize("layers", ["", "3-0", "-1", "1-", "a", "1;2", "1,,2", "1.5", "٣", "0-10000",
+                                    pytest.param("9" * 5000, id="long"), [], [-1], [True], ["1"], [1.0], -1, True,
+                                    2.5, {}, [[1]], 10**30])
 def test_layers_that_are_no_layers(layers):
     [fault] = faults_of(Settings, prompt="P", layers=layers)
     assert fault.startswith("layers: ") and len(fault) < 200
@@ -154,20 +159,23 @@ def test_devices(device):
     assert Settings(prompt="P", device=device).device == device
 
 
-@pytest.mark.parametrize("device", ["", "gpu", "CUDA", "cuda:", "cuda:-1", "cuda:01", "cuda:0\n", "cuda:a", 0, None, "tpu"])
+@pytest.mark.parametrize("device", ["", "gpu", "CUDA", "cuda:", "cuda:-1", "cuda:01", "cuda:0\n", "cuda:a", 0, None,
+                                    "tpu"])
 def test_devices_that_are_none(device):
     [fault] = faults_of(Settings, prompt="P", device=device)
     assert fault.startswith("device: expected auto, cpu, cuda, cuda:N or mps, found ")
 
 
-@pytest.mark.parametrize("number", [0, -1, True, "3", 2.0, 2.5, None, float("nan"), 10**6 + 1, pytest.param(16**5000, id="huge"), [1]])
+@pytest.mark.parametrize("number", [0, -1, True, "3", 2.0, 2.5, None, float("nan"), 10**6 + 1, [1],
+                                    pytest.param(16**5000, id="huge")])
 def test_numbers_of_tokens_that_are_none(number):
     [fault] = faults_of(Settings, prompt="P", num_tokens=number)
     assert fault.startswith("num_tokens: expected a whole number from 1 to 1000000, found ") and len(fault) < 200
 
 
-@pytest.mark.parametrize("name, value", [("variants", "ful"), ("variants", ""), ("variants", []), ("variants", ["full", 1]),
-                                         ("variants", "full,,heads"), ("formats", "CSV"), ("formats", "csv,xlsx"), ("formats", {})])
+@pytest.mark.parametrize("name, value", [
+    ("variants", "ful"), ("variants", ""), ("variants", []), ("variants", ["full", 1]), ("variants", "full,,heads"),
+    ("formats", "CSV"), ("formats", "csv,xlsx"), ("formats", {})])
 def test_lists_name_the_valid_words(name, value):
     [fault] = faults_of(Settings, **{"prompt": "P", name: value})
     valid = {"variants": "full, attn, heads", "formats": "csv, json, parquet"}[name]
@@ -223,7 +231,7 @@ def test_most_steps_is_open_only_for_a_continuation_without_a_given_number():
 
 def test_python_names_its_mistakes():
     faults = faults_of(Settings.from_python, prompt="P", num_token=3, model_nam="x", num_output_tokens=0)
-    assert faults[0].startswith("unknown setting 'num_token', did you mean 'num_tokens'? valid: model_name") or "num_tokens" in faults[0]
+    assert faults[0].startswith("unknown setting 'num_token', did you mean 'num_tokens'? valid: num_output_tokens, ")
     assert "did you mean 'model_name'?" in faults[1]
     assert faults[2].startswith("num_output_tokens: expected a whole number")
     assert isinstance(RequestError("x"), ValueError)
@@ -257,5 +265,7 @@ def test_a_subclass_extends_the_table(folder):
     assert isinstance(options(MoreSettings)["patience"], Option)
     [settings] = command_line.read(["--prompt", "P", "--patience", "9", "--thinking"], kind=MoreSettings)
     assert (settings.patience, settings.chat) == (9, True) and settings.to_record()["patience"] == 9
-    (folder / "b.yaml").write_text("patience: 8\nprompts: [{prompt: a}, {prompt: b, patience: 7, chat: false}]", encoding="utf-8")
-    assert [(entry.patience, entry.chat) for entry in batch.read("b.yaml", kind=MoreSettings)] == [(8, True), (7, False)]
+    text = "patience: 8\nprompts: [{prompt: a}, {prompt: b, patience: 7, chat: false}]"
+    (folder / "b.yaml").write_text(text, encoding="utf-8")
+    entries = command_line.read(["--config", "b.yaml"], kind=MoreSettings)
+    assert [(entry.patience, entry.chat) for entry in entries] == [(8, True), (7, False)]

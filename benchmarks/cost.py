@@ -1,0 +1,203 @@
+"""What an analysis costs, in plain forward passes of the same prompt, on the shape of Qwen3-0.6B with random weights.
+
+    python benchmarks/cost.py                    # the whole table: about half an hour on two cores
+    python benchmarks/cost.py --lengths 64       # one length of the first block only
+
+A plain forward pass is model(input_ids, use_cache=True, logits_to_keep=1) under inference mode: the same model, dtype and
+attention. Numerator and denominator take turns in one process; printed are medians of the pairs' ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+import transformers
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import tables  # noqa: E402
+from mask_impact.load_check import measurable_parts  # noqa: E402
+from mask_impact.measure import Method, ModelInputs, measured_layers  # noqa: E402
+from mask_impact.results import ResultTable, StepDistances  # noqa: E402
+from mask_impact.writers import write_results  # noqa: E402
+
+CONFIG = dict(
+    vocab_size=151_936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16,
+    num_key_value_heads=8, head_dim=128, tie_word_embeddings=True, max_position_embeddings=40_960, eos_token_id=None)
+LIMITS = {64: 1.8, 256: 1.7, 1024: 1.6}
+WHOLE, ATTENTION = Method(), Method(variants=("attn", "heads"))
+
+
+def build() -> Qwen3ForCausalLM:
+    """Qwen3-0.6B's shape, float32, random weights."""
+    torch.manual_seed(0)
+    with transformers.initialization.no_init_weights():
+        model = Qwen3ForCausalLM(Qwen3Config(**CONFIG)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(0, 0.02) if weight.dim() > 1 else weight.fill_(1)
+    model.tie_weights()
+    return model
+
+
+class Bench:
+    """The model, its parts, and the two things that are timed."""
+
+    def __init__(self, pairs: int):
+        self.pairs, self.model = pairs, build()
+        self.parts, _ = measurable_parts(self.model)
+
+    def tokens(self, length: int) -> list[int]:
+        """Random token ids."""
+        return torch.randint(0, CONFIG["vocab_size"], (length,), generator=torch.Generator().manual_seed(length)).tolist()
+
+    def plain(self, ids: list[int]) -> None:
+        """One plain forward pass."""
+        with torch.inference_mode():
+            self.model(torch.tensor([ids]), use_cache=True, logits_to_keep=1)
+
+    def analyse(self, ids: list[int], method: Method = WHOLE, steps: int = 1) -> list:
+        """All measured layers of a prompt."""
+        return list(measured_layers(self.model, self.parts, ModelInputs(ids, steps), method))
+
+    def ratio(self, work: Callable[[], float | None], ids: list[int]) -> tuple[float, float]:
+        """The median of work's seconds over those of a plain forward pass, and the median pass in seconds."""
+        work(), self.plain(ids)
+        ratios, passes = [], []
+        for _ in range(self.pairs):
+            passes.append(seconds(lambda: self.plain(ids)))
+            ratios.append(seconds(work) / passes[-1])
+        return median(ratios), median(passes)
+
+
+def seconds(work: Callable[[], float | None]) -> float:
+    """How long `work` takes, or what it says it took."""
+    started = time.perf_counter()
+    said = work()
+    return said if isinstance(said, float) else time.perf_counter() - started
+
+
+def further_token(bench: Bench, ids: list[int]) -> float:
+    """Seconds for one generated token beyond the prompt: its decoding step and its masked rows."""
+    running = measured_layers(bench.model, bench.parts, ModelInputs(ids, 2), WHOLE)
+    for _ in bench.parts:
+        next(running)
+    started = time.perf_counter()
+    for _ in running:
+        pass
+    return time.perf_counter() - started
+
+
+def rerun_seconds(bench: Bench, ids: list[int], layers: int = 2, sample: int = 6) -> float:
+    """Seconds that `rerun` would take on the whole prompt, extrapolated from some layers and tokens."""
+    from mask_impact.attention import attached
+    from mask_impact.measure import generation_steps
+    from mask_impact.rerun import Rerun
+
+    parts = bench.parts[:: len(bench.parts) // layers][:layers]
+    with torch.inference_mode(), attached(bench.model.get_decoder()):
+        _, records = next(generation_steps(bench.model, parts, ModelInputs(ids, 1), Method("rerun")))
+        runs = [Rerun(record.parts, record.call, record.attention, torch.float32) for record in records]
+        keys = [len(ids) * number // sample for number in range(sample)]
+        started = time.perf_counter()
+        for run in runs:
+            for key in keys:
+                run(masked_key=key)
+        each = (time.perf_counter() - started) / (len(runs) * len(keys))
+    return each * len(bench.parts) * (len(ids) + 1)
+
+
+def with_files(bench: Bench, ids: list[int], folder: str) -> None:
+    """Analysis, CSV and JSON."""
+    layers = bench.analyse(ids)
+    names = layers[0].variants
+    cells = [(name, layer.layer) for name in names for layer in layers]
+    rows = [(layer, names.index(name)) for name in names for layer in layers]
+    arrays = [torch.stack([torch.from_numpy(getattr(layer, kind)[row]) for layer, row in rows]).numpy() for kind in ("l2", "cosine")]
+    table = ResultTable([f" word{token}" for token in ids], cells, [StepDistances(0, *arrays)])
+    write_results(table, Path(folder), "bench", ("csv", "json"), {"schema_version": 1, "status": "complete"})
+
+
+def peak_memory(length: int) -> tuple[float, float]:
+    """GB that an analysis of `length` tokens needs at its peak beyond the weights, in a process of its own, and the weights' GB."""
+    out = subprocess.run([sys.executable, __file__, "--memory", str(length)], capture_output=True, text=True, check=True).stdout
+    weights, peak = map(float, out.split()[-2:])
+    return peak - weights, weights
+
+
+def print_memory(length: int) -> None:
+    """Print the weights' GB and the process's peak GB after an analysis."""
+    bench = Bench(1)
+    for _ in measured_layers(bench.model, bench.parts, ModelInputs(bench.tokens(length), 1), WHOLE):
+        pass
+    weights = sum(weight.numel() * weight.element_size() for weight in bench.model.parameters())
+    print(weights / 1e9, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)
+
+
+def line(what: str, found: str, limit: str) -> None:
+    """One row of the table, in Markdown."""
+    print(f"| {what} | {found} | {limit} |", flush=True)
+
+
+def analyses(bench: Bench, lengths: list[int]) -> None:
+    """The whole analysis, and attention and heads only, over a plain forward pass."""
+    for length in lengths:
+        ids = bench.tokens(length)
+        whole, plain = bench.ratio(lambda: bench.analyse(ids) and None, ids)
+        line(f"{length} tokens: whole analysis (a plain pass takes {plain:.2f} s)", f"{whole:.2f} passes", f"at most {LIMITS.get(length, '-')}")
+        attention, _ = bench.ratio(lambda: bench.analyse(ids, ATTENTION) and None, ids)
+        line(f"{length} tokens: attention and heads only", f"{attention:.2f} passes", "at most 1.25")
+
+
+def the_rest(bench: Bench) -> None:
+    """Generated tokens, rerun, files and memory."""
+    for length in (256, 1024):
+        ids = bench.tokens(length)
+        token, _ = bench.ratio(lambda: further_token(bench, ids), ids)
+        line(f"{length} tokens: each generated token", f"{token:.2f} passes", "at most 0.7")
+    for length in (64, 256):
+        ids = bench.tokens(length)
+        bench.analyse(ids)
+        faster = median(rerun_seconds(bench, ids) / seconds(lambda: bench.analyse(ids) and None) for _ in range(3))
+        line(f"{length} tokens: times as fast as `rerun` (extrapolated from 2 layers, 6 tokens)", f"{faster:.0f}", f"at least {length // 2}")
+    with tempfile.TemporaryDirectory() as folder:
+        ids = bench.tokens(256)
+        files, _ = bench.ratio(lambda: with_files(bench, ids, folder), ids)
+    line("256 tokens: analysis, CSV and JSON", f"{files:.2f} passes", "at most 2.1")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lengths", type=lambda text: [int(part) for part in text.split(",")], help="only the first block, at these lengths")
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.memory:
+        return print_memory(options.memory)
+    print(f"{tables.hardware()}, {torch.get_num_threads()} threads; Python {platform.python_version()}, torch {torch.__version__}, "
+          f"transformers {transformers.__version__}; float32, medians of {options.pairs} pairs\n\n| | measured | limit |\n|---|---|---|")
+    bench = Bench(options.pairs)
+    analyses(bench, options.lengths or list(LIMITS))
+    if options.lengths:
+        return
+    the_rest(bench)
+    del bench
+    beyond, weights = peak_memory(4096)
+    line(f"4,096 tokens: peak memory beyond the weights ({weights:.1f} GB)", f"{beyond:.2f} GB", "at most 2.5 GB")
+    csv = tables.measure(tables.table_of(2_500_000))["CSV"]["times as fast"]
+    line("CSV of 2.5 million rows: times as fast as `DataFrame.to_csv`", f"{csv:.1f}", "at least 4")
+
+
+if __name__ == "__main__":
+    main()

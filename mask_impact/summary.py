@@ -1,0 +1,90 @@
+"""What is said of one run: a line before it, a bar during it, and what came out after it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from mask_impact import console
+from mask_impact.formats import file_sizes
+from mask_impact.models import Subject, measured_parts
+from mask_impact.preflight import Plan, rows_to_come
+from mask_impact.results import ResultTable
+from mask_impact.runs import Run
+
+TOP = 3
+LONGEST_SHOWN = 80  # characters of the generated text
+
+
+@contextmanager
+def progress(run: Run, quiet: bool) -> Iterator[tqdm]:
+    """One bar over the run's generation steps and layers, with the time left; none where nobody looks."""
+    name = run.plan.choice.name[:30] if run.plan.choice else None
+    total = run.plan.steps * len(run.parts)
+    with tqdm(total=total, desc=name, unit="layer", leave=False, disable=quiet or None, file=sys.stderr) as bar:
+        yield bar
+
+
+def before(plan: Plan, subject: Subject) -> None:
+    """Say, in one line, what is to come."""
+    rows = rows_to_come(plan, subject)
+    sizes = ", ".join(f"{form} {megabytes(size)}" for form, size in file_sizes(rows, plan.settings.formats).items())
+    counts = ", ".join([counted(len(plan.token_ids), "token"), counted(plan.steps, "step"),
+                        counted(len(measured_parts(plan.settings, subject)), "layer")])
+    console.say(f"{plan.choice.name}: {counts}, at most {rows:,} rows ({sizes})", plan.settings.quiet)
+
+
+def counted(number: int, what: str) -> str:
+    """`1 step`, `2 steps`."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes, rounded for reading."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} KB"
+
+
+def after(run: Run, paths: Sequence[Path]) -> None:
+    """Say which tokens the run depended on, what was generated and written, and how to look at it."""
+    if run.undefined:
+        console.warn(f"{run.plan.choice.name}: {counted(run.undefined, 'distance')} undefined, where masking leaves no key at all: "
+                     "empty in CSV, null in JSON")
+    for line in conclusion(run, paths):
+        console.say(f"  {line}", run.plan.settings.quiet)
+
+
+def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
+    """The lines after a run."""
+    table, first = run.table(), run.steps[0]["next"]
+    if ends := {"end token": "an end token", "context length": "the model's context length"}.get(run.stopped_by()):
+        yield f"stopped at {ends} after {len(run.steps)} of {counted(run.plan.steps_asked, 'step')}"
+    if strongest := top_tokens(table):
+        shown = ", ".join(f"{text!r} at {position} ({value:.3g})" for position, text, value in strongest)
+        yield f"strongest at step 0 ({table.cells[0][0]} L2 summed over layers, position 0 left out): {shown}"
+    said = "given" if run.plan.continuation_ids else "generated"
+    *tables, record = paths
+    written = ", ".join([str(tables[0]), *(path.suffix for path in tables[1:])])
+    yield (f"{said} {shortened(run.generated_text)!r} (first token's probability {first['probability']:.3f}); "
+           f"wrote {written} and {record.name}; read with mask_impact.read_results({str(tables[0])!r})")
+
+
+def shortened(text: str) -> str:
+    """The text, or its beginning where it is too long for a line."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
+def top_tokens(table: ResultTable, count: int = TOP) -> list[tuple[int, str, float]]:
+    """The strongest positions of the first step as (position, token, L2 summed over layers) of the table's first variant.
+
+    Position 0, the usual attention sink, is left out.
+    """
+    kind = table.cells[0][0]
+    rows = [number for number, (variant, _) in enumerate(table.cells) if variant == kind]
+    total = np.nansum(table.steps[0].l2[rows].astype(np.float64), axis=0)
+    order = [int(position) for position in np.argsort(-total, kind="stable") if position > 0]
+    return [(position, table.tokens[position], float(total[position])) for position in order[:count]]

@@ -1,0 +1,175 @@
+"""How the repository is laid out: which way imports flow, what starts fast, which words and files there must be."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from mask_impact import batch
+from mask_impact.results import COLUMNS
+from mask_impact.runs import PER_CELL
+from mask_impact.settings import VARIANTS, Settings, options
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "mask_impact"
+NOT_OURS = {"__pycache__", "output", "node_modules"}
+FAST = ("settings", "batch", "command_line", "names", "values", "prompts", "errors", "formats", "console", "places")
+HEAVY = ("torch", "transformers", "pyarrow", "pandas", "numpy")
+FRONT_DOOR_LINES = 130
+# A home or scratch folder of some machine; one-letter names (the x of a test's own home folder) stand for any.
+MACHINE_PATH = re.compile(r"(?<![\w.~-])(?:/(?:work|tmp|home|root|Users)|[A-Z]:\\+Users\\?)[/\\][\w.][\w.-]")
+
+
+def repository_files(folder: Path = ROOT) -> Iterator[Path]:
+    """Every file of ours: no virtual environment, cache or result, and of hidden folders .ci alone."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            yield path
+        elif path.name == ".ci" or not (path.name.startswith(".") or path.name in NOT_OURS or is_environment(path)):
+            yield from repository_files(path)
+
+
+def is_environment(folder: Path) -> bool:
+    return (folder / "pyvenv.cfg").exists()
+
+
+SOURCES = [path for path in repository_files() if path.suffix == ".py"]
+FRONT_DOORS = [path for path in ROOT.glob("*.py") if not path.name.startswith("test_")]
+
+
+def imported(source: str) -> set[str]:
+    """Dotted names of all that a source imports, inside functions too: for `from a import b`, a and a.b."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written in full"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def modules_of_ours(path: Path) -> set[str]:
+    """Stems of the package's modules that a file imports; what is no module stands in the package's own file."""
+    names = [name.split(".") for name in imported(path.read_text(encoding="utf-8"))]
+    inside = {parts[1] for parts in names if parts[0] == "mask_impact" and len(parts) > 1}
+    return {name if (PACKAGE / f"{name}.py").exists() else "__init__" for name in inside}
+
+
+def top_level(path: Path) -> set[str]:
+    """The packages that a file imports from."""
+    return {name.split(".")[0] for name in imported(path.read_text(encoding="utf-8"))}
+
+
+def place(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_the_sources_are_found():
+    found = {place(path) for path in SOURCES}
+    assert {"mask_impact/settings.py", "mask_impact_analysis.py", "tests/test_layout.py", "demo/text/world.py"} <= found
+    assert {".ci/run", ".gitignore"} <= {place(path) for path in repository_files()}
+    assert "mask_impact_analysis.py" in {path.name for path in FRONT_DOORS}
+
+
+def test_imports_are_seen_wherever_they_stand():
+    source = "import a.b\ndef f():\n    from c import d\n    import e as g\n"
+    assert imported(source) == {"a.b", "c", "c.d", "e"}
+
+
+def test_imports_flow_one_way():
+    graph = {path.stem: modules_of_ours(path) for path in PACKAGE.glob("*.py")}
+    assert graph["measure"] >= {"renormalize", "rerun"} and "reading" in graph["__init__"]
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"modules import each other: {' -> '.join(reversed(error.args[1]))}")
+
+
+def test_the_package_imports_nothing_that_is_built_on_it():
+    above = {path.stem for path in ROOT.glob("*.py")} | {"tests", "benchmarks", "demo"}
+    assert "mask_impact_analysis" in above
+    assert {place(path): found for path in PACKAGE.glob("*.py") if (found := top_level(path) & above)} == {}
+    assert all("mask_impact" in top_level(path) for path in FRONT_DOORS)
+
+
+def test_only_the_demo_and_tests_import_the_demo():
+    users = {place(path) for path in SOURCES if "demo" in top_level(path)}
+    assert any(path.startswith("demo/") for path in users)
+    assert [path for path in sorted(users) if not path.startswith(("demo/", "tests/"))] == []
+
+
+@pytest.mark.parametrize("module", [*(f"mask_impact.{name}" for name in FAST), "mask_impact_analysis"])
+def test_what_must_answer_fast_imports_nothing_heavy(module):
+    program = f"import sys, {module}; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
+    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("path", FRONT_DOORS, ids=place)
+def test_a_front_door_is_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= FRONT_DOOR_LINES
+
+
+def words_of_results() -> list[str]:
+    """Columns, variants as asked for and as written, methods, and the run file's numbers for each cell."""
+    [methods] = options(Settings)["method"].read.args
+    assert {"renormalize", "rerun"} <= set(methods)
+    return [*COLUMNS, *VARIANTS, "Full", "Attn", "Head_0", *methods, *PER_CELL]
+
+
+@pytest.mark.parametrize("word", words_of_results())
+def test_the_glossary_has_every_word_of_the_results(word):
+    glossary = (ROOT / "GLOSSARY.md").read_text(encoding="utf-8")
+    assert f"`{word}`" in glossary or f"**{word}**" in glossary
+
+
+def test_the_glossarys_columns_are_the_tables():
+    glossary = (ROOT / "GLOSSARY.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| `(\w+)` \|", glossary, re.MULTILINE)) == COLUMNS
+
+
+def text_of(path: Path) -> str:
+    """A file's text; none for a file that is not text."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        return ""
+
+
+def test_machine_paths_are_recognised():
+    parts = [("", "tmp", "out"), ("", "home", "ann", "x.csv"), ("", "root", ".cache"), ("", "Users", "ann")]
+    for path in map("/".join, parts):
+        assert MACHINE_PATH.search(f'open("{path}")')
+    assert MACHINE_PATH.search("\\".join(("C:", "Users", "ann")))
+    for harmless in ("demo/tmp/out", "example.org/home/page", "../work/main", "~/home/me", "\\".join(("C:", "x"))):
+        assert not MACHINE_PATH.search(harmless)
+
+
+def test_no_file_names_a_path_of_a_machine():
+    found = {place(path): match[0] for path in repository_files() if (match := MACHINE_PATH.search(text_of(path)))}
+    assert found == {}
+
+
+def test_requirements_are_pinned_and_are_what_is_imported():
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pins = [re.fullmatch(r"(\w+)==[\d.]+ +# .+", line) for line in lines if not line.startswith("#")]
+    assert all(pins)
+    ours = {path.stem for path in SOURCES} | {path.name for path in ROOT.iterdir() if path.is_dir()}
+    others = set().union(*map(top_level, SOURCES)) - set(sys.stdlib_module_names) - ours
+    assert others == {{"pyyaml": "yaml"}.get(pin[1], pin[1]) for pin in pins}
+
+
+def test_make_demo_runs_a_batch_on_the_demo_model(monkeypatch):
+    [config] = re.findall(r"--config (\S+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    monkeypatch.chdir(ROOT)
+    entries = batch.read(config)
+    assert len(entries) >= 3 and all(entry.name for entry in entries)
+    assert {(entry.model, entry.output_dir) for entry in entries} == {("demo", "output/demo")}

@@ -1,0 +1,117 @@
+"""The text of single tokens: joined it is the decoded text, and what is no whole UTF-8 shows its vocabulary piece."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import zoo
+from transformers import AutoTokenizer
+
+from mask_impact.errors import RequestError
+from mask_impact.settings import Settings
+from mask_impact.tokens import chat_ids, continuation_ids, decode, end_ids, prompt_ids, token_texts
+
+STORIES = Path(__file__).parent.parent.parent / "shared" / "models" / "stories260K"
+TEMPLATE = ("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+            "{% if enable_thinking %}<think>{% endif %}{% if add_generation_prompt %}<answer>{% endif %}")
+
+
+@pytest.fixture(scope="module")
+def bytes_tokenizer():
+    return zoo.tokenizer()
+
+
+@pytest.fixture(scope="module")
+def stories():
+    if not STORIES.is_dir():
+        pytest.skip(f"{STORIES.name} is not there")
+    return AutoTokenizer.from_pretrained(STORIES)
+
+
+TEXTS = ["The cat", " the cat", "  two  spaces ", "a\n\tb\r\nc", "He said, \"I don't .\"", "x .  , !", "", " ", "<|im_end|>", "a<|endoftext|> b"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_joined_texts_are_the_decoded_text_byte_level(text, bytes_tokenizer):
+    ids = bytes_tokenizer(text)["input_ids"]
+    texts = token_texts(bytes_tokenizer, ids)
+    assert len(texts) == len(ids) and "".join(texts) == decode(bytes_tokenizer, ids) == text
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "</s>", "Lily</s> and <s> Max", "naïve"])
+def test_joined_texts_are_the_decoded_text_sentence_piece(text, stories):
+    ids = stories(text)["input_ids"]
+    texts = token_texts(stories, ids)
+    if "ï" not in text:  # which this vocabulary spells in bytes
+        assert len(texts) == len(ids) and "".join(texts) == decode(stories, ids)
+    bare = stories(text, add_special_tokens=False)["input_ids"]
+    if "ï" not in text:
+        assert "".join(token_texts(stories, bare)) == decode(stories, bare)
+
+
+def test_a_word_keeps_its_space_and_the_first_one_has_none(stories):
+    ids = stories("Lily saw Max", add_special_tokens=False)["input_ids"]
+    texts = token_texts(stories, ids)
+    assert texts[0] == "L" or texts[0] == "Lily"
+    assert " s" in [text[:2] for text in texts] and " M" in texts
+    assert token_texts(stories, [1, *ids])[0] == "<s>"
+
+
+def test_a_character_of_several_tokens_shows_its_pieces(bytes_tokenizer):
+    ids = bytes_tokenizer("a😀b")["input_ids"]
+    texts = token_texts(bytes_tokenizer, ids)
+    assert texts == ["a", "ð", "Ł", "ĺ", "Ģ", "b"] == bytes_tokenizer.convert_ids_to_tokens(ids)
+    for text in ("é", "日本", "\ufffd", "👩\u200d👧"):
+        pieces = token_texts(bytes_tokenizer, bytes_tokenizer(f"x {text} y")["input_ids"])
+        assert "\ufffd" not in "".join(pieces) and pieces[:2] == ["x", " "] and pieces[-2:] == [" ", "y"]
+
+
+def test_a_character_of_byte_tokens_shows_its_bytes(stories):
+    texts = token_texts(stories, stories("a 😀 b")["input_ids"])
+    assert texts == ["<s>", " a", " ", "<0xF0>", "<0x9F>", "<0x98>", "<0x80>", " b"]
+
+
+def test_special_tokens_are_shown(bytes_tokenizer):
+    ids = bytes_tokenizer("a<|im_end|> the")["input_ids"]
+    assert token_texts(bytes_tokenizer, ids) == ["a", "<|im_end|>", " the"]
+
+
+def test_many_tokens_take_little_time(bytes_tokenizer):
+    ids = (bytes_tokenizer("Once upon a time, there was the 😀. ")["input_ids"] * 1000)[:16_000]
+    started = time.monotonic()
+    texts = token_texts(bytes_tokenizer, ids)
+    assert time.monotonic() - started < 5 and len(texts) == 16_000
+
+
+def test_a_continuation_has_no_special_tokens(stories):
+    settings = Settings(prompt="Lily")
+    assert prompt_ids(stories, settings)[0] == 1
+    assert 1 not in continuation_ids(stories, " Max")
+    assert decode(stories, continuation_ids(stories, " Max")).strip() == "Max"
+
+
+def test_chat_goes_through_the_template():
+    tokenizer = zoo.tokenizer()
+    tokenizer.chat_template = TEMPLATE
+    chat = lambda **settings: decode(tokenizer, chat_ids(tokenizer, Settings(prompt="Hi", chat=True, **settings)))  # noqa: E731
+    assert chat() == "<user>Hi<answer>"
+    assert chat(system="S", thinking=True) == "<system>S<user>Hi<think><answer>"
+    assert chat(system="") == "<system><user>Hi<answer>"
+
+
+@pytest.mark.parametrize("template", ["{{ raise_exception('no system message') }}", "{{ raise_exception('') }}", "{% if %}"])
+def test_a_template_that_refuses_is_a_fault(template):
+    tokenizer = zoo.tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(RequestError, match="the model's chat template refuses this prompt"):
+        chat_ids(tokenizer, Settings(prompt="Hi", chat=True))
+
+
+def test_end_tokens():
+    tokenizer = zoo.tokenizer()
+    turn = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert end_ids(tokenizer, None) == {turn} and end_ids(tokenizer, 3) == {3, turn} and end_ids(tokenizer, [3, 0]) == {0, 3, turn}
+    tokenizer.unk_token = "<|im_end|>"
+    assert end_ids(tokenizer, 0) == {0}
