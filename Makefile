@@ -1,0 +1,38 @@
+# make demo        a first result, on the small model carried here
+# make test        the tests
+# make guide       write the table of settings in BATCH_MODE_GUIDE.md again
+# make clean       remove the virtual environment and what the demo wrote
+#
+# The first three make a virtual environment in .venv and install requirements.txt into it, if that is still to be done.
+# Another Python: make demo PYTHON=python3.12
+
+PYTHON = python3
+RUN = .venv/bin/python
+INSTALLED = .venv/requirements-installed
+
+.PHONY: help demo test guide clean
+
+help:
+	@sed -n 's/^# \(make [a-z]* .*\)/\1/p' Makefile
+
+# The demo's own folder: its results are measured anew each time, and no other run is replaced.
+demo: $(INSTALLED)
+	$(RUN) mask_impact_analysis.py --config demo/text/demo_prompts.yaml --overwrite
+
+test: $(INSTALLED)
+	$(RUN) -m pytest
+
+guide: $(INSTALLED)
+	$(RUN) -m mask_impact.settings
+
+# Written last, so that an installation that broke off is begun again.
+$(INSTALLED): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12" >&2; exit 1; }
+	$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
+	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
+	touch $(INSTALLED)
+
+clean:
+	rm -rf .venv .pytest_cache output/demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""One layer measured both ways and printed, in seconds: a short tour of the package.
+
+    python test_single_layer.py
+    python test_single_layer.py --model Qwen/Qwen3-0.6B --prompt "The capital of France is"
+
+It takes the first layer that can be measured, masks each token of the prompt in turn, and prints how far the layer's
+update at the final position moves. Then it checks what must hold: the two methods agree, the model's own output of the
+layer is its input plus the updates, and the masked heads add up. `pytest` runs the same on the demo model. GLOSSARY.md
+explains the words.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from mask_impact import models, preflight
+from mask_impact.attention import attached, final_query
+from mask_impact.console import exit_code
+from mask_impact.identities import TOLERANCE
+from mask_impact.leave_one_out import LeaveOneOut, leave_one_out
+from mask_impact.measure import MeasuredLayer, Method, ModelInputs, measured_layers
+from mask_impact.recording import LayerRecord, recording
+from mask_impact.rowpass import RowPass, in_dtype
+from mask_impact.settings import Settings
+from mask_impact.tokens import token_texts
+
+PROMPT = "Anna put the key in the red box. Ben put the coin in the blue bag. The coin is in the"
+AGREEMENT = 1e-4  # of the largest distance of the same variant: what the two methods are held to in float32
+SHOWN = 24  # tokens
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that must hold: a relative error, at least 0, and the largest one allowed."""
+
+    what: str
+    error: float
+    allowed: float
+
+    @property
+    def holds(self) -> bool:
+        return self.error <= self.allowed
+
+
+@dataclass(frozen=True)
+class SingleLayer:
+    """One layer of a model, measured by both methods."""
+
+    tokens: list[str]
+    next_token: str
+    renormalize: MeasuredLayer
+    rerun: MeasuredLayer
+    checks: list[Check]
+
+
+def measure_first_layer(model: str, prompt: str) -> SingleLayer:
+    """Load a model and measure its first measurable layer. Raises RequestError for a model or prompt it cannot take."""
+    settings = Settings(model=model, prompt=prompt)
+    candidate = models.examine(settings)
+    ids = preflight.plan(settings, candidate).token_ids
+    subject = models.load(candidate, settings)
+    first = subject.parts[:1]
+    inputs = ModelInputs(ids, steps=1)
+    [fast] = measured_layers(subject.model, first, inputs, Method("renormalize"))
+    [plain] = measured_layers(subject.model, first, inputs, Method("rerun"))
+    *tokens, next_token = token_texts(subject.tokenizer, [*ids, fast.step.next_id])
+    agreement = Check("renormalize = rerun", largest_difference(fast.l2, plain.l2), AGREEMENT)
+    return SingleLayer(tokens, next_token, fast, plain, [agreement, *identities(subject, first, ids)])
+
+
+def largest_difference(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest |found - expected| of (variant, position), over the largest distance of its variant.
+
+    Infinite where only one of the two is undefined.
+    """
+    if (np.isnan(found) != np.isnan(expected)).any():
+        return float("inf")
+    scale = np.nan_to_num(expected).max(axis=1, keepdims=True)
+    return float(np.max(np.abs(np.nan_to_num(found - expected)) / np.where(scale > 0, scale, 1)))
+
+
+@torch.inference_mode()
+def identities(subject: models.Subject, first: list, ids: list[int]) -> list[Check]:
+    """Run the model once, look at the layer as the final position sees it, and try both identities."""
+    with attached(subject.model.get_decoder()):
+        with recording(first, whole=False) as [record]:
+            subject.model(input_ids=torch.tensor([ids], device=subject.model.device))
+        own = record.output.dtype
+        dtype = torch.promote_types(own, torch.float32)
+        heads = leave_one_out(final_query(record.attention, record.heads[None, None], len(ids), dtype))
+        with in_dtype(record.parts.layer, dtype):
+            update_error = sum_of_updates(record, heads)
+    return [
+        Check("output = input + attention and MLP updates", update_error, TOLERANCE[own]),
+        Check("sum_j (1 - a_j)(o_j - o) = o (sum_j a_j - 1)", conservation(heads), TOLERANCE[dtype]),
+    ]
+
+
+def sum_of_updates(record: LayerRecord, heads: LeaveOneOut) -> float:
+    """|x + D - y| / (|x| + |D|): y is the layer's own output, D the update made from our heads' outputs (head, d_v)."""
+    rows = RowPass(record.parts, record.call.to(heads.output.dtype))
+    x, y = rows.call.hidden[0, -1], record.output.to(heads.output)
+    [update], _ = rows.update(rows.project(heads.output[None]))
+    return float((x + update - y).norm() / (x.norm() + update.norm()))
+
+
+def conservation(heads: LeaveOneOut) -> float:
+    """How far sum_j (1 - a_j)(o_j - o) is from o (sum_j a_j - 1), which is 0 but for a sink, over its terms' lengths.
+
+    a are the weights (head, key), o the outputs (head, d_v), o_j those with key j masked. Of the worst head; 0 where
+    some o_j is undefined.
+    """
+    if heads.undefined.any():
+        return 0.0
+    a, o = heads.weights.to(heads.output), heads.output
+    moved = heads.differences(torch.arange(a.shape[1], device=a.device)).transpose(0, 1)
+    terms = (1 - a)[..., None] * moved
+    missed = terms.sum(1) - o * (a.sum(-1, keepdim=True) - 1)
+    return float((missed.norm(dim=-1) / (terms.norm(dim=-1).sum(-1) + o.norm(dim=-1))).max())
+
+
+def lines(found: SingleLayer, model: str) -> Iterator[str]:
+    """The table of the strongest tokens, in the prompt's order, and the checks."""
+    fast, plain = found.renormalize, found.rerun
+    last = len(found.tokens) - 1
+    yield (f"layer {fast.layer} of {model}, final position {last} ({found.tokens[last]!r}), "
+           f"which predicts {found.next_token!r}")
+    yield f"{'':20}{'Full L2':>22}{'Attn L2':>24}"
+    yield f"{'token masked':20}{'renormalize':>13}{'rerun':>10}{'renormalize':>14}{'rerun':>10}   strongest head"
+    for position in sorted(np.argsort(-fast.l2[0], kind="stable")[:SHOWN]):
+        full, attn, *heads = fast.l2[:, position]
+        head = int(np.argmax(heads))
+        yield (f"{position:4} {found.tokens[position]!r:15}{full:13.4g}{plain.l2[0, position]:10.4g}"
+               f"{attn:14.4g}{plain.l2[1, position]:10.4g}   {fast.variants[2 + head]} ({heads[head]:.4g})")
+    for check in found.checks:
+        verdict = "holds" if check.holds else "FAILS"
+        yield f"{verdict}: {check.what} (relative error {check.error:.1e}, allowed {check.allowed:.0e})"
+
+
+def main() -> int:
+    """Print the tour; 1 if something does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="demo", help="a model of the hub, a folder, or demo (%(default)s)")
+    parser.add_argument("--prompt", default=PROMPT, help="the text whose next token is explained (%(default)s)")
+    asked = parser.parse_args()
+    found = measure_first_layer(asked.model, asked.prompt)
+    print(*lines(found, asked.model), sep="\n")
+    return 0 if all(check.holds for check in found.checks) else 1
+
+
+@pytest.fixture(scope="module")
+def single_layer() -> SingleLayer:
+    return measure_first_layer("demo", PROMPT)
+
+
+def test_what_must_hold(single_layer):
+    assert [check.what for check in single_layer.checks if not check.holds] == []
+
+
+def test_masking_changes_every_variant(single_layer):
+    measured = single_layer.renormalize
+    assert measured.variants[:3] == ["Full", "Attn", "Head_0"]
+    assert (measured.l2.max(axis=1) > measured.noise_floor_l2).all()
+    assert (single_layer.rerun.l2.max(axis=1) > single_layer.rerun.noise_floor_l2).all()
+
+
+def test_the_table_has_a_line_for_each_token(single_layer):
+    printed = list(lines(single_layer, "demo"))
+    assert len(printed) == 3 + len(single_layer.tokens) + 3
+    assert sum(line.startswith("holds: ") for line in printed) == 3
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
