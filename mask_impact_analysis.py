@@ -26,12 +26,9 @@ BATCH_MODE_GUIDE.md explains the settings and the result files, GLOSSARY.md the 
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mask_impact import command_line
-from mask_impact.errors import RequestError
+from mask_impact import command_line, console
 from mask_impact.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,33 +42,36 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """From the command line to result files; returns the exit code."""
-    # Settings: one for each prompt. A wrong request stops here, before torch is imported.
+    # Settings: one for each prompt. A wrong request, or a model that is not there, stops here, before torch is imported.
     entries = command_line.read(argv)
-    from mask_impact import batches, console, models, preflight
+    from mask_impact import places
+    checkpoint = places.find(entries[0])
 
     # The model: first what needs no weights, every entry checked against it; then the weights, checked too.
-    candidate = models.examine(entries[0])
+    from mask_impact import batches, candidates, models, preflight, summary
+    candidate = candidates.examine(entries[0], checkpoint)
     plans = batches.unfinished(preflight.plan_all(entries, candidate))
     if not plans:
         return console.SUCCESS
     subject = models.load(candidate, entries[0])
-    batches.announce(plans, subject)
+    preflight.refuse_skipped(plans, subject)
+    batches.warn_of_size(plans, subject)
 
     # The measurement and its files, prompt by prompt. One that fails is recorded, and the others go on.
     failures: list[Plan] = []
     for plan in plans:
         with batches.failing_into(failures, plan, subject):
-            console.before(plan, subject)
+            summary.before(plan, subject)
             run = measure(plan, subject, entries[0].quiet)
-            console.after(run, batches.write(run))
+            summary.after(run, batches.write(run))
     return batches.exit_code(plans, failures)
 
 
 def measure(plan: Plan, subject: Subject, quiet: bool = True) -> Run:
     """One prompt: in every generation step, in every layer, each token masked in turn."""
-    from mask_impact.console import progress
     from mask_impact.measure import measured_layers
     from mask_impact.runs import Run
+    from mask_impact.summary import progress
 
     run = Run(plan, subject)
     with progress(run, quiet) as bar:
@@ -85,7 +85,7 @@ def run_masking_experiment(
     prompt: str,
     model_name: str = Settings.model,
     device: str = Settings.device,
-    num_output_tokens: int = Settings.num_tokens,
+    num_output_tokens: int | None = None,
     *,
     model: PreTrainedModel | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -93,27 +93,26 @@ def run_masking_experiment(
 ) -> pd.DataFrame:
     """The long table of one prompt as a DataFrame, the run record in `df.attrs["run"]`; no file is written.
 
-    `settings` are those of BATCH_MODE_GUIDE.md by their YAML names (layers="0-3", variants=("full",), chat=True, ...).
-    A loaded `model` with its `tokenizer` is measured as it is, wherever it lies, and left as it was.
+    `num_output_tokens` is 1 if not given; with a `continuation` all of its tokens. `settings` are those of BATCH_MODE_GUIDE.md
+    by their YAML names (layers="0-3", variants=("full",), chat=True, ...). A loaded `model` with its `tokenizer` is measured
+    as it is, wherever it lies, and left as it was.
 
     Raises ValueError, all faults at once, for a wrong request; RunError for what only running can show.
     """
-    from mask_impact import models, preflight
+    from mask_impact import candidates, models, preflight
 
     chosen = {"model_name": model_name, "device": device, "num_output_tokens": num_output_tokens, **settings}
     asked = Settings.from_python(prompt=prompt, **chosen)
-    if (model is None) != (tokenizer is None):
-        raise RequestError("model and tokenizer go together; give both, or neither and a model_name")
-    candidate = models.examine(asked) if model is None else models.loaded_candidate(model, tokenizer)
+    named = model is tokenizer is None
+    candidate = candidates.examine(asked) if named else candidates.of_loaded(model, tokenizer, asked)
     plan = preflight.plan(asked, candidate)
-    subject = models.load(candidate, asked) if model is None else models.prepare(candidate, model, asked)
-    run = measure(plan, subject)
-    table = run.table().to_dataframe()
-    table.attrs["run"] = run.record()
+    with models.ready(candidate, asked, model) as subject:
+        preflight.refuse_skipped([plan], subject)
+        run = measure(plan, subject)
+        table = run.table().to_dataframe()
+        table.attrs["run"] = run.record()
     return table
 
 
 if __name__ == "__main__":
-    from mask_impact.console import exit_code
-
-    sys.exit(exit_code(main))
+    console.leave(console.exit_code(main))

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from mask_impact import models, preflight
+from mask_impact import candidates, models, preflight
 from mask_impact.attention import attached, final_query
 from mask_impact.console import exit_code
 from mask_impact.identities import TOLERANCE
@@ -62,7 +62,7 @@ class SingleLayer:
 def measure_first_layer(model: str, prompt: str) -> SingleLayer:
     """Load a model and measure its first measurable layer. Raises RequestError for a model or prompt it cannot take."""
     settings = Settings(model=model, prompt=prompt)
-    candidate = models.examine(settings)
+    candidate = candidates.examine(settings)
     ids = preflight.plan(settings, candidate).token_ids
     subject = models.load(candidate, settings)
     first = subject.parts[:1]
@@ -94,7 +94,7 @@ def identities(subject: models.Subject, first: list, ids: list[int]) -> list[Che
         own = record.output.dtype
         dtype = torch.promote_types(own, torch.float32)
         heads = leave_one_out(final_query(record.attention, record.heads[None, None], len(ids), dtype))
-        with in_dtype(record.parts.layer, dtype):
+        with in_dtype(record.parts, dtype):
             update_error = sum_of_updates(record, heads)
     return [
         Check("output = input + attention and MLP updates", update_error, TOLERANCE[own]),

@@ -3,8 +3,8 @@
     python benchmarks/cost.py                    # the whole table: about half an hour on two cores
     python benchmarks/cost.py --lengths 64       # one length of the first block only
 
-A plain forward pass is model(input_ids, use_cache=True, logits_to_keep=1) under inference mode: the same model, dtype and
-attention. Numerator and denominator take turns in one process; printed are medians of the pairs' ratios.
+A plain forward pass is model(input_ids, use_cache=True, logits_to_keep=1) under inference mode: the same model, dtype
+and attention. Numerator and denominator take turns in one process; printed are medians of the pairs' ratios.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
 import transformers
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -27,8 +28,10 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import tables  # noqa: E402
+from mask_impact.attention import attached  # noqa: E402
 from mask_impact.load_check import measurable_parts  # noqa: E402
-from mask_impact.measure import Method, ModelInputs, measured_layers  # noqa: E402
+from mask_impact.measure import Method, ModelInputs, generation_steps, measured_layers  # noqa: E402
+from mask_impact.rerun import Rerun  # noqa: E402
 from mask_impact.results import ResultTable, StepDistances  # noqa: E402
 from mask_impact.writers import write_results  # noqa: E402
 
@@ -60,7 +63,8 @@ class Bench:
 
     def tokens(self, length: int) -> list[int]:
         """Random token ids."""
-        return torch.randint(0, CONFIG["vocab_size"], (length,), generator=torch.Generator().manual_seed(length)).tolist()
+        generator = torch.Generator().manual_seed(length)
+        return torch.randint(0, CONFIG["vocab_size"], (length,), generator=generator).tolist()
 
     def plain(self, ids: list[int]) -> None:
         """One plain forward pass."""
@@ -101,10 +105,6 @@ def further_token(bench: Bench, ids: list[int]) -> float:
 
 def rerun_seconds(bench: Bench, ids: list[int], layers: int = 2, sample: int = 6) -> float:
     """Seconds that `rerun` would take on the whole prompt, extrapolated from some layers and tokens."""
-    from mask_impact.attention import attached
-    from mask_impact.measure import generation_steps
-    from mask_impact.rerun import Rerun
-
     parts = bench.parts[:: len(bench.parts) // layers][:layers]
     with torch.inference_mode(), attached(bench.model.get_decoder()):
         _, records = next(generation_steps(bench.model, parts, ModelInputs(ids, 1), Method("rerun")))
@@ -124,14 +124,18 @@ def with_files(bench: Bench, ids: list[int], folder: str) -> None:
     names = layers[0].variants
     cells = [(name, layer.layer) for name in names for layer in layers]
     rows = [(layer, names.index(name)) for name in names for layer in layers]
-    arrays = [torch.stack([torch.from_numpy(getattr(layer, kind)[row]) for layer, row in rows]).numpy() for kind in ("l2", "cosine")]
-    table = ResultTable([f" word{token}" for token in ids], cells, [StepDistances(0, *arrays)])
+    l2, cosine = (np.stack([getattr(layer, kind)[row] for layer, row in rows]) for kind in ("l2", "cosine"))
+    table = ResultTable([f" word{token}" for token in ids], cells, [StepDistances(0, l2, cosine)])
     write_results(table, Path(folder), "bench", ("csv", "json"), {"schema_version": 1, "status": "complete"})
 
 
 def peak_memory(length: int) -> tuple[float, float]:
-    """GB that an analysis of `length` tokens needs at its peak beyond the weights, in a process of its own, and the weights' GB."""
-    out = subprocess.run([sys.executable, __file__, "--memory", str(length)], capture_output=True, text=True, check=True).stdout
+    """GB that an analysis of `length` tokens needs at its peak beyond the weights, and the weights' GB.
+
+    Taken in a process of its own.
+    """
+    command = [sys.executable, __file__, "--memory", str(length)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     weights, peak = map(float, out.split()[-2:])
     return peak - weights, weights
 
@@ -155,7 +159,8 @@ def analyses(bench: Bench, lengths: list[int]) -> None:
     for length in lengths:
         ids = bench.tokens(length)
         whole, plain = bench.ratio(lambda: bench.analyse(ids) and None, ids)
-        line(f"{length} tokens: whole analysis (a plain pass takes {plain:.2f} s)", f"{whole:.2f} passes", f"at most {LIMITS.get(length, '-')}")
+        limit = f"at most {LIMITS.get(length, '-')}"
+        line(f"{length} tokens: whole analysis (a plain pass takes {plain:.2f} s)", f"{whole:.2f} passes", limit)
         attention, _ = bench.ratio(lambda: bench.analyse(ids, ATTENTION) and None, ids)
         line(f"{length} tokens: attention and heads only", f"{attention:.2f} passes", "at most 1.25")
 
@@ -170,23 +175,32 @@ def the_rest(bench: Bench) -> None:
         ids = bench.tokens(length)
         bench.analyse(ids)
         faster = median(rerun_seconds(bench, ids) / seconds(lambda: bench.analyse(ids) and None) for _ in range(3))
-        line(f"{length} tokens: times as fast as `rerun` (extrapolated from 2 layers, 6 tokens)", f"{faster:.0f}", f"at least {length // 2}")
+        what = f"{length} tokens: times as fast as `rerun` (extrapolated from 2 layers, 6 tokens)"
+        line(what, f"{faster:.0f}", f"at least {length // 2}")
     with tempfile.TemporaryDirectory() as folder:
         ids = bench.tokens(256)
         files, _ = bench.ratio(lambda: with_files(bench, ids, folder), ids)
     line("256 tokens: analysis, CSV and JSON", f"{files:.2f} passes", "at most 2.1")
 
 
+def integers(text: str) -> list[int]:
+    """The numbers of "64,256"."""
+    return [int(part) for part in text.split(",")]
+
+
 def main() -> None:
+    """Print the table, or with --lengths its first block alone."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lengths", type=lambda text: [int(part) for part in text.split(",")], help="only the first block, at these lengths")
+    parser.add_argument("--lengths", type=integers, help="only the first block, at these lengths")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory:
         return print_memory(options.memory)
-    print(f"{tables.hardware()}, {torch.get_num_threads()} threads; Python {platform.python_version()}, torch {torch.__version__}, "
-          f"transformers {transformers.__version__}; float32, medians of {options.pairs} pairs\n\n| | measured | limit |\n|---|---|---|")
+    print(
+        f"{tables.hardware()}, {torch.get_num_threads()} threads; Python {platform.python_version()}, "
+        f"torch {torch.__version__}, transformers {transformers.__version__}; "
+        f"float32, medians of {options.pairs} pairs\n\n| | measured | limit |\n|---|---|---|")
     bench = Bench(options.pairs)
     analyses(bench, options.lengths or list(LIMITS))
     if options.lengths:

@@ -1,9 +1,10 @@
 """Watching a decoder's attention function, and answering in its place.
 
-`transformers` lets a model look its attention function up by name (`AttentionInterface`). `attached` gives the decoder a name
-of ours whose function calls the very implementation the model would have used by itself; `tapped` lets one listener see
-each call, or answer it. The model's own mask function is registered under the same name: with another one the logits are
-silently wrong (off by 4 to 7 on tiny models), as they are when a sink-carrying model is forced through SDPA.
+`transformers` lets a model look its attention function up by name (`AttentionInterface`). `attached` gives the decoder
+a name of ours whose function calls the very implementation the model would have used by itself; `tapped` lets one
+listener see each call, or answer it. The model's own mask function is registered under the same name: with another one
+the logits are silently wrong (off by 4 to 7 on tiny models), as they are when a sink-carrying model is forced through
+SDPA.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +24,18 @@ from mask_impact.errors import RequestError
 
 PREFIX = "mask_impact_"
 SUPPORTED = ("sdpa", "eager")
-# Arguments of an attention function that change its weights in ways the closed form does not know. The mere presence of
-# `indices` marks a sparse-attention model: which keys are looked at is then chosen from the keys themselves.
+# Arguments of an attention function that change its weights in ways the closed form does not know. The mere presence
+# of `indices` marks a sparse-attention model: which keys are looked at is then chosen from the keys themselves.
 SPARSE_ARGUMENTS = ("indices", "block_indices")
 UNKNOWN_ARGUMENTS = ("position_bias", "sinks")
 
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """One call of an attention function: query (1, head, query, d_k), key (1, kv_head, key, d_k), value (1, kv_head, key, d_v)."""
+    """One call of an attention function.
+
+    query (1, head, query, d_k), key (1, kv_head, key, d_k), value (1, kv_head, key, d_v).
+    """
 
     module: nn.Module
     function: Callable
@@ -52,7 +56,10 @@ _listeners: list[Listener] = []
 
 @contextmanager
 def tapped(listener: Listener) -> Iterator[None]:
-    """Show every call of an attached decoder's attention function to `listener`; what it returns, if not None, is the answer."""
+    """Show every call of an attached decoder's attention function to `listener`.
+
+    What the listener returns, if not None, is the answer.
+    """
     _listeners.append(listener)
     try:
         yield
@@ -84,13 +91,14 @@ def _watched(implementation: str) -> Callable:
 
 @contextmanager
 def attached(decoder: PreTrainedModel) -> Iterator[None]:
-    """Route the decoder's attention through `tapped` listeners; the decoder's own implementation is restored on leaving.
+    """Route the decoder's attention through `tapped` listeners; its own implementation is restored on leaving.
 
     Raises RequestError where the decoder runs on an implementation whose masks cannot be read (flash, flex).
     """
     base = decoder.config._attn_implementation
     if base not in SUPPORTED:
-        raise RequestError(f"attention implementation {base!r} cannot be measured; load the model with one of: {', '.join(SUPPORTED)}")
+        raise RequestError(
+            f"attention implementation {base!r} cannot be measured; load the model with one of: {', '.join(SUPPORTED)}")
     AttentionInterface.register(PREFIX + base, _watched(base))
     AttentionMaskInterface.register(PREFIX + base, ALL_MASK_ATTENTION_FUNCTIONS[base])
     decoder.set_attn_implementation(PREFIX + base)
@@ -101,10 +109,11 @@ def attached(decoder: PreTrainedModel) -> Iterator[None]:
 
 
 def additive_mask(call: AttentionCall, dtype: torch.dtype) -> Tensor:
-    """The call's mask written out as additive terms in `dtype`, (1, 1 or head, query, key), -inf where a key is hidden.
+    """The call's mask as additive terms in `dtype`, (1, 1 or head, query, key), -inf where a key is hidden.
 
-    Boolean masks are True where a key is seen; additive ones hide with the smallest float of their dtype. SDPA is handed None
-    when nothing but causality hides a key. Whatever else the model's own mask says (a sliding window) is kept.
+    Boolean masks are True where a key is seen; additive ones hide with the smallest float of their dtype. SDPA is
+    handed None when nothing but causality hides a key. Whatever else the model's own mask says (a sliding window) is
+    kept.
     """
     queries, keys = call.query.shape[2], call.key.shape[2]
     mask = call.mask
@@ -127,8 +136,9 @@ def is_causal(call: AttentionCall) -> bool:
 class FinalQuery:
     """Attention of one layer seen from the final position, in the dtype it is measured in.
 
-    logits (head, key) are soft-capped, with hidden keys at -inf; value (kv_head, key, d_v); sink (head,) or None: a learned
-    logit that takes weight and gives no value. `offset` is the sequence position of the first key.
+    logits (head, key) are soft-capped, with hidden keys at -inf; value (kv_head, key, d_v); sink (head,) or None: a
+    learned logit that takes weight and gives no value; visible (head, key) is False at hidden keys. `offset` is the
+    sequence position of the first key.
     """
 
     logits: Tensor
@@ -139,13 +149,16 @@ class FinalQuery:
     output: Tensor
 
     @property
-    def positions(self) -> list[int]:
-        """Indices of the keys that some head sees."""
-        return self.visible.any(0).nonzero().flatten().tolist()
+    def keys(self) -> Tensor:
+        """Indices of the keys that some head sees, in order: (visible key,)."""
+        return self.visible.any(0).nonzero().flatten()
 
 
 def final_query(call: AttentionCall, output: Tensor, length: int, dtype: torch.dtype) -> FinalQuery:
-    """Cut a call down to its final query. `output` is what the model's own function answered, (1, query, head, d_v)."""
+    """Cut a call down to its final query, of a sequence of `length` tokens.
+
+    `output` is what the model's own function answered, (1, query, head, d_v).
+    """
     query, key = call.query[0, :, -1].to(dtype), call.key[0].to(dtype)
     heads, groups = query.shape[0], key.shape[0]
     scaling = call.options.get("scaling")
@@ -170,13 +183,14 @@ def final_query(call: AttentionCall, output: Tensor, length: int, dtype: torch.d
 def last_row(call: AttentionCall) -> AttentionCall:
     """The same call as its final query alone sees it; keys and values are shared, not copied."""
     mask = None if call.mask is None else call.mask[..., -1:, :].clone()
-    return AttentionCall(call.module, call.function, call.query[:, :, -1:].clone(), call.key, call.value, mask, call.options)
+    return replace(call, query=call.query[:, :, -1:].clone(), mask=mask)
 
 
 def refuse_unknown(call: AttentionCall) -> None:
     """Raise RequestError for attention whose weights a softmax over the visible keys does not give."""
     if any(name in call.options for name in SPARSE_ARGUMENTS):
-        raise RequestError("sparse attention: the keys looked at are chosen anew from the keys themselves; it cannot be measured")
+        raise RequestError(
+            "sparse attention: the keys looked at are chosen anew from the keys themselves; it cannot be measured")
     for name in UNKNOWN_ARGUMENTS:
         if call.options.get(name) is not None:
             raise RequestError(f"attention with the argument {name!r} is not supported; it changes the weights")

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mask_impact import console
-from mask_impact.errors import RunError
+from mask_impact.errors import RunError, as_run_error
 from mask_impact.formats import FORMATS, formats_for
-from mask_impact.models import Subject, first_line, memory_fault, out_of_memory
+from mask_impact.models import Subject
 from mask_impact.preflight import Plan, rows_to_come
 from mask_impact.runs import Run, failure_record
 from mask_impact.writers import run_path, write_failure, write_results
@@ -42,24 +42,12 @@ def failing_into(failures: list[Plan], plan: Plan, subject: Subject) -> Iterator
         yield
     except Exception as error:  # a batch goes on overnight, whatever one of its prompts meets
         failures.append(plan)
-        reason = reason_of(error)
+        reason = str(as_run_error(error))
         console.fault(f"{plan.choice.name}: {reason}")
         try:
             record_failure(plan, subject, reason)
         except RunError as second:
             console.fault(f"{plan.choice.name}: the failure could not be recorded ({second})")
-
-
-def reason_of(error: Exception) -> str:
-    """One line for why a run failed; for an error of no known kind, with the place that raised it."""
-    if isinstance(error, RunError):
-        return str(error)
-    if out_of_memory(error):
-        return str(memory_fault(error))
-    place = error.__traceback__
-    while place.tb_next:
-        place = place.tb_next
-    return f"{type(error).__name__}: {first_line(error)} ({Path(place.tb_frame.f_code.co_filename).name}, line {place.tb_lineno})"
 
 
 def record_failure(plan: Plan, subject: Subject, reason: str) -> None:

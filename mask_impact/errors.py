@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate")
 
 
 class RequestError(ValueError):
@@ -31,3 +34,25 @@ def gathering(faults: list[str], placed: Callable[[str], str] = str) -> Iterator
         yield
     except RequestError as error:
         faults += map(placed, error.faults)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error, of whatever library, means that memory ran out."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY)
+
+
+def as_run_error(error: Exception) -> RunError:
+    """The error as a RunError of one line; one of no known kind with the place that raised it."""
+    if isinstance(error, RunError):
+        return error
+    if out_of_memory(error):
+        return RunError(f"out of memory ({first_line(error)}); measure a shorter prompt, or take a smaller model or --dtype bfloat16")
+    place = error.__traceback__
+    while place.tb_next:
+        place = place.tb_next
+    return RunError(f"{type(error).__name__}: {first_line(error)} ({Path(place.tb_frame.f_code.co_filename).name}, line {place.tb_lineno})")

@@ -10,31 +10,43 @@ from mask_impact.leave_one_out import LeaveOneOut
 from mask_impact.recording import LayerRecord
 from mask_impact.rows import MaskedRows
 
-# Relative errors seen on 42 architectures stay below 5e-8 in float32 and 3e-15 in float64; these leave room for wider models
-# and other hardware, and lie far below what any wrong part gives (0.1 to 3).
+# Relative errors seen on 42 architectures stay below 5e-8 in float32 and 3e-15 in float64; these leave room for wider
+# models and other hardware, and lie far below what any wrong part gives (0.1 to 3).
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 def check_identities(record: LayerRecord, closed: LeaveOneOut, rows: MaskedRows, conserved: Tensor) -> None:
-    """`rows` holds the baseline, `conserved` (head, d_v) the sum of (1 - a_j)(o_j - o) over all keys. Raise RunError naming the layer if its output is not its input plus its updates, if its heads are not the model's own,
-    or if the masked heads do not sum as a renormalised softmax must."""
+    """Hold a measured layer to its identities.
+
+    `rows` holds the layer's baseline, and `conserved` (head, d_v) is the sum of (1 - a_j)(o_j - o) over all keys.
+
+    Raises RunError, naming the layer, if its heads are not the model's own, if its masked heads do not sum as those of
+    a renormalised softmax must, or if its output is not its input plus its updates.
+    """
     tolerance = TOLERANCE[closed.output.dtype]
-    index = record.parts.index
-    _hold(index, "the heads' outputs equal the model's own", own_heads_error(record, closed),
-          max(TOLERANCE[record.heads.dtype], TOLERANCE[torch.float32]))  # some models' softmax is in float32 even in float64
-    _hold(index, "sum_j (1 - a_j)(o_j - o) is 0, or o (sum_j a_j - 1) with a sink", conservation_error(closed, conserved), tolerance)
+    # Some models take the softmax in float32 even in float64.
+    own_tolerance = max(TOLERANCE[record.heads.dtype], TOLERANCE[torch.float32])
+    index, conserved_error = record.parts.index, conservation_error(closed, conserved)
+    _hold(index, "the heads' outputs equal the model's own", own_heads_error(record, closed), own_tolerance)
+    _hold(index, "sum_j (1 - a_j)(o_j - o) is 0, or o (sum_j a_j - 1) with a sink", conserved_error, tolerance)
     if rows.baseline.full is not None:
         _hold(index, "output = input + attention and MLP updates", update_error(record, rows), tolerance)
 
 
 def own_heads_error(record: LayerRecord, closed: LeaveOneOut) -> float:
-    """The largest distance of a head's closed-form output from what the model's attention answered, over that one's length."""
+    """The distance of the closed form's outputs, all heads together, from what the model's attention answered.
+
+    Relative to the length of the latter, at least 0.
+    """
     own = record.heads.to(closed.output)
     return float((closed.output - own).norm() / own.norm().clamp_min(torch.finfo(own.dtype).tiny))
 
 
 def conservation_error(closed: LeaveOneOut, conserved: Tensor) -> float:
-    """The largest relative error over the heads; where a key's masking is undefined there is no such sum, and it counts as 0."""
+    """The largest relative error of the sum `conserved` (head, d_v) over the heads, at least 0.
+
+    Where masking a key is undefined there is no such sum, and the error counts as 0.
+    """
     return 0.0 if closed.undefined.any() else closed.conservation_error(conserved)
 
 
@@ -47,4 +59,5 @@ def update_error(record: LayerRecord, rows: MaskedRows) -> float:
 
 def _hold(layer: int, identity: str, error: float, tolerance: float) -> None:
     if not error <= tolerance:
-        raise RunError(f"layer {layer}: the identity '{identity}' fails: relative error {error:.1e}, allowed {tolerance:.0e}")
+        raise RunError(
+            f"layer {layer}: the identity '{identity}' fails: relative error {error:.1e}, allowed {tolerance:.0e}")

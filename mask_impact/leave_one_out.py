@@ -2,8 +2,9 @@
 
 Masking key j renormalises the softmax over the others, so with weights p and output o = sum_k p_k v_k
     o_j - o = p_j / (1 - p_j) (o - v_j)
-for every key. The difference is kept, never o_j itself: it has full precision however small it is. Only the heaviest key can
-hold more than half the weight; there 1 - p_j cancels, and the softmax is taken again without it: with its output o',
+for every key. The difference is kept, never o_j itself: it has full precision however small it is. Only the heaviest
+key can hold more than half the weight; there 1 - p_j cancels, and the softmax is taken again without it: with its
+output o',
     o_j - o = p_j (o' - v_j).
 A learned sink is one more term of the denominator and drops out of both lines.
 """
@@ -23,8 +24,8 @@ from mask_impact.distances import norm, widest
 class LeaveOneOut:
     """Head outputs of the final query with each key masked in turn.
 
-    weights (head, key) sum to 1, or to 1 minus the sink's share; output (head, d_v); undefined (key,) where masking leaves
-    some head no key and no sink.
+    weights (head, key) sum to 1, or to 1 minus the sink's share; output (head, d_v); undefined (key,) where masking
+    leaves some head no key and no sink.
     """
 
     weights: Tensor
@@ -62,7 +63,7 @@ class LeaveOneOut:
 
 
 def softmax_with_sink(logits: Tensor, sink: Tensor | None) -> Tensor:
-    """Weights (head, key) of logits (head, key); a sink (head,) takes its share and is left out of what is returned."""
+    """Weights (head, key) of logits (head, key); a sink (head,) takes its share and is left out of the answer."""
     if sink is None:
         return logits.softmax(-1)
     return torch.cat([logits, sink[:, None].to(logits.dtype)], -1).softmax(-1)[:, :-1]

@@ -1,8 +1,9 @@
-"""The check on load: proof, on this very model, that the parts are right and that masking bites. It costs a few short passes.
+"""The check on load: proof, on this very model, that the parts are right and that masking bites.
 
-With nothing masked the watched model must give the plain one's logits. In each layer, in the model's own attention called with
-the mask, a masked key's weight must be exactly 0 and the visible weights sum to 1 (with a sink, to 1 minus its share); masking
-must change a distance; and the layer's output must be its input plus what its branches add, or else it is measured plainly.
+It costs a few short passes. With nothing masked the watched model must give the plain one's logits. In each layer, in
+the model's own attention called with the mask, a masked key's weight must be exactly 0 and the visible weights sum to
+1 (with a sink, to 1 minus its share); masking must change a distance; and the layer's output must be its input plus
+what its branches add, or else it is measured plainly.
 """
 
 from __future__ import annotations
@@ -29,15 +30,19 @@ TOKENS = 8
 def measurable_parts(model: PreTrainedModel, method: Method = Method()) -> tuple[list[LayerParts], dict[int, str]]:
     """The layers that can be measured, checked, and the others by index with the reason why they have no rows.
 
-    Raises RequestError, by name, for a model that cannot be measured at all; RunError if a check fails, naming the layer.
+    Raises RequestError, by name, for a model that cannot be measured at all; RunError if a check fails, naming the
+    layer.
     """
     refuse_class(type(model), model.config)
     sightings = look(model, sample_ids(model, 2))
-    parts = [judged(sighting, method) for sighting in sightings if sighting is not None]
-    layers = find_layers(model.get_decoder())
+    decoder = model.get_decoder()
+    with attached(decoder):
+        parts = [judged(sighting, method) for sighting in sightings if sighting is not None]
+    layers = find_layers(decoder)
     skipped = {i: no_softmax(model, i, layers[i]) for i, sighting in enumerate(sightings) if sighting is None}
     if not parts:
-        raise RequestError(f"{name_of(model)}: none of its {len(layers)} layers has softmax attention; it cannot be measured")
+        raise RequestError(
+            f"{name_of(model)}: none of its {len(layers)} layers has softmax attention; it cannot be measured")
     check_logits(model, parts)
     check_distances(model, parts, method)
     return parts, skipped
@@ -55,11 +60,13 @@ def sample_ids(model: PreTrainedModel, count: int) -> list[int]:
 
 
 def refuse_class(cls: type[PreTrainedModel], config: PreTrainedConfig) -> None:
-    """Raise RequestError for models whose attention does not go through transformers' attention interface, or that have none."""
+    """Raise RequestError for models without attention, or whose attention bypasses transformers' interface for it."""
     if not hasattr(config.get_text_config(), "num_attention_heads"):
-        raise RequestError(f"{cls.__name__} has no softmax attention (a state-space or recurrent model); it cannot be measured")
+        raise RequestError(
+            f"{cls.__name__} has no softmax attention (a state-space or recurrent model); it cannot be measured")
     if not cls._can_set_attn_implementation():
-        raise RequestError(f"{cls.__name__} computes attention outside transformers' attention interface; it cannot be measured")
+        raise RequestError(
+            f"{cls.__name__} computes attention outside transformers' attention interface; it cannot be measured")
 
 
 def no_softmax(model: PreTrainedModel, index: int, layer: torch.nn.Module) -> str:
@@ -72,11 +79,26 @@ def judged(sighting: Sighting, method: Method) -> LayerParts:
     """The layer's parts, with whether it adds up and whether its attention is linear in the heads found by trying."""
     own = sighting.call.hidden.dtype
     dtype = own if method.dtype is None else torch.promote_types(own, method.dtype)
-    with in_dtype(sighting.parts.layer, dtype if method.dtype is not None else None):
+    with in_dtype(sighting.parts, dtype if method.dtype is not None else None):
         rows = RowPass(sighting.parts, sighting.call.last_row().to(dtype))
         heads = sighting.attention_output[0, -1:].to(dtype)
+        check_output(sighting, rows, heads)
         found = replace(sighting.parts, residual=residual_kind(rows, heads), linear=is_linear(rows, heads))
         return replace(found, as_answered=found.residual == "sum" and adds_answers(rows, heads))
+
+
+def check_output(sighting: Sighting, rows: RowPass, heads: Tensor) -> None:
+    """Raise RunError if the parts found do not give the layer's own output again, from its heads (1, head, d_v).
+
+    Where the rows are wider than the model, rounding (and with it an expert's choice) differs: there nothing is compared.
+    """
+    own = sighting.output
+    if rows.call.hidden.dtype != own.dtype or own.dtype not in (torch.float32, torch.float64):
+        return
+    [found], _ = rows.output(rows.project(heads))
+    error = float((found - own).norm() / own.norm().clamp_min(torch.finfo(own.dtype).tiny))
+    if not error <= TOLERANCE[torch.float32]:
+        raise RunError(f"layer {sighting.parts.index}: the parts found do not give its own output (relative {error:.1e})")
 
 
 def adds_answers(rows: RowPass, heads: Tensor) -> bool:
@@ -86,12 +108,18 @@ def adds_answers(rows: RowPass, heads: Tensor) -> bool:
     if any(first_tensor(answer).shape[-1] != attention.shape[-1] for answer in answers.values()):
         return False
     plain = RowPass(replace(rows.parts, as_answered=True), rows.call)
-    pairs = [(rows.attention_added(attention), attention), (rows.added(attention, answers), plain.added(attention, answers))]
+    pairs = [
+        (rows.attention_added(attention), attention),
+        (rows.added(attention, answers), plain.added(attention, answers)),
+    ]
     return all(found.shape == answer.shape and torch.allclose(found, answer, rtol=1e-6) for found, answer in pairs)
 
 
 def residual_kind(rows: RowPass, heads: Tensor) -> str:
-    """How the layer's output holds its input (see LayerParts.residual), by feeding it none, one and two of it; heads (1, head, d_v)."""
+    """How the layer's output holds its input (see LayerParts.residual), found by feeding it none, one and two of it.
+
+    heads (1, head, d_v).
+    """
     x, (_, answers) = rows.call.hidden[0], rows.output(rows.project(heads))
     none, once, twice = (rows.replay(rows.project(heads), answers, factor) for factor in (0, 1, 2))
     tolerance = TOLERANCE[x.dtype] * (x.norm() + none.norm())
@@ -103,7 +131,7 @@ def residual_kind(rows: RowPass, heads: Tensor) -> str:
 
 
 def is_linear(rows: RowPass, heads: Tensor) -> bool:
-    """Whether what attention adds is linear in the heads' outputs, but for the output projection's bias."""
+    """Whether what attention adds is linear in the heads' outputs (1, head, d_v), but for the projection's bias."""
     generator = torch.Generator().manual_seed(0)
     one, two = torch.randn(2, *heads.shape, generator=generator).to(heads) * heads.norm() / heads.numel() ** 0.5
     with without_bias(rows.parts.projection):
@@ -120,33 +148,43 @@ def check_logits(model: PreTrainedModel, parts: list[LayerParts]) -> None:
         watched = model(input_ids=ids, use_cache=False).logits
     error = float((watched - plain).abs().max() / plain.abs().max().clamp_min(torch.finfo(plain.dtype).tiny))
     if not error <= TOLERANCE[plain.dtype]:
-        raise RunError(f"{name_of(model)}: watching the model changes its logits (relative {error:.1e}); it would be measured wrongly")
+        raise RunError(
+            f"{name_of(model)}: watching the model changes its logits (relative {error:.1e}); "
+            "it would be measured wrongly")
     for record in records:
         check_weights(record.parts.index, record.attention)
 
 
 def check_weights(index: int, call: AttentionCall) -> None:
-    """Raise RunError if, in the model's own attention, a masked key keeps weight or the visible weights do not sum as they must."""
+    """Raise RunError if, in the model's own attention, a masked key keeps weight or the visible ones sum wrongly.
+
+    Two keys are tried, one after the other; a key without which a head would see nothing is passed over.
+    """
     call = last_row(call)
     query = final_query(call, call.query.transpose(1, 2), call.key.shape[2], call.query.dtype)
-    for key in query.visible.any(0).nonzero().flatten().tolist()[:2]:
+    # Eager softmaxes are in float32 whatever the model's dtype.
+    tolerance = max(TOLERANCE[call.query.dtype], TOLERANCE[torch.float32])
+    for key in query.keys.tolist()[:2]:
         mask = additive_mask(call, call.query.dtype)
         mask[..., -1, key] = float("-inf")
-        if (mask[0, :, -1] == float("-inf")).all(-1).any():
+        row = mask[0, :, -1]
+        if (row == float("-inf")).all(-1).any():
             continue
         weights = own_weights(call, mask)
-        expected = softmax_with_sink((query.logits + mask[0, :, -1] * (mask[0, :, -1] < 0)).float(), query.sink).sum(-1)
-        if (weights[:, key] != 0).any():
-            raise RunError(f"layer {index}: masking key {key} leaves it a weight of {weights[:, key].abs().max():.1e} in the model's attention")
+        expected = softmax_with_sink((query.logits + row * (row < 0)).float(), query.sink).sum(-1)
+        kept = float(weights[:, key].abs().max())
+        if kept != 0:
+            raise RunError(
+                f"layer {index}: masking key {key} leaves it a weight of {kept:.1e} in the model's attention")
         error = float((weights.sum(-1) - expected).abs().max())
-        if not error <= max(TOLERANCE[call.query.dtype], TOLERANCE[torch.float32]):  # eager softmaxes are in float32 whatever the model's dtype
+        if not error <= tolerance:
             raise RunError(f"layer {index}: with key {key} masked the visible weights miss their sum by {error:.1e}")
 
 
 def own_weights(call: AttentionCall, mask: Tensor) -> Tensor:
-    """The final query's weights (head, key) in the model's own attention: read off by giving it unit vectors for values."""
-    keys = call.key.shape[2]
-    units = torch.eye(keys, dtype=call.value.dtype, device=call.value.device).expand(1, call.value.shape[1], keys, keys)
+    """The final query's weights (head, key) in the model's own attention, read off with unit vectors for values."""
+    keys, value = call.key.shape[2], call.value
+    units = torch.eye(keys, dtype=value.dtype, device=value.device).expand(1, value.shape[1], keys, keys)
     return call.run(call.query, call.key, units, mask)[0, -1].float()
 
 
@@ -156,4 +194,5 @@ def check_distances(model: PreTrainedModel, parts: list[LayerParts], method: Met
     quick = Method("renormalize", ("attn", "heads"), method.dtype, use_cache=False)
     for measured in measured_layers(model, parts, inputs, quick):
         if not (measured.l2 > measured.noise_floor_l2[:, None]).any():
-            raise RunError(f"layer {measured.layer}: masking changes no distance; the mask does not reach its attention")
+            raise RunError(
+                f"layer {measured.layer}: masking changes no distance; the mask does not reach its attention")

@@ -1,7 +1,8 @@
 """The one loop: generation steps, and in each step the layers, measured.
 
-Both methods and both front doors iterate `measured_layers`. Step k predicts output token k: step 0 sees the prompt, step k the
-prompt and k more tokens. The prompt is run once; with the key-value cache a further token costs one decoding step and its rows.
+Both methods and both front doors iterate `measured_layers`. Step k predicts output token k: step 0 sees the prompt,
+step k the prompt and k more tokens. The prompt is run once; with the key-value cache a further token costs one
+decoding step and its rows.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ TOP_TOKENS = 5
 
 @dataclass
 class Step:
-    """One generation step: the tokens the model saw, the likeliest next ones as (id, probability), and the one that follows."""
+    """One generation step: the tokens the model saw, the likeliest next ones, and the one that follows.
+
+    `top` is (token id, probability), likeliest first; probabilities are in [0, 1].
+    """
 
     index: int
     token_ids: list[int]
@@ -42,7 +46,10 @@ class Step:
 
 @dataclass(frozen=True)
 class MeasuredLayer:
-    """One layer at one step: distances (variant, position), NaN where undefined, and per variant (variant,) the rest."""
+    """One layer at one step.
+
+    l2 and cosine are distances (variant, position), NaN where undefined; the norms and noise floors are (variant,).
+    """
 
     step: Step
     layer: int
@@ -56,8 +63,11 @@ class MeasuredLayer:
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """What a run feeds the model: the prompt's token ids, the ids of a given continuation if any, and any further inputs of
-    the first call (a picture's pixels). `stop_ids` end the run when predicted; `context_length` is the model's, if it has one."""
+    """What a run feeds the model.
+
+    The prompt's token ids, the ids of a given continuation if any, and any further inputs of the first call (a
+    picture's pixels). `stop_ids` end the run when predicted; `context_length` is the model's, if it has one.
+    """
 
     token_ids: list[int]
     steps: int
@@ -83,8 +93,8 @@ def measured_layers(
 ) -> Iterator[MeasuredLayer]:
     """Measure every layer of `parts` at every generation step, step by step, in layer order.
 
-    Raises RunError where the logits or a layer's update are not numbers, or where an identity of the method fails on the
-    first step.
+    Raises RunError where the logits or a layer's update are not numbers, or where an identity of the method fails on
+    the first step.
     """
     map_large_blocks()
     with attached(model.get_decoder()):
@@ -103,7 +113,8 @@ def generation_steps(
     for index in range(inputs.steps):
         feed = torch.tensor([unseen if method.use_cache else token_ids], device=model.device)
         with recording(parts, whole=method.name == "rerun") as records:
-            answer = model(input_ids=feed, past_key_values=cache, use_cache=method.use_cache, logits_to_keep=1, **further)
+            answer = model(
+                input_ids=feed, past_key_values=cache, use_cache=method.use_cache, logits_to_keep=1, **further)
         step = predicted(index, token_ids, answer.logits[0, -1], inputs.continuation_ids)
         yield step, records
         if ends(step, inputs):
@@ -114,7 +125,10 @@ def generation_steps(
 
 
 def predicted(index: int, token_ids: list[int], logits: Tensor, continuation: list[int] | None) -> Step:
-    """The step that these logits (vocabulary,) make: greedy, or the given continuation's next token."""
+    """The step that these logits (vocabulary,) make: greedy, or the given continuation's next token.
+
+    Raises RunError where the logits are not numbers.
+    """
     probabilities = logits.float().softmax(-1)
     if probabilities.isnan().any():
         raise RunError(f"the logits of generation step {index} are not numbers; try another --dtype")
@@ -125,7 +139,10 @@ def predicted(index: int, token_ids: list[int], logits: Tensor, continuation: li
 
 
 def ends(step: Step, inputs: ModelInputs) -> bool:
-    """Whether the run is over after this step: an end token predicted (not in a given continuation), or the context full."""
+    """Whether the run is over after this step: an end token is predicted, or the context is full.
+
+    A given continuation is followed past end tokens.
+    """
     stopped = inputs.continuation_ids is None and step.next_id in inputs.stop_ids
     return stopped or context_full(step, inputs)
 
@@ -136,32 +153,46 @@ def context_full(step: Step, inputs: ModelInputs) -> bool:
 
 
 def measure_layer(step: Step, record: LayerRecord, method: Method) -> MeasuredLayer:
-    """The distances of one recorded layer."""
+    """The distances of one recorded layer.
+
+    Raises RunError where they are not finite, or where an identity fails on the first step.
+    """
     own = record.call.hidden.dtype
     dtype = own if method.dtype is None else torch.promote_types(own, method.dtype)
-    with in_dtype(record.parts.layer, dtype if method.dtype is not None else None):
+    with in_dtype(record.parts, dtype if method.dtype is not None else None):
         query = final_query(record.attention, record.heads, len(step.token_ids), dtype)
         closed = leave_one_out(query)
-        return collected(step, record, query, closed, masked_rows(record, query, closed, method, seed=step.index), method)
+        chunks = masked_rows(record, query, closed, method, seed=step.index)
+        return collected(step, record, query, closed, chunks, method)
 
 
-def masked_rows(record: LayerRecord, query: FinalQuery, closed: LeaveOneOut, method: Method, seed: int) -> Iterator[MaskedRows]:
+def masked_rows(
+    record: LayerRecord, query: FinalQuery, closed: LeaveOneOut, method: Method, seed: int
+) -> Iterator[MaskedRows]:
     """The layer's masked rows in chunks, by the method asked for; keys that no head sees have none."""
-    keys = query.visible.any(0).nonzero().flatten()
     dtype = closed.output.dtype
     rows = RowPass(record.parts, record.call.last_row().to(dtype))
     if method.name == "renormalize":
-        yield from renormalized(rows, closed, keys, method.variants, seed)
+        yield from renormalized(rows, closed, query.keys, method.variants, seed)
     elif method.name == "rerun":
-        yield rerun(rows, Rerun(record.parts, record.call, record.attention, dtype), keys, method.variants, seed)
+        layer = Rerun(record.parts, record.call, record.attention, dtype)
+        yield rerun(rows, layer, query.keys, method.variants, seed)
     else:
         raise ValueError(f"unknown method {method.name!r}")
 
 
 def collected(
-    step: Step, record: LayerRecord, query: FinalQuery, closed: LeaveOneOut, chunks: Iterator[MaskedRows], method: Method
+    step: Step,
+    record: LayerRecord,
+    query: FinalQuery,
+    closed: LeaveOneOut,
+    chunks: Iterator[MaskedRows],
+    method: Method,
 ) -> MeasuredLayer:
-    """Distances of all chunks, at their sequence positions; on the first step the identities are checked."""
+    """Distances of all chunks, at their sequence positions; on the first step the identities are checked.
+
+    Positions that no head sees are 0, undefined ones NaN. Raises RunError where the layer's update is not finite.
+    """
     heads, first, found, floors, conserved = "heads" in method.variants, None, [], None, 0
     for chunk in chunks:
         count = len(chunk.keys)
@@ -173,12 +204,13 @@ def collected(
     if step.index == 0:
         check_identities(record, closed, first, conserved)
     both = found[0].new_zeros(2, len(floors[0]), len(step.token_ids))
-    both[..., query.visible.any(0).nonzero().flatten() + query.offset] = torch.cat(found, -1)
+    both[..., query.keys + query.offset] = torch.cat(found, -1)
     both[..., closed.undefined.nonzero().flatten() + query.offset] = float("nan")
     norms = first.baseline.lengths(heads)
     store = np.float64 if record.call.hidden.dtype == torch.float64 else np.float32
     l2, cosine, norms, floor_l2, floor_cosine = (t.cpu().numpy().astype(store) for t in (*both, norms, *floors))
     if not np.isfinite(norms).all():
-        raise RunError(f"the update of layer {record.parts.index} is not finite at step {step.index}; try another --dtype")
-    return MeasuredLayer(
-        step, record.parts.index, first.baseline.names(heads), l2, cosine, norms, floor_l2, floor_cosine)
+        raise RunError(
+            f"the update of layer {record.parts.index} is not finite at step {step.index}; try another --dtype")
+    names = first.baseline.names(heads)
+    return MeasuredLayer(step, record.parts.index, names, l2, cosine, norms, floor_l2, floor_cosine)

@@ -1,73 +1,31 @@
-"""A model as it is asked for, before and after its weights are loaded."""
+"""A model with its weights: loaded, checked, and ready to be measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from mask_impact.checkpoints import Checkpoint, find_checkpoint, with_weights
-from mask_impact.errors import RequestError, RunError, gathering
-from mask_impact.load_check import measurable_parts, refuse_class
+from mask_impact.candidates import TORCH_DTYPES, Candidate, dequantisers, few_words, find_device, naming, quantisation, read_file
+from mask_impact.checkpoints import with_weights
+from mask_impact.errors import RequestError, as_run_error
+from mask_impact.load_check import measurable_parts
 from mask_impact.measure import Method
 from mask_impact.parts import LayerParts
-from mask_impact.settings import Settings, defaults
+from mask_impact.settings import Settings
 from mask_impact.tokens import end_ids
 
-TORCH_DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
-TOO_LONG = 10**9  # tokenizers and configurations write "no limit" as numbers past this
-SOFTMAX_KINDS = ("attention", "full_attention", "sliding_attention", "chunked_attention")
-OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate")
-ANOTHER_MODEL = "choose a causal language model, such as Qwen/Qwen3-0.6B"
+OLD_CONSTANTS = ("attn.masked_bias",)  # which old GPT-2 checkpoints hold, and no model needs
 # Why weights are refused: transformers would fill what misses with random numbers, leave the rest out, and go on.
 MISFITS = {
     "missing_keys": "lacks weights of its model, which would be random numbers",
     "mismatched_keys": "has weights of another shape than its configuration says",
     "unexpected_keys": "has weights that its model has no place for",
-    "error_msgs": "has weights that cannot be loaded",
 }
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """All that is known of a model without its weights. `checkpoint` is None for a model that the caller has loaded."""
-
-    name: str
-    config: PreTrainedConfig
-    tokenizer: PreTrainedTokenizerBase
-    checkpoint: Checkpoint | None = None
-
-    @property
-    def layers(self) -> int:
-        """How many decoder layers the model has."""
-        return self.config.get_text_config().num_hidden_layers
-
-    @property
-    def other_layers(self) -> dict[int, str]:
-        """The layers whose kind, as the configuration names it, is no softmax attention; what it does not name comes out later."""
-        config = self.config.get_text_config()
-        kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
-        return {layer: f"no softmax attention ({kind})" for layer, kind in enumerate(kinds) if kind not in SOFTMAX_KINDS}
-
-    @property
-    def context_length(self) -> int | None:
-        """The most positions the model was built for, or None where its configuration sets no limit."""
-        length = getattr(self.config.get_text_config(), "max_position_embeddings", None)
-        return length if length and length < TOO_LONG else None
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """What tells the model from any other, as far as that can be known."""
-        if self.checkpoint is not None:
-            return self.checkpoint.identity
-        commit = getattr(self.config, "_commit_hash", None)
-        return {"revision": commit} if commit else {"loaded_from": self.name}
 
 
 @dataclass(frozen=True)
@@ -90,149 +48,25 @@ class Subject:
         return end_ids(self.tokenizer, None if generation is None else generation.eos_token_id)
 
 
-def examine(settings: Settings, checkpoint: Checkpoint | None = None) -> Candidate:
-    """Everything that configuration and tokenizer tell. Raises RequestError, by name, with all faults."""
-    code = settings.trust_remote_code
-    checkpoint = checkpoint or find_checkpoint(settings.model, settings.revision, code)
-    faults: list[str] = []
-    with few_words():
-        with gathering(faults):
-            config = read_file(checkpoint, "configuration", AutoConfig.from_pretrained, trust_remote_code=code)
-            refuse_config(checkpoint.name, config, code)
-        with gathering(faults):
-            tokenizer = read_file(checkpoint, "tokenizer", AutoTokenizer.from_pretrained, trust_remote_code=code)
-            refuse_empty(checkpoint.name, tokenizer)
-    if faults:
-        raise RequestError(*dict.fromkeys(faults))
-    return Candidate(checkpoint.name, config, tokenizer, checkpoint)
-
-
-def find_device(settings: Settings) -> torch.device:
-    """The device asked for; `auto` is CUDA, then Apple's MPS, then the CPU. Raises RequestError if it is absent."""
-    name = settings.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise RequestError(f"--device {name} is absent: {found} CUDA devices found; choose another, or cpu, or install torch for CUDA")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise RequestError("--device mps is absent: it needs an Apple GPU; choose cpu")
-    if device.type == "mps" and settings.dtype == "float64":
-        raise RequestError("--dtype float64 does not exist on --device mps; choose cpu, or another dtype")
-    return device if device.type == "cpu" else torch.device(device.type, device.index or 0)
-
-
-@contextmanager
-def few_words() -> Iterator[None]:
-    """Keep transformers' progress bars and warnings out of the terminal; faults are raised all the same."""
-    level = transformers.logging.get_verbosity()
-    bars = transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity(transformers.logging.CRITICAL)
-    transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        if bars:
-            transformers.logging.enable_progress_bar()
-
-
-def read_file(checkpoint: Checkpoint, what: str, read: Callable, **options: Any) -> Any:
-    """What `read` makes of the checkpoint's folder. Raises RequestError, one line, whatever `read` raises, but for want of memory."""
-    try:
-        return read(checkpoint.folder, local_files_only=True, **options)
-    except Exception as error:  # the files are others', and fail in every way
-        if out_of_memory(error):
-            raise memory_fault(error) from error
-        code = "; --trust-remote-code runs the code it brings along" if "trust_remote_code" in str(error) else "; fetch the model again"
-        raise RequestError(f"--model {checkpoint.name!r}: its {what} cannot be loaded ({first_line(error)}){code}") from None
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error, of whatever library, means that memory ran out."""
-    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY)
-
-
-def memory_fault(error: BaseException) -> RunError:
-    """One line for memory that ran out."""
-    return RunError(f"out of memory ({first_line(error)}); measure a shorter prompt, or take a smaller model or --dtype bfloat16")
-
-
-def refuse_config(name: str, config: PreTrainedConfig, code: bool) -> None:
-    """Raise RequestError, by name, for models that are no decoder-only language models or cannot be measured."""
-    known = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else None
-    if config.is_encoder_decoder:
-        raise RequestError(f"--model {name!r} ({config.model_type}) is an encoder-decoder model, which is not measured; {ANOTHER_MODEL}")
-    if is_encoder(config):
-        raise RequestError(f"--model {name!r} ({config.model_type}) is an encoder, which predicts no next token; {ANOTHER_MODEL}")
-    if known is None and not (code and hasattr(config, "auto_map")):
-        raise RequestError(f"--model {name!r} ({config.model_type}) is no causal language model of text alone; {ANOTHER_MODEL}")
-    if known is not None:
-        with naming(name):
-            refuse_class(known, config)
-    method = quantisation(config)
-    if method is not None and method not in dequantisers():
-        raise RequestError(f"--model {name!r} has {method} weights, which transformers does not dequantise; choose the unquantised model")
-
-
-def is_encoder(config: PreTrainedConfig) -> bool:
-    """Whether the model sees the tokens on both sides: one for masked words that was not configured as a decoder."""
-    built = (config.architectures or [""])[0]
-    masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING and getattr(config, "is_decoder", None) is False
-    return masked or built.endswith(("MaskedLM", "Classification", "QuestionAnswering"))
-
-
-@contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Put the model's name before what a check says of it, and what to do after it."""
-    try:
-        yield
-    except RequestError as error:
-        raise RequestError(*(f"--model {name!r}: {fault}; {ANOTHER_MODEL}" for fault in error.faults)) from None
-
-
-def refuse_empty(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise RequestError for the tokenizer without words that transformers makes of a folder without one."""
-    if len(tokenizer.get_vocab()) <= len(tokenizer.get_added_vocab()):
-        raise RequestError(f"--model {name!r}: its folder has no tokenizer; add the files it came with (tokenizer.json, tokenizer_config.json)")
-
-
-def quantisation(config: PreTrainedConfig) -> str | None:
-    """The method a checkpoint's weights are quantised with, or None."""
-    given = getattr(config, "quantization_config", None)
-    given = given if isinstance(given, dict) or given is None else given.to_dict()
-    return None if not given else str(given.get("quant_method"))
-
-
-def dequantisers() -> dict[str, Any]:
-    """Configurations that make transformers dequantise on loading, by method; what this version of transformers has."""
-    names = {"mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
-    return {method: getattr(transformers, name) for method, name in names.items() if hasattr(transformers, name)}
-
-
 def load(candidate: Candidate, settings: Settings) -> Subject:
     """Load the weights, move them to the device and check them. Raises RequestError for weights that do not fit the model,
     RunError where memory runs out or a check of the loaded model fails."""
     checkpoint, device = with_weights(candidate.checkpoint, settings.quiet), find_device(settings)
-    options: dict[str, Any] = {"dtype": wanted_dtype(settings, device), "trust_remote_code": settings.trust_remote_code}
-    method = quantisation(candidate.config)
-    if method is not None:
-        options["quantization_config"] = dequantisers()[method](dequantize=True)
+    dtype, method = wanted_dtype(settings, device), quantisation(candidate.config)
+    options = {} if method is None else {"quantization_config": dequantisers()[method](dequantize=True)}
     with few_words():
         model, info = read_file(
-            checkpoint, "weights", AutoModelForCausalLM.from_pretrained,
+            checkpoint, "weights", AutoModelForCausalLM.from_pretrained, dtype=dtype, trust_remote_code=settings.trust_remote_code,
             output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True, **options)
         refuse_misfits(checkpoint.name, info)
         try:
+            if method is not None:  # dequantised weights need not be in the dtype of the others
+                model = model.to(candidate.config.dtype if dtype == "auto" else dtype)
             return prepare(candidate, model.to(device), settings)
-        except (RuntimeError, MemoryError) as error:
-            raise memory_fault(error) if out_of_memory(error) else error
+        except RequestError:
+            raise
+        except Exception as error:
+            raise as_run_error(error) from error
 
 
 def wanted_dtype(settings: Settings, device: torch.device) -> torch.dtype | str:
@@ -246,7 +80,8 @@ def refuse_misfits(name: str, info: dict[str, Any]) -> None:
     """Raise RequestError, a line for each kind of misfit, for weights that are not exactly the model's."""
     faults = []
     for kind, what in MISFITS.items():
-        if found := sorted(str(key if isinstance(key, str) else key[0]) for key in info.get(kind) or ()):
+        keys = (key if isinstance(key, str) else key[0] for key in info.get(kind) or ())
+        if found := sorted(key for key in keys if not key.endswith(OLD_CONSTANTS)):
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""
             faults.append(f"--model {name!r} {what}: {found[0]}{more}; fetch it again, or take another checkpoint")
     if faults:
@@ -276,36 +111,6 @@ def measured_parts(settings: Settings, subject: Subject) -> list[LayerParts]:
 def method_of(settings: Settings) -> Method:
     """How these settings measure."""
     return Method(settings.method, settings.variants, torch.float32 if settings.measure_dtype == "float32" else None)
-
-
-def loaded_candidate(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, settings: Settings) -> Candidate:
-    """The candidate of a model that the caller has loaded. Raises RequestError for one that cannot be measured, for one of the
-    two alone, and for settings that would load another."""
-    if model is None or tokenizer is None:
-        raise RequestError("model and tokenizer go together; give both, or neither and a model_name")
-    name = str(model.config.name_or_path or "memory")
-    usual = defaults(type(settings))
-    faults = [f"{setting}: a loaded model is measured as it is; leave {setting} out"
-              for setting in ("revision", "device", "dtype", "trust_remote_code") if getattr(settings, setting) != usual[setting]]
-    if settings.model not in (usual["model"], name):
-        faults.append("model_name: give either a name or a loaded model and tokenizer")
-    with gathering(faults):
-        refuse_loaded(model)
-    if faults:
-        raise RequestError(*faults)
-    return Candidate(name, model.config, tokenizer)
-
-
-def refuse_loaded(model: PreTrainedModel) -> None:
-    """Raise RequestError, by name, for a loaded model of another kind, without a language-model head, or with quantised weights."""
-    name = type(model).__name__
-    if model.config.is_encoder_decoder or is_encoder(model.config):
-        raise RequestError(f"{name} is no decoder-only model; load a causal language model with AutoModelForCausalLM")
-    if model.get_output_embeddings() is None:
-        raise RequestError(f"{name} predicts no next token; load the model with AutoModelForCausalLM")
-    strange = {str(weight.dtype) for weight in model.parameters()} - {str(dtype) for dtype in TORCH_DTYPES.values()}
-    if strange:
-        raise RequestError(f"{name} has weights in {', '.join(sorted(strange))}; load it unquantised, in one of {', '.join(TORCH_DTYPES)}")
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """The parts of a decoder that a measurement needs, found by what they do in one forward pass of two tokens.
 
-The layers are the one ModuleList of the configured length inside the decoder. A layer's attention module is the one that
-calls the attention function, once; its output projection is the first linear module entered in it afterwards; its branches
-are the layer's other children that hold a matrix. A layer that makes no such call has no softmax attention and no rows.
+The layers are the outermost ModuleList of the configured length inside the decoder. A layer's attention module is the
+one that calls the attention function, once; its output projection is the first linear module entered in it afterwards;
+its branches are the layer's other children that hold a matrix. A layer that makes no such call has no softmax
+attention and no rows.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LINEAR = (nn.Linear, Conv1D)
 
 @dataclass(frozen=True)
 class LayerCall:
-    """The arguments a layer was called with; `hidden` tells where among them the hidden states (1, position, d_model) stand."""
+    """The arguments a layer was called with; `hidden` finds the hidden states (1, position, d_model) among them."""
 
     args: tuple
     kwargs: dict
@@ -44,16 +45,18 @@ class LayerCall:
     def last_row(self) -> LayerCall:
         """The same call for the final position alone: all that runs along the sequence is cut, caches are left out."""
         length = self.hidden.shape[1]
-        cut = lambda value: _cut(value, length)  # noqa: E731
-        return self.map(cut).without_cache()
+        return self.map(lambda value: _cut(value, length)).without_cache()
 
     def without_cache(self) -> LayerCall:
         """The same call with None in place of a key-value cache, whatever the argument is called.
 
         Caches are known by their method: those of some hybrids are no subclass of transformers' Cache.
         """
-        drop = lambda value: None if hasattr(value, "get_seq_length") else value  # noqa: E731
-        return LayerCall(tuple(drop(value) for value in self.args), {key: drop(value) for key, value in self.kwargs.items()})
+
+        def drop(value: Any) -> Any:
+            return None if hasattr(value, "get_seq_length") else value
+
+        return LayerCall(tuple(map(drop, self.args)), {key: drop(value) for key, value in self.kwargs.items()})
 
     def to(self, dtype: torch.dtype) -> LayerCall:
         """The same call with every floating-point tensor in `dtype`."""
@@ -83,6 +86,11 @@ def _cut(tensor: Tensor, length: int) -> Tensor:
     return tensor
 
 
+def held_tensors(module: nn.Module) -> list[Tensor]:
+    """A module's floating-point weights and buffers."""
+    return [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
+
+
 def first_tensor(output: Tensor | tuple) -> Tensor:
     """The hidden states among what a module returned: itself, or the first of a tuple."""
     return output if isinstance(output, Tensor) else output[0]
@@ -98,10 +106,12 @@ class LayerParts:
     """One measurable decoder layer.
 
     direct: the attention function's output enters the output projection as it is (no gate or norm between).
-    residual: how the layer's output y holds its input x. "sum": x plus what attention and the branches add; "scaled": a
-    multiple of that sum (Gemma 4); "normed": a norm of it (the OPT models with the norm after the sum).
+    residual: how the layer's output y holds its input x. "sum": x plus what attention and the branches add; "scaled":
+    a multiple of that sum (Gemma 4); "normed": a norm of it (the OPT models with the norm after the sum).
     linear: what attention adds to the residual stream is linear in the heads' outputs (no norm on the way).
     as_answered: attention and branches are added as they answer, with no norm or multiplier behind them.
+    attention_answer, branch_answers: what the modules returned, as templates of its structure.
+    heads: the number of query heads. width: of the layer's widest activation. dtypes: of its weights and buffers.
     """
 
     index: int
@@ -113,6 +123,8 @@ class LayerParts:
     attention_answer: Any
     branch_answers: tuple
     heads: int
+    width: int
+    dtypes: frozenset[torch.dtype]
     residual: str = "sum"
     linear: bool = False
     as_answered: bool = False
@@ -120,7 +132,7 @@ class LayerParts:
 
 @dataclass(frozen=True)
 class Sighting:
-    """What the two-token pass saw of one layer."""
+    """What the two-token pass saw of one layer; `output` is its answer at the final position, (d_model,)."""
 
     call: LayerCall
     output: Tensor
@@ -130,9 +142,12 @@ class Sighting:
 
 
 def find_layers(decoder: PreTrainedModel) -> nn.ModuleList:
-    """The decoder's layers: the outermost ModuleList that has `num_hidden_layers` entries."""
+    """The decoder's layers: the outermost ModuleList that has `num_hidden_layers` entries.
+
+    Raises RequestError where there is none.
+    """
     count = decoder.config.get_text_config().num_hidden_layers
-    for _, module in decoder.named_modules():
+    for module in decoder.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
     raise RequestError(f"no list of {count} layers found in {type(decoder).__name__}; it cannot be measured")
@@ -163,7 +178,7 @@ class _Watch:
         self.call = LayerCall(args, kwargs).map(Tensor.clone)
 
     def after(self, layer, args, output):
-        self.output = first_tensor(output).clone()
+        self.output = first_tensor(output)[0, -1].clone()
 
     def enter(self, module, args):
         if self.calls and args and isinstance(module, LINEAR):
@@ -186,22 +201,33 @@ class _Watch:
                 yield module.register_forward_hook(self.leave)
 
     def sighting(self) -> Sighting | None:
-        """What was seen, or None for a layer without softmax attention."""
+        """What was seen, or None for a layer without softmax attention.
+
+        Raises RequestError, naming the layer, for attention that cannot be measured.
+        """
         if not self.calls:
             return None
         if len(self.calls) > 1:
-            raise RequestError(f"layer {self.index} takes {len(self.calls)} softmaxes ({type(self.layer).__name__}); one is measured, more are not")
+            raise RequestError(
+                f"layer {self.index} takes {len(self.calls)} softmaxes ({type(self.layer).__name__}); "
+                "one is measured, more are not")
         call, output = self.calls[0]
         refuse_unknown(call)
         if (additive_mask(call, torch.float32)[..., 0, 1] > float("-inf")).any():
-            raise RequestError(f"layer {self.index} lets a token see later ones: an encoder, not a decoder; it cannot be measured")
+            raise RequestError(
+                f"layer {self.index} lets a token see later ones: an encoder, not a decoder; it cannot be measured")
+        return Sighting(self.call, self.output, call, output, self._parts(call, output))
+
+    def _parts(self, call: AttentionCall, output: Tensor) -> LayerParts:
         inside = set(call.module.modules())
         entered = [(module, seen) for module, seen in self.entered if module in inside]
         if not entered:
-            raise RequestError(f"layer {self.index}: no linear module follows the attention function; it cannot be measured")
+            raise RequestError(
+                f"layer {self.index}: no linear module follows the attention function; it cannot be measured")
         projection, seen = entered[0]
-        branches = tuple(child for child in self.layer.children() if is_branch(child, call.module) and child in self.answers)
-        parts = LayerParts(
+        branches = tuple(
+            child for child in self.layer.children() if is_branch(child, call.module) and child in self.answers)
+        return LayerParts(
             index=self.index,
             layer=self.layer,
             attention=call.module,
@@ -211,17 +237,21 @@ class _Watch:
             attention_answer=self.answers[call.module],
             branch_answers=tuple(self.answers[branch] for branch in branches),
             heads=output.shape[2],
+            width=max(size for p in self.layer.parameters() if p.dim() >= 2 for size in p.shape[-2:]),
+            dtypes=frozenset(t.dtype for t in held_tensors(self.layer)),
         )
-        return Sighting(self.call, self.output, call, output, parts)
 
 
 def is_branch(child: nn.Module, attention: nn.Module) -> bool:
-    """Whether a layer's child adds to the residual stream beside attention: it holds a matrix and not the attention module."""
+    """Whether a layer's child adds to the residual stream beside attention: it holds a matrix, and not attention."""
     return any(p.dim() >= 2 for p in child.parameters()) and attention not in set(child.modules())
 
 
 def look(model: PreTrainedModel, token_ids: list[int]) -> list[Sighting | None]:
-    """Run two tokens through the model and return what was seen of each layer, None where no softmax attention was called."""
+    """Run two tokens through the model; what was seen of each layer, None where no softmax attention was called.
+
+    Raises RequestError for a model that cannot be measured.
+    """
     decoder = model.get_decoder()
     watches = [_Watch(index, layer) for index, layer in enumerate(find_layers(decoder))]
     owner = {module: watch for watch in watches for module in watch.layer.modules()}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from mask_impact.candidates import Candidate, few_words, find_device
 from mask_impact.errors import RequestError, gathering
 from mask_impact.formats import formats_for
-from mask_impact.models import Candidate, Subject, few_words, find_device, measured_parts
+from mask_impact.models import Subject, measured_parts
 from mask_impact.names import Choice, choose_names
 from mask_impact.settings import Settings
 from mask_impact.tokens import continuation_ids, prompt_ids

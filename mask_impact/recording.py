@@ -25,9 +25,10 @@ class LayerRecord:
 
 @contextmanager
 def recording(parts: list[LayerParts], whole: bool) -> Iterator[list[LayerRecord]]:
-    """Record the layers of `parts` during the forward passes inside. Without `whole`, only what the final position needs.
+    """Record the layers of `parts` during the forward passes inside.
 
-    Keys and values are kept as references to the cache's own tensors; every other tensor kept is one row long, or a copy.
+    Without `whole`, only what the final position needs is kept. Keys and values are references to the cache's own
+    tensors; every other tensor kept is one row long, or a copy.
     """
     records = [LayerRecord(part) for part in parts]
     by_attention = {record.parts.attention: record for record in records}

@@ -1,7 +1,8 @@
-"""The literal method: run one layer again, from the same input, with -inf in column j of its mask, once for every key j.
+"""The literal method: run one layer again, from the same input, with -inf in column j of its mask, for every key j.
 
-Slow and plain: the reference that `renormalize` is held to. Queries, keys and values are the ones the model computed, as in
-the other method; only the final query's row of the mask is changed, since inside one layer no other row reaches the final one.
+Slow and plain: the reference that `renormalize` is held to. Queries, keys and values are the ones the model computed,
+as in the other method; only the final query's row of the mask is changed, since inside one layer no other row reaches
+the final one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mask_impact.rowpass import RowPass
 
 
 class Rerun:
-    """One layer that can be run again on its whole input with another mask. `dtype` is the one its weights are held in."""
+    """One layer that can be run again on its whole input with another mask; `dtype` is that of its weights."""
 
     def __init__(self, parts: LayerParts, call: LayerCall, attention: AttentionCall, dtype: torch.dtype):
         self.parts = parts
@@ -28,7 +29,10 @@ class Rerun:
         self.mask = additive_mask(attention, dtype)
 
     def __call__(self, masked_key: int | None = None, moved: Tensor | None = None) -> dict[str, Any]:
-        """The final position's vectors with one key masked, or with the heads' outputs moved by `moved` (head, d_v)."""
+        """The final position's vectors with one key masked, or with the heads' outputs moved by `moved` (head, d_v).
+
+        By name "heads" (head, d_v) and "output" (d_model,); by module what attention and each branch answered.
+        """
         seen: dict[str, Any] = {}
 
         def answer(_call: AttentionCall) -> Tensor:
@@ -62,9 +66,7 @@ def rerun(rows: RowPass, layer: Rerun, keys: Tensor, variants: tuple[str, ...], 
         attention=attention_added(rows, runs) if "attn" in variants else None,
         full=update(rows, runs) if "full" in variants else None,
     )
-    moved = Vectors(*(None if t is None else t[1:] - t[0] for t in (vectors.heads, vectors.attention, vectors.full)))
-    base = Vectors(*(None if t is None else t[0] for t in (vectors.heads, vectors.attention, vectors.full)))
-    return MaskedRows(keys, base, moved, baseline["output"])
+    return MaskedRows(keys, vectors.map(lambda t: t[0]), vectors.map(lambda t: t[1:] - t[0]), baseline["output"])
 
 
 def attention_added(rows: RowPass, runs: list[dict]) -> Tensor:

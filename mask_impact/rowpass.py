@@ -1,8 +1,9 @@
 """The rest of a layer behind its heads, for many masked rows at once.
 
-The layer itself is called, on one row, while its attention module answers with all the rows: the residual broadcasts, and
-the model's own norms, MLP or experts see every row. To learn what attention alone adds, the layer is fed a zero row and its
-other branches answer zeros; what comes out is what attention adds, post-norms and residual multipliers included.
+The layer itself is called, on one row, while its attention module answers with all the rows: the residual broadcasts,
+and the model's own norms, MLP or experts see every row. To learn what attention alone adds, the layer is fed a zero
+row and its other branches answer zeros; what comes out is what attention adds, post-norms and residual multipliers
+included.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mask_impact.attention import AttentionCall, tapped
-from mask_impact.parts import LayerCall, LayerParts, first_tensor, like, map_tensors
+from mask_impact.attention import tapped
+from mask_impact.parts import LayerCall, LayerParts, first_tensor, held_tensors, like, map_tensors
 
 
 @contextmanager
 def answering(answers: dict[nn.Module, Callable]) -> Iterator[None]:
-    """Let modules answer with functions of their arguments instead of running; their own forward is restored on leaving."""
+    """Let modules answer with functions of their arguments instead of running; their own forward is restored after."""
     own = {module: module.__dict__.get("forward") for module in answers}
     try:
         for module, answer in answers.items():
@@ -36,9 +37,13 @@ def answering(answers: dict[nn.Module, Callable]) -> Iterator[None]:
 
 
 @contextmanager
-def in_dtype(module: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
-    """Hold a module's floating-point weights and buffers in `dtype`; the originals come back bit for bit on leaving. None holds them as they are."""
-    tensors = [t for t in (*module.parameters(), *module.buffers()) if dtype and t.is_floating_point() and t.dtype != dtype]
+def in_dtype(parts: LayerParts, dtype: torch.dtype | None) -> Iterator[None]:
+    """Hold a layer's floating-point weights and buffers in `dtype`, or as they are with None.
+
+    The originals come back bit for bit on leaving.
+    """
+    change = dtype is not None and parts.dtypes != {dtype}
+    tensors = [t for t in held_tensors(parts.layer) if t.dtype != dtype] if change else []
     originals = [t.data for t in tensors]
     try:
         for tensor in tensors:
@@ -66,19 +71,19 @@ def without_bias(module: nn.Module) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class RowPass:
-    """One layer at the final position. `call` is cut to that row and in the dtype measured in, as are the layer's weights."""
+    """One layer at the final position; `call` is cut to that row. Call and weights are in the dtype measured in."""
 
     parts: LayerParts
     call: LayerCall
 
     def project(self, heads: Tensor) -> Tensor:
-        """Head outputs (row, head, d_v) through what lies between the attention function and the residual stream's width."""
+        """What the attention module answers, (row, d_model), where its heads' outputs are these (row, head, d_v)."""
         if self.parts.direct:
             return self.parts.projection(heads.flatten(1))
         return self._through_module(heads)
 
     def _through_module(self, heads: Tensor) -> Tensor:
-        """The attention module on the one row, under vmap over the attention function's answers: gates and norms included."""
+        """The attention module on the one row, gates and norms included, under vmap over the heads' outputs."""
         arguments = self._attention_arguments()
 
         def module(answer: Tensor) -> Tensor:
@@ -110,7 +115,9 @@ class RowPass:
 
         return {branch: silent(template) for branch, template in zip(self.parts.branches, self.parts.branch_answers)}
 
-    def _run(self, attention_rows: Tensor, branches: dict[nn.Module, Callable], hidden: Tensor | None = None) -> Tensor:
+    def _run(
+        self, attention_rows: Tensor, branches: dict[nn.Module, Callable], hidden: Tensor | None = None
+    ) -> Tensor:
         """The layer's output rows (row, d_model), its attention answering `attention_rows` (row, d_model)."""
         call = self.call if hidden is None else self.call.with_hidden(hidden)
         attention = like(self.parts.attention_answer, attention_rows[None])
@@ -119,7 +126,7 @@ class RowPass:
         return output[0].expand(len(attention_rows), -1)
 
     def attention_added(self, attention_rows: Tensor) -> Tensor:
-        """What attention adds to the residual stream when its module answers `attention_rows`: (row, d_model) to (row, d_model).
+        """What attention adds to the residual stream when its module answers `attention_rows`: both (row, d_model).
 
         Where a norm follows the sum, a zero row would meet that norm; there the module's answer is what is added.
         """
@@ -149,7 +156,7 @@ class RowPass:
         return self._run(attention_rows, given, self.call.hidden * factor)
 
     def added(self, attention_rows: Tensor, answers: dict[nn.Module, Any]) -> Tensor:
-        """Attention's and the branches' additions without the residual stream that they are added to: (row, d_model)."""
+        """What attention and the branches add, without the residual stream that they are added to: (row, d_model)."""
         if self.parts.as_answered:
             return attention_rows + sum(first_tensor(answer).flatten(0, -2) for answer in answers.values())
         return self.replay(attention_rows, answers, 0)
@@ -157,8 +164,8 @@ class RowPass:
     def update(self, attention_rows: Tensor) -> tuple[Tensor, Tensor]:
         """The layer's update rows (row, d_model) and its output rows.
 
-        The update is built from what is added, never by subtracting a residual stream a thousand times its size; only where
-        the output is not the sum of input and updates is the plain difference taken.
+        The update is built from what is added, never by subtracting a residual stream a thousand times its size; only
+        where the output is not the sum of input and updates is the plain difference taken.
         """
         output, answers = self.output(attention_rows)
         if self.parts.residual == "sum":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,11 +16,15 @@ CONTROLS = 8  # rows that mask nothing; the largest of their distances is the no
 
 @dataclass(frozen=True)
 class Vectors:
-    """heads (..., head, d_v), attention (..., d_model) and full (..., d_model); None where the variant was not asked for."""
+    """heads (..., head, d_v), attention and full (..., d_model); None where the variant was not asked for."""
 
     heads: Tensor
     attention: Tensor | None
     full: Tensor | None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Vectors:
+        """These vectors with `change` applied to each that is there."""
+        return Vectors(*(None if t is None else change(t) for t in (self.heads, self.attention, self.full)))
 
     def names(self, heads: bool) -> list[str]:
         """The variants' names in the order of the results: Full, Attn, Head_0, ..."""
@@ -32,7 +37,10 @@ class Vectors:
         return torch.cat(whole + [norm(self.heads)] * heads)
 
     def distances_to(self, difference: Vectors, heads: bool) -> Tensor:
-        """L2 and cosine distance of rows that differ by `difference` (row, ...): (2, variant, row), in the order of `names`."""
+        """L2 and cosine distance of rows that differ by `difference` (row, ...): (2, variant, row).
+
+        Variants are in the order of `names`.
+        """
         both = [(self.full, difference.full), (self.attention, difference.attention)]
         found = [torch.stack(distances(vector, moved))[:, None] for vector, moved in both if vector is not None]
         if heads:
@@ -42,7 +50,7 @@ class Vectors:
 
 @dataclass(frozen=True)
 class MaskedRows:
-    """A chunk of rows: `difference` (row, ...) from `baseline` of the masked keys (key,), and of any control rows after them."""
+    """A chunk of rows: `difference` (row, ...) from `baseline` of each key of `keys` masked, then of any control rows."""
 
     keys: Tensor
     baseline: Vectors

@@ -16,20 +16,27 @@ def measure(model, ids, steps=1, method="renormalize", **options):
 
 
 def relative_error(found, expected):
-    """The largest difference of distances (position,) over the largest expected one; NaN must stand in the same places."""
-    found, expected = torch.as_tensor(found, dtype=torch.float64), torch.as_tensor(expected, dtype=torch.float64)
+    """The largest difference of distances (position,), over the largest expected one where that is not 0.
+
+    NaN must stand in the same places.
+    """
+    found, expected = (torch.as_tensor(values, dtype=torch.float64) for values in (found, expected))
     assert torch.equal(found.isnan(), expected.isnan())
-    scale = expected.nan_to_num().max()
-    return float((found - expected).nan_to_num().abs().max() / scale) if scale > 0 else float(found.nan_to_num().abs().max())
+    error, scale = (found - expected).nan_to_num().abs().max(), expected.nan_to_num().max()
+    return float(error / scale if scale > 0 else error)
 
 
 def worst_error(measured, reference):
-    """The largest relative error of L2, and absolute error of cosine, over variants; `reference(m)` gives the oracle's table."""
+    """The largest relative error of L2, and absolute error of cosine, over variants.
+
+    `reference(m)` gives the oracle's table: (L2, cosine) by (variant, layer).
+    """
     l2 = cosine = 0.0
     for m in measured.values():
         table = reference(m)
         for row, variant in enumerate(m.variants):
             expected_l2, expected_cosine = table[variant, m.layer]
             l2 = max(l2, relative_error(m.l2[row], expected_l2))
-            cosine = max(cosine, float((torch.as_tensor(m.cosine[row]).double() - expected_cosine).nan_to_num().abs().max()))
+            error = torch.as_tensor(m.cosine[row]).double() - expected_cosine
+            cosine = max(cosine, float(error.nan_to_num().abs().max()))
     return l2, cosine

@@ -42,7 +42,7 @@ def plant(record, log_weights):
 
 
 def weights_of(record, dtype=torch.float64):
-    """The final query's softmax weights (head, key) in float64."""
+    """The final query's softmax weights (head, key) in `dtype`."""
     call = record.attention
     return final_query(call, record.heads[None, None], call.key.shape[2], dtype).logits.softmax(-1)
 

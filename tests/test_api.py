@@ -231,6 +231,12 @@ def test_a_layer_without_softmax_attention_is_refused_and_the_others_are_named()
         experiment(model, layers=[0, 1])
 
 
+def test_a_layer_that_only_the_loaded_model_shows_to_have_no_softmax(monkeypatch):
+    monkeypatch.setattr("mask_impact.candidates.SOFTMAX_KINDS", ("linear_attention", "full_attention"))
+    with pytest.raises(ValueError, match=r"^layers: layer 0 has no softmax attention \(linear_attention\); layers that can be measured: 1$"):
+        experiment(zoo.build("qwen3_next"), layers=[0, 1])
+
+
 # What the model sees, and where it stops
 
 def test_a_continuation_has_one_step_for_each_token(model):

@@ -7,6 +7,7 @@ import oracle
 import zoo
 from mask_impact.errors import RequestError
 from mask_impact.load_check import measurable_parts
+from mask_impact.measure import ModelInputs, measured_layers
 from measuring import measure, worst_error
 
 PROMPT = 23  # tokens: nearly thrice the windows of 8; the third step, of 25, is alone in a chunk of Llama 4
@@ -17,6 +18,7 @@ KINDS = [("renormalize", True), ("renormalize", False), ("rerun", True), ("rerun
 
 
 def errors_against_oracle(model, kinds, ids):
+    """The worst errors of L2 and cosine, by (method, whether a cache is used)."""
     tables = {}
 
     def reference(m):
@@ -25,7 +27,10 @@ def errors_against_oracle(model, kinds, ids):
             tables[key] = oracle.oracle(model, torch.tensor([m.step.token_ids]), layers=[m.layer])
         return tables[key]
 
-    return {kind: worst_error(measure(model, ids, STEPS, kind[0], use_cache=kind[1]), reference) for kind in kinds}
+    return {
+        (method, cached): worst_error(measure(model, ids, STEPS, method, use_cache=cached), reference)
+        for method, cached in kinds
+    }
 
 
 @pytest.mark.parametrize("name", [*zoo.ARCHITECTURES, *zoo.HYBRIDS, *zoo.EXTRAS])
@@ -75,12 +80,10 @@ def test_refused_by_name(name):
 
 def test_a_model_is_left_as_it_was():
     """Its attention implementation, forward functions and weights, after a run that is dropped half way as well."""
-    from mask_impact.measure import Method, ModelInputs, measured_layers
-
     model = zoo.build("qwen3").to(torch.bfloat16)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     parts, _ = measurable_parts(model)
-    running = measured_layers(model, parts, ModelInputs(zoo.tokens(9).flatten().tolist(), 2), Method())
+    running = measured_layers(model, parts, ModelInputs(zoo.tokens(9).tolist(), 2))
     next(running)
     running.close()
     assert model.config._attn_implementation == "sdpa"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -339,7 +338,7 @@ def test_model_and_output_folder_are_both_named(command, here):
     assert code == 2 and [line.split()[1] for line in err] == ["--output-dir", "--model"]
 
 
-@pytest.mark.parametrize("name", ["./gone", "../gone", "/gone/x", "a/b/c", "~/gone/x", "C:\\models\\x", "..\\x", "file"])
+@pytest.mark.parametrize("name", ["./gone", "../gone", "/gone", "/gone/x", "a/b/c", "~/gone/x", "C:\\models\\x", "..\\x", "file"])
 def test_a_path_that_is_no_folder(name, command, here):
     Path("file").write_text("", encoding="utf-8")
     code, out, err = command("--model", name, "--prompt", "P")
@@ -446,6 +445,41 @@ def test_weights_that_do_not_fit_are_refused(build, part, command, tmp_path, her
     assert part + tensor in err[0] and err[0].endswith("; fetch it again, or take another checkpoint")
 
 
+def test_constants_of_old_checkpoints_are_no_unexpected_weights(command, tmp_path):
+    zoo.save("gpt2", tmp_path)
+    weights = {name.removeprefix("transformer."): weight for name, weight in load_file(tmp_path / "model.safetensors").items()}
+    weights |= {f"h.{layer}.attn.{name}": torch.ones(1) for layer in range(3) for name in ("bias", "masked_bias")}
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert command("--model", tmp_path, "--prompt", "P", "--layers", 0)[0] == 0
+
+
+def test_weights_that_transformers_dequantises_are_measured(command, tmp_path, monkeypatch):
+    """Loading leaves one of them in another dtype than was asked for, as it does with FP8."""
+    zoo.save("gpt_oss", tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    for name in [name for name in weights if name.endswith(("gate_up_proj", "down_proj"))]:
+        experts, inner, outer = weights.pop(name).shape
+        shape = (experts, outer, inner // 32)
+        weights[f"{name}_blocks"] = torch.randint(0, 255, (*shape, 16), dtype=torch.uint8)
+        weights[f"{name}_scales"] = torch.full(shape, 124, dtype=torch.uint8)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    left = ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]
+    config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": left}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    load = transformers.AutoModelForCausalLM.from_pretrained
+
+    def mixed(folder, **options):
+        model, info = load(folder, **options)
+        model.lm_head.float()
+        return model, info
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", mixed)
+    assert command("--model", tmp_path, "--prompt", "The cat", "--dtype", "bfloat16")[0] == 0
+    run = record_of("the_cat")
+    assert run["dtypes"]["model"] == "bfloat16" and run["layers"] == [0, 1, 2]
+
+
 def test_layers_without_softmax_attention_are_no_choice(command, models, loads, here):
     code, out, err = command("--model", models / "qwen3_next", "--prompt", "P", "--layers", "1-2")
     assert (code, out, loads, files_in(here)) == (2, [], [], [])
@@ -453,7 +487,7 @@ def test_layers_without_softmax_attention_are_no_choice(command, models, loads, 
 
 
 def test_layers_that_only_the_loaded_model_shows_to_have_no_softmax(command, models, monkeypatch, here):
-    monkeypatch.setattr("mask_impact.models.SOFTMAX_KINDS", ("linear_attention", "full_attention"))
+    monkeypatch.setattr("mask_impact.candidates.SOFTMAX_KINDS", ("linear_attention", "full_attention"))
     code, _, err = command("--model", models / "qwen3_next", "--prompt", "P", "--layers", "0")
     assert (code, files_in(here)) == (2, [])
     assert err == ["error: layers: layer 0 has no softmax attention (linear_attention); layers that can be measured: 1"]
@@ -681,6 +715,32 @@ def test_an_interruption_is_one_line(command, llama, monkeypatch):
     assert files_in("output") == ["one_results.csv", "one_results.json", "one_run.json"]
 
 
+def test_a_reader_that_has_gone_does_not_stop_the_run(monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", encoding="utf-8") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        console.say("one")
+        console.say("two")
+
+
+def test_an_interrupted_process_does_not_wait_for_its_threads():
+    program = ("import time, concurrent.futures as f; from mask_impact import console; "
+               "f.ThreadPoolExecutor().submit(time.sleep, 30); console.leave(console.INTERRUPTED)")
+    started = time.monotonic()
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 130
+    assert time.monotonic() - started < 15
+
+
+def test_an_unforeseen_error_of_the_loaded_model_is_one_line(command, llama, monkeypatch, here):
+    def fail(*words):
+        raise TypeError("forward() got an unexpected keyword\nmore")
+
+    monkeypatch.setattr("mask_impact.models.measurable_parts", fail)
+    code, _, err = command("--model", llama, "--prompt", "P")
+    assert code == 1 and len(err) == 1 and err[0].startswith("error: TypeError: forward() got an unexpected keyword (test_command.py, line ")
+
+
 # Real processes
 
 def test_a_process_in_another_folder_and_another_encoding(llama):
@@ -701,6 +761,8 @@ def test_the_demo_model_is_found_from_anywhere():
 
 
 def test_a_full_disk_leaves_no_torn_file(llama):
+    resource = pytest.importorskip("resource", reason="file sizes can be limited on POSIX alone")
+
     def small_disk():
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 

@@ -1,13 +1,14 @@
-"""The identities, and the check on load: each is seen to hold, and to stop the run, by name, when its cause is broken."""
+"""The identities, and the check on load: each is seen to hold, and to stop the run, by name, where it is broken."""
 
 import math
 from dataclasses import replace
 
 import pytest
 import torch
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
 import zoo
-from mask_impact import attention, load_check, rowpass
+from mask_impact import attention, rowpass
 from mask_impact.attention import final_query
 from mask_impact.errors import RequestError, RunError
 from mask_impact.identities import conservation_error
@@ -83,7 +84,10 @@ def test_a_run_stops_when_the_heads_are_not_the_models_own():
         measured(model, step, replace(record, heads=record.heads + 0.1))
 
 
-@pytest.mark.parametrize("name, kind", [("gemma4", "sum"), ("gemma4_scaled", "scaled"), ("opt", "sum"), ("opt_postnorm", "normed")])
+RESIDUALS = [("gemma4", "sum"), ("gemma4_scaled", "scaled"), ("opt", "sum"), ("opt_postnorm", "normed")]
+
+
+@pytest.mark.parametrize("name, kind", RESIDUALS)
 def test_how_a_layer_holds_its_input_is_found(name, kind):
     parts, _ = measurable_parts(zoo.build(name))
     assert {part.residual for part in parts} == {kind}
@@ -97,7 +101,10 @@ def broken_attention(monkeypatch, change):
 
 def test_load_check_sees_a_mask_that_does_nothing(monkeypatch):
     def deaf(function):
-        return lambda module, q, k, v, attention_mask=None, **options: function(module, q, k, v, attention_mask=None, **options)
+        def run(module, q, k, v, attention_mask=None, **options):
+            return function(module, q, k, v, attention_mask=None, **options)
+
+        return run
 
     model = zoo.build("llama")
     broken_attention(monkeypatch, deaf)
@@ -120,7 +127,10 @@ def test_load_check_sees_weights_that_do_not_sum_to_one(monkeypatch):
 
 def test_load_check_sees_changed_logits(monkeypatch):
     def other(function):
-        return lambda module, q, k, v, attention_mask=None, **options: function(module, q, k, v * 1.5, attention_mask=attention_mask, **options)
+        def run(module, q, k, v, attention_mask=None, **options):
+            return function(module, q, k, v * 1.5, attention_mask=attention_mask, **options)
+
+        return run
 
     broken_attention(monkeypatch, other)
     with pytest.raises(RunError, match="LlamaForCausalLM: watching the model changes its logits"):
@@ -137,12 +147,10 @@ def test_load_check_sees_masking_that_changes_no_distance(monkeypatch):
 
 
 def test_sinks_and_windows_are_read_from_the_models_own_mask_function(monkeypatch):
-    """Registered without the base's mask function, an eager model's logits would be wrong: the check on load sees it."""
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
-
+    """Registered without the base's mask function an eager model's logits are wrong: the check on load sees it."""
     register = AttentionMaskInterface.register
-    monkeypatch.setattr(attention.AttentionMaskInterface, "register",
-                        lambda name, function: register(name, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]))
+    sdpa = ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]
+    monkeypatch.setattr(AttentionMaskInterface, "register", lambda name, function: register(name, sdpa))
     try:
         with pytest.raises((RunError, RequestError)):
             measurable_parts(zoo.build("gpt_oss"))
@@ -150,11 +158,21 @@ def test_sinks_and_windows_are_read_from_the_models_own_mask_function(monkeypatc
         register(attention.PREFIX + "eager", ALL_MASK_ATTENTION_FUNCTIONS["eager"])
 
 
-def test_answers_are_taken_back_after_an_error():
+def test_load_check_sees_a_projection_that_is_not_the_last_step():
+    """An attention module that halves what its projection gives: the rows would miss that."""
     model = zoo.build("llama")
-    layer = model.model.layers[0]
-    with pytest.raises(KeyError), rowpass.answering({layer.mlp: lambda x: x}), rowpass.in_dtype(layer, torch.float64):
+    attention = model.model.layers[0].self_attn
+    whole = attention.forward
+    attention.forward = lambda *args, **kwargs: (whole(*args, **kwargs)[0] / 2, None)
+    with pytest.raises(RunError, match="layer 0: the parts found do not give its own output"):
+        measurable_parts(model)
+
+
+def test_answers_are_taken_back_after_an_error():
+    [part, *_], _ = measurable_parts(zoo.build("llama"))
+    layer = part.layer
+    with pytest.raises(KeyError), rowpass.answering({layer.mlp: lambda x: x}), rowpass.in_dtype(part, torch.float64):
+        assert layer.mlp.up_proj.weight.dtype == torch.float64
         raise KeyError
     assert "forward" not in vars(layer.mlp)
     assert layer.mlp.up_proj.weight.dtype == torch.float32
-    assert load_check.TOKENS > 2

@@ -100,10 +100,10 @@ def test_the_package_imports_nothing_that_is_built_on_it():
     assert all("mask_impact" in top_level(path) for path in FRONT_DOORS)
 
 
-def test_only_the_demo_and_tests_import_the_demo():
+def test_only_the_demo_tests_and_benchmarks_import_the_demo():
     users = {place(path) for path in SOURCES if "demo" in top_level(path)}
     assert any(path.startswith("demo/") for path in users)
-    assert [path for path in sorted(users) if not path.startswith(("demo/", "tests/"))] == []
+    assert [path for path in sorted(users) if not path.startswith(("demo/", "tests/", "benchmarks/"))] == []
 
 
 @pytest.mark.parametrize("module", [*(f"mask_impact.{name}" for name in FAST), "mask_impact_analysis"])
