@@ -115,7 +115,8 @@ def test_a_loaded_model_is_left_as_it_was(attention):
     model.train().requires_grad_(True)
     model.transformer.h[1].eval()
     before = state(model)
-    assert np.allclose(experiment(model).l2_distance, expected.l2_distance, rtol=1e-4, atol=1e-6)
+    rounding = 1e-5 * expected.l2_distance.max()  # eager and SDPA differ in the last bits; dropout by a tenth
+    assert np.allclose(experiment(model).l2_distance, expected.l2_distance, rtol=1e-4, atol=rounding)
     assert state(model) == before and before[2].count(False) > 1 and model.training
     with pytest.raises(RequestError):
         experiment(model, layers=[7])
