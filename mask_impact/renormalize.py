@@ -10,7 +10,7 @@ from torch import Tensor
 from mask_impact.leave_one_out import LeaveOneOut
 from mask_impact.parts import LayerParts
 from mask_impact.rows import CONTROLS, MaskedRows, Vectors, one_ulp
-from mask_impact.rowpass import RowPass, without_bias
+from mask_impact.rowpass import RowPass, added_together, without_bias
 
 CHUNK_BYTES = 64 * 2**20  # of the widest activation of a chunk of rows
 
@@ -23,45 +23,54 @@ def renormalized(
     The first chunk ends in the control rows, drawn by `seed`.
     """
     for number, chunk in enumerate(keys.split(rows_per_chunk(rows.parts, closed.output))):
-        difference = closed.differences(chunk)
-        if number == 0:
-            difference = torch.cat([difference, one_ulp(closed.output, seed)])
-        yield behind_heads(rows, closed.output, difference, chunk, variants)
+        controls = [one_ulp(closed.output, seed)] * (number == 0)
+        heads = torch.cat([closed.output[None], closed.differences(chunk), *controls])
+        yield behind_heads(rows, heads, chunk, variants)
 
 
-def behind_heads(
-    rows: RowPass, output: Tensor, difference: Tensor, keys: Tensor, variants: tuple[str, ...]
-) -> MaskedRows:
-    """Carry differences (row, head, d_v) from the heads' outputs (head, d_v) through the rest of the layer."""
+def behind_heads(rows: RowPass, heads: Tensor, keys: Tensor, variants: tuple[str, ...]) -> MaskedRows:
+    """Carry the heads' output and differences from it, (1 + row, head, d_v), through the rest of the layer."""
     attention = attention_moved = full = full_moved = layer_output = None
     if "attn" in variants or "full" in variants:
-        module_rows, moved = projected(rows, output, difference)
+        module_rows, moved = projected(rows, heads)
     if "attn" in variants:
-        attention, attention_moved = attention_difference(rows, output, difference, module_rows[:1], moved)
+        attention, attention_moved = attention_difference(rows, heads, module_rows[:1], moved)
     if "full" in variants:
-        updates, outputs = rows.update(module_rows)
-        full, full_moved, layer_output = updates[0], updates[1:] - updates[0], outputs[0]
-    baseline, moved_by = Vectors(output, attention, full), Vectors(difference, attention_moved, full_moved)
+        full, full_moved, layer_output = full_difference(rows, module_rows, moved)
+    baseline, moved_by = Vectors(heads[0], attention, full), Vectors(heads[1:], attention_moved, full_moved)
     return MaskedRows(keys, baseline, moved_by, layer_output)
 
 
-def projected(rows: RowPass, output: Tensor, difference: Tensor) -> tuple[Tensor, Tensor | None]:
+def projected(rows: RowPass, heads: Tensor) -> tuple[Tensor, Tensor | None]:
     """What the attention module answers for the baseline and each masked row, (1 + row, d_model).
 
-    Beside it, where all that stands between is linear, the masked rows' difference (row, d_model): it is projected by
-    itself and keeps its digits. None elsewhere.
+    `heads` (1 + row, head, d_v) are the heads' output and its differences. Beside the answers, where all that stands
+    between is linear, their difference (row, d_model): it is projected by itself and keeps its digits. None elsewhere.
     """
     if not (rows.parts.direct or rows.parts.linear):
-        return rows.project(torch.cat([output[None], output + difference])), None
+        return rows.project(torch.cat([heads[:1], heads[0] + heads[1:]])), None
     with without_bias(rows.parts.projection):
-        baseline, moved = rows.project(torch.cat([output[None], difference])).tensor_split([1])
+        baseline, moved = rows.project(heads).tensor_split([1])
     bias = getattr(rows.parts.projection, "bias", None)
     baseline = baseline if bias is None else baseline + bias
     return torch.cat([baseline, baseline + moved]), moved
 
 
+def full_difference(rows: RowPass, module_rows: Tensor, moved: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The layer's update (d_model,), its difference in each masked row (row, d_model), and the output (d_model,).
+
+    Where all is added as answered, attention's own difference `moved` is kept and only the branches' are subtracted.
+    """
+    if moved is None or not rows.parts.as_answered:
+        updates, outputs = rows.update(module_rows)
+        return updates[0], updates[1:] - updates[0], outputs[0]
+    outputs, answers = rows.output(module_rows)
+    branches = added_together(answers.values()).expand(len(module_rows), -1)
+    return module_rows[0] + branches[0], (branches[1:] - branches[0]).add_(moved), outputs[0]
+
+
 def attention_difference(
-    rows: RowPass, output: Tensor, difference: Tensor, baseline: Tensor, moved: Tensor | None
+    rows: RowPass, heads: Tensor, baseline: Tensor, moved: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """What attention adds to the residual stream (d_model,), and its difference in each masked row (row, d_model)."""
     added = rows.attention_added(baseline)[0]
@@ -70,10 +79,10 @@ def attention_difference(
     if moved is not None:
         return added, precise_difference(rows.attention_added, baseline, moved)
 
-    def through(heads: Tensor) -> Tensor:
-        return rows.attention_added(rows.project(heads))
+    def through(moved_heads: Tensor) -> Tensor:
+        return rows.attention_added(rows.project(moved_heads))
 
-    return added, precise_difference(through, output[None], difference)
+    return added, precise_difference(through, heads[:1], heads[1:])
 
 
 def precise_difference(function: Callable[[Tensor], Tensor], point: Tensor, difference: Tensor) -> Tensor:

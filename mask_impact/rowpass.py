@@ -8,9 +8,10 @@ included.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -67,6 +68,11 @@ def without_bias(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         bias.data = original
+
+
+def added_together(answers: Iterable[Any]) -> Tensor:
+    """The sum of what branches answered, as rows (row, d_model)."""
+    return reduce(torch.add, (first_tensor(answer).flatten(0, -2) for answer in answers))
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ class RowPass:
     def added(self, attention_rows: Tensor, answers: dict[nn.Module, Any]) -> Tensor:
         """What attention and the branches add, without the residual stream that they are added to: (row, d_model)."""
         if self.parts.as_answered:
-            return attention_rows + sum(first_tensor(answer).flatten(0, -2) for answer in answers.values())
+            return attention_rows + added_together(answers.values())
         return self.replay(attention_rows, answers, 0)
 
     def update(self, attention_rows: Tensor) -> tuple[Tensor, Tensor]:

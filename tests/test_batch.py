@@ -137,6 +137,12 @@ prompts:
         assert fault.startswith(start)
 
 
+def test_contradictions_are_listed_beside_other_faults(faults):
+    found = faults("modle: x\ndefaults: {chat: 1}\n"
+                   "prompts:\n- {prompt: a, system: s}\n- {prompt: b, chat: false, system: s}")
+    assert [fault[:20] for fault in found] == ["b.yaml:1: unknown ke", "b.yaml:2: chat: expe", "b.yaml:5: system nee"]
+
+
 @pytest.mark.parametrize("text, start", [
     (b"", "b.yaml: the file is empty"),
     (b"# nothing\n---\n", "b.yaml: the file is empty"),

@@ -64,6 +64,11 @@ def test_files_and_standard_input_that_hold_no_prompt(data, part, folder, monkey
     assert fault.startswith("standard input: ") and part in fault
 
 
+def test_a_file_that_the_system_refuses_is_one_line():
+    [fault] = faults("--prompt-file", "x" * 300)
+    assert fault.startswith("xxx") and ("cannot be read" in fault or "no such file" in fault)
+
+
 def test_standard_input_may_be_missing_and_is_not_waited_for_in_vain(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
     assert "no standard input" in faults("--prompt-file", "-")[0]

@@ -121,6 +121,7 @@ def test_its_comments_are_true(folder):
     (folder / "all.yaml").write_text(text, encoding="utf-8")
     entries = batch.read("all.yaml")
     assert len(entries) == 5 and entries[0].revision == "main" and entries[0].layers == (0, 1, 2, 3, 10)
+    assert entries[4].layers == tuple(range(14)) and entries[4].variants == ("heads",)
 
 
 def test_the_example_prompt():
