@@ -200,7 +200,7 @@ def main() -> None:
     print(
         f"{tables.hardware()}, {torch.get_num_threads()} threads; Python {platform.python_version()}, "
         f"torch {torch.__version__}, transformers {transformers.__version__}; "
-        f"float32, medians of {options.pairs} pairs\n\n| | measured | limit |\n|---|---|---|")
+        f"float32, medians of {options.pairs} pairs\n\n| | measured | goal |\n|---|---|---|")
     bench = Bench(options.pairs)
     analyses(bench, options.lengths or list(LIMITS))
     if options.lengths:

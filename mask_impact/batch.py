@@ -101,7 +101,8 @@ class _File:
             if not isinstance(key, yaml.ScalarNode):
                 self.faults.add((_line(key), f"{what}: expected a word as key, found {_shown(key)}"))
             elif key.value in own:
-                self.faults.add((_line(key), f"{quoted(key.value)} stands twice (also on line {own[key.value][0]}); keep one"))
+                first, _ = own[key.value]
+                self.faults.add((_line(key), f"{quoted(key.value)} stands twice (also on line {first}); keep one"))
             else:
                 own[key.value] = _line(key), value
         return own
