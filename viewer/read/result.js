@@ -1,0 +1,142 @@
+/**
+ * One run as every panel sees it: a table, dense by (generation step, variant), and what its run file adds.
+ *
+ * All arguments named step, variant and layer are indices into `steps`, `variants` and `layers`, never their values.
+ */
+
+const TOKEN_LISTS_KEPT = 16; // one for each step lately shown; 16,000 tokens take about 2 MB
+
+const FIELDS = {
+  l2: { floor: "noise_floor_l2", largest: "max_l2" },
+  cosine: { floor: "noise_floor_cosine", largest: "max_cosine" },
+};
+
+/**
+ * @typedef {object} Block   one variant at one step
+ * @property {Float32Array|Float64Array} l2      (layer, token), row-major; NaN where undefined or absent
+ * @property {Float32Array|Float64Array} cosine  the same for cosine distances
+ * @property {Uint8Array|null} absent            1 where the table has no such row; null where it has them all
+ *
+ * @typedef {object} StepTokens   the tokens that a step's rows mask, ascending by position
+ * @property {Int32Array} positions
+ * @property {Int32Array} codes                  indices into `words`
+ * @property {Int32Array|null} places            (token, 3): image, patch row, patch column; -1 in each for text; null if all text
+ *
+ * @typedef {object} Table   what the readers give; plain data and typed arrays, so that a worker can hand it over
+ * @property {number[]} steps      generation steps, ascending
+ * @property {string[]} variants   Full, Attn, Head_0, Head_1, ...
+ * @property {number[]} layers     layer numbers, ascending
+ * @property {string[]} words      every token text, once
+ * @property {StepTokens[]} tokens one for each step
+ * @property {(Block|null)[][]} blocks [step][variant]; null where not read yet
+ * @property {number} rows
+ */
+
+/**
+ * @param {Table} table
+ * @param {{id: string, name: string, sources: {file: string, format: string, bytes: number}[], run?: object|null,
+ *   notes?: string[], loadBlock?: (step: number, variant: number) => Promise<Block>, close?: () => void}} about
+ *   `loadBlock` reads what `blocks` has not; `close` frees what it reads from.
+ */
+export function makeResult(table, about) {
+  const { steps, variants, layers, blocks } = table;
+  const facts = runFacts(about.run ?? null, table);
+  const tokenLists = new Map();
+
+  function tokens(step) {
+    if (!tokenLists.has(step)) {
+      if (tokenLists.size >= TOKEN_LISTS_KEPT) tokenLists.delete(tokenLists.keys().next().value);
+      tokenLists.set(step, tokenList(table.tokens[step], table.words));
+    }
+    return tokenLists.get(step);
+  }
+
+  function peek(step, variant, metric) {
+    const block = blocks[step]?.[variant];
+    if (!block) return null;
+    const cols = table.tokens[step].positions.length;
+    return { values: block[metric], rows: layers.length, cols, absent: block.absent };
+  }
+
+  const loading = new Map();
+  async function matrix(step, variant, metric) {
+    if (!blocks[step]?.[variant]) {
+      const key = `${step} ${variant}`;
+      if (!loading.has(key)) {
+        loading.set(key, about.loadBlock(step, variant).finally(() => loading.delete(key)));
+      }
+      blocks[step][variant] = await loading.get(key);
+    }
+    return peek(step, variant, metric);
+  }
+
+  return {
+    id: about.id,
+    name: about.name,
+    sources: about.sources,
+    run: about.run ?? null,
+    notes: about.notes ?? [],
+    rows: table.rows,
+    steps,
+    variants,
+    layers,
+    tokens,
+    matrix,
+    peek,
+    close: about.close ?? (() => {}),
+    ...facts,
+  };
+}
+
+function tokenList({ positions, codes, places }, words) {
+  return Array.from(positions, (position, index) => {
+    const vision = places !== null && places[3 * index] >= 0;
+    const [image, row, col] = vision ? places.subarray(3 * index, 3 * index + 3) : [null, null, null];
+    return { text: words[codes[index]], position, type: vision ? "vision" : "text", image, row, col };
+  });
+}
+
+/** What the run record says of the table's steps, variants and layers; null for all that it does not say or says wrongly. */
+function runFacts(run, { steps, variants, layers }) {
+  const records = list(run?.steps);
+  const ofStep = steps.map((step, index) => {
+    const record = records[index]?.step === step ? records[index] : records.find((other) => other?.step === step);
+    return record ?? null;
+  });
+  const places = list(run?.layers);
+  const layerPlace = layers.map((layer) => places.indexOf(layer));
+  const perCell = (field, step, variant, layer) => number(ofStep[step]?.[field]?.[variants[variant]]?.[layerPlace[layer]]);
+
+  return {
+    floor: (step, variant, layer, metric) => perCell(FIELDS[metric].floor, step, variant, layer),
+    norm: (step, variant, layer) => perCell("baseline_norm", step, variant, layer),
+    maxima: (step, variant, layer, metric) => perCell(FIELDS[metric].largest, step, variant, layer),
+    top(step) {
+      const top = list(ofStep[step]?.top).map(likelyToken).filter(Boolean);
+      return top.length ? top : null;
+    },
+    generated: (step) => likelyToken(ofStep[step]?.next),
+    promptLength: Number.isInteger(run?.prompt_length) ? run.prompt_length : null,
+    images: list(run?.images).map(image),
+  };
+}
+
+function likelyToken(token) {
+  if (typeof token?.text !== "string") return null;
+  return { id: number(token.id), text: token.text, probability: number(token.probability) };
+}
+
+/** A picture of the run file; only pictures that lie in the file itself are shown. */
+function image(value) {
+  const uri = typeof value?.uri === "string" && /^data:image\/(png|jpeg|webp|gif);base64,/.test(value.uri) ? value.uri : null;
+  const pair = (sizes) => (list(sizes).length >= 2 && sizes.every((size) => number(size) > 0) ? sizes : null);
+  return { width: number(value?.width), height: number(value?.height), resized: pair(value?.resized), grid: pair(value?.grid), uri };
+}
+
+function list(value) {
+  return Array.isArray(value) ? value : [];
+}
+
+function number(value) {
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
+}
