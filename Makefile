@@ -1,16 +1,19 @@
 # make demo        a first result, on the small model carried here
 # make test        the tests
+# make viewer      build visualize_results.html from viewer/ (needs Node 18 or newer; its users need none)
+# make screenshot  the README's picture, of the demo (needs Chromium)
 # make guide       write the table of settings in BATCH_MODE_GUIDE.md again
-# make clean       remove the virtual environment and what the demo wrote
+# make clean       remove the virtual environment, viewer/node_modules and what the demo wrote
 #
-# The first three make a virtual environment in .venv and install requirements.txt into it, if that is still to be done.
+# All but viewer and clean make a virtual environment in .venv and install requirements.txt into it, if that is still to be done.
 # Another Python: make demo PYTHON=python3.12
 
 PYTHON = python3
 RUN = .venv/bin/python
 INSTALLED = .venv/requirements-installed
+MODULES = viewer/node_modules/.package-lock.json
 
-.PHONY: help demo test guide clean
+.PHONY: help demo test viewer screenshot guide clean
 
 help:
 	@sed -n 's/^# \(make [a-z]* .*\)/\1/p' Makefile
@@ -21,6 +24,12 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(RUN) -m pytest
+
+viewer: $(MODULES)
+	cd viewer && node build.mjs
+
+screenshot: demo
+	$(RUN) tests/browser.py screenshot output/demo/coin_results.csv output/demo/coin_run.json viewer/screenshot.png
 
 guide: $(INSTALLED)
 	$(RUN) -m mask_impact.settings
@@ -33,6 +42,11 @@ $(INSTALLED): requirements.txt
 	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
 	touch $(INSTALLED)
 
+# npm writes this file last. No package here needs its install script.
+$(MODULES): viewer/package-lock.json
+	cd viewer && npm ci --ignore-scripts
+	touch $(MODULES)
+
 clean:
-	rm -rf .venv .pytest_cache output/demo
+	rm -rf .venv .pytest_cache viewer/node_modules output/demo
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
