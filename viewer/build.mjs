@@ -94,7 +94,10 @@ async function page(options) {
 const { values: options } = parseArgs({
   options: { check: { type: "boolean" }, out: { type: "string", default: PAGE }, readable: { type: "boolean" } },
 });
-const made = await page(options);
+const made = await page(options).catch((error) => {
+  if (!error.errors) console.error(error.message); // esbuild has told its own already
+  process.exit(1);
+});
 if (!options.check) {
   writeFileSync(options.out, made);
   console.log(`${options.out}: ${(Buffer.byteLength(made) / 1000).toFixed(1)} KB`);
