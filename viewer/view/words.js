@@ -8,10 +8,10 @@ const CUT = "…";
 const PLAIN = /^[!-~]+(?: [!-~]+)*$/;
 /** What scripts and emoji are spelt with a joiner between. Latin letters are not: there a joiner is a hidden sign. */
 const JOINED = "[\\p{M}\\p{Extended_Pictographic}]|(?!\\p{Script=Latin})\\p{L}";
-/** Controls, spaces other than " ", direction marks, surrogates without their half, and letters that draw nothing. */
+/** Controls, spaces other than " ", direction marks, half surrogates, and letters that draw nothing. */
 const UNSEEN = new RegExp(
   `(?<!${JOINED})[\\u200c\\u200d]|[\\u200c\\u200d](?!${JOINED})|(?![\\u200c\\u200d])\\p{Cf}` +
-    "|[\\p{Cc}\\p{Cs}\\p{Zl}\\p{Zp}\\u034f\\u115f\\u1160\\u3164\\uffa0]|(?! )\\p{Zs}",
+    "|[\\p{Cc}\\p{Cs}\\p{NChar}\\p{Zl}\\p{Zp}\\u034f\\u115f\\u1160\\u3164\\uffa0]|(?! )\\p{Zs}",
   "gu",
 );
 /** Spaces that would be lost to the eye: at either end, and where two or more stand together. */
