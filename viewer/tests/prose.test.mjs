@@ -1,0 +1,42 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { chunks, folded, overLayers } from "../view/prose.js";
+
+const text = (words, from = 0) => words.map((word, index) => ({ text: word, position: from + index, type: "text", image: null, row: null, col: null }));
+const image = (index, rows, cols) =>
+  Array.from({ length: rows * cols }, (_, patch) => ({ text: `img${index}`, type: "vision", image: index, row: Math.floor(patch / cols), col: patch % cols }));
+
+test("an image's tokens are one piece", () => {
+  const tokens = [...text(["a"]), ...image(0, 2, 3), ...text(["b"]), ...image(1, 1, 1), ...image(2, 2, 2)];
+  assert.deepEqual(folded(tokens), [
+    { token: 0 }, { image: 0, from: 1, to: 7, rows: 2, cols: 3 }, { token: 7 },
+    { image: 1, from: 8, to: 9, rows: 1, cols: 1 }, { image: 2, from: 9, to: 13, rows: 2, cols: 2 },
+  ]);
+  assert.deepEqual(folded(tokens.slice(0, 3), [{ grid: [12, 17] }])[1], { image: 0, from: 1, to: 3, rows: 12, cols: 17 });
+  assert.deepEqual(folded([]), []);
+});
+
+test("chunks hold every piece once and end at lines' ends", () => {
+  const tokens = text(Array.from({ length: 1000 }, (_, index) => (index % 70 === 69 ? ".\n" : "w")));
+  const pieces = folded(tokens);
+  const found = chunks(pieces, tokens, 100);
+  assert.deepEqual(found.flat(), pieces);
+  assert.ok(found.every((chunk) => chunk.length <= 100));
+  assert.ok(found.slice(0, -1).every((chunk) => tokens[chunk.at(-1).token].text === ".\n"));
+  const unbroken = text(Array(250).fill("w"));
+  assert.deepEqual(chunks(folded(unbroken), unbroken, 100).map((chunk) => chunk.length), [100, 100, 50]);
+  assert.deepEqual(chunks([], [], 100), []);
+});
+
+test("over layers: one layer, the maximum, the mean", () => {
+  const cells = [[10, 200, "excluded", "undefined", "flat", 0], [30, "flat", "excluded", 50, "flat", 0]];
+  const size = { rows: 2, cols: 6 };
+  const over = (choice) => overLayers((layer, token) => cells[layer][token], size, choice);
+  assert.deepEqual(over(1).shades, cells[1]);
+  assert.deepEqual(over("max").shades, [30, 200, "excluded", 50, "flat", 0]);
+  assert.deepEqual([...over("max").layers], [1, 0, 0, 1, 0, 0]);
+  assert.deepEqual(over("mean").shades, [20, 100, "excluded", 50, "flat", 0]);
+  assert.deepEqual(overLayers(() => "absent", { rows: 2, cols: 1 }, "max").shades, ["absent"]);
+  assert.deepEqual(overLayers((layer) => ["undefined", "absent"][layer], { rows: 2, cols: 1 }, "mean").shades, ["undefined"]);
+});
