@@ -4,6 +4,9 @@
  * All arguments named step, variant and layer are indices into `steps`, `variants` and `layers`, never their values.
  */
 
+import { named } from "./errors.js";
+
+const MOST_KEPT = 400e6; // bytes of blocks read on demand
 const TOKEN_LISTS_KEPT = 16; // one for each step lately shown; 16,000 tokens take about 2 MB
 
 const FIELDS = {
@@ -62,12 +65,26 @@ export function makeResult(table, about) {
   async function matrix(step, variant, metric) {
     if (!blocks[step]?.[variant]) {
       const key = `${step} ${variant}`;
-      if (!loading.has(key)) {
-        loading.set(key, about.loadBlock(step, variant).finally(() => loading.delete(key)));
-      }
-      blocks[step][variant] = await loading.get(key);
+      if (!loading.has(key)) loading.set(key, load(step, variant).finally(() => loading.delete(key)));
+      await loading.get(key);
     }
     return peek(step, variant, metric);
+  }
+
+  const kept = []; // places of blocks that can be read again, the oldest first
+  let keptBytes = 0;
+  async function load(step, variant) {
+    const block = await about.loadBlock(step, variant).catch((error) => {
+      throw named(error, about.sources[0].file);
+    });
+    blocks[step][variant] = block;
+    kept.push([step, variant]);
+    keptBytes += 2 * block.l2.byteLength;
+    while (keptBytes > MOST_KEPT && kept.length > 1) {
+      const [oldStep, oldVariant] = kept.shift();
+      keptBytes -= 2 * blocks[oldStep][oldVariant].l2.byteLength;
+      blocks[oldStep][oldVariant] = null;
+    }
   }
 
   return {

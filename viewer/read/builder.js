@@ -1,0 +1,216 @@
+/** Rows in any order become dense blocks, one for each (generation step, variant): no object is made for a row. */
+import { ReadError, counted } from "./errors.js";
+import { COL, COSINE, IMAGE, L2, LAYER, NAMES, POSITION, ROW, STEP, wholeFault } from "./fields.js";
+import { variantOrder } from "./words.js";
+
+export const MOST_LAYERS = 10_000; // as the command line has it
+export const MOST_POSITIONS = 1 << 24;
+export const MOST_BYTES = 1.2e9; // of distances; 150 million cells in float32
+const NO_ROW = -1; // no distance is negative
+const SPARE_POSITIONS = 16; // a step has one position more than the one before it
+
+/** One generation step while it is read: the tokens by position, the blocks by variant. */
+class OpenStep {
+  blocks = [];
+  positions = 0; // one more than the last seen
+  places = null;
+
+  constructor(value, room) {
+    this.value = value;
+    this.room = room;
+    this.words = new Int32Array(room).fill(-1);
+  }
+
+  widen(position) {
+    if (position >= this.words.length) {
+      const larger = new Int32Array(Math.max(position + 1, 2 * this.words.length)).fill(-1);
+      larger.set(this.words);
+      this.words = larger;
+    }
+    this.positions = Math.max(this.positions, position + 1);
+  }
+}
+
+export class TableBuilder {
+  rows = 0;
+  #Floats;
+  #words;
+  #steps = new Map();
+  #step = new OpenStep(-1, 0);
+  #layers = new Map(); // number -> index by first appearance
+  #layer = [-1, -1];
+  #bytes = 0;
+
+  /**
+   * @param {{float64: boolean, words: import("./words.js").Words, variants: import("./words.js").Words}} options
+   *   `words` and `variants` number the texts that `add` gets
+   */
+  constructor({ float64, words, variants }) {
+    this.#Floats = float64 ? Float64Array : Float32Array;
+    this.#words = words;
+    this.variants = variants;
+  }
+
+  /**
+   * One row, as numbers; NaN for an undefined distance.
+   * @returns {boolean} whether it is the first of its token, whose `place` is then wanted
+   */
+  add(stepValue, layerValue, position, word, variant, l2, cosine) {
+    this.rows++;
+    if (stepValue !== this.#step.value) this.#step = this.#stepOf(stepValue);
+    if (layerValue !== this.#layer[0]) this.#layer = [layerValue, this.#layerOf(layerValue)];
+    const step = this.#step;
+    const layer = this.#layer[1];
+    const known = step.words[position] === word;
+    if (!known) this.#nameToken(step, position, word);
+    let block = step.blocks[variant];
+    if (block === undefined || layer >= block.rows || position >= block.cols) block = this.#room(step, variant, layer, position);
+    const cell = layer * block.cols + position;
+    if (block.l2[cell] !== NO_ROW) this.#twice(stepValue, layerValue, position, variant);
+    if (!(l2 >= 0 || l2 !== l2) || l2 === Infinity) this.#notADistance(L2, l2);
+    if (!(cosine >= 0 || cosine !== cosine) || cosine === Infinity) this.#notADistance(COSINE, cosine);
+    block.l2[cell] = l2;
+    block.cosine[cell] = cosine;
+    return !known;
+  }
+
+  /** Where in which image the token of the last row lies; -1 in each for text. */
+  place(position, image, row, col) {
+    if (image < 0) return;
+    if (row < 0 || col < 0) this.fault(`${NAMES[ROW]} or ${NAMES[COL]} is empty beside an ${NAMES[IMAGE]}`);
+    this.#step.places ??= [];
+    this.#step.places[position] = [image, row, col];
+  }
+
+  /** @returns {never} */
+  fault(what) {
+    throw new ReadError(`row ${counted(this.rows)}: ${what}`);
+  }
+
+  #whole(field, value, limit) {
+    const what = wholeFault(field, value, limit);
+    if (what) this.fault(what);
+    return value;
+  }
+
+  #stepOf(value) {
+    let step = this.#steps.get(value);
+    if (step === undefined) {
+      this.#whole(STEP, value, MOST_POSITIONS);
+      const before = this.#step.positions;
+      step = new OpenStep(value, before ? before + SPARE_POSITIONS : 0);
+      this.#steps.set(value, step);
+    }
+    return step;
+  }
+
+  #layerOf(value) {
+    let index = this.#layers.get(value);
+    if (index === undefined) {
+      index = this.#layers.size;
+      this.#layers.set(this.#whole(LAYER, value, MOST_LAYERS), index);
+    }
+    return index;
+  }
+
+  #nameToken(step, position, word) {
+    this.#whole(POSITION, position, MOST_POSITIONS);
+    step.widen(position);
+    const other = step.words[position];
+    if (other !== -1) {
+      const [now, then] = [word, other].map((number) => JSON.stringify(this.#words.texts[number]));
+      this.fault(`token_masked is ${now}, where an earlier row of step ${step.value} and position ${position} has ${then}`);
+    }
+    step.words[position] = word;
+  }
+
+  /** The variant's block with room for the cell: a new one, or a larger one with what the present one holds. */
+  #room(step, variant, layer, position) {
+    const old = step.blocks[variant] ?? { rows: 0, cols: 0, l2: [], cosine: [] };
+    const rows = layer < old.rows ? old.rows : Math.max(this.#layers.size, old.rows && Math.ceil(1.5 * old.rows));
+    const known = Math.max(step.positions, old.cols ? 0 : step.room);
+    const cols = position < old.cols ? old.cols : Math.max(known, Math.ceil(1.5 * old.cols));
+    this.#bytes += 2 * this.#Floats.BYTES_PER_ELEMENT * (rows * cols - old.rows * old.cols);
+    if (this.#bytes > MOST_BYTES) {
+      this.fault(`with it the distances would take more than ${MOST_BYTES / 1e9} GB of memory (${counted(rows)} layers by ` +
+        `${counted(cols)} positions in one picture); write fewer steps, variants or layers into the file`);
+    }
+    const grow = (from) => {
+      const to = new this.#Floats(rows * cols).fill(NO_ROW);
+      for (let row = 0; row < old.rows; row++) to.set(from.subarray(row * old.cols, (row + 1) * old.cols), row * cols);
+      return to;
+    };
+    step.blocks[variant] = { rows, cols, l2: grow(old.l2), cosine: grow(old.cosine) };
+    return step.blocks[variant];
+  }
+
+  #twice(step, layer, position, variant) {
+    this.fault(`generation step ${step}, ${this.variants.texts[variant]}, layer ${layer}, position ${position} stands twice`);
+  }
+
+  #notADistance(field, value) {
+    this.fault(`${NAMES[field]} is ${value}, where a distance is at least 0 and finite`);
+  }
+
+  /** @returns {import("./result.js").Table} */
+  finish() {
+    if (this.rows === 0) throw new ReadError("has no rows");
+    const steps = [...this.#steps.values()].sort((one, other) => one.value - other.value);
+    const layers = [...this.#layers.keys()].sort((one, other) => one - other);
+    const layerOrder = layers.map((layer) => this.#layers.get(layer));
+    const seen = this.variants.texts.map((_, variant) => variant).filter((variant) => steps.some((step) => step.blocks[variant]));
+    const rank = (variant) => variantOrder(this.variants.texts[variant]);
+    const variants = seen.sort((one, other) => rank(one) - rank(other));
+    const tokens = steps.map(stepTokens);
+    const blocks = steps.map((step, index) => variants.map((variant) => {
+      const block = exactBlock(step.blocks[variant], layerOrder, tokens[index].positions, this.#Floats);
+      step.blocks[variant] = undefined; // the larger one is free before the next is made
+      return block;
+    }));
+    return {
+      steps: steps.map((step) => step.value), variants: variants.map((variant) => this.variants.texts[variant]), layers,
+      words: this.#words.texts, tokens, blocks, rows: this.rows,
+    };
+  }
+}
+
+function stepTokens(step) {
+  const positions = [];
+  for (let position = 0; position < step.positions; position++) if (step.words[position] !== -1) positions.push(position);
+  const places = step.places && new Int32Array(3 * positions.length).fill(-1);
+  step.places?.forEach((place, position) => places.set(place, 3 * positions.indexOf(position)));
+  return { positions: Int32Array.from(positions), codes: Int32Array.from(positions, (position) => step.words[position]), places };
+}
+
+/** The block of all the table's layers and of the step's positions, absent rows marked and NaN. */
+function exactBlock(block, layerOrder, positions, Floats) {
+  const [rows, cols] = [layerOrder.length, positions.length];
+  const own = block ?? { rows: 0, cols: 0 };
+  const inOrder = own.rows === rows && own.cols === cols && layerOrder.every((from, to) => from === to);
+  const exact = (values) => {
+    if (inOrder) return values;
+    const to = new Floats(rows * cols).fill(NO_ROW);
+    for (let row = 0; row < rows; row++) if (layerOrder[row] < own.rows) copyRow(values, layerOrder[row] * own.cols, own.cols, to, row * cols, positions);
+    return to;
+  };
+  const [l2, cosine] = block ? [exact(block.l2), exact(block.cosine)] : [exact([]), exact([])];
+  return { l2, cosine, absent: markAbsent(l2, cosine) };
+}
+
+function copyRow(from, start, length, to, target, positions) {
+  for (let col = 0; col < positions.length; col++) {
+    if (positions[col] < length) to[target + col] = from[start + positions[col]];
+  }
+}
+
+function markAbsent(l2, cosine) {
+  if (!l2.includes(NO_ROW)) return null;
+  const absent = new Uint8Array(l2.length);
+  for (let cell = 0; cell < l2.length; cell++) {
+    if (l2[cell] === NO_ROW) {
+      absent[cell] = 1;
+      l2[cell] = cosine[cell] = NaN;
+    }
+  }
+  return absent;
+}

@@ -1,0 +1,42 @@
+import { counted } from "./errors.js";
+
+/** The columns of a result, and the order in which the readers hand a row's values over. */
+export const STEP = 0, LAYER = 1, POSITION = 2, TOKEN = 3, VARIANT = 4, L2 = 5, COSINE = 6, IMAGE = 7, ROW = 8, COL = 9;
+
+/** Column name of each field; the last three are there for vision-language runs alone. */
+export const NAMES = [
+  "generation_step", "layer", "token_position", "token_masked", "variant", "l2_distance", "cosine_distance",
+  "image_index", "patch_row", "patch_col",
+];
+export const REQUIRED = 7;
+
+/** The field of a column, -1 for one that is none of ours (an index, say). */
+export function fieldOf(name) {
+  return NAMES.indexOf(name);
+}
+
+export function isText(field) {
+  return field === TOKEN || field === VARIANT;
+}
+
+/** May it be empty? Distances may (undefined), and a text token's image and patch. */
+export function mayBeEmpty(field) {
+  return field >= L2;
+}
+
+/** What keeps the number from counting steps, layers, positions or patches, or null. */
+export function wholeFault(field, value, limit) {
+  if (Number.isInteger(value) && value >= 0 && value < limit) return null;
+  return `${NAMES[field]} is ${Number.isNaN(value) ? "empty" : value}, where a whole number from 0 to ${counted(limit - 1)} belongs`;
+}
+
+/** What keeps these column names from being a result, or null. */
+export function columnFault(names) {
+  const missing = NAMES.slice(0, REQUIRED).filter((name) => !names.includes(name));
+  if (missing.length) {
+    const found = names.slice(0, 8).map((name) => (name.length > 40 ? `${name.slice(0, 40)}…` : name)).join(", ");
+    return `has no column ${missing.join(", ")}, so it is not a result of this tool (columns found: ${found || "none"})`;
+  }
+  const twice = NAMES.find((name) => names.indexOf(name) !== names.lastIndexOf(name));
+  return twice ? `has the column ${twice} twice` : null;
+}

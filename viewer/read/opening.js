@@ -1,0 +1,170 @@
+/** Chosen or dropped files become runs, by name: listed at once, each read when it is first shown. */
+import { ReadError, named } from "./errors.js";
+import { makeResult } from "./result.js";
+import { checkRows, digits, incomplete, readRun, readRunFile, sameTokens } from "./run.js";
+
+const PREFERRED = ["parquet", "csv", "json"]; // of a run that lies there in several formats
+const READ_FOR_LIST = 4 << 20; // bytes of a run file that is read for its prompt alone
+const NAME = /^(.+?)(_results|_run)?\.(csv|json|parquet)$/is;
+
+/**
+ * @typedef {object} Group  the files of one run
+ * @property {string} name
+ * @property {string} folder  "" where the browser does not say
+ * @property {Record<string, File>} tables  by format
+ * @property {File|null} run
+ */
+
+/**
+ * @param {(file: File, format: string, options: object) => Promise<object>} readTable  table.js's, here or in a worker
+ * @returns {(files: Iterable<File>, handlers: object) => Promise<void>} openFiles; see open.js
+ */
+export function createOpener(readTable) {
+  const opened = []; // { id, group } of every run listed
+  return async function openFiles(files, { onProgress, onResult, onError } = {}) {
+    const chosen = [...files];
+    const groups = groupFiles(chosen);
+    if (groups.length === 0) onError?.(noTable(chosen));
+    for (const alone of groups) {
+      const group = joined(alone, opened);
+      const look = await firstLook(group);
+      for (const fault of look.faults) onError?.(fault);
+      if (look.listed) onResult?.(makeEntry(group, idOf(group, opened), look.label, readTable, onProgress));
+    }
+  };
+}
+
+/** @returns {Group[]} by folder and name */
+export function groupFiles(files) {
+  const groups = new Map();
+  for (const file of files) {
+    const match = NAME.exec(file.name);
+    if (!match) continue;
+    const [, stem, suffix, ending] = match;
+    const format = ending.toLowerCase();
+    const isRun = suffix?.toLowerCase() === "_run" && format === "json";
+    const name = isRun || suffix?.toLowerCase() === "_results" ? stem : `${stem}${suffix ?? ""}`;
+    const folder = (file.webkitRelativePath ?? "").split("/").slice(0, -1).join("/");
+    const key = (of) => `${folder}/${of}`.toLowerCase();
+    let group = groups.get(key(name)) ?? { name, folder, tables: {}, run: null };
+    const doubled = isRun ? group.run : group.tables[format]; // x.csv beside x_results.csv
+    if (doubled) group = { name: file.name, folder, tables: {}, run: null };
+    groups.set(key(group.name), group);
+    if (isRun) group.run = file;
+    else group.tables[format] = file;
+  }
+  return [...groups.values()].sort((one, other) => `${one.folder}/${one.name}`.localeCompare(`${other.folder}/${other.name}`, "en", { numeric: true }));
+}
+
+function noTable(files) {
+  const names = files.slice(0, 3).map((file) => file.name).join(", ") + (files.length > 3 ? ", …" : "");
+  return { file: names, sentence: files.length ? `${names}: no CSV, JSON or Parquet file, so nothing to show` : "there is no file in it" };
+}
+
+/** A run file that comes alone joins the table of its name that was opened before. */
+function joined(group, opened) {
+  if (Object.keys(group.tables).length) return group;
+  const before = opened.findLast(({ group: other }) => other.name === group.name);
+  return before ? Object.assign(before.group, { run: group.run }) : group;
+}
+
+/** The run's name, with a number behind it if another run has it; the same files again have the same id. */
+function idOf(group, opened) {
+  const same = opened.find(({ group: other }) => other === group || sameFiles(other, group));
+  if (same) {
+    same.group = group;
+    return same.id;
+  }
+  const taken = new Set(opened.map(({ id }) => id));
+  let id = group.name;
+  for (let number = 2; taken.has(id); number++) id = `${group.name} (${number})`;
+  opened.push({ id, group });
+  return id;
+}
+
+function sameFiles(one, other) {
+  return one.name === other.name && one.folder === other.folder && PREFERRED.every((format) => {
+    const [first, second] = [one.tables[format], other.tables[format]];
+    return first === second || (first && second && first.size === second.size && first.lastModified === second.lastModified);
+  });
+}
+
+/** What the list shows of a run, and what is wrong with its run file. */
+async function firstLook(group) {
+  const look = { label: "", faults: [], listed: Object.keys(group.tables).length > 0 };
+  const { run } = group;
+  if (run === null || (look.listed && run.size > READ_FOR_LIST)) return look;
+  try {
+    const record = await readRunFile(run);
+    const prompt = record.settings?.prompt;
+    look.label = typeof prompt === "string" ? prompt : "";
+    if (!look.listed) {
+      throw new ReadError(incomplete(record) ?? `is the run file of ${group.name}, but its table (${group.name}_results.csv, .json or .parquet) is not there`);
+    }
+  } catch (error) {
+    look.faults.push(faultOf(named(error, run.name)));
+    look.listed &&= !error.newer;
+    group.run = null;
+  }
+  return look;
+}
+
+/** @returns {{file: string, sentence: string}} */
+export function faultOf(error) {
+  return { file: error.file ?? "", sentence: error.message };
+}
+
+function makeEntry(group, id, label, readTable, onProgress) {
+  const format = PREFERRED.find((one) => group.tables[one]);
+  const file = group.tables[format];
+  const sources = [{ file: file.name, format, bytes: file.size }];
+  if (group.run) sources.push({ file: group.run.name, format: "run", bytes: group.run.size });
+  let result = null;
+  const load = (options = {}) => {
+    const progress = options.onProgress ?? onProgress;
+    result ??= readResult({ file, format, run: group.run, about: { id, name: group.name, sources } }, readTable, {
+      signal: options.signal,
+      onProgress: (done) => progress?.({ file: file.name, done, total: file.size }),
+    }).catch((error) => {
+      result = null; // so that it can be tried again
+      throw named(error, file.name);
+    });
+    return result;
+  };
+  return { id, name: group.name, label, sources, load };
+}
+
+async function readResult({ file, format, run, about }, readTable, options) {
+  const notes = [];
+  let record = run && await readRunFile(run).catch((error) => { throw named(error, run.name); });
+  const answer = await readTable(file, format, { ...options, ...digits(record) });
+  record ??= recordInside(answer.run, notes);
+  const runFile = run?.name ?? "its run record";
+  if (record) {
+    checkRows(answer.table, record, runFile);
+    notes.push(...doubts(record, answer.table, runFile));
+  } else {
+    notes.push(`No run file (${about.name}_run.json): no relative distances, noise floor or next tokens.`);
+  }
+  return makeResult(answer.table, { ...about, run: record, notes, loadBlock: answer.loadBlock, close: answer.close });
+}
+
+/** The run record that a Parquet file holds; null with a note if it cannot be used. */
+function recordInside(text, notes) {
+  if (text === null || text === undefined) return null;
+  try {
+    return readRun(text);
+  } catch (error) {
+    if (error.newer) throw error;
+    notes.push(`The run record inside the file ${error.message}.`);
+    return null;
+  }
+}
+
+function doubts(record, table, runFile) {
+  const lacking = incomplete(record);
+  return [
+    lacking && `${runFile} ${lacking}; the table may be older, or not whole.`,
+    !sameTokens(table, record) && `The tokens in ${runFile} are not those of the table; the two may be of different runs.`,
+  ].filter(Boolean);
+}
