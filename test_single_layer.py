@@ -93,7 +93,7 @@ def identities(subject: models.Subject, first: list, ids: list[int]) -> list[Che
             subject.model(input_ids=torch.tensor([ids], device=subject.model.device))
         own = record.output.dtype
         dtype = torch.promote_types(own, torch.float32)
-        heads = leave_one_out(final_query(record.attention, record.heads[None, None], len(ids), dtype))
+        heads = leave_one_out(final_query(record.attention, len(ids), dtype))
         with in_dtype(record.parts, dtype):
             update_error = sum_of_updates(record, heads)
     return [

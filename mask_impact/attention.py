@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -146,37 +147,35 @@ class FinalQuery:
     sink: Tensor | None
     visible: Tensor
     offset: int
-    output: Tensor
 
-    @property
+    @cached_property
     def keys(self) -> Tensor:
         """Indices of the keys that some head sees, in order: (visible key,)."""
         return self.visible.any(0).nonzero().flatten()
 
 
-def final_query(call: AttentionCall, output: Tensor, length: int, dtype: torch.dtype) -> FinalQuery:
-    """Cut a call down to its final query, of a sequence of `length` tokens.
-
-    `output` is what the model's own function answered, (1, query, head, d_v).
-    """
+def final_query(call: AttentionCall, length: int, dtype: torch.dtype) -> FinalQuery:
+    """Cut a call down to its final query, of a sequence of `length` tokens."""
     query, key = call.query[0, :, -1].to(dtype), call.key[0].to(dtype)
     heads, groups = query.shape[0], key.shape[0]
     scaling = call.options.get("scaling")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    logits = torch.einsum("ghd,gkd->ghk", query.view(groups, heads // groups, -1), key).reshape(heads, -1) * scaling
+    logits = torch.matmul(query.view(groups, heads // groups, -1), key.transpose(1, 2)).reshape(heads, -1) * scaling
     softcap = call.options.get("softcap")
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
-    mask = additive_mask(last_row(call), dtype)[0, :, -1]
-    logits = logits + mask
+    if call.mask is None:  # the final query sees every key, causal or not
+        visible = torch.ones_like(logits, dtype=torch.bool)
+    else:
+        mask = additive_mask(last_row(call), dtype)[0, :, -1]
+        logits, visible = logits + mask, (mask > float("-inf")).expand(heads, -1)
     sink = call.options.get("s_aux")
     return FinalQuery(
         logits=logits,
         value=call.value[0].to(dtype),
         sink=None if sink is None else sink.to(dtype),
-        visible=(mask > float("-inf")).expand(heads, -1),
+        visible=visible,
         offset=length - key.shape[1],
-        output=output[0, -1].to(dtype),
     )
 
 

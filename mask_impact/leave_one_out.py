@@ -31,28 +31,34 @@ class LeaveOneOut:
     weights: Tensor
     output: Tensor
     undefined: Tensor
+    any_undefined: bool
     _value: Tensor
     _ratio: Tensor
     _heaviest: Tensor
     _heaviest_difference: Tensor
-    _any_undefined: bool
 
-    def differences(self, keys: Tensor) -> Tensor:
-        """o_j - o for the keys at the indices `keys`: (len(keys), head, d_v). 0 where undefined."""
-        groups = len(self._value)
-        value = self._value[:, keys].transpose(0, 1).unsqueeze(2)
-        ratio = self._ratio[:, keys].T.reshape(len(keys), groups, -1, 1)
-        difference = (ratio * (self.output.view(groups, -1, value.shape[-1]) - value)).flatten(1, 2)
+    def differences(self, keys: Tensor, out: Tensor | None = None) -> Tensor:
+        """o_j - o for the keys at the indices `keys`, in order: (len(keys), head, d_v), in `out` if given. 0 where undefined."""
+        groups, every, width = self._value.shape
+        if out is None:
+            out = self.output.new_empty(len(keys), *self.output.shape)
+        value, ratio = self._value, self._ratio
+        if len(keys) < every:
+            value, ratio = value[:, keys], ratio[:, keys]
+        grouped = out.view(len(keys), groups, -1, width)
+        torch.sub(self.output.view(groups, -1, width), value.transpose(0, 1).unsqueeze(2), out=grouped)
+        grouped.mul_(ratio.T.reshape(len(keys), groups, -1, 1))
         row, head = (keys[:, None] == self._heaviest).nonzero(as_tuple=True)
-        difference[row, head] = self._heaviest_difference[head]
-        return difference.masked_fill(self.undefined[keys, None, None], 0) if self._any_undefined else difference
+        out[row, head] = self._heaviest_difference[head]
+        return out.masked_fill_(self.undefined[keys, None, None], 0) if self.any_undefined else out
 
     def conservation(self, keys: Tensor, difference: Tensor) -> Tensor:
         """These keys' share of sum_j (1 - p_j)(o_j - o), (head, d_v), from their differences (row, head, d_v).
 
         Over all keys the sum is o (sum_j p_j - 1): 0, but for a sink.
         """
-        return torch.einsum("hr,rhd->hd", (1 - self.weights[:, keys]).to(difference), difference)
+        kept = (1 - self.weights[:, keys]).to(difference)
+        return torch.matmul(kept[:, None], difference.transpose(0, 1))[:, 0]
 
     def conservation_error(self, total: Tensor) -> float:
         """How far the whole sum (head, d_v) is from what it must be, over the lengths of its terms; the worst head."""
@@ -85,15 +91,15 @@ def leave_one_out(query: FinalQuery) -> LeaveOneOut:
         weights=weights,
         output=combine(weights, value),
         undefined=undefined,
+        any_undefined=bool(undefined.any()),
         _value=value,
         _ratio=(weights / (1 - weights)).to(value),
         _heaviest=heaviest,
         _heaviest_difference=heaviest_difference,
-        _any_undefined=bool(undefined.any()),
     )
 
 
 def combine(weights: Tensor, value: Tensor) -> Tensor:
     """sum_k p_k v_k: weights (head, key) and value (kv_head, key, d_v) give (head, d_v), in the value's dtype."""
     grouped = weights.to(value).view(value.shape[0], -1, weights.shape[1])
-    return torch.einsum("ghk,gkd->ghd", grouped, value).reshape(len(weights), -1)
+    return torch.matmul(grouped, value).reshape(len(weights), -1)

@@ -84,7 +84,8 @@ def judged(sighting: Sighting, method: Method) -> LayerParts:
         heads = sighting.attention_output[0, -1:].to(dtype)
         check_output(sighting, rows, heads)
         found = replace(sighting.parts, residual=residual_kind(rows, heads), linear=is_linear(rows, heads))
-        return replace(found, as_answered=found.residual == "sum" and adds_answers(rows, heads))
+        found = replace(found, as_answered=found.residual == "sum" and adds_answers(rows, heads))
+        return replace(found, rides=found.rides and found.linear and found.as_answered)
 
 
 def check_output(sighting: Sighting, rows: RowPass, heads: Tensor) -> None:
@@ -161,7 +162,7 @@ def check_weights(index: int, call: AttentionCall) -> None:
     Two keys are tried, one after the other; a key without which a head would see nothing is passed over.
     """
     call = last_row(call)
-    query = final_query(call, call.query.transpose(1, 2), call.key.shape[2], call.query.dtype)
+    query = final_query(call, call.key.shape[2], call.query.dtype)
     # Eager softmaxes are in float32 whatever the model's dtype.
     tolerance = max(TOLERANCE[call.query.dtype], TOLERANCE[torch.float32])
     for key in query.keys.tolist()[:2]:

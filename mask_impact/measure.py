@@ -8,22 +8,23 @@ decoding step and its rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from mask_impact.attention import FinalQuery, attached, final_query
 from mask_impact.errors import RunError
-from mask_impact.identities import check_identities
+from mask_impact.layer_distances import Moment, collected
 from mask_impact.leave_one_out import LeaveOneOut, leave_one_out
 from mask_impact.memory import map_large_blocks
 from mask_impact.parts import LayerParts
-from mask_impact.recording import LayerRecord, recording
+from mask_impact.recording import LayerDistances, LayerRecord, recording
 from mask_impact.renormalize import renormalized
 from mask_impact.rerun import Rerun, rerun
+from mask_impact.riding import riding
 from mask_impact.rows import MaskedRows
 from mask_impact.rowpass import RowPass, in_dtype
 
@@ -45,20 +46,10 @@ class Step:
 
 
 @dataclass(frozen=True)
-class MeasuredLayer:
-    """One layer at one step.
-
-    l2 and cosine are distances (variant, position), NaN where undefined; the norms and noise floors are (variant,).
-    """
+class MeasuredLayer(LayerDistances):
+    """One layer's distances at one step."""
 
     step: Step
-    layer: int
-    variants: list[str]
-    l2: np.ndarray
-    cosine: np.ndarray
-    baseline_norm: np.ndarray
-    noise_floor_l2: np.ndarray
-    noise_floor_cosine: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -79,12 +70,16 @@ class ModelInputs:
 
 @dataclass(frozen=True)
 class Method:
-    """How the layers are measured: see the settings of the same names. `dtype` None is the model's own."""
+    """How the layers are measured: see the settings of the same names. `dtype` None is the model's own.
+
+    `riding` lets the rows of `renormalize` join the model's own forward pass where they can.
+    """
 
     name: str = "renormalize"
     variants: tuple[str, ...] = ("full", "attn", "heads")
     dtype: torch.dtype | None = torch.float32
     use_cache: bool = True
+    riding: bool = True
 
 
 @torch.inference_mode()
@@ -101,7 +96,7 @@ def measured_layers(
         for step, records in generation_steps(model, parts, inputs, method):
             for record in records:
                 yield measure_layer(step, record, method)
-                record.call = record.attention = None
+                record.let_go()
 
 
 def generation_steps(
@@ -112,7 +107,7 @@ def generation_steps(
     further = inputs.first_call
     for index in range(inputs.steps):
         feed = torch.tensor([unseen if method.use_cache else token_ids], device=model.device)
-        with recording(parts, whole=method.name == "rerun") as records:
+        with recording(parts, whole=method.name == "rerun") as records, riders(records, method, feed, index, token_ids):
             answer = model(
                 input_ids=feed, past_key_values=cache, use_cache=method.use_cache, logits_to_keep=1, **further)
         step = predicted(index, token_ids, answer.logits[0, -1], inputs.continuation_ids)
@@ -152,18 +147,34 @@ def context_full(step: Step, inputs: ModelInputs) -> bool:
     return inputs.context_length is not None and len(step.token_ids) >= inputs.context_length
 
 
+def riders(
+    records: list[LayerRecord], method: Method, feed: Tensor, step: int, token_ids: list[int]
+) -> AbstractContextManager[None]:
+    """Let the rows of the default method ride in the forward pass of `feed` (1, position), where they can."""
+    if method.name != "renormalize" or not method.riding:
+        return nullcontext()
+    return riding(records, method.variants, method.dtype, feed.shape[1], Moment(step, len(token_ids)))
+
+
 def measure_layer(step: Step, record: LayerRecord, method: Method) -> MeasuredLayer:
     """The distances of one recorded layer.
 
     Raises RunError where they are not finite, or where an identity fails on the first step.
     """
+    distances = distances_afterwards(step, record, method) if record.distances is None else record.distances
+    return MeasuredLayer(**vars(distances), step=step)
+
+
+def distances_afterwards(step: Step, record: LayerRecord, method: Method) -> LayerDistances:
+    """The distances of a layer from what was recorded of it, its rows run by themselves."""
     own = record.call.hidden.dtype
     dtype = own if method.dtype is None else torch.promote_types(own, method.dtype)
+    moment = Moment(step.index, len(step.token_ids))
     with in_dtype(record.parts, dtype if method.dtype is not None else None):
-        query = final_query(record.attention, record.heads, len(step.token_ids), dtype)
+        query = final_query(record.attention, moment.length, dtype)
         closed = leave_one_out(query)
         chunks = masked_rows(record, query, closed, method, seed=step.index)
-        return collected(step, record, query, closed, chunks, method)
+        return collected(moment, record, query, closed, chunks, "heads" in method.variants)
 
 
 def masked_rows(
@@ -179,38 +190,3 @@ def masked_rows(
         yield rerun(rows, layer, query.keys, method.variants, seed)
     else:
         raise ValueError(f"unknown method {method.name!r}")
-
-
-def collected(
-    step: Step,
-    record: LayerRecord,
-    query: FinalQuery,
-    closed: LeaveOneOut,
-    chunks: Iterator[MaskedRows],
-    method: Method,
-) -> MeasuredLayer:
-    """Distances of all chunks, at their sequence positions; on the first step the identities are checked.
-
-    Positions that no head sees are 0, undefined ones NaN. Raises RunError where the layer's update is not finite.
-    """
-    heads, first, found, floors, conserved = "heads" in method.variants, None, [], None, 0
-    for chunk in chunks:
-        count = len(chunk.keys)
-        rows = chunk.baseline.distances_to(chunk.difference, heads)
-        found.append(rows[..., :count])
-        conserved = conserved + closed.conservation(chunk.keys, chunk.difference.heads[:count])
-        if first is None:
-            first, floors = chunk, rows[..., count:].amax(-1)
-    if step.index == 0:
-        check_identities(record, closed, first, conserved)
-    both = found[0].new_zeros(2, len(floors[0]), len(step.token_ids))
-    both[..., query.keys + query.offset] = torch.cat(found, -1)
-    both[..., closed.undefined.nonzero().flatten() + query.offset] = float("nan")
-    norms = first.baseline.lengths(heads)
-    store = np.float64 if record.call.hidden.dtype == torch.float64 else np.float32
-    l2, cosine, norms, floor_l2, floor_cosine = (t.cpu().numpy().astype(store) for t in (*both, norms, *floors))
-    if not np.isfinite(norms).all():
-        raise RunError(
-            f"the update of layer {record.parts.index} is not finite at step {step.index}; try another --dtype")
-    names = first.baseline.names(heads)
-    return MeasuredLayer(step, record.parts.index, names, l2, cosine, norms, floor_l2, floor_cosine)

@@ -110,6 +110,7 @@ class LayerParts:
     a multiple of that sum (Gemma 4); "normed": a norm of it (the OPT models with the norm after the sum).
     linear: what attention adds to the residual stream is linear in the heads' outputs (no norm on the way).
     as_answered: attention and branches are added as they answer, with no norm or multiplier behind them.
+    rides: further rows can join the layer's own calls of its projection and its one branch, which follows attention.
     attention_answer, branch_answers: what the modules returned, as templates of its structure.
     heads: the number of query heads. width: of the layer's widest activation. dtypes: of its weights and buffers.
     """
@@ -128,6 +129,7 @@ class LayerParts:
     residual: str = "sum"
     linear: bool = False
     as_answered: bool = False
+    rides: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ class _Watch:
         self.index, self.layer = index, layer
         self.calls: list[tuple[AttentionCall, Tensor]] = []
         self.entered: list[tuple[nn.Module, Tensor]] = []
+        self.afterwards: dict[nn.Module, tuple[tuple, dict]] = {}
         self.answers: dict[nn.Module, Any] = {}
         self.call: LayerCall | None = None
         self.output: Tensor | None = None
@@ -180,7 +183,9 @@ class _Watch:
     def after(self, layer, args, output):
         self.output = first_tensor(output)[0, -1].clone()
 
-    def enter(self, module, args):
+    def enter(self, module, args, kwargs):
+        if self.calls:
+            self.afterwards[module] = args, kwargs
         if self.calls and args and isinstance(module, LINEAR):
             self.entered.append((module, args[0]))
 
@@ -197,7 +202,7 @@ class _Watch:
         yield self.layer.register_forward_hook(self.after)
         for module in self.layer.modules():
             if module is not self.layer:
-                yield module.register_forward_pre_hook(self.enter)
+                yield module.register_forward_pre_hook(self.enter, with_kwargs=True)
                 yield module.register_forward_hook(self.leave)
 
     def sighting(self) -> Sighting | None:
@@ -227,19 +232,29 @@ class _Watch:
         projection, seen = entered[0]
         branches = tuple(
             child for child in self.layer.children() if is_branch(child, call.module) and child in self.answers)
+        direct = seen.shape == output.flatten(2).shape and torch.equal(seen, output.flatten(2))
         return LayerParts(
             index=self.index,
             layer=self.layer,
             attention=call.module,
             projection=projection,
             branches=branches,
-            direct=seen.shape == output.flatten(2).shape and torch.equal(seen, output.flatten(2)),
+            direct=direct,
             attention_answer=self.answers[call.module],
             branch_answers=tuple(self.answers[branch] for branch in branches),
             heads=output.shape[2],
             width=max(size for p in self.layer.parameters() if p.dim() >= 2 for size in p.shape[-2:]),
             dtypes=frozenset(t.dtype for t in held_tensors(self.layer)),
+            rides=direct and getattr(projection, "bias", None) is None and self._one_plain_call(branches),
         )
+
+    def _one_plain_call(self, branches: tuple[nn.Module, ...]) -> bool:
+        """Whether there is one branch, called after attention with hidden states alone, (1, position, d_model), and answering so."""
+        if len(branches) != 1:
+            return False
+        args, kwargs = self.afterwards.get(branches[0], ((), {}))
+        tensors = [*args, self.answers[branches[0]]]
+        return not kwargs and len(args) == 1 and all(isinstance(t, Tensor) and t.dim() == 3 for t in tensors)
 
 
 def is_branch(child: nn.Module, attention: nn.Module) -> bool:

@@ -6,21 +6,46 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from mask_impact.attention import AttentionCall, last_row, tapped
 from mask_impact.parts import LayerCall, LayerParts, first_tensor, hooked
 
 
+@dataclass(frozen=True)
+class LayerDistances:
+    """One layer at one step.
+
+    l2 and cosine are distances (variant, position), NaN where undefined; the norms and noise floors are (variant,).
+    """
+
+    layer: int
+    variants: list[str]
+    l2: np.ndarray
+    cosine: np.ndarray
+    baseline_norm: np.ndarray
+    noise_floor_l2: np.ndarray
+    noise_floor_cosine: np.ndarray
+
+
 @dataclass
 class LayerRecord:
-    """A layer's call, its attention call and that one's answer, and its output at the final position (d_model,)."""
+    """A layer's call, its attention call and that one's answer, and its output at the final position (d_model,).
+
+    `distances` are there if the layer was measured within the forward pass.
+    """
 
     parts: LayerParts
     call: LayerCall | None = None
     attention: AttentionCall | None = None
     heads: Tensor | None = None
     output: Tensor | None = None
+    distances: LayerDistances | None = None
+
+    def let_go(self) -> None:
+        """Keep no longer what a measured layer's distances were made of."""
+        self.call = self.attention = self.heads = self.output = None
 
 
 @contextmanager
@@ -48,6 +73,8 @@ def recording(parts: list[LayerParts], whole: bool) -> Iterator[list[LayerRecord
 
 def _hooks(record: LayerRecord, whole: bool) -> Iterator:
     def before(_layer, args, kwargs):
+        if record.call is not None:
+            return  # a layer run again on some rows, inside its own call
         call = LayerCall(args, kwargs)
         record.call = call.without_cache().map(Tensor.clone) if whole else call.last_row()
 

@@ -22,10 +22,27 @@ def renormalized(
 
     The first chunk ends in the control rows, drawn by `seed`.
     """
-    for number, chunk in enumerate(keys.split(rows_per_chunk(rows.parts, closed.output))):
-        controls = [one_ulp(closed.output, seed)] * (number == 0)
-        heads = torch.cat([closed.output[None], closed.differences(chunk), *controls])
-        yield behind_heads(rows, heads, chunk, variants)
+    for number, chunk in enumerate(keys.split(rows_per_chunk(rows.parts, closed.output.dtype))):
+        yield behind_heads(rows, head_rows(closed, chunk, seed if number == 0 else None), chunk, variants)
+
+
+def head_rows(closed: LeaveOneOut, keys: Tensor, seed: int | None, out: Tensor | None = None) -> Tensor:
+    """The heads' output and its differences for these keys, (1 + row, head, d_v); with a seed, control rows after them.
+
+    `out` is filled if given.
+    """
+    if out is None:
+        out = closed.output.new_empty(row_count(keys, seed), *closed.output.shape)
+    out[0] = closed.output
+    closed.differences(keys, out=out[1 : 1 + len(keys)])
+    if seed is not None:
+        out[1 + len(keys) :] = one_ulp(closed.output, seed)
+    return out
+
+
+def row_count(keys: Tensor, seed: int | None) -> int:
+    """How many rows `head_rows` makes of these keys."""
+    return 1 + len(keys) + CONTROLS * (seed is not None)
 
 
 def behind_heads(rows: RowPass, heads: Tensor, keys: Tensor, variants: tuple[str, ...]) -> MaskedRows:
@@ -101,6 +118,6 @@ def precise_difference(function: Callable[[Tensor], Tensor], point: Tensor, diff
     return (ahead - behind) / stretch.flatten(1)
 
 
-def rows_per_chunk(parts: LayerParts, output: Tensor) -> int:
-    """How many rows go through the layer at once: its widest activation is held to CHUNK_BYTES."""
-    return max(CONTROLS, CHUNK_BYTES // (max(parts.width, output.numel()) * output.element_size()))
+def rows_per_chunk(parts: LayerParts, dtype: torch.dtype) -> int:
+    """How many rows of `dtype` go through the layer at once: its widest activation is held to CHUNK_BYTES."""
+    return max(CONTROLS, CHUNK_BYTES // (parts.width * dtype.itemsize))

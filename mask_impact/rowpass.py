@@ -156,6 +156,21 @@ class RowPass:
         rows = self._run(attention_rows, {branch: noting(branch) for branch in self.parts.branches})
         return rows, answers
 
+    def entering_branch(self, attention_rows: Tensor) -> Tensor:
+        """What the layer hands its one branch, (1, row, d_model), its attention answering `attention_rows`.
+
+        One row where the branch does not see what attention answers.
+        """
+        seen: list[Tensor] = []
+        [(branch, silent)] = self._silent_branches().items()
+
+        def note(hidden: Tensor) -> Any:
+            seen.append(hidden)
+            return silent(hidden)
+
+        self._run(attention_rows, {branch: note})
+        return seen[0]
+
     def replay(self, attention_rows: Tensor, answers: dict[nn.Module, Any], factor: float) -> Tensor:
         """The layer's output rows with its branches' answers given and its input times `factor`: (row, d_model)."""
         given = {branch: (lambda *args, _answer=answer, **kwargs: _answer) for branch, answer in answers.items()}

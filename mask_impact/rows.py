@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from mask_impact.distances import distances, norm
+from mask_impact.distances import Separation
 
 CONTROLS = 8  # rows that mask nothing; the largest of their distances is the noise floor
 
@@ -31,21 +31,11 @@ class Vectors:
         whole = [name for name, vector in (("Full", self.full), ("Attn", self.attention)) if vector is not None]
         return whole + [f"Head_{index}" for index in range(self.heads.shape[-2]) if heads]
 
-    def lengths(self, heads: bool) -> Tensor:
-        """The length of each variant's vector, in the order of `names`: (variant,)."""
-        whole = [norm(vector)[None] for vector in (self.full, self.attention) if vector is not None]
-        return torch.cat(whole + [norm(self.heads)] * heads)
-
-    def distances_to(self, difference: Vectors, heads: bool) -> Tensor:
-        """L2 and cosine distance of rows that differ by `difference` (row, ...): (2, variant, row).
-
-        Variants are in the order of `names`.
-        """
+    def separation_of(self, difference: Vectors, heads: bool) -> Separation:
+        """What tells rows that differ by `difference` (row, ...) from these, variants in the order of `names`."""
         both = [(self.full, difference.full), (self.attention, difference.attention)]
-        found = [torch.stack(distances(vector, moved))[:, None] for vector, moved in both if vector is not None]
-        if heads:
-            found.append(torch.stack(distances(self.heads, difference.heads)).transpose(1, 2))
-        return torch.cat(found, 1)
+        pairs = [(vector[None], moved[:, None]) for vector, moved in both if vector is not None]
+        return Separation.of(pairs + [(self.heads, difference.heads)] * heads)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from mask_impact.load_check import measurable_parts
 from mask_impact.measure import Method, ModelInputs, generation_steps, measure_layer
 
 
-def recorded(model, ids, method=Method()):
+def recorded(model, ids, method=Method(riding=False)):
     """The first step of a run, and its layers' records, without measuring them: (model, step, records)."""
     parts, _ = measurable_parts(model)
     with attached(model.get_decoder()):
@@ -44,10 +44,10 @@ def plant(record, log_weights):
 def weights_of(record, dtype=torch.float64):
     """The final query's softmax weights (head, key) in `dtype`."""
     call = record.attention
-    return final_query(call, record.heads[None, None], call.key.shape[2], dtype).logits.softmax(-1)
+    return final_query(call, call.key.shape[2], dtype).logits.softmax(-1)
 
 
-def planted_layer(position_weights, length=24, method=Method(), name="llama", layer=1):
+def planted_layer(position_weights, length=24, method=Method(riding=False), name="llama", layer=1):
     """A layer of a tiny model with planted weights: (model, step, record)."""
     model, step, records = recorded(zoo.build(name), zoo.tokens(length).tolist(), method)
     return model, step, plant(records[layer], position_weights)

@@ -22,7 +22,7 @@ IDS = zoo.tokens(12).tolist()
 
 def conserved(record, scale=1.0):
     """The closed form of a record, and its sum of (1 - a_j)(o_j - o), each term off by a factor."""
-    closed = leave_one_out(final_query(record.attention, record.heads[None, None], 12, torch.float32))
+    closed = leave_one_out(final_query(record.attention, 12, torch.float32))
     keys = torch.arange(record.attention.key.shape[2])
     weights = 1 - (1 - scale) * torch.rand(len(keys))
     return closed, closed.conservation(keys, closed.differences(keys) * weights[:, None, None])

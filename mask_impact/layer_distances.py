@@ -1,0 +1,57 @@
+"""From masked rows to distances at sequence positions: what is known of one layer at one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mask_impact.attention import FinalQuery
+from mask_impact.errors import RunError
+from mask_impact.identities import check_identities
+from mask_impact.leave_one_out import LeaveOneOut
+from mask_impact.recording import LayerDistances, LayerRecord
+from mask_impact.rows import MaskedRows
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A generation step's index, and how many tokens the model has seen by then."""
+
+    step: int
+    length: int
+
+
+def collected(
+    moment: Moment, record: LayerRecord, query: FinalQuery, closed: LeaveOneOut, chunks: Iterable[MaskedRows], heads: bool
+) -> LayerDistances:
+    """Distances of all chunks, at their sequence positions; on the first step the identities are checked.
+
+    `heads` says whether the heads are variants. Positions that no head sees are 0, undefined ones NaN. Raises RunError
+    where the layer's update is not finite, or where an identity fails on the first step.
+    """
+    first, found, conserved = None, [], 0
+    for chunk in chunks:
+        apart = chunk.baseline.separation_of(chunk.difference, heads)
+        found.append((chunk.keys.cpu().numpy(), np.stack([apart.l2, apart.cosine_distance()])))
+        if moment.step == 0:
+            conserved = conserved + closed.conservation(chunk.keys, chunk.difference.heads[: len(chunk.keys)])
+        if first is None:
+            first, norms = chunk, apart.length[:, 0]
+    if moment.step == 0:
+        check_identities(record, closed, first, conserved)
+    if not np.isfinite(norms).all():
+        raise RunError(
+            f"the update of layer {record.parts.index} is not finite at step {moment.step}; try another --dtype")
+    keys, distances = found[0]
+    floors = distances[..., len(keys):].max(-1)
+    both = np.zeros((2, len(norms), moment.length))
+    for keys, distances in found:
+        both[..., keys + query.offset] = distances[..., : len(keys)]
+    if closed.any_undefined:
+        both[..., closed.undefined.nonzero().flatten().cpu().numpy() + query.offset] = np.nan
+    store = np.float64 if record.call.hidden.dtype == torch.float64 else np.float32
+    arrays = (array.astype(store) for array in (*both, norms, *floors))
+    return LayerDistances(record.parts.index, first.baseline.names(heads), *arrays)

@@ -1,0 +1,93 @@
+"""Rows that ride in the model's own forward pass: the same numbers, the same logits, and a model left as it was."""
+
+import pytest
+import torch
+
+import zoo
+from mask_impact import riding
+from mask_impact.errors import RunError
+from mask_impact.load_check import measurable_parts
+from mask_impact.measure import Method, ModelInputs, measured_layers
+from measuring import measure, relative_error
+
+IDS = zoo.tokens(20).tolist()
+# Plain layers, a window shorter than the prompt, experts, a branch beside attention, and one that is told of all by a fused product.
+RIDING = ["qwen2", "mistral", "mixtral", "qwen2_moe", "stablelm_parallel", "phi3"]
+ALONE = ["gpt2", "gemma2", "olmo2", "gpt_oss", "deepseek_v3", "cohere2"]
+
+
+def rides(model):
+    parts, _ = measurable_parts(model)
+    return [part.rides for part in parts]
+
+
+@pytest.mark.parametrize("name", RIDING + ALONE)
+def test_which_layers_ride(name):
+    """A bias of the projection, a norm behind attention or further arguments of the branch keep rows by themselves."""
+    assert rides(zoo.build(name)) == [name in RIDING] * 3
+
+
+def test_a_widened_layer_does_not_ride():
+    """Rows of a bfloat16 layer are float32: they cannot join its own products, but measured as the model is they can."""
+    model = zoo.build("qwen2").to(torch.bfloat16)
+    for dtype, expected in ((torch.float32, []), (None, [0, 1, 2])):
+        parts, _ = measurable_parts(model)
+        records = [riding.LayerRecord(part) for part in parts]
+        can = [record.parts.index for record in records if riding.can_ride(record, ("full",), dtype, 20, 20)]
+        assert can == expected
+
+
+@pytest.mark.parametrize("variants", [("full", "attn", "heads"), ("attn", "heads"), ("full",), ("heads",)], ids="-".join)
+@pytest.mark.parametrize("name", RIDING)
+def test_rows_that_ride_give_the_same_numbers(name, variants):
+    """Three steps, with a cache, against the same rows run by themselves."""
+    model = zoo.build(name)
+    alone, along = (measure(model, IDS, 3, variants=variants, riding=rides) for rides in (False, True))
+    assert alone.keys() == along.keys()
+    for key, m in along.items():
+        assert m.variants == alone[key].variants
+        for row in range(len(m.variants)):
+            assert relative_error(m.l2[row], alone[key].l2[row]) <= 1e-5, (key, m.variants[row])
+        assert m.step.next_id == alone[key].step.next_id
+
+
+def test_a_long_prompt_rides_only_when_decoding(monkeypatch):
+    model, seen = zoo.build("qwen2"), []
+    parts, _ = measurable_parts(model)
+    arrive = riding.Ride.arrive
+
+    def noted(self, *arguments):
+        seen.append((self.moment.step, self.record.parts.index))
+        arrive(self, *arguments)
+
+    monkeypatch.setattr(riding.Ride, "arrive", noted)
+    monkeypatch.setattr(riding, "MOST_FED", 10)
+    list(measured_layers(model, parts, ModelInputs(IDS, 2), Method(variants=("attn",))))
+    assert seen == [(1, part.index) for part in parts]
+
+
+def test_the_model_is_left_as_it_was_even_by_a_failure(monkeypatch):
+    model = zoo.build("qwen2")
+    parts, _ = measurable_parts(model)
+    plain = model(torch.tensor([IDS])).logits
+    monkeypatch.setattr(riding, "collected", lambda *arguments: (_ for _ in ()).throw(RunError("stop")))
+    with pytest.raises(RunError, match="stop"):
+        list(measured_layers(model, parts, ModelInputs(IDS, 1), Method()))
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert torch.equal(model(torch.tensor([IDS])).logits, plain)
+
+
+def test_identities_are_checked_on_rows_that_ride(monkeypatch):
+    """A layer whose own heads are not those of the closed form stops the run, within the forward pass."""
+    model = zoo.build("qwen2")
+    parts, _ = measurable_parts(model)
+    closed = riding.leave_one_out
+    monkeypatch.setattr(riding, "leave_one_out", lambda query: closed(broken(query)))
+    with pytest.raises(RunError, match="layer 0: the identity"):
+        list(measured_layers(model, parts, ModelInputs(IDS, 1), Method()))
+
+
+def broken(query):
+    query.logits[:] = query.logits * 1.5
+    return query
