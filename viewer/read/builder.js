@@ -1,6 +1,6 @@
 /** Rows in any order become dense blocks, one for each (generation step, variant): no object is made for a row. */
 import { ReadError, counted } from "./errors.js";
-import { COL, COSINE, IMAGE, L2, LAYER, NAMES, POSITION, ROW, STEP, wholeFault } from "./fields.js";
+import { COSINE, IMAGE, L2, LAYER, NAMES, POSITION, STEP, wholeFault } from "./fields.js";
 import { variantOrder } from "./words.js";
 
 export const MOST_LAYERS = 10_000; // as the command line has it
@@ -36,9 +36,9 @@ export class TableBuilder {
   #Floats;
   #words;
   #steps = new Map();
-  #step = new OpenStep(-1, 0);
+  #step = new OpenStep(NaN, 0); // NaN is no step and no layer
   #layers = new Map(); // number -> index by first appearance
-  #layer = [-1, -1];
+  #layer = [NaN, -1];
   #bytes = 0;
 
   /**
@@ -74,10 +74,10 @@ export class TableBuilder {
     return !known;
   }
 
-  /** Where in which image the token of the last row lies; -1 in each for text. */
+  /** Where in which image the token of the last row lies; NaN or -1 in each for text. */
   place(position, image, row, col) {
-    if (image < 0) return;
-    if (row < 0 || col < 0) this.fault(`${NAMES[ROW]} or ${NAMES[COL]} is empty beside an ${NAMES[IMAGE]}`);
+    if (!(image >= 0)) return;
+    [image, row, col].forEach((value, index) => this.#whole(IMAGE + index, value, MOST_POSITIONS));
     this.#step.places ??= [];
     this.#step.places[position] = [image, row, col];
   }

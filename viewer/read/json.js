@@ -21,7 +21,7 @@ export async function readJson(blob, options = {}) {
   const cursor = new Cursor(new Slices(blob, options));
   const first = await cursor.peek();
   if (first === 0) throw new ReadError("is empty");
-  if (first === 0xef) cursor.at += 3; // a byte-order mark
+  if (first === 0xef) await cursor.passMark();
   return await cursor.take(OPEN, OPEN_LIST) === OPEN ? readColumns(cursor, options) : readRecords(cursor, options);
 }
 

@@ -77,6 +77,12 @@ export class Cursor {
     return true;
   }
 
+  /** Pass over the byte-order mark that begins here. */
+  async passMark() {
+    while (this.slices.limit < this.at + 3 && await this.refill());
+    this.at += 3;
+  }
+
   /** The next byte that is no white space, not taken yet; 0 at the end of the file. */
   async peek() {
     for (;;) {
@@ -124,9 +130,9 @@ export class Cursor {
     }
   }
 
-  /** @returns {Promise<never>} */
-  async fault(expected = "") {
-    if (await this.peek() === 0) throw new ReadError("ends before its last bracket, so it was cut short; copy or write it again");
+  /** @param {string} [expected]  without it, what begins here does not end  @returns {Promise<never>} */
+  async fault(expected) {
+    if (expected === undefined || await this.peek() === 0) throw new ReadError("ends before its last bracket, so it was cut short; copy or write it again");
     const { bytes, limit } = this.slices;
     const found = String.fromCharCode(...bytes.subarray(this.at, Math.min(limit, this.at + 20)));
     throw new ReadError(`is not JSON of a table: it has ${quoted(found)} ${expected}`);

@@ -32,7 +32,7 @@ class ParquetFile {
   constructor(blob, footer) {
     this.footer = footer;
     this.groups = footer.groups;
-    this.buffer = { byteLength: blob.size, slice: (start, end) => blob.slice(start, end).arrayBuffer() };
+    this.buffer = { byteLength: blob.size, slice: (start, end) => bytesOf(blob, start, end) };
     this.run = footer.texts.get(RUN_KEY) ?? null;
     const { schema } = this.metadata(this.groups[0]);
     const columns = schema.filter((element) => element.type);
@@ -85,6 +85,14 @@ class ParquetFile {
     const view = new DataView(stored.buffer, stored.byteOffset, stored.byteLength);
     return stored.length === 8 ? Number(view.getBigInt64(0, true)) : stored.length === 4 ? view.getInt32(0, true) : null;
   }
+}
+
+/** Bytes of the file, at places that it names itself. A rejection is handled: hyparquet fetches some that it forgets. */
+function bytesOf(blob, start, end) {
+  const inside = start >= 0 && start <= end && end <= blob.size;
+  const bytes = inside ? blob.slice(start, end).arrayBuffer() : Promise.reject(new Error(`it names bytes ${start} to ${end}`));
+  bytes.catch(() => {});
+  return bytes;
 }
 
 function checkType(field, type) {
