@@ -1,0 +1,182 @@
+/** All heads at once: a grid of layers by heads, for one token or for each head's top token. */
+import { choice, element } from "./element.js";
+import { lazyPanel } from "./lazy.js";
+import { excludedMask, headVariants, readMeasured } from "./measured.js";
+import { goTo, hoverToken, metricName, paletteOf, shadeOfShare, shortNumber, tokenName } from "./shown.js";
+import { header } from "./words.js";
+
+const KEYS = ["result", "step", "metric", "excluded"];
+const SETTLED = 60; // ms that a token is pointed at before the grid turns to it
+const WORDS_FIT = 24; // heads beside each other, up to which cells have room for text
+
+/** Each layer's largest value of one head: its token and the value, -1 and NaN where there is none above the floor. */
+export function layerTops({ matrix, factors, floors }, excluded) {
+  const { values, rows, cols } = matrix;
+  return Array.from({ length: rows }, (_, layer) => {
+    let [token, most] = [-1, Math.max(0, floors[layer] ?? 0)];
+    const factor = factors === null ? 1 : factors[layer];
+    for (let other = 0, place = layer * cols; other < cols; other++, place++) {
+      const value = values[place] * factor;
+      if (value > most && excluded[other] === 0) [token, most] = [other, value];
+    }
+    return { token, value: token < 0 ? NaN : most };
+  });
+}
+
+/** The value of a token in a layer of one head: {token, value, shade?} with a shade where it is not a distance to colour. */
+export function cellOf({ matrix, factors, floors }, layer, token) {
+  const place = layer * matrix.cols + token;
+  const value = matrix.values[place] * (factors === null ? 1 : factors[layer]);
+  if (matrix.absent?.[place]) return { token, value: NaN, shade: "absent" };
+  if (Number.isNaN(value)) return { token, value, shade: "undefined" };
+  return floors[layer] !== null && value <= floors[layer] ? { token, value, shade: "flat" } : { token, value };
+}
+
+/** What each cell's value is a share of: its layer's largest, or the grid's. Zero where there is nothing. */
+export function largestOf(grid, normalise) {
+  const most = (cells) => cells.reduce((max, { value, shade }) => (shade === undefined && value > max ? value : max), 0);
+  const rows = grid.map(most);
+  return normalise === "layer" ? rows : rows.map(() => Math.max(0, ...rows));
+}
+
+export function createHeads(root, store) {
+  const heads = { store, mode: "token", variants: [], measured: [], tops: [], state: null, built: "" };
+  const mode = choice("Show", [["token", "the pinned or pointed-at token"], ["top", "each head's top token"]], (value) => {
+    heads.mode = value;
+    if (heads.state) show(heads);
+  });
+  heads.grid = element("div", { class: "heads-grid", "data-testid": "heads", role: "group", "aria-label": "Layers by heads. Arrow keys move, Enter goes there." });
+  heads.line = element("p", { class: "value muted" });
+  heads.panel = lazyPanel(root, store, {
+    title: "All heads at once", keys: KEYS, variants: ({ result }) => headVariants(result),
+    fill: (state, signal) => fill(heads, state, signal), touch: (state, changed) => touch(heads, [...changed]),
+  });
+  heads.panel.body.append(mode.root, element("div", { class: "scroll" }, heads.grid), heads.line);
+  listen(heads);
+}
+
+function listen(heads) {
+  const { grid, store } = heads;
+  const at = (event) => event.target.closest?.("button[data-head]");
+  grid.addEventListener("click", (event) => {
+    const cell = at(event) && heads.cells.get(at(event));
+    if (cell) goTo(store, cell, { pin: heads.mode === "top" });
+  });
+  for (const kind of ["mouseover", "focusin"]) grid.addEventListener(kind, (event) => at(event) && tell(heads, at(event)));
+  grid.addEventListener("keydown", (event) => keyed(heads, event, at(event)));
+}
+
+function tell(heads, button) {
+  heads.line.textContent = button.title;
+}
+
+function keyed(heads, event, button) {
+  const width = heads.variants.length;
+  const move = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: width, ArrowUp: -width }[event.key];
+  if (!button || move === undefined) return;
+  event.preventDefault();
+  event.stopPropagation();
+  const next = heads.buttons[heads.buttons.indexOf(button) + move];
+  if (!next) return;
+  button.tabIndex = -1;
+  next.tabIndex = 0;
+  next.focus();
+}
+
+async function fill(heads, state, signal) {
+  const variants = headVariants(state.result);
+  const excluded = excludedMask(state);
+  const [measured, tops] = [[], []];
+  if (variants.length === 0) heads.panel.status("This result has no heads: it was measured without them.");
+  await readMeasured(state, variants, {
+    signal,
+    each(one, variant, done) {
+      measured.push(one);
+      tops.push(layerTops(one, excluded));
+      if (done < variants.length) heads.panel.status(`${done} of ${variants.length} heads …`);
+    },
+  });
+  if (signal.aborted) return;
+  Object.assign(heads, { variants, measured, tops, state });
+  show(heads);
+}
+
+function touch(heads, changed) {
+  if (!heads.state) return;
+  if (["normalise", "curve", "palette", "theme", "pins"].some((key) => changed.includes(key))) return show(heads);
+  if (!changed.includes("hover") || heads.mode === "top" || heads.store.get().pins.length) return;
+  clearTimeout(heads.timer);
+  heads.timer = setTimeout(() => hoverToken(heads.store.get()) !== null && show(heads), SETTLED);
+}
+
+/** The token to show: the last one pinned, else the one pointed at, else the strongest of all heads. */
+function shownToken({ tops }, state, count) {
+  const chosen = state.pins.at(-1) ?? hoverToken(state);
+  if (chosen !== null && chosen < count) return chosen;
+  let best = { token: 0, value: 0 };
+  for (const layers of tops) for (const top of layers) if (top.value > best.value) best = top;
+  return best.token;
+}
+
+function show(heads) {
+  const { store, measured, tops, variants, mode, panel } = heads;
+  const state = store.get();
+  if (state.result !== heads.state.result || state.step !== heads.state.step || !variants.length) return;
+  const { layers } = state.result;
+  const tokens = state.result.tokens(state.step);
+  const token = shownToken(heads, state, tokens.length);
+  const grid = layers.map((_, layer) =>
+    variants.map((_, head) => (mode === "top" ? tops[head][layer] : cellOf(measured[head], layer, token))));
+  build(heads, layers, variants.map((variant) => state.result.variants[variant]));
+  paint(heads, state, grid, tokens);
+  const share = state.normalise === "layer" ? "the layer's largest here" : "the largest here";
+  panel.status(`${mode === "top" ? "Each head's top token" : tokenName(tokens[token])}: ${metricName(state)} as a share of ${share}.`);
+}
+
+/** The grid's elements: made again only where layers or heads are others. */
+function build(heads, layers, names) {
+  const built = JSON.stringify([layers, names]);
+  if (built === heads.built) return;
+  heads.built = built;
+  const every = names.length > 32 ? 4 : 1;
+  const numbers = names.map((name) => name.replace("Head_", ""));
+  heads.buttons = layers.flatMap((layer) => numbers.map((head) =>
+    element("button", { type: "button", "data-layer": layer, "data-head": head, tabindex: -1 })));
+  if (heads.buttons.length) heads.buttons[0].tabIndex = 0;
+  heads.grid.style.setProperty("--heads", names.length);
+  heads.grid.classList.toggle("dense", names.length > WORDS_FIT);
+  heads.grid.replaceChildren(
+    element("span", { class: "corner" }, "layer \\ head"),
+    ...numbers.map((head, index) => element("span", { class: "head-label" }, index % every ? "" : head)),
+    ...layers.flatMap((layer, row) => [
+      element("span", { class: "layer-label" }, String(layer)),
+      ...heads.buttons.slice(row * names.length, (row + 1) * names.length),
+    ]),
+  );
+}
+
+function paint(heads, state, grid, tokens) {
+  const { variants, buttons, mode } = heads;
+  const palette = paletteOf(state);
+  const largest = largestOf(grid, state.normalise);
+  const roomy = variants.length <= WORDS_FIT;
+  heads.cells = new Map();
+  grid.forEach((row, layer) => row.forEach(({ token, value, shade = null }, head) => {
+    const button = buttons[layer * variants.length + head];
+    const drawn = token < 0 ? "flat" : (shade ?? shadeOfShare(state, largest[layer] > 0 ? value / largest[layer] : 0));
+    const number = typeof drawn === "number";
+    const said = token < 0 ? "nothing above the noise floor" : `${tokenName(tokens[token])}, ${Number.isNaN(value) ? shade : value}`;
+    button.title = `Layer ${button.dataset.layer}, head ${button.dataset.head}: ${said}`;
+    button.setAttribute("aria-label", button.title);
+    button.textContent = roomy && token >= 0 ? (mode === "top" ? header(tokens[token].text, 6) : brief(value)) : "";
+    button.style.backgroundColor = number ? palette.colours[drawn] : palette.grounds[drawn];
+    button.style.color = number ? palette.inks[drawn] : "";
+    if (number) delete button.dataset.shade;
+    else button.dataset.shade = drawn;
+    heads.cells.set(button, { layer, variant: variants[head], token: token < 0 ? null : token, value });
+  }));
+}
+
+function brief(value) {
+  return Number.isNaN(value) ? "" : shortNumber(value, 2);
+}

@@ -1,0 +1,158 @@
+/** Images of a run: each picture with its patches over it, coloured for the chosen layer and variant. */
+import { element } from "./element.js";
+import { cellText, hoverToken, layerName, paletteOf, pinToggled, tokenColours, tokenName } from "./shown.js";
+import { currentView } from "./state.js";
+
+const PICTURE = /^data:image\/(png|jpeg|webp);base64,/;
+const COLOURED_BY = ["result", "step", "variant", "metric", "normalise", "curve", "palette", "theme", "excluded", "layerChoice", "compare"];
+
+/**
+ * Where an image's tokens stand among all.
+ * @returns {{rows: number, cols: number, tokens: Int32Array}} `tokens`: (row, col), row-major, -1 where a patch has none
+ */
+export function patchGrid(tokens, index, grid) {
+  const own = tokens.flatMap(({ type, image }, token) => (type === "vision" && image === index ? [token] : []));
+  const extent = (name) => own.reduce((most, token) => Math.max(most, tokens[token][name] + 1), 0);
+  const [rows, cols] = grid ?? [extent("row"), extent("col")];
+  const placed = new Int32Array(rows * cols).fill(-1);
+  for (const token of own) {
+    const { row, col } = tokens[token];
+    if (row < rows && col < cols) placed[row * cols + col] = token;
+  }
+  return { rows, cols, tokens: placed };
+}
+
+export function createImages(root, store) {
+  const opacity = element("input", { type: "range", min: 0, max: 1, step: 0.05, value: 0.6, input: () => fade() });
+  const list = element("div", { class: "images" });
+  const note = element("p", { class: "muted small" });
+  const value = element("p", { class: "value muted" });
+  const section = element("div", { "data-testid": "images" },
+    element("div", { class: "panel-head" }, element("h2", {}, "Images"), element("label", { class: "choice" }, "Opacity ", opacity)), list, note, value);
+  root.append(section);
+  const images = { root, list, note, value, store, shown: [], tokens: null, result: null, view: null };
+  const fade = () => list.style.setProperty("--opacity", opacity.value);
+  fade();
+  const update = (state, changed = null) => updated(images, state, changed);
+  store.subscribe(update);
+  update(store.get());
+}
+
+function updated(images, state, changed) {
+  const { result } = state;
+  images.root.hidden = !result?.images.length;
+  if (images.root.hidden) return;
+  const view = currentView(state);
+  const has = (...keys) => changed === null || keys.some((key) => (changed.has ? changed.has(key) : changed.includes(key)));
+  if (images.result !== result || images.tokens !== result.tokens(state.step)) rebuild(images, state);
+  if (view && (view !== images.view || has(...COLOURED_BY))) {
+    images.view = view;
+    images.shown.forEach((image) => colour(image, state, view));
+  }
+  if (has("hover", "pins", "result", "step")) mark(images, state);
+}
+
+function rebuild(images, state) {
+  const { result, step } = state;
+  const same = images.result === result;
+  images.result = result;
+  images.tokens = result.tokens(step);
+  images.view = null;
+  const grids = result.images.map((image, index) => patchGrid(images.tokens, index, image.grid));
+  if (same) images.shown.forEach((image, index) => (image.grid = grids[index]));
+  else {
+    images.shown = result.images.map((image, index) => figure(images, image, index, grids[index]));
+    images.list.replaceChildren(...images.shown.map(({ root }) => root));
+  }
+  const masked = grids.some(({ tokens }) => tokens.some((token) => token >= 0));
+  images.note.textContent = masked ? "" : "This run masked no image tokens (mask mode text): nothing is coloured.";
+}
+
+function figure(images, { width, height, resized, uri }, index, grid) {
+  const [wide, high] = [width ?? resized?.[1] ?? grid.cols, height ?? resized?.[0] ?? grid.rows];
+  const name = `Image ${index}, ${grid.rows} x ${grid.cols} patches`;
+  const canvas = element("canvas", { "data-testid": "image", "data-image": index, tabindex: 0, role: "img", "aria-label": `${name}. Arrow keys move, Enter pins.` });
+  const lines = element("div", { class: "patch-lines" });
+  const marks = element("div", { class: "patch-marks" });
+  const picture = PICTURE.test(uri ?? "") ? element("img", { src: uri, alt: "" }) : element("div", { class: "no-picture" }, "The run file has no picture.");
+  const stack = element("div", { class: "stack" }, picture, canvas, lines, marks);
+  stack.style.aspectRatio = `${wide} / ${high}`;
+  stack.style.maxWidth = `${Math.max(240, Math.min(wide, 560))}px`;
+  lines.style.backgroundSize = `calc(100% / ${grid.cols}) calc(100% / ${grid.rows})`;
+  const image = { root: element("figure", {}, stack, element("figcaption", { class: "muted" }, name)), canvas, marks, grid, index };
+  listen(images, image);
+  return image;
+}
+
+function listen({ store }, image) {
+  const { canvas } = image;
+  const tokenAt = ({ clientX, clientY }) => {
+    const box = canvas.getBoundingClientRect();
+    const { rows, cols, tokens } = image.grid;
+    const [row, col] = [Math.floor(((clientY - box.top) / box.height) * rows), Math.floor(((clientX - box.left) / box.width) * cols)];
+    return row >= 0 && col >= 0 && row < rows && col < cols ? tokens[row * cols + col] : -1;
+  };
+  const point = (token) => token >= 0 && token !== hoverToken(store.get()) && store.set({ hover: hoverOf(store.get(), token) });
+  canvas.addEventListener("pointermove", (event) => point(tokenAt(event)));
+  canvas.addEventListener("pointerleave", () => store.set({ hover: null }));
+  canvas.addEventListener("click", (event) => {
+    const token = tokenAt(event);
+    if (token >= 0) store.set({ pins: pinToggled(store.get().pins, token) });
+  });
+  canvas.addEventListener("keydown", (event) => keyed(store, image, event, point));
+}
+
+function hoverOf(state, token) {
+  const view = currentView(state);
+  return { layer: view ? tokenColours(state, view).layers[token] : null, token };
+}
+
+function keyed(store, { grid }, event, point) {
+  const { tokens, cols } = grid;
+  const place = tokens.indexOf(hoverToken(store.get()) ?? -2);
+  const move = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: cols, ArrowUp: -cols }[event.key];
+  if (move !== undefined) point(tokens[place < 0 ? 0 : Math.min(tokens.length - 1, Math.max(0, place + move))]);
+  else if ((event.key === "Enter" || event.key === " ") && place >= 0) store.set({ pins: pinToggled(store.get().pins, tokens[place]) });
+  else return;
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+/** One pixel for each patch; the style sheet enlarges them without smoothing. What is left out or absent shows the picture. */
+function colour({ canvas, grid }, state, view) {
+  const { shades } = tokenColours(state, view);
+  const { colours, grounds } = paletteOf(state);
+  [canvas.width, canvas.height] = [grid.cols, grid.rows];
+  const pen = canvas.getContext("2d");
+  grid.tokens.forEach((token, patch) => {
+    const shade = token < 0 ? "absent" : shades[token];
+    if (shade === "absent" || shade === "excluded") return;
+    pen.fillStyle = typeof shade === "number" ? colours[shade] : grounds[shade];
+    pen.fillRect(patch % grid.cols, Math.floor(patch / grid.cols), 1, 1);
+  });
+}
+
+function mark({ shown, value, view, tokens }, state) {
+  const hovered = hoverToken(state);
+  for (const { marks, grid, root } of shown) {
+    const frame = (token, name) => {
+      const patch = grid.tokens.indexOf(token);
+      return patch < 0 ? [] : [framed(grid, patch, name)];
+    };
+    const frames = [...state.pins.flatMap((token) => frame(token, "pinned")), ...(hovered === null ? [] : frame(hovered, "hovered"))];
+    marks.replaceChildren(...frames);
+    root.classList.toggle("holds-hover", frames.some((one) => one.classList.contains("hovered")));
+  }
+  const told = view && hovered !== null && tokens[hovered]?.type === "vision";
+  const layer = state.hover?.layer ?? null;
+  value.textContent = told ? tokenName(tokens[hovered]) + (layer === null ? "" : `, ${layerName(view, layer)}: ${cellText(state, view, layer, hovered)}`) : "";
+}
+
+function framed({ rows, cols }, patch, name) {
+  const one = element("div", { class: `patch ${name}` });
+  one.style.left = `${((patch % cols) / cols) * 100}%`;
+  one.style.top = `${(Math.floor(patch / cols) / rows) * 100}%`;
+  one.style.width = `${100 / cols}%`;
+  one.style.height = `${100 / rows}%`;
+  return one;
+}

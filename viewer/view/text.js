@@ -1,0 +1,275 @@
+/** Reading along: the tokens as running text, each on the colour of a layer, linked with the heatmap by hover and pins. */
+import { choice, element, setOptions } from "./element.js";
+import { chunks, folded, overLayers } from "./prose.js";
+import { cellText, hoverToken, layerName, pinToggled, shadesOf, tokenName } from "./shown.js";
+import { currentView } from "./state.js";
+import { running, visible } from "./words.js";
+
+const ALL_AT_ONCE = 8000; // more spans than these cost 100 ms; beyond, a chunk is made when it comes into view
+const LONGEST = 400; // characters shown of one token
+const ROUGH_HEIGHT = 160; // of a chunk not made yet, in pixels
+const COLOURED_BY = ["result", "step", "variant", "metric", "normalise", "curve", "palette", "theme", "excluded", "layerChoice", "compare"];
+
+/** @returns {{refresh: () => void}} */
+export function createText(root, store) {
+  const parts = built(root, store);
+  const text = { parts, store, blocks: [], tokens: null, colours: null, marked: { hover: [], pins: [] } };
+  const watcher = new IntersectionObserver((entries) => entries.forEach((entry) => seen(text, entry)), { rootMargin: "200px" });
+  text.watcher = watcher;
+  listen(text);
+  const update = (state, changed = null) => updated(text, state, changed);
+  store.subscribe(update);
+  update(store.get());
+  return { refresh: () => update(store.get()) };
+}
+
+function built(root, store) {
+  const layers = choice("Text layer", [], (value) => store.set({ layerChoice: /^\d+$/.test(value) ? Number(value) : value }));
+  const box = element("div", { class: "prose", tabindex: 0, role: "group", "data-testid": "text",
+    "aria-label": "Tokens as text. Arrow keys move, Enter pins." });
+  const value = element("p", { class: "value muted" });
+  const legend = element("p", { class: "muted small" });
+  root.classList.add("reading");
+  root.append(element("div", { class: "panel-head" }, element("h2", {}, "Reading along"), layers.root), box, value, legend);
+  return { box, value, legend, layers: layers.select };
+}
+
+function listen(text) {
+  const { box } = text.parts;
+  const { store } = text;
+  const at = (event) => event.target.closest?.("[data-token]");
+  box.addEventListener("mouseover", (event) => {
+    const span = at(event);
+    if (span) store.set({ hover: cellOf(text, span) });
+  });
+  box.addEventListener("mouseleave", () => store.set({ hover: null }));
+  box.addEventListener("click", (event) => {
+    const span = at(event);
+    if (span) store.set({ pins: pinToggled(store.get().pins, cellOf(text, span).token) });
+  });
+  box.addEventListener("keydown", (event) => keyed(text, event));
+}
+
+/** The cell that hovering an element means: its token in the layer that its colour is from; a chip's brightest patch. */
+function cellOf(text, span) {
+  const token = span.dataset.to === undefined ? Number(span.dataset.token) : brightest(text, Number(span.dataset.token), Number(span.dataset.to));
+  return { layer: text.colours?.layers[token] ?? null, token };
+}
+
+function brightest({ colours }, from, to) {
+  let best = from;
+  for (let token = from; colours && token < to; token++) if (level(colours.shades[token]) > level(colours.shades[best])) best = token;
+  return best;
+}
+
+function level(shade) {
+  return typeof shade === "number" ? shade : -1;
+}
+
+function keyed(text, event) {
+  const { store, tokens } = text;
+  if (!tokens?.length || event.ctrlKey || event.metaKey || event.altKey) return;
+  const state = store.get();
+  const token = hoverToken(state);
+  const next = { ArrowRight: (token ?? -1) + 1, ArrowLeft: (token ?? 1) - 1, Home: 0, End: tokens.length - 1 }[event.key];
+  if (next !== undefined) moveTo(text, Math.min(tokens.length - 1, Math.max(0, next)));
+  else if ((event.key === "Enter" || event.key === " ") && token !== null) store.set({ pins: pinToggled(state.pins, token) });
+  else return;
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+function moveTo(text, token) {
+  text.store.set({ hover: { layer: text.colours?.layers[token] ?? null, token } });
+  bringIntoView(text, token);
+}
+
+// What changes when
+
+function updated(text, state, changed) {
+  const view = currentView(state);
+  const has = (...keys) => changed === null || keys.some((key) => changed.includes ? changed.includes(key) : changed.has(key));
+  if (!state.result) return emptied(text);
+  const tokens = state.result.tokens(state.step);
+  if (tokens !== text.tokens) rebuild(text, state, tokens);
+  if (view && (view !== text.view || has(...COLOURED_BY))) recolour(text, state, view);
+  if (has("pins", "result", "step")) markPins(text, state);
+  if (has("hover", "result", "step")) markHover(text, state);
+}
+
+function emptied(text) {
+  if (text.tokens === null) return;
+  text.tokens = text.view = text.colours = null;
+  text.blocks = [];
+  text.watcher.disconnect();
+  text.parts.box.replaceChildren();
+  text.parts.value.textContent = text.parts.legend.textContent = "";
+}
+
+/** New blocks, where they differ from those that stand. A step has the tokens of the step before it and one more. */
+function rebuild(text, state, tokens) {
+  const pieces = folded(tokens, state.result.images);
+  const direct = pieces.length <= ALL_AT_ONCE;
+  const promptLength = state.result.promptLength ?? Infinity;
+  const old = text.blocks;
+  text.tokens = tokens;
+  text.blocks = chunks(pieces, tokens).map((chunk, index) => {
+    const key = chunk.map((piece) => (piece.token === undefined ? `img ${JSON.stringify(piece)}` : `${piece.token} ${tokens[piece.token].text}`));
+    key.push(promptLength);
+    const kept = old[index];
+    if (kept && kept.key.length === key.length && kept.key.every((part, place) => part === key[place])) return kept;
+    const block = element("div", { class: "chunk" });
+    const [first, last] = [chunk[0], chunk.at(-1)];
+    return { key, chunk, root: block, made: false, inView: index === 0, dirty: true, promptLength, tokens,
+      from: first.token ?? first.from, to: (last.token ?? last.to - 1) + 1 };
+  });
+  text.watcher.disconnect();
+  text.parts.box.replaceChildren(...text.blocks.map(({ root }) => root));
+  for (const block of text.blocks) {
+    block.root.block = block;
+    if (direct && !block.made) make(block);
+    if (!block.made) block.root.style.minHeight = `${ROUGH_HEIGHT}px`;
+    text.watcher.observe(block.root);
+  }
+  text.marked = { hover: [], pins: [] };
+  text.parts.box.querySelectorAll(".hovered, .pinned").forEach((span) => span.classList.remove("hovered", "pinned"));
+}
+
+function make(block) {
+  block.made = true;
+  block.root.style.minHeight = "";
+  block.root.append(...block.chunk.map((piece) => (piece.token === undefined ? chip(piece) : span(block, piece.token))));
+}
+
+function span({ tokens, promptLength }, token) {
+  const { text, position } = tokens[token];
+  const shown = running(text.length > LONGEST ? text.slice(0, LONGEST) : text) + (text.length > LONGEST ? "…" : "");
+  const kind = position >= promptLength ? "token generated" : "token";
+  return element("bdi", { class: kind, "data-token": token }, shown);
+}
+
+function chip({ image, from, to, rows, cols }) {
+  return element("bdi", { class: "token chip", "data-token": from, "data-to": to, "data-image": image }, `img${image}, ${rows} x ${cols} patches`);
+}
+
+// Colour
+
+function recolour(text, state, view) {
+  const { layers, legend } = text.parts;
+  const shown = shadesOf(state, view);
+  text.view = view;
+  text.shown = shown;
+  text.colours = overLayers(shown.shade, view, chosenLayer(state, view));
+  text.blocks.forEach((block) => (block.dirty = true));
+  text.blocks.filter((block) => block.inView).forEach((block) => colour(text, block));
+  setOptions(layers, [["max", "maximum over layers"], ["mean", "mean over layers"], ...view.layers.map((layer, index) => [index, `layer ${layer}`])],
+    chosenLayer(state, view));
+  legend.textContent = legendText(state, view);
+  showValue(text, state);
+}
+
+function chosenLayer({ layerChoice }, view) {
+  return typeof layerChoice === "number" ? Math.min(layerChoice, view.rows - 1) : layerChoice;
+}
+
+function legendText(state, view) {
+  const over = { max: "The colour is the brightest of a token's cells in the heatmap, after scaling. ",
+    mean: "The colour is the mean brightness of a token's cells in the heatmap, after scaling. " };
+  const generated = view.tokens.at(-1)?.position >= (state.result.promptLength ?? Infinity);
+  return (over[chosenLayer(state, view)] ?? "") + (generated ? "Underlined: generated. " : "") + "Click a token to pin it.";
+}
+
+function seen(text, entry) {
+  const { block } = entry.target;
+  block.inView = entry.isIntersecting;
+  if (!block.inView) return;
+  if (!block.made) {
+    make(block);
+    const state = text.store.get();
+    markPins(text, state);
+    markHover(text, state);
+  }
+  if (block.dirty && text.colours) colour(text, block);
+}
+
+function colour({ colours, shown }, block) {
+  if (!block.made) return;
+  block.dirty = false;
+  const spans = block.root.children;
+  block.chunk.forEach((piece, place) => {
+    const shade = piece.token === undefined ? chipShade(colours.shades, piece) : colours.shades[piece.token];
+    paint(spans[place], shade, shown);
+  });
+}
+
+function chipShade(shades, { from, to }) {
+  let most = shades[from];
+  for (let token = from + 1; token < to; token++) if (level(shades[token]) > level(most)) most = shades[token];
+  return most;
+}
+
+function paint(span, shade, { colours, inks, grounds }) {
+  const drawn = typeof shade === "number";
+  const { style } = span;
+  style.backgroundColor = drawn ? colours[shade] : grounds[shade];
+  style.color = drawn ? inks[shade] : "";
+  if (span.dataset.shade !== undefined || !drawn) {
+    if (drawn) delete span.dataset.shade;
+    else span.dataset.shade = shade;
+  }
+}
+
+// Marks
+
+/** Where a token stands: {block, span}; span is null where the block is not made yet. */
+function placeOf({ blocks }, token) {
+  const block = blocks.find(({ from, to }) => token >= from && token < to);
+  const place = block?.chunk.findIndex((piece) => piece.token === token || (token >= piece.from && token < piece.to)) ?? -1;
+  return { block: block ?? null, span: block?.root.children[place] ?? null };
+}
+
+function spanOf(text, token) {
+  return placeOf(text, token).span;
+}
+
+function mark(text, name, spans) {
+  const old = text.marked[name === "hovered" ? "hover" : "pins"];
+  old.filter((span) => !spans.includes(span)).forEach((span) => span.classList.remove(name));
+  spans.forEach((span) => span.classList.add(name));
+  text.marked[name === "hovered" ? "hover" : "pins"] = spans;
+}
+
+function markPins(text, { pins }) {
+  const added = pins.length > (text.pinned?.length ?? 0) ? pins.at(-1) : null;
+  text.pinned = pins;
+  mark(text, "pinned", pins.map((token) => spanOf(text, token)).filter(Boolean));
+  if (added !== null && !text.parts.box.matches(":hover")) bringIntoView(text, added);
+}
+
+function markHover(text, state) {
+  const token = hoverToken(state);
+  mark(text, "hovered", token === null ? [] : [spanOf(text, token)].filter(Boolean));
+  showValue(text, state);
+}
+
+function showValue({ parts, view, tokens }, state) {
+  const token = hoverToken(state);
+  if (!view || token === null || !tokens?.[token]) {
+    parts.value.textContent = "";
+    return;
+  }
+  const layer = state.hover.layer;
+  const where = layer === null || layer === undefined ? "" : `, ${layerName(view, layer)}: ${cellText(state, view, layer, token)}`;
+  parts.value.textContent = tokenName(tokens[token]) + where;
+}
+
+/** Scroll the text, and only the text, to a token. */
+function bringIntoView(text, token) {
+  const { box } = text.parts;
+  const { block } = placeOf(text, token);
+  if (block && !block.made) make(block);
+  const span = spanOf(text, token);
+  if (!span) return;
+  const [inner, outer] = [span.getBoundingClientRect(), box.getBoundingClientRect()];
+  if (inner.top < outer.top || inner.bottom > outer.bottom) box.scrollTop += inner.top - outer.top - box.clientHeight / 3;
+}
