@@ -1,0 +1,141 @@
+/** What is shown, in one object; whoever draws it subscribes. */
+
+export { currentView, otherView } from "./view.js";
+
+/**
+ * @typedef {object} State   step, variant, token and layer are indices into the result's lists
+ * @property {object|null} result
+ * @property {number} step
+ * @property {number} variant
+ * @property {"l2"|"cosine"|"relative"} metric
+ * @property {boolean} transposed              tokens are rows
+ * @property {"layer"|"picture"|"steps"} normalise
+ * @property {"linear"|"sqrt"|"log"} curve
+ * @property {"viridis"|"cividis"} palette
+ * @property {"auto"|"light"|"dark"} theme
+ * @property {boolean} dark                    what the theme comes to
+ * @property {Set<number>} excluded            positions (not indices)
+ * @property {number|"max"|"mean"} layerChoice of the running text
+ * @property {number|null} cell                CSS pixels of a cell's side; null: as fits
+ * @property {{layer: number|null, token: number}|null} hover
+ * @property {number[]} pins
+ * @property {string} search
+ * @property {{kind: "run"|"step"|"variant", other: number|string|null, mode: "side"|"difference"}|null} compare
+ *   `other`: a step's or variant's index, or a run's id
+ * @property {object|null} otherResult         the run compared with
+ * @property {number} reads                    goes up when something asked for has been read
+ */
+
+/** @type {State} */
+export const DEFAULTS = {
+  result: null,
+  step: 0,
+  variant: 0,
+  metric: "l2",
+  transposed: false,
+  normalise: "layer",
+  curve: "sqrt",
+  palette: "viridis",
+  theme: "auto",
+  dark: false,
+  excluded: new Set([0]),
+  layerChoice: "max",
+  cell: null,
+  hover: null,
+  pins: [],
+  search: "",
+  compare: null,
+  otherResult: null,
+  reads: 0,
+};
+
+export const CHOICES = {
+  metric: ["l2", "cosine", "relative"],
+  normalise: ["layer", "picture", "steps"],
+  curve: ["linear", "sqrt", "log"],
+  palette: ["viridis", "cividis"],
+  theme: ["auto", "light", "dark"],
+};
+
+export const METRIC_NAMES = { l2: "L2 distance", cosine: "cosine distance", relative: "relative distance" };
+
+/**
+ * @param {Partial<State>} initial
+ * @returns {{get: () => State, set: (patch: Partial<State>) => void, subscribe: (listener: (state: State, changed: Set<string>) => void) => () => void}}
+ *   `set` tells all listeners, in the order in which they subscribed, which keys are others now; nothing if none is
+ */
+export function createStore(initial = {}) {
+  let state = { ...DEFAULTS, ...initial };
+  const listeners = new Set();
+
+  function set(patch) {
+    const changed = new Set(Object.keys(patch).filter((key) => !same(patch[key], state[key])));
+    if (changed.size === 0) return;
+    state = { ...state, ...patch };
+    for (const listener of listeners) listener(state, changed);
+  }
+
+  function subscribe(listener) {
+    listeners.add(listener);
+    return () => listeners.delete(listener);
+  }
+
+  return { get: () => state, set, subscribe };
+}
+
+/** The same cell is the same hover, whoever made the object. */
+function same(one, other) {
+  if (Object.is(one, other)) return true;
+  return Boolean(one && other && "token" in Object(one) && one.token === other.token && one.layer === other.layer);
+}
+
+/**
+ * The same store for listeners that are not urgent: told once after the next frame is drawn, with all that changed since.
+ * @param {ReturnType<typeof createStore>} store
+ */
+export function afterDrawing(store) {
+  const listeners = new Set();
+  let waiting = null;
+  store.subscribe((_, changed) => {
+    if (waiting === null) {
+      waiting = new Set();
+      requestAnimationFrame(() => {
+        const all = waiting;
+        waiting = null;
+        for (const listener of listeners) listener(store.get(), all);
+      });
+    }
+    for (const key of changed) waiting.add(key);
+  });
+  return {
+    get: store.get,
+    set: store.set,
+    subscribe(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
+}
+
+/** What of the state belongs to a run; it starts anew with another one, or stays where the other has the same. */
+export function forResult(state, result) {
+  const old = state.result;
+  const variant = old ? result.variants.indexOf(old.variants[state.variant]) : 0;
+  const same = old?.id === result.id;
+  const step = same ? result.steps.indexOf(old.steps[state.step]) : 0;
+  return {
+    result,
+    step: Math.max(0, step),
+    variant: Math.max(0, variant),
+    pins: same ? state.pins : [],
+    hover: null,
+    metric: state.metric === "relative" && !hasNorms(result) ? "l2" : state.metric,
+    layerChoice: typeof state.layerChoice === "number" && state.layerChoice >= result.layers.length ? "max" : state.layerChoice,
+    compare: same ? state.compare : state.compare?.kind === "run" && state.compare.other !== result.id ? state.compare : null,
+  };
+}
+
+/** Are there relative distances? Only a run file knows the baseline's norms. */
+export function hasNorms(result) {
+  return result.layers.some((_, layer) => result.norm(0, 0, layer) !== null);
+}
