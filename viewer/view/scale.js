@@ -84,7 +84,9 @@ export function createScale({ values, rows, cols, absent, floors, excluded, norm
     if (value !== value) return UNDEFINED;
     if (Math.abs(value) <= levels[layer]) return FLAT;
     const place = position(layer, value);
-    return signed ? MIDDLE + Math.round((MIDDLE - 1) * place) : Math.round(255 * place);
+    if (!signed) return Math.round(255 * place);
+    const away = Math.round((MIDDLE - 1) * Math.abs(place)); // rounded by size, so that both sides mirror each other
+    return place < 0 ? MIDDLE - away : MIDDLE + away;
   }
 
   function code(layer, token) {
