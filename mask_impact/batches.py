@@ -7,32 +7,60 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mask_impact import console
-from mask_impact.errors import RunError, as_run_error
-from mask_impact.formats import FORMATS, formats_for
+from mask_impact import console, report
+from mask_impact.errors import RequestError, RunError, as_run_error
+from mask_impact.formats import FORMATS, REPORT_ROWS, formats_for
 from mask_impact.models import Subject
 from mask_impact.preflight import Plan, rows_to_come
 from mask_impact.runs import Run, failure_record
-from mask_impact.writers import run_path, write_failure, write_results
+from mask_impact.writers import report_path, results_path, run_path, write_failure, write_results
 
 
 def unfinished(plans: Sequence[Plan]) -> list[Plan]:
-    """The plans whose results are not there yet; a line for each of the others."""
+    """The plans whose results are not there yet; a line for each of the others, whose report is made if only that is missing.
+
+    Raises RequestError if reports are asked for and the page that they are made of is not there.
+    """
+    if any(plan.settings.report for plan in plans):
+        report.page()
+    left = []
     for plan in plans:
         for warning in plan.settings.warnings:
             console.warn(warning)
-        if plan.finished:
+        if plan.finished and (not plan.lacks_report or report_of_present(plan)):
             place = Path(plan.settings.output_dir) / plan.choice.name
             console.say(f"{place}: this result is there, with the same settings; --overwrite measures it again", plan.settings.quiet)
-    return [plan for plan in plans if not plan.finished]
+        else:
+            left.append(plan)
+    return left
+
+
+def report_of_present(plan: Plan) -> bool:
+    """Make the report of a result that is there; False, with a line, where its table turns out to be unreadable."""
+    folder, choice = Path(plan.settings.output_dir), plan.choice
+    if too_long := report.report_fault(choice.record.get("rows", 0)):
+        console.warn(f"{choice.name}: {too_long}")
+        return True
+    form = next(form for form in ("parquet", "csv", "json") if form in choice.formats)
+    path = report_path(folder, choice.name)
+    try:
+        report.write_report(results_path(folder, choice.name, form), choice.record, path)
+    except (RequestError, RunError) as error:
+        console.warn(f"{choice.name}: {error}; it is measured again")
+        return False
+    console.say(f"{path}: made of the result that is there", plan.settings.quiet)
+    return True
 
 
 def warn_of_size(plans: Sequence[Plan], subject: Subject) -> None:
-    """A line for each plan whose table can be too long for the JSON that was asked for."""
+    """A line for each plan whose table can be too long for the JSON, or for the report, that was asked for."""
     for plan in plans:
-        _, warning = formats_for(rows_to_come(plan, subject), plan.settings.formats, explicit=True)
+        rows = rows_to_come(plan, subject)
+        _, warning = formats_for(rows, plan.settings.formats, explicit=True)
         if warning and "formats" in plan.settings.given:
             console.warn(f"{plan.choice.name}: {warning}")
+        if plan.settings.report and rows > REPORT_ROWS:
+            console.warn(f"{plan.choice.name}: this run can have {rows:,} rows; past {REPORT_ROWS:,} it gets no report")
 
 
 @contextmanager
@@ -68,15 +96,22 @@ def is_complete(path: Path) -> bool:
 
 
 def write(run: Run) -> list[Path]:
-    """Write a finished run's files, in the formats asked for and those that its result has already; returns their paths,
-    the run file last."""
-    settings, table, choice = run.plan.settings, run.table(), run.plan.choice
+    """Write a finished run's files: its table in the formats asked for and those that its result has already, its report
+    likewise, and its run file. Returns their paths, the run file last."""
+    settings, table, choice, record = run.plan.settings, run.table(), run.plan.choice, run.record()
     wanted = tuple(form for form in FORMATS if form in settings.formats or form in choice.formats)
     formats, notice = formats_for(len(table), wanted, "formats" in settings.given)
-    paths = write_results(table, Path(settings.output_dir), choice.name, formats, run.record())
+    *tables, run_file = write_results(table, Path(settings.output_dir), choice.name, formats, record)
     if notice and "formats" not in settings.given:
         console.say(f"  {notice}", settings.quiet)
-    return paths
+    if not settings.report and "report" not in choice.formats:
+        return [*tables, run_file]
+    if too_long := report.report_fault(len(table)):
+        console.warn(f"{choice.name}: {too_long}")
+        return [*tables, run_file]
+    page = report_path(Path(settings.output_dir), choice.name)
+    report.write_report(table, record, page)
+    return [*tables, page, run_file]
 
 
 def exit_code(plans: Sequence[Plan], failures: Sequence[Plan]) -> int:

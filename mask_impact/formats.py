@@ -7,6 +7,9 @@ FORMATS = ("csv", "json", "parquet")
 # A browser tab and pandas.read_json both need several times the file's size: some 250 MB at this many rows.
 JSON_ROWS = 5_000_000
 
+# A report of this many rows is a page of 50 MB, most of it distances that gzip can do little with.
+REPORT_ROWS = 5_000_000
+
 
 def formats_for(rows: int, formats: tuple[str, ...], explicit: bool) -> tuple[tuple[str, ...], str | None]:
     """The formats for a table of `rows` rows, and one line to print if they are not the ones wanted.

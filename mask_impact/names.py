@@ -1,7 +1,7 @@
 """Result names: made from a prompt, checked to be file names, and kept apart from results that exist.
 
-A name is taken in a folder if `{name}_run.json` or any `{name}_results.*` is there. Names are compared without case
-and in one Unicode form, as file systems that ignore both would confuse them.
+A name is taken in a folder if `{name}_run.json`, `{name}_report.html` or any `{name}_results.*` is there. Names are
+compared without case and in one Unicode form, as file systems that ignore both would confuse them.
 """
 
 import itertools
@@ -19,7 +19,7 @@ LONGEST_DERIVED = 40  # characters
 LONGEST_GIVEN = 200  # bytes: file systems end at 255, and the endings need their share
 PORTS = {f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"}
 DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | PORTS
-RESULT_FILE = re.compile(r"(.+)_(?:run\.json|results\.([^.]+))", re.IGNORECASE | re.DOTALL)
+RESULT_FILE = re.compile(r"(.+)_(?:run\.json|(report)\.html|results\.([^.]+))", re.IGNORECASE | re.DOTALL)
 
 
 class Run(Protocol):
@@ -36,7 +36,10 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """The name for a run; `record` is the finished run of the same settings found there, `formats` its result files."""
+    """The name for a run; `record` is the finished run of the same settings found there, `formats` its result files.
+
+    Among the formats is "report" if its report is there.
+    """
 
     name: str
     record: dict | None = None
@@ -140,7 +143,8 @@ def _fit(name: str, settings: Run, facts: Mapping[str, object], files: dict[str,
     name = _name_as_written(name, files)
     if settings.overwrite or record.get("status") != "complete":
         return Choice(name)
-    return Choice(name, record, frozenset(filter(None, (RESULT_FILE.fullmatch(path.name)[2] for path in present))))
+    found = (word for path in present for word in RESULT_FILE.fullmatch(path.name).groups()[1:] if word)
+    return Choice(name, record, frozenset(found))
 
 
 def _result_files(folder: Path) -> dict[str, list[Path]]:

@@ -33,6 +33,11 @@ class Plan:
         wanted, _ = formats_for(self.choice.record.get("rows", 0), self.settings.formats, explicit=False)
         return set(wanted) <= self.choice.formats
 
+    @property
+    def lacks_report(self) -> bool:
+        """Whether a report is asked for that is not there."""
+        return self.settings.report and "report" not in self.choice.formats
+
 
 def plan_all(entries: Sequence[Settings], candidate: Candidate) -> list[Plan]:
     """A plan for each entry; raises RequestError with the faults of all of them."""

@@ -155,6 +155,9 @@ class Settings:
     formats: tuple[str, ...] = option(
         "--formats", values.several_of(*FORMATS), "result files to write: `csv`, `json`, `parquet`", ("csv", "json"),
         metavar="LIST", scope="run", group="results", changes_numbers=False)
+    report: bool = option(
+        "--report", values.switch, "write a page that shows the run, `{name}_report.html`, too", False, scope="run",
+        group="results", changes_numbers=False)
     overwrite: bool = option(
         "--overwrite", values.switch, "replace results that exist", False, scope="flag", group="results",
         changes_numbers=False)

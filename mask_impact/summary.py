@@ -67,10 +67,13 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
         shown = ", ".join(f"{text!r} at {position} ({value:.3g})" for position, text, value in strongest)
         yield f"strongest at step 0 ({table.cells[0][0]} L2 summed over layers, position 0 left out): {shown}"
     said = "given" if run.plan.continuation_ids else "generated"
-    *tables, record = paths
+    *tables, record = (path for path in paths if path.suffix != ".html")
     written = ", ".join([str(tables[0]), *(path.suffix for path in tables[1:])])
     yield (f"{said} {shortened(run.generated_text)!r} (first token's probability {first['probability']:.3f}); "
            f"wrote {written} and {record.name}; read with mask_impact.read_results({str(tables[0])!r})")
+    for report in paths:
+        if report.suffix == ".html":
+            yield f"to see it, open {report} in a browser"
 
 
 def shortened(text: str) -> str:

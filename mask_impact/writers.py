@@ -30,7 +30,7 @@ def write_results(table: ResultTable, folder: Path, name: str, formats: tuple[st
     """Write the table in each of `formats`, then the run file; return the paths in that order.
 
     An earlier result of this name stays whole until every new file is written; then its run file goes first, so that
-    the result exists with its own run file or not at all. Its tables in other formats are deleted. `run_record` gets
+    the result exists with its own run file or not at all. Its tables in other formats and its report are deleted. `run_record` gets
     the number of rows as "rows", by which a table that was cut short is known. Raises RunError, one line, if a file
     cannot be written or a distance is infinite; KeyError for an unknown format.
     """
@@ -41,7 +41,8 @@ def write_results(table: ResultTable, folder: Path, name: str, formats: tuple[st
     run_file = run_path(folder, name)
     stale = [path for form in WRITERS if (path := results_path(folder, name, form)) not in tables]
     make_folder(folder)
-    write_whole({**tables, run_file: lambda path: path.write_bytes(text)}, outdated=[run_file, *stale])
+    outdated = [run_file, report_path(folder, name), *stale]
+    write_whole({**tables, run_file: lambda path: path.write_bytes(text)}, outdated)
     return [*tables, run_file]
 
 
@@ -63,6 +64,11 @@ def results_path(folder: Path, name: str, form: str) -> Path:
 def run_path(folder: Path, name: str) -> Path:
     """Where the run file of result `name` lies."""
     return Path(folder) / f"{name}_run.json"
+
+
+def report_path(folder: Path, name: str) -> Path:
+    """Where the report of result `name` lies."""
+    return Path(folder) / f"{name}_report.html"
 
 
 def write_csv(table: ResultTable, path: Path, run_text: bytes = b"{}") -> None:

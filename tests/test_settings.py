@@ -33,6 +33,7 @@ EVERY_FIELD = {
     "measure_dtype": (["--measure-dtype", "model"], "model", "model", "model", {}),
     "method": (["--method", "rerun"], "rerun", "rerun", "rerun", {}),
     "formats": (["--formats", "parquet,csv"], "[parquet, csv]", ["parquet", "csv"], ("csv", "parquet"), {}),
+    "report": (["--report"], "true", True, True, {}),
     "overwrite": (["--overwrite"], None, True, True, {}),
     "quiet": (["--quiet"], None, True, True, {}),
     "trust_remote_code": (["--trust-remote-code"], None, True, True, {}),
@@ -116,7 +117,7 @@ def test_the_record_holds_every_field_as_json_has_it(name):
     assert json.loads(json.dumps(record)) == record
     assert record[name] == (list(stored) if isinstance(stored, tuple) else stored)
     assert (name in settings.numbers()) == (name not in (
-        "prompt_file", "name", "output_dir", "formats", "overwrite", "quiet"))
+        "prompt_file", "name", "output_dir", "formats", "report", "overwrite", "quiet"))
 
 
 def test_reading_a_stored_value_again_changes_nothing():
