@@ -28,7 +28,8 @@ export function quoted(text) {
  * @param {object[]} picture.tokens      as `result.tokens` gives them
  * @param {{values: ArrayLike<number>}|null} picture.l2       (layer, token); null leaves the column out, as does...
  * @param {{values: ArrayLike<number>}|null} picture.cosine   ...here
- * @param {{name: string, values: ArrayLike<number>}|null} picture.more   one column more: a relative distance, a difference
+ * @param {{name: string, values: ArrayLike<number>, single: boolean}|null} picture.more   one column more: a relative
+ *   distance, a difference; `single`: computed from float32, which has no more digits to give
  * @param {Uint8Array|null} picture.absent   1 where the table has no row: none is written
  * @returns {string[]} the header, then one piece for each layer; joined they are the file
  */
@@ -36,7 +37,7 @@ export function csvPieces({ step, variant, layers, tokens, l2, cosine, more, abs
   const measures = [l2 && { name: "l2_distance", ...l2 }, cosine && { name: "cosine_distance", ...cosine }, more].filter(Boolean);
   const vision = tokens.some(({ type }) => type === "vision");
   const names = [...COLUMNS.slice(0, 5), ...measures.map(({ name }) => name), ...(vision ? VISION : [])];
-  const numbers = measures.map(({ values }) => (values instanceof Float64Array && !fitsSingle(values) ? exact : shortest));
+  const numbers = measures.map(({ values, single }) => (values instanceof Float64Array && !single ? exact : shortest));
   const heads = tokens.map(({ text, position }) => `${quoted(text)},${position},${quoted(variant)},`);
   const tails = tokens.map((token) => (vision ? "," + visionFields(token) : "") + "\r\n");
 
@@ -58,8 +59,4 @@ function visionFields({ type, image, row, col }) {
 
 function exact(value) {
   return Number.isNaN(value) ? "" : String(value);
-}
-
-function fitsSingle(values) {
-  return values.every((value) => Number.isNaN(value) || Math.fround(value) === value);
 }

@@ -9,17 +9,17 @@ const about = (result, more = {}) => ({ result, step: 1, variant: 0, metric: "l2
 
 test("a relative distance is the distance over its layer's norm, its floor too", () => {
   const state = about(fakeResult(), { metric: "relative" });
-  const { matrix, factors, floors } = peekMeasured(state, 2);
-  assert.deepEqual([...factors], [0, 1, 2].map((layer) => 1 / state.result.norm(1, 2, layer)));
-  assert.deepEqual(floors, [0, 1, 2].map((layer) => 1e-6 * factors[layer]));
+  const { matrix, norms, floors } = peekMeasured(state, 2);
+  assert.deepEqual([...norms], [0, 1, 2].map((layer) => state.result.norm(1, 2, layer)));
+  assert.deepEqual(floors, [0, 1, 2].map((layer) => 1e-6 / norms[layer]));
   assert.equal(matrix.values, state.result.peek(1, 2, "l2").values);
   const plain = peekMeasured({ ...state, metric: "cosine" }, 2);
-  assert.deepEqual([plain.factors, plain.floors], [null, [1e-14, 1e-14, 1e-14]]);
+  assert.deepEqual([plain.norms, plain.floors], [null, [1e-14, 1e-14, 1e-14]]);
 });
 
 test("without a run file a relative distance is undefined, and there is no floor", () => {
-  const { factors, floors } = peekMeasured(about(fakeResult({ run: false }), { metric: "relative" }), 0);
-  assert.ok(factors.every(Number.isNaN));
+  const { norms, floors } = peekMeasured(about(fakeResult({ run: false }), { metric: "relative" }), 0);
+  assert.ok(norms.every(Number.isNaN));
   assert.deepEqual(floors, [null, null, null]);
 });
 

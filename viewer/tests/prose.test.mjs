@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { ABSENT, EXCLUDED, FLAT, UNDEFINED } from "../view/scale.js";
 import { chunks, folded, overLayers } from "../view/prose.js";
 
 const text = (words, from = 0) => words.map((word, index) => ({ text: word, position: from + index, type: "text", image: null, row: null, col: null }));
@@ -30,13 +31,21 @@ test("chunks hold every piece once and end at lines' ends", () => {
 });
 
 test("over layers: one layer, the maximum, the mean", () => {
-  const cells = [[10, 200, "excluded", "undefined", "flat", 0], [30, "flat", "excluded", 50, "flat", 0]];
+  const cells = [[10, 200, EXCLUDED, UNDEFINED, FLAT, 0], [30, FLAT, EXCLUDED, 50, FLAT, 0]];
   const size = { rows: 2, cols: 6 };
   const over = (choice) => overLayers((layer, token) => cells[layer][token], size, choice);
-  assert.deepEqual(over(1).shades, cells[1]);
-  assert.deepEqual(over("max").shades, [30, 200, "excluded", 50, "flat", 0]);
+  assert.deepEqual([...over(1).codes], cells[1]);
+  assert.deepEqual([...over("max").codes], [30, 200, EXCLUDED, 50, FLAT, 0]);
   assert.deepEqual([...over("max").layers], [1, 0, 0, 1, 0, 0]);
-  assert.deepEqual(over("mean").shades, [20, 100, "excluded", 50, "flat", 0]);
-  assert.deepEqual(overLayers(() => "absent", { rows: 2, cols: 1 }, "max").shades, ["absent"]);
-  assert.deepEqual(overLayers((layer) => ["undefined", "absent"][layer], { rows: 2, cols: 1 }, "mean").shades, ["undefined"]);
+  assert.deepEqual([...over("mean").codes], [20, 100, EXCLUDED, 50, FLAT, 0]);
+  assert.deepEqual([...overLayers(() => ABSENT, { rows: 2, cols: 1 }, "max").codes], [ABSENT]);
+  assert.deepEqual([...overLayers((layer) => [UNDEFINED, ABSENT][layer], { rows: 2, cols: 1 }, "mean").codes], [UNDEFINED]);
+});
+
+test("over layers of a signed scale: farthest from zero", () => {
+  const cells = [[140, 128], [20, FLAT]];
+  const over = (choice) => overLayers((layer, token) => cells[layer][token], { rows: 2, cols: 2 }, choice, 128);
+  assert.deepEqual([...over("max").codes], [20, 128]);
+  assert.deepEqual([...over("max").layers], [1, 0]);
+  assert.deepEqual([...over("mean").codes], [80, 128]);
 });

@@ -23,9 +23,9 @@ test("undefined, excluded and floor cells and zeros are no candidates", () => {
   assert.deepEqual(selection.list().map(({ value, layer, token }) => [value, layer, token]), [[4, 1, 3], [3, 1, 2], [2, 0, 2], [0.5, 1, 1]]);
 });
 
-test("factors make layers relative, also to a norm that is unknown", () => {
+test("norms make layers relative, also to a norm that is unknown", () => {
   const selection = strongestOf(10);
-  selection.add({ values: Float32Array.of(1, 2, 4, 8), rows: 2, cols: 2 }, 0, { factors: [2, NaN] });
+  selection.add({ values: Float32Array.of(1, 2, 4, 8), rows: 2, cols: 2 }, 0, { norms: [0.5, NaN] });
   assert.deepEqual(selection.list().map(({ value }) => value), [4, 2]);
 });
 

@@ -2,7 +2,9 @@
 import { choice, element } from "./element.js";
 import { lazyPanel } from "./lazy.js";
 import { excludedMask, headVariants, readMeasured } from "./measured.js";
-import { goTo, hoverToken, metricName, paletteOf, shadeOfShare, shortNumber, tokenName } from "./shown.js";
+import { brief } from "./numbers.js";
+import { ABSENT, FLAT, SHADE_NAMES, UNDEFINED, createScale } from "./scale.js";
+import { goTo, hoverToken, inksOf, metricName, paint, tokenName } from "./shown.js";
 import { header } from "./words.js";
 
 const KEYS = ["result", "step", "metric", "excluded"];
@@ -10,33 +12,38 @@ const SETTLED = 60; // ms that a token is pointed at before the grid turns to it
 const WORDS_FIT = 24; // heads beside each other, up to which cells have room for text
 
 /** Each layer's largest value of one head: its token and the value, -1 and NaN where there is none above the floor. */
-export function layerTops({ matrix, factors, floors }, excluded) {
+export function layerTops({ matrix, norms, floors }, excluded) {
   const { values, rows, cols } = matrix;
   return Array.from({ length: rows }, (_, layer) => {
     let [token, most] = [-1, Math.max(0, floors[layer] ?? 0)];
-    const factor = factors === null ? 1 : factors[layer];
+    const norm = norms === null ? 1 : norms[layer];
     for (let other = 0, place = layer * cols; other < cols; other++, place++) {
-      const value = values[place] * factor;
+      const value = values[place] / norm;
       if (value > most && excluded[other] === 0) [token, most] = [other, value];
     }
     return { token, value: token < 0 ? NaN : most };
   });
 }
 
-/** The value of a token in a layer of one head: {token, value, shade?} with a shade where it is not a distance to colour. */
-export function cellOf({ matrix, factors, floors }, layer, token) {
+/** The cell of a token in a layer of one head: {token, value}, and a code where it is not a distance to colour. */
+export function cellOf({ matrix, norms, floors }, layer, token) {
   const place = layer * matrix.cols + token;
-  const value = matrix.values[place] * (factors === null ? 1 : factors[layer]);
-  if (matrix.absent?.[place]) return { token, value: NaN, shade: "absent" };
-  if (Number.isNaN(value)) return { token, value, shade: "undefined" };
-  return floors[layer] !== null && value <= floors[layer] ? { token, value, shade: "flat" } : { token, value };
+  const value = matrix.values[place] / (norms === null ? 1 : norms[layer]);
+  if (matrix.absent?.[place]) return { token, value: NaN, code: ABSENT };
+  if (Number.isNaN(value)) return { token, value, code: UNDEFINED };
+  return value <= (floors[layer] ?? -1) ? { token, value, code: FLAT } : { token, value };
 }
 
-/** What each cell's value is a share of: its layer's largest, or the grid's. Zero where there is nothing. */
-export function largestOf(grid, normalise) {
-  const most = (cells) => cells.reduce((max, { value, shade }) => (shade === undefined && value > max ? value : max), 0);
-  const rows = grid.map(most);
-  return normalise === "layer" ? rows : rows.map(() => Math.max(0, ...rows));
+/**
+ * The codes of a grid of cells, [layer][head], by the heatmap's curve: shares of the layer's largest here, or of all.
+ * @returns {number[][]}
+ */
+export function gridCodes(grid, normalise, curve) {
+  const [rows, cols] = [grid.length, grid[0]?.length ?? 0];
+  const values = Float64Array.from(grid.flat(), ({ value, code }) => (code === undefined ? value : NaN));
+  const scale = createScale({ values, rows, cols, absent: null, floors: Array(rows).fill(null), excluded: new Uint8Array(cols),
+    normalise: normalise === "layer" ? "layer" : "picture", curve });
+  return grid.map((cells, layer) => cells.map(({ token, value, code }) => (token < 0 ? FLAT : (code ?? scale.colourIndex(layer, value)))));
 }
 
 export function createHeads(root, store) {
@@ -49,7 +56,7 @@ export function createHeads(root, store) {
   heads.line = element("p", { class: "value muted" });
   heads.panel = lazyPanel(root, store, {
     title: "All heads at once", keys: KEYS, variants: ({ result }) => headVariants(result),
-    fill: (state, signal) => fill(heads, state, signal), touch: (state, changed) => touch(heads, [...changed]),
+    fill: (state, signal) => fill(heads, state, signal), touch: (state, changed) => touch(heads, changed),
   });
   heads.panel.body.append(mode.root, element("div", { class: "scroll" }, heads.grid), heads.line);
   listen(heads);
@@ -103,8 +110,8 @@ async function fill(heads, state, signal) {
 
 function touch(heads, changed) {
   if (!heads.state) return;
-  if (["normalise", "curve", "palette", "theme", "pins"].some((key) => changed.includes(key))) return show(heads);
-  if (!changed.includes("hover") || heads.mode === "top" || heads.store.get().pins.length) return;
+  if (["normalise", "curve", "palette", "dark", "pins"].some((key) => changed.has(key))) return show(heads);
+  if (!changed.has("hover") || heads.mode === "top" || heads.store.get().pins.length) return;
   clearTimeout(heads.timer);
   heads.timer = setTimeout(() => hoverToken(heads.store.get()) !== null && show(heads), SETTLED);
 }
@@ -128,7 +135,7 @@ function show(heads) {
   const grid = layers.map((_, layer) =>
     variants.map((_, head) => (mode === "top" ? tops[head][layer] : cellOf(measured[head], layer, token))));
   build(heads, layers, variants.map((variant) => state.result.variants[variant]));
-  paint(heads, state, grid, tokens);
+  coloured(heads, state, grid, tokens);
   const share = state.normalise === "layer" ? "the layer's largest here" : "the largest here";
   panel.status(`${mode === "top" ? "Each head's top token" : tokenName(tokens[token])}: ${metricName(state)} as a share of ${share}.`);
 }
@@ -155,28 +162,24 @@ function build(heads, layers, names) {
   );
 }
 
-function paint(heads, state, grid, tokens) {
+function coloured(heads, state, grid, tokens) {
   const { variants, buttons, mode } = heads;
-  const palette = paletteOf(state);
-  const largest = largestOf(grid, state.normalise);
+  const palette = inksOf(state);
+  const codes = gridCodes(grid, state.normalise, state.curve);
   const roomy = variants.length <= WORDS_FIT;
   heads.cells = new Map();
-  grid.forEach((row, layer) => row.forEach(({ token, value, shade = null }, head) => {
+  grid.forEach((row, layer) => row.forEach(({ token, value, code }, head) => {
     const button = buttons[layer * variants.length + head];
-    const drawn = token < 0 ? "flat" : (shade ?? shadeOfShare(state, largest[layer] > 0 ? value / largest[layer] : 0));
-    const number = typeof drawn === "number";
-    const said = token < 0 ? "nothing above the noise floor" : `${tokenName(tokens[token])}, ${Number.isNaN(value) ? shade : value}`;
-    button.title = `Layer ${button.dataset.layer}, head ${button.dataset.head}: ${said}`;
+    const name = `Layer ${button.dataset.layer}, head ${button.dataset.head}`;
+    button.title = `${name}: ${token < 0 ? "nothing above the noise floor" : `${tokenName(tokens[token])}, ${inWords(value, code)}`}`;
     button.setAttribute("aria-label", button.title);
-    button.textContent = roomy && token >= 0 ? (mode === "top" ? header(tokens[token].text, 6) : brief(value)) : "";
-    button.style.backgroundColor = number ? palette.colours[drawn] : palette.grounds[drawn];
-    button.style.color = number ? palette.inks[drawn] : "";
-    if (number) delete button.dataset.shade;
-    else button.dataset.shade = drawn;
-    heads.cells.set(button, { layer, variant: variants[head], token: token < 0 ? null : token, value });
+    button.textContent = !roomy || token < 0 ? "" : mode === "top" ? header(tokens[token].text, 6) : Number.isNaN(value) ? "" : brief(value, 2);
+    paint(button, codes[layer][head], palette);
+    heads.cells.set(button, { layer, variant: variants[head], token: token < 0 ? null : token });
   }));
 }
 
-function brief(value) {
-  return Number.isNaN(value) ? "" : shortNumber(value, 2);
+function inWords(value, code) {
+  const flat = code === FLAT ? ", at or below the noise floor" : "";
+  return code === undefined || flat ? value + flat : code === ABSENT ? "not in the table" : SHADE_NAMES[code - FLAT];
 }

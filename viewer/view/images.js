@@ -1,10 +1,12 @@
 /** Images of a run: each picture with its patches over it, coloured for the chosen layer and variant. */
 import { element } from "./element.js";
-import { cellText, hoverToken, layerName, paletteOf, pinToggled, tokenColours, tokenName } from "./shown.js";
+import { pinToggled } from "./pins.js";
+import { ABSENT, EXCLUDED, FLAT, SHADE_NAMES } from "./scale.js";
+import { cellText, hoverToken, inksOf, tokenColours, tokenName } from "./shown.js";
 import { currentView } from "./state.js";
 
 const PICTURE = /^data:image\/(png|jpeg|webp);base64,/;
-const COLOURED_BY = ["result", "step", "variant", "metric", "normalise", "curve", "palette", "theme", "excluded", "layerChoice", "compare"];
+const COLOURED_BY = ["result", "step", "variant", "metric", "normalise", "curve", "palette", "dark", "excluded", "layerChoice", "compare", "otherResult"];
 
 /**
  * Where an image's tokens stand among all.
@@ -43,7 +45,7 @@ function updated(images, state, changed) {
   images.root.hidden = !result?.images.length;
   if (images.root.hidden) return;
   const view = currentView(state);
-  const has = (...keys) => changed === null || keys.some((key) => (changed.has ? changed.has(key) : changed.includes(key)));
+  const has = (...keys) => changed === null || keys.some((key) => changed.has(key));
   if (images.result !== result || images.tokens !== result.tokens(state.step)) rebuild(images, state);
   if (view && (view !== images.view || has(...COLOURED_BY))) {
     images.view = view;
@@ -120,14 +122,14 @@ function keyed(store, { grid }, event, point) {
 
 /** One pixel for each patch; the style sheet enlarges them without smoothing. What is left out or absent shows the picture. */
 function colour({ canvas, grid }, state, view) {
-  const { shades } = tokenColours(state, view);
-  const { colours, grounds } = paletteOf(state);
+  const { codes } = tokenColours(state, view);
+  const { hex, grounds } = inksOf(state, view.scale.signed);
   [canvas.width, canvas.height] = [grid.cols, grid.rows];
   const pen = canvas.getContext("2d");
   grid.tokens.forEach((token, patch) => {
-    const shade = token < 0 ? "absent" : shades[token];
-    if (shade === "absent" || shade === "excluded") return;
-    pen.fillStyle = typeof shade === "number" ? colours[shade] : grounds[shade];
+    const code = token < 0 ? ABSENT : codes[token];
+    if (code === ABSENT || code === EXCLUDED) return;
+    pen.fillStyle = code < FLAT ? hex[code] : grounds[SHADE_NAMES[code - FLAT]];
     pen.fillRect(patch % grid.cols, Math.floor(patch / grid.cols), 1, 1);
   });
 }
@@ -145,7 +147,7 @@ function mark({ shown, value, view, tokens }, state) {
   }
   const told = view && hovered !== null && tokens[hovered]?.type === "vision";
   const layer = state.hover?.layer ?? null;
-  value.textContent = told ? tokenName(tokens[hovered]) + (layer === null ? "" : `, ${layerName(view, layer)}: ${cellText(state, view, layer, hovered)}`) : "";
+  value.textContent = told ? tokenName(tokens[hovered]) + (layer === null ? "" : `, ${cellText(state, view, layer, hovered)}`) : "";
 }
 
 function framed({ rows, cols }, patch, name) {

@@ -46,7 +46,7 @@ export function lazyPanel(root, store, { title, keys, variants, fill, touch = ()
 
   details.addEventListener("toggle", () => details.open && filledFor === null && refill());
   store.subscribe((state, changed) => {
-    const has = (key) => (changed.has ? changed.has(key) : changed.includes(key));
+    const has = (key) => changed.has(key);
     if (!state.result) return;
     if (!chosen && (has("result") || has("step"))) details.open = isCheap(state, variants(state));
     if (keys.some(has)) refill();

@@ -3,7 +3,7 @@
 /**
  * @typedef {object} Measured
  * @property {{values: ArrayLike<number>, rows: number, cols: number, absent: Uint8Array|null}} matrix
- * @property {Float64Array|null} factors   what each layer is multiplied by: 1 / norm for a relative distance, NaN without one
+ * @property {Float64Array|null} norms   what each layer is divided by for a relative distance; NaN where it is not known
  * @property {(number|null)[]} floors      the noise floor of each layer, in the same units as the values after that
  */
 
@@ -16,9 +16,9 @@ function measured({ result, step, metric }, variant, matrix) {
   if (!matrix) return null;
   const layers = Array.from({ length: matrix.rows }, (_, layer) => layer);
   const floors = layers.map((layer) => result.floor(step, variant, layer, base(metric)));
-  if (metric !== "relative") return { matrix, factors: null, floors };
-  const factors = Float64Array.from(layers, (layer) => 1 / (result.norm(step, variant, layer) || NaN));
-  return { matrix, factors, floors: floors.map((floor, layer) => (floor === null ? null : floor * factors[layer])) };
+  if (metric !== "relative") return { matrix, norms: null, floors };
+  const norms = Float64Array.from(layers, (layer) => result.norm(step, variant, layer) || NaN);
+  return { matrix, norms, floors: floors.map((floor, layer) => (floor === null ? null : floor / norms[layer])) };
 }
 
 function base(metric) {

@@ -1,8 +1,9 @@
 /** A token's distances over the layers as a line; several pinned tokens compare. */
 import { chart } from "./chart.js";
 import { element } from "./element.js";
+import { brief } from "./numbers.js";
 import { pinStyle, sample, showPins } from "./pins.js";
-import { hoverToken, metricName, shortNumber, tokenName, variantName } from "./shown.js";
+import { hoverToken, tokenName, valueName, variantName } from "./shown.js";
 import { currentView } from "./state.js";
 
 const MOST = 16; // lines that can still be told apart
@@ -37,8 +38,8 @@ function show(parts, store) {
   const { plot, clear, hint } = parts;
   hint.hidden = lines.length > 0;
   clear.hidden = state.pins.length < 2;
-  const name = `${metricName(state)} of ${lines.map(({ token }) => tokenName(token)).join(", ")} over layers, ${variantName(state)}`;
-  plot.replaceChildren(...(lines.length ? [chart(lines, view.layers, metricName(state), name)] : []));
+  const name = `${valueName(state, view)} of ${lines.map(({ token }) => tokenName(token)).join(", ")} over layers, ${variantName(state)}`;
+  plot.replaceChildren(...(lines.length ? [chart(lines, view.layers, valueName(state, view), name)] : []));
   showLegend(parts, store, lines);
 }
 
@@ -71,5 +72,5 @@ function largest(values, layers) {
   values.forEach((value, layer) => {
     if (!Number.isNaN(value) && (best < 0 || Math.abs(value) > Math.abs(values[best]))) best = layer;
   });
-  return best < 0 ? ": undefined in every layer" : `: largest ${shortNumber(values[best])} in layer ${layers[best]}`;
+  return best < 0 ? ": undefined in every layer" : `: largest ${brief(values[best], 4)} in layer ${layers[best]}`;
 }

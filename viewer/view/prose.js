@@ -1,5 +1,7 @@
 /** What the running text is made of: tokens one by one, an image's tokens folded into one chip, in chunks. */
 
+import { ABSENT, FLAT } from "./scale.js";
+
 /**
  * @typedef {{token: number}|{image: number, from: number, to: number, rows: number, cols: number}} Piece
  *   a token by its index, or the vision tokens from..to (exclusive) of one image
@@ -52,38 +54,46 @@ export function chunks(pieces, tokens, size = 400) {
 }
 
 /**
- * One colour for each token, over the layers.
+ * One code for each token, over the layers: 0..255 in the palette, or FLAT, UNDEFINED, EXCLUDED, ABSENT.
  *
- * "max" is the brightest cell of the token, "mean" the mean of its cells' brightness, both after scaling: raw distances
- * of different layers have different units. A cell that is flat counts as 0, one that is undefined or absent not at all.
+ * "max" is the strongest cell of the token, "mean" the mean of its cells, both after scaling: raw distances of different
+ * layers have different units. A flat cell counts as zero, one that is undefined or absent not at all.
  *
- * @param {(layer: number, token: number) => number|string} shade   0..255, or "flat", "undefined", "excluded", "absent"
+ * @param {(layer: number, token: number) => number} code   of one cell, as a scale gives it
  * @param {{rows: number, cols: number}} size
  * @param {number|"max"|"mean"} choice   a layer's index, or over all layers
- * @returns {{shades: (number|string)[], layers: Int32Array}} for each token; `layers`: the layer of its brightest cell
+ * @param {number} zero   the colour that stands for 0; in a signed scale what is farther from it is stronger
+ * @returns {{codes: Uint16Array, layers: Int32Array}} for each token; `layers`: the layer of its strongest cell
  */
-export function overLayers(shade, { rows, cols }, choice) {
-  const shades = new Array(cols);
+export function overLayers(code, { rows, cols }, choice, zero = 0) {
+  const codes = new Uint16Array(cols).fill(ABSENT);
   const layers = new Int32Array(cols);
-  for (let token = 0; token < cols; token++) {
-    if (typeof choice === "number") {
-      shades[token] = shade(choice, token);
-      layers[token] = choice;
-      continue;
-    }
-    let [sum, count, most, best, other] = [0, 0, -1, 0, "absent"];
-    for (let layer = 0; layer < rows; layer++) {
-      const drawn = shade(layer, token);
-      if (drawn === "excluded" || (drawn === "undefined" && other === "absent")) other = drawn;
-      if (typeof drawn === "string" && drawn !== "flat") continue;
-      const brightness = drawn === "flat" ? 0 : drawn;
-      count++;
-      sum += brightness;
-      if (brightness > most) [most, best] = [brightness, layer];
-      if (drawn === "flat" && other !== "excluded") other = "flat";
-    }
-    shades[token] = count === 0 || (most === 0 && other === "flat") ? other : Math.round(choice === "max" ? most : sum / count);
-    layers[token] = best;
+  if (typeof choice === "number") {
+    layers.fill(choice);
+    for (let token = 0; token < cols; token++) codes[token] = code(choice, token);
+    return { codes, layers };
   }
-  return { shades, layers };
+  const [sums, counts, strengths] = [new Float64Array(cols), new Int32Array(cols), new Int16Array(cols).fill(-1)];
+  for (let layer = 0; layer < rows; layer++) {
+    for (let token = 0; token < cols; token++) {
+      const found = code(layer, token);
+      if (found > FLAT) {
+        if (counts[token] === 0 && found < codes[token]) codes[token] = found;
+        continue;
+      }
+      const colour = found === FLAT ? zero : found;
+      const strength = Math.abs(colour - zero);
+      if (strength > strengths[token]) {
+        strengths[token] = strength;
+        layers[token] = layer;
+        codes[token] = found;
+      }
+      sums[token] += colour;
+      counts[token]++;
+    }
+  }
+  if (choice === "mean") {
+    for (let token = 0; token < cols; token++) if (strengths[token] > 0) codes[token] = Math.round(sums[token] / counts[token]);
+  }
+  return { codes, layers };
 }

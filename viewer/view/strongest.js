@@ -14,17 +14,17 @@ export function strongestOf(most) {
    * Show it one matrix of (layer, token), row-major.
    * @param {{values: ArrayLike<number>, rows: number, cols: number}} matrix  NaN where undefined or absent
    * @param {number} variant
-   * @param {{factors?: ArrayLike<number>|null, floors?: (number|null)[]|null, excluded?: ArrayLike<number>|null}} options
-   *   factors: what each layer's values are multiplied by; floors: after that, at or below them a value says nothing;
+   * @param {{norms?: ArrayLike<number>|null, floors?: (number|null)[]|null, excluded?: ArrayLike<number>|null}} options
+   *   norms: what each layer's values are divided by; floors: after that, at or below them a value says nothing;
    *   excluded: 1 for each token left out.
    */
-  function add({ values, rows, cols }, variant, { factors = null, floors = null, excluded = null } = {}) {
+  function add({ values, rows, cols }, variant, { norms = null, floors = null, excluded = null } = {}) {
     for (let layer = 0; layer < rows; layer++) {
-      const factor = factors === null ? 1 : factors[layer];
+      const norm = norms === null ? 1 : norms[layer];
       const floor = Math.max(0, floors?.[layer] ?? 0);
       let least = Math.max(floor, heap.length < most ? 0 : heap[0].value);
       for (let token = 0, place = layer * cols; token < cols; token++, place++) {
-        const value = values[place] * factor;
+        const value = values[place] / norm;
         if (!(value > least) || excluded?.[token]) continue; // NaN is not above anything
         keep(heap, { value, variant, layer, token }, most);
         if (heap.length >= most) least = Math.max(floor, heap[0].value);

@@ -1,19 +1,21 @@
 /** Reading along: the tokens as running text, each on the colour of a layer, linked with the heatmap by hover and pins. */
 import { choice, element, setOptions } from "./element.js";
-import { chunks, folded, overLayers } from "./prose.js";
-import { cellText, hoverToken, layerName, pinToggled, shadesOf, tokenName } from "./shown.js";
+import { pinStyle, pinToggled } from "./pins.js";
+import { chunks, folded } from "./prose.js";
+import { FLAT } from "./scale.js";
+import { cellText, chosenLayer, hoverToken, inksOf, paint, tokenColours, tokenName } from "./shown.js";
 import { currentView } from "./state.js";
-import { running, visible } from "./words.js";
+import { running } from "./words.js";
 
 const ALL_AT_ONCE = 8000; // more spans than these cost 100 ms; beyond, a chunk is made when it comes into view
 const LONGEST = 400; // characters shown of one token
 const ROUGH_HEIGHT = 160; // of a chunk not made yet, in pixels
-const COLOURED_BY = ["result", "step", "variant", "metric", "normalise", "curve", "palette", "theme", "excluded", "layerChoice", "compare"];
+const COLOURED_BY = ["result", "step", "variant", "metric", "normalise", "curve", "palette", "dark", "excluded", "layerChoice", "compare", "otherResult"];
 
 /** @returns {{refresh: () => void}} */
 export function createText(root, store) {
   const parts = built(root, store);
-  const text = { parts, store, blocks: [], tokens: null, colours: null, marked: { hover: [], pins: [] } };
+  const text = { parts, store, blocks: [], tokens: null, colours: null, marked: {} };
   const watcher = new IntersectionObserver((entries) => entries.forEach((entry) => seen(text, entry)), { rootMargin: "200px" });
   text.watcher = watcher;
   listen(text);
@@ -56,14 +58,17 @@ function cellOf(text, span) {
   return { layer: text.colours?.layers[token] ?? null, token };
 }
 
-function brightest({ colours }, from, to) {
+function brightest(text, from, to) {
+  const { colours } = text;
   let best = from;
-  for (let token = from; colours && token < to; token++) if (level(colours.shades[token]) > level(colours.shades[best])) best = token;
+  for (let token = from; colours && token < to; token++) if (strength(text, token) > strength(text, best)) best = token;
   return best;
 }
 
-function level(shade) {
-  return typeof shade === "number" ? shade : -1;
+/** How far a token's colour is from zero; -1 where it has none. */
+function strength({ colours, palette }, token) {
+  const code = colours.codes[token];
+  return code < FLAT ? Math.abs(code - palette.zero) : -1;
 }
 
 function keyed(text, event) {
@@ -88,7 +93,7 @@ function moveTo(text, token) {
 
 function updated(text, state, changed) {
   const view = currentView(state);
-  const has = (...keys) => changed === null || keys.some((key) => changed.includes ? changed.includes(key) : changed.has(key));
+  const has = (...keys) => changed === null || keys.some((key) => changed.has(key));
   if (!state.result) return emptied(text);
   const tokens = state.result.tokens(state.step);
   if (tokens !== text.tokens) rebuild(text, state, tokens);
@@ -131,7 +136,7 @@ function rebuild(text, state, tokens) {
     if (!block.made) block.root.style.minHeight = `${ROUGH_HEIGHT}px`;
     text.watcher.observe(block.root);
   }
-  text.marked = { hover: [], pins: [] };
+  text.marked = {};
   text.parts.box.querySelectorAll(".hovered, .pinned").forEach((span) => span.classList.remove("hovered", "pinned"));
 }
 
@@ -156,27 +161,23 @@ function chip({ image, from, to, rows, cols }) {
 
 function recolour(text, state, view) {
   const { layers, legend } = text.parts;
-  const shown = shadesOf(state, view);
+  const choice = chosenLayer(state.layerChoice, view);
   text.view = view;
-  text.shown = shown;
-  text.colours = overLayers(shown.shade, view, chosenLayer(state, view));
+  text.palette = inksOf(state, view.scale.signed);
+  text.colours = tokenColours(state, view);
   text.blocks.forEach((block) => (block.dirty = true));
   text.blocks.filter((block) => block.inView).forEach((block) => colour(text, block));
   setOptions(layers, [["max", "maximum over layers"], ["mean", "mean over layers"], ...view.layers.map((layer, index) => [index, `layer ${layer}`])],
-    chosenLayer(state, view));
-  legend.textContent = legendText(state, view);
+    choice);
+  legend.textContent = legendText(state, view, choice);
   showValue(text, state);
 }
 
-function chosenLayer({ layerChoice }, view) {
-  return typeof layerChoice === "number" ? Math.min(layerChoice, view.rows - 1) : layerChoice;
-}
-
-function legendText(state, view) {
-  const over = { max: "The colour is the brightest of a token's cells in the heatmap, after scaling. ",
-    mean: "The colour is the mean brightness of a token's cells in the heatmap, after scaling. " };
+function legendText(state, view, choice) {
+  const over = { max: "The colour is that of a token's strongest cell in the heatmap, after scaling. ",
+    mean: "The colour is the mean of a token's cells in the heatmap, after scaling. " };
   const generated = view.tokens.at(-1)?.position >= (state.result.promptLength ?? Infinity);
-  return (over[chosenLayer(state, view)] ?? "") + (generated ? "Underlined: generated. " : "") + "Click a token to pin it.";
+  return (over[choice] ?? "") + (generated ? "Underlined: generated. " : "") + "Click a token to pin it.";
 }
 
 function seen(text, entry) {
@@ -192,31 +193,14 @@ function seen(text, entry) {
   if (block.dirty && text.colours) colour(text, block);
 }
 
-function colour({ colours, shown }, block) {
+function colour(text, block) {
   if (!block.made) return;
   block.dirty = false;
   const spans = block.root.children;
   block.chunk.forEach((piece, place) => {
-    const shade = piece.token === undefined ? chipShade(colours.shades, piece) : colours.shades[piece.token];
-    paint(spans[place], shade, shown);
+    const token = piece.token ?? brightest(text, piece.from, piece.to); // a chip's colour is its strongest patch's
+    paint(spans[place], text.colours.codes[token], text.palette);
   });
-}
-
-function chipShade(shades, { from, to }) {
-  let most = shades[from];
-  for (let token = from + 1; token < to; token++) if (level(shades[token]) > level(most)) most = shades[token];
-  return most;
-}
-
-function paint(span, shade, { colours, inks, grounds }) {
-  const drawn = typeof shade === "number";
-  const { style } = span;
-  style.backgroundColor = drawn ? colours[shade] : grounds[shade];
-  style.color = drawn ? inks[shade] : "";
-  if (span.dataset.shade !== undefined || !drawn) {
-    if (drawn) delete span.dataset.shade;
-    else span.dataset.shade = shade;
-  }
 }
 
 // Marks
@@ -232,17 +216,19 @@ function spanOf(text, token) {
   return placeOf(text, token).span;
 }
 
+/** Give a class to these elements, and take it from those that had it. */
 function mark(text, name, spans) {
-  const old = text.marked[name === "hovered" ? "hover" : "pins"];
-  old.filter((span) => !spans.includes(span)).forEach((span) => span.classList.remove(name));
-  spans.forEach((span) => span.classList.add(name));
-  text.marked[name === "hovered" ? "hover" : "pins"] = spans;
+  for (const span of text.marked[name] ?? []) if (!spans.includes(span)) span.classList.remove(name);
+  for (const span of spans) span.classList.add(name);
+  text.marked[name] = spans;
 }
 
 function markPins(text, { pins }) {
   const added = pins.length > (text.pinned?.length ?? 0) ? pins.at(-1) : null;
   text.pinned = pins;
-  mark(text, "pinned", pins.map((token) => spanOf(text, token)).filter(Boolean));
+  const spans = pins.map((token) => spanOf(text, token));
+  spans.forEach((span, index) => span?.style.setProperty("--pin", pinStyle(index).colour));
+  mark(text, "pinned", spans.filter(Boolean));
   if (added !== null && !text.parts.box.matches(":hover")) bringIntoView(text, added);
 }
 
@@ -258,8 +244,8 @@ function showValue({ parts, view, tokens }, state) {
     parts.value.textContent = "";
     return;
   }
-  const layer = state.hover.layer;
-  const where = layer === null || layer === undefined ? "" : `, ${layerName(view, layer)}: ${cellText(state, view, layer, token)}`;
+  const layer = state.hover.layer ?? null;
+  const where = layer === null ? "" : `, ${cellText(state, view, layer, token)}`;
   parts.value.textContent = tokenName(tokens[token]) + where;
 }
 

@@ -2,7 +2,8 @@
 import { choice, element } from "./element.js";
 import { lazyPanel } from "./lazy.js";
 import { excludedMask, headVariants, readMeasured } from "./measured.js";
-import { goTo, metricName, shortNumber } from "./shown.js";
+import { brief } from "./numbers.js";
+import { goTo, metricName } from "./shown.js";
 import { strongestOf } from "./strongest.js";
 import { header } from "./words.js";
 
@@ -38,7 +39,7 @@ export function createTop(root, store) {
   top.panel = lazyPanel(root, store, {
     title: "Strongest cells", keys: KEYS, variants: (state) => scopeVariants(state, top.scope),
     fill: (state, signal) => fill(top, state, signal),
-    touch: (state, changed) => top.scope === "this" && [...changed].includes("variant") && top.panel.refill(),
+    touch: (state, changed) => top.scope === "this" && changed.has("variant") && top.panel.refill(),
   });
   top.panel.body.append(scope.root, element("div", { class: "scroll" }, table));
 }
@@ -55,8 +56,8 @@ async function fill(top, state, signal) {
   const excluded = excludedMask(state);
   await readMeasured(state, variants, {
     signal,
-    each({ matrix, factors, floors }, variant, done) {
-      selection.add(matrix, variant, { factors, floors, excluded });
+    each({ matrix, norms, floors }, variant, done) {
+      selection.add(matrix, variant, { norms, floors, excluded });
       if (done < variants.length) top.panel.status(`${done} of ${variants.length} variants …`);
     },
   });
@@ -93,7 +94,7 @@ function row({ store, state }, cell, { text, position }) {
   const { value, layer, variant } = cell;
   const [layerNumber, name] = [state.result.layers[layer], state.result.variants[variant]];
   const label = `Go to ${header(text, 40)} at ${position}, layer ${layerNumber}, ${name}`;
-  const link = element("button", { type: "button", class: "link", "aria-label": label, click: () => goTo(store, cell) }, shortNumber(value));
+  const link = element("button", { type: "button", class: "link", "aria-label": label, click: () => goTo(store, cell) }, brief(value, 4));
   return element("tr", {},
     element("td", { class: "number", title: String(value) }, link), element("td", { class: "number" }, String(layerNumber)),
     element("td", {}, name), element("td", {}, element("bdi", {}, header(text, 40))), element("td", { class: "number" }, String(position)));

@@ -1,0 +1,67 @@
+/** What is shown, as the exports need it: pictures are for paper, on a light ground. */
+import { paletteOf } from "../view/colours.js";
+import { brief } from "../view/numbers.js";
+import { FLAT, SHADE_NAMES } from "../view/scale.js";
+import { METRIC_NAMES } from "../view/state.js";
+
+/** @returns {import("./layout.js").Picture} */
+export function pictureOf(state, view) {
+  const { scale, layers, tokens } = view;
+  const { hex, grounds } = paletteOf(scale.signed ? "difference" : state.palette, false);
+  const shade = (layer, token) => {
+    const code = scale.code(layer, token);
+    return code < FLAT ? code : SHADE_NAMES[code - FLAT];
+  };
+  return {
+    title: titleOf(state),
+    caption: captionOf(state, view),
+    layers, tokens, shade,
+    colours: hex,
+    grounds: Object.fromEntries(SHADE_NAMES.map((name) => [name, grounds[name]])),
+    ink: grounds.ink,
+    maxima: Array.from(scale.rowMax, (value) => (Number.isNaN(value) ? "" : brief(value))),
+    legend: { low: scale.low, middle: scale.middle, high: scale.high },
+    transposed: state.transposed,
+  };
+}
+
+function titleOf({ result, step, variant }) {
+  return `${result.name}: step ${result.steps[step]}, ${result.variants[variant]}`;
+}
+
+function captionOf(state, view) {
+  const against = view.scale.signed ? `, minus that of ${comparedWith(state)}` : "";
+  const out = state.excluded.size ? ` Left out of the scale: ${positions(state.excluded)}.` : "";
+  return `${METRIC_NAMES[state.metric]} when a token is masked${against}. ${view.scale.sentence}${out}`;
+}
+
+function comparedWith({ compare, result, otherResult }) {
+  if (compare.kind === "run") return `run ${otherResult.name}`;
+  return compare.kind === "step" ? `step ${result.steps[compare.other]}` : result.variants[compare.other];
+}
+
+function positions(excluded) {
+  const sorted = [...excluded].sort((a, b) => a - b);
+  return `position${sorted.length > 1 ? "s" : ""} ${sorted.join(", ")}`;
+}
+
+/** A file's name without its ending: what is shown, in letters that every system takes. */
+export function fileStem(state) {
+  const { result, step, variant, metric } = state;
+  const parts = [result.name, `step${result.steps[step]}`, result.variants[variant], metric];
+  if (state.compare?.mode === "difference") parts.push("difference", comparedWith(state));
+  return parts.join("_").replace(/[^\p{L}\p{N}._-]+/gu, "_").replace(/^[._]+/, "").slice(0, 120) || "heatmap";
+}
+
+/** What `csvPieces` writes of the view. */
+export function csvOf(state, view) {
+  const { result, step, variant, metric } = state;
+  const own = (name) => (view.scale.signed ? null : result.peek(step, variant, name));
+  const columns = { l2: "l2_distance", cosine: "cosine_distance", relative: "relative_distance" };
+  const more = view.scale.signed ? `${columns[metric]}_difference` : metric === "relative" ? columns.relative : null;
+  const single = result.peek(step, variant, "l2")?.values instanceof Float32Array;
+  return {
+    step: result.steps[step], variant: result.variants[variant], layers: view.layers, tokens: view.tokens, absent: view.absent,
+    l2: own("l2"), cosine: own("cosine"), more: more && { name: more, values: view.values, single },
+  };
+}
