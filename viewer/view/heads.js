@@ -153,7 +153,7 @@ function build(heads, layers, names) {
   heads.grid.style.setProperty("--heads", names.length);
   heads.grid.classList.toggle("dense", names.length > WORDS_FIT);
   heads.grid.replaceChildren(
-    element("span", { class: "corner" }, "layer \\ head"),
+    element("span", { class: "heads-corner" }, "layer \\ head"),
     ...numbers.map((head, index) => element("span", { class: "head-label" }, index % every ? "" : head)),
     ...layers.flatMap((layer, row) => [
       element("span", { class: "layer-label" }, String(layer)),

@@ -106,7 +106,7 @@ function listen({ store }, image) {
 
 function hoverOf(state, token) {
   const view = currentView(state);
-  return { layer: view ? tokenColours(state, view).layers[token] : null, token };
+  return { layer: view ? tokenColours(state, view)(token).layer : null, token };
 }
 
 function keyed(store, { grid }, event, point) {
@@ -122,12 +122,12 @@ function keyed(store, { grid }, event, point) {
 
 /** One pixel for each patch; the style sheet enlarges them without smoothing. What is left out or absent shows the picture. */
 function colour({ canvas, grid }, state, view) {
-  const { codes } = tokenColours(state, view);
+  const colourOf = tokenColours(state, view);
   const { hex, grounds } = inksOf(state, view.scale.signed);
   [canvas.width, canvas.height] = [grid.cols, grid.rows];
   const pen = canvas.getContext("2d");
   grid.tokens.forEach((token, patch) => {
-    const code = token < 0 ? ABSENT : codes[token];
+    const code = token < 0 ? ABSENT : colourOf(token).code;
     if (code === ABSENT || code === EXCLUDED) return;
     pen.fillStyle = code < FLAT ? hex[code] : grounds[SHADE_NAMES[code - FLAT]];
     pen.fillRect(patch % grid.cols, Math.floor(patch / grid.cols), 1, 1);

@@ -59,41 +59,43 @@ export function chunks(pieces, tokens, size = 400) {
  * "max" is the strongest cell of the token, "mean" the mean of its cells, both after scaling: raw distances of different
  * layers have different units. A flat cell counts as zero, one that is undefined or absent not at all.
  *
+ * A token is looked up when it is asked for: a million cells would take 50 ms.
+ *
  * @param {(layer: number, token: number) => number} code   of one cell, as a scale gives it
- * @param {{rows: number, cols: number}} size
+ * @param {number} rows   layers
  * @param {number|"max"|"mean"} choice   a layer's index, or over all layers
  * @param {number} zero   the colour that stands for 0; in a signed scale what is farther from it is stronger
- * @returns {{codes: Uint16Array, layers: Int32Array}} for each token; `layers`: the layer of its strongest cell
+ * @returns {(token: number) => {code: number, layer: number, strength: number}} `layer`: of its strongest cell;
+ *   `strength`: how far its colour is from zero, -1 where it has none
  */
-export function overLayers(code, { rows, cols }, choice, zero = 0) {
-  const codes = new Uint16Array(cols).fill(ABSENT);
-  const layers = new Int32Array(cols);
-  if (typeof choice === "number") {
-    layers.fill(choice);
-    for (let token = 0; token < cols; token++) codes[token] = code(choice, token);
-    return { codes, layers };
-  }
-  const [sums, counts, strengths] = [new Float64Array(cols), new Int32Array(cols), new Int16Array(cols).fill(-1)];
-  for (let layer = 0; layer < rows; layer++) {
-    for (let token = 0; token < cols; token++) {
-      const found = code(layer, token);
-      if (found > FLAT) {
-        if (counts[token] === 0 && found < codes[token]) codes[token] = found;
-        continue;
-      }
-      const colour = found === FLAT ? zero : found;
-      const strength = Math.abs(colour - zero);
-      if (strength > strengths[token]) {
-        strengths[token] = strength;
-        layers[token] = layer;
-        codes[token] = found;
-      }
-      sums[token] += colour;
-      counts[token]++;
+export function overLayers(code, rows, choice, zero = 0) {
+  const found = new Map();
+  const look = typeof choice === "number" ? (token) => oneLayer(code, choice, token, zero) : (token) => allLayers(code, rows, token, choice, zero);
+  return (token) => {
+    if (!found.has(token)) found.set(token, look(token));
+    return found.get(token);
+  };
+}
+
+function oneLayer(code, layer, token, zero) {
+  const own = code(layer, token);
+  return { code: own, layer, strength: own < FLAT ? Math.abs(own - zero) : -1 };
+}
+
+function allLayers(code, rows, token, choice, zero) {
+  let [sum, count, strength, layer, best] = [0, 0, -1, 0, ABSENT];
+  for (let row = 0; row < rows; row++) {
+    const own = code(row, token);
+    if (own > FLAT) {
+      if (count === 0 && own < best) best = own;
+      continue;
     }
+    const colour = own === FLAT ? zero : own;
+    if (Math.abs(colour - zero) > strength) [strength, layer, best] = [Math.abs(colour - zero), row, own];
+    sum += colour;
+    count++;
   }
-  if (choice === "mean") {
-    for (let token = 0; token < cols; token++) if (strengths[token] > 0) codes[token] = Math.round(sums[token] / counts[token]);
-  }
-  return { codes, layers };
+  if (choice === "max" || strength <= 0) return { code: best, layer, strength: best < FLAT ? strength : -1 };
+  const mean = Math.round(sum / count);
+  return { code: mean, layer, strength: Math.abs(mean - zero) };
 }

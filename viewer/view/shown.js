@@ -1,4 +1,5 @@
 /** What the panels share: names and numbers as they are shown, the colours of cells, and going to a cell. */
+import { cellFacts } from "./cell.js";
 import { paletteOf } from "./colours.js";
 import { inkOn } from "./ink.js";
 import { overLayers } from "./prose.js";
@@ -32,16 +33,8 @@ export function tokenName({ text, position }) {
 
 /** A cell of the view in words: its layer, its value with all digits, and what is to be known of it. */
 export function cellText(state, view, layer, token) {
-  return `layer ${view.layers[layer]}: ${valueText(state, view, layer, token)}`;
-}
-
-function valueText(state, view, layer, token) {
-  const place = layer * view.cols + token;
-  if (view.absent?.[place]) return "not in the table";
-  const value = view.values[place];
-  if (Number.isNaN(value)) return "undefined";
-  const flat = Math.abs(value) <= (view.floors?.[layer] ?? -1) ? ", at or below the noise floor" : "";
-  return `${valueName(state, view)} ${value}${flat}`;
+  const { measure, relation } = cellFacts(state, view, layer, token);
+  return `layer ${view.layers[layer]}, ${measure}. ${relation}`;
 }
 
 // Colours
@@ -72,14 +65,14 @@ export function paint(one, code, { hex, grounds, inks, zero }) {
 
 let lastColours = { view: null };
 
-/** Each token's code over the chosen layers; several panels ask for the same one. */
+/** Each token's {code, layer, strength} over the chosen layers, when asked; several panels ask for the same ones. */
 export function tokenColours({ layerChoice }, view) {
   const choice = chosenLayer(layerChoice, view);
   if (lastColours.view !== view || lastColours.choice !== choice) {
-    const zero = view.scale.signed ? ZERO_OF_SIGNED : 0;
-    lastColours = { view, choice, ...overLayers(view.scale.code, view, choice, zero) };
+    const of = overLayers(view.scale.code, view.rows, choice, view.scale.signed ? ZERO_OF_SIGNED : 0);
+    lastColours = { view, choice, of };
   }
-  return lastColours;
+  return lastColours.of;
 }
 
 export function chosenLayer(layerChoice, { rows }) {

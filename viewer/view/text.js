@@ -2,7 +2,7 @@
 import { choice, element, setOptions } from "./element.js";
 import { pinStyle, pinToggled } from "./pins.js";
 import { chunks, folded } from "./prose.js";
-import { FLAT } from "./scale.js";
+import { matchesOf } from "./search.js";
 import { cellText, chosenLayer, hoverToken, inksOf, paint, tokenColours, tokenName } from "./shown.js";
 import { currentView } from "./state.js";
 import { running } from "./words.js";
@@ -15,7 +15,7 @@ const COLOURED_BY = ["result", "step", "variant", "metric", "normalise", "curve"
 /** @returns {{refresh: () => void}} */
 export function createText(root, store) {
   const parts = built(root, store);
-  const text = { parts, store, blocks: [], tokens: null, colours: null, marked: {} };
+  const text = { parts, store, blocks: [], tokens: null, view: null, colourOf: null, matches: new Set(), marked: {} };
   const watcher = new IntersectionObserver((entries) => entries.forEach((entry) => seen(text, entry)), { rootMargin: "200px" });
   text.watcher = watcher;
   listen(text);
@@ -52,23 +52,20 @@ function listen(text) {
   box.addEventListener("keydown", (event) => keyed(text, event));
 }
 
-/** The cell that hovering an element means: its token in the layer that its colour is from; a chip's brightest patch. */
-function cellOf(text, span) {
-  const token = span.dataset.to === undefined ? Number(span.dataset.token) : brightest(text, Number(span.dataset.token), Number(span.dataset.to));
-  return { layer: text.colours?.layers[token] ?? null, token };
+/** The cell that hovering an element means: its token in the layer that its colour is from; a chip's strongest patch. */
+function cellOf(text, { dataset }) {
+  const token = dataset.to === undefined ? Number(dataset.token) : strongest(text, Number(dataset.token), Number(dataset.to));
+  return cellAt(text, token);
 }
 
-function brightest(text, from, to) {
-  const { colours } = text;
+function cellAt({ colourOf }, token) {
+  return { layer: colourOf ? colourOf(token).layer : null, token };
+}
+
+function strongest({ colourOf }, from, to) {
   let best = from;
-  for (let token = from; colours && token < to; token++) if (strength(text, token) > strength(text, best)) best = token;
+  for (let token = from + 1; colourOf && token < to; token++) if (colourOf(token).strength > colourOf(best).strength) best = token;
   return best;
-}
-
-/** How far a token's colour is from zero; -1 where it has none. */
-function strength({ colours, palette }, token) {
-  const code = colours.codes[token];
-  return code < FLAT ? Math.abs(code - palette.zero) : -1;
 }
 
 function keyed(text, event) {
@@ -85,7 +82,7 @@ function keyed(text, event) {
 }
 
 function moveTo(text, token) {
-  text.store.set({ hover: { layer: text.colours?.layers[token] ?? null, token } });
+  text.store.set({ hover: cellAt(text, token) });
   bringIntoView(text, token);
 }
 
@@ -97,14 +94,16 @@ function updated(text, state, changed) {
   if (!state.result) return emptied(text);
   const tokens = state.result.tokens(state.step);
   if (tokens !== text.tokens) rebuild(text, state, tokens);
+  if (has("search", "result", "step")) text.matches = new Set(matchesOf(tokens, state.search));
   if (view && (view !== text.view || has(...COLOURED_BY))) recolour(text, state, view);
+  else if (has("search")) recolourSeen(text);
   if (has("pins", "result", "step")) markPins(text, state);
   if (has("hover", "result", "step")) markHover(text, state);
 }
 
 function emptied(text) {
   if (text.tokens === null) return;
-  text.tokens = text.view = text.colours = null;
+  text.tokens = text.view = text.colourOf = null;
   text.blocks = [];
   text.watcher.disconnect();
   text.parts.box.replaceChildren();
@@ -164,9 +163,8 @@ function recolour(text, state, view) {
   const choice = chosenLayer(state.layerChoice, view);
   text.view = view;
   text.palette = inksOf(state, view.scale.signed);
-  text.colours = tokenColours(state, view);
-  text.blocks.forEach((block) => (block.dirty = true));
-  text.blocks.filter((block) => block.inView).forEach((block) => colour(text, block));
+  text.colourOf = tokenColours(state, view);
+  recolourSeen(text);
   setOptions(layers, [["max", "maximum over layers"], ["mean", "mean over layers"], ...view.layers.map((layer, index) => [index, `layer ${layer}`])],
     choice);
   legend.textContent = legendText(state, view, choice);
@@ -190,16 +188,24 @@ function seen(text, entry) {
     markPins(text, state);
     markHover(text, state);
   }
-  if (block.dirty && text.colours) colour(text, block);
+  if (block.dirty) colour(text, block);
+}
+
+function recolourSeen(text) {
+  for (const block of text.blocks) {
+    block.dirty = true;
+    if (block.inView) colour(text, block);
+  }
 }
 
 function colour(text, block) {
-  if (!block.made) return;
+  if (!block.made || !text.colourOf) return;
   block.dirty = false;
   const spans = block.root.children;
   block.chunk.forEach((piece, place) => {
-    const token = piece.token ?? brightest(text, piece.from, piece.to); // a chip's colour is its strongest patch's
-    paint(spans[place], text.colours.codes[token], text.palette);
+    const token = piece.token ?? strongest(text, piece.from, piece.to); // a chip's colour is its strongest patch's
+    paint(spans[place], text.colourOf(token).code, text.palette);
+    spans[place].classList.toggle("match", text.matches.has(piece.token));
   });
 }
 

@@ -1,0 +1,56 @@
+/** Keeps the state in the address, and follows an address that was typed or pasted. */
+import { decodeState, encodeState, placeIn } from "./hash.js";
+import { DEFAULTS } from "./state.js";
+
+// Browsers refuse a page that writes its address more than about 200 times in 30 seconds.
+const AT_ONCE = 40;
+const REFILL = 250; // ms
+
+export function keepAddress(store) {
+  let asked = decodeState(location.hash);
+  let written = location.hash;
+  store.set(asked.look);
+  const write = sparingly(() => {
+    const text = encodeState(store.get());
+    written = text ? `#${text}` : "";
+    if (written !== location.hash) history.replaceState(null, "", written || location.pathname + location.search);
+  });
+  store.subscribe((state, changed) => {
+    if (state.result && !(changed.size === 1 && (changed.has("hover") || changed.has("reads")))) write();
+  });
+  addEventListener("hashchange", () => {
+    if (location.hash === written) return;
+    asked = decodeState(location.hash);
+    const { result } = store.get();
+    const { metric, normalise, curve, palette, transposed, cell, excluded, search } = DEFAULTS;
+    store.set({ metric, normalise, curve, palette, transposed, cell, excluded, search, layerChoice: "max", ...asked.look, ...(result ? placeFor(result) : {}) });
+  });
+
+  function placeFor(result) {
+    const { run, place } = asked;
+    if (run !== null && run !== result.id) return {};
+    asked = decodeState(""); // it holds once; what is shown after that is up to the reader
+    return { ...placeIn(result, place) };
+  }
+
+  return { wantedRun: () => asked.run, placeFor };
+}
+
+/** Acts at once, but no more than AT_ONCE times in a row; what comes too soon waits, and only the last one acts. */
+function sparingly(act) {
+  let [left, since, timer] = [AT_ONCE, performance.now(), null];
+  return function again() {
+    const now = performance.now();
+    left = Math.min(AT_ONCE, left + (now - since) / REFILL);
+    since = now;
+    if (left >= 1) {
+      left -= 1;
+      act();
+    } else {
+      timer ??= setTimeout(() => {
+        timer = null;
+        again();
+      }, REFILL);
+    }
+  };
+}

@@ -1,0 +1,97 @@
+/** Comparing: what with, as a difference or side by side, and what of the two does not meet. */
+import { mismatch } from "./align.js";
+import { setOptions } from "./element.js";
+import { currentView, otherPlace } from "./view.js";
+
+const LABELS = { run: "Other run", step: "Other step", variant: "Other variant" };
+
+export function createCompare(store, library, maps) {
+  const at = (id) => document.getElementById(id);
+  const parts = { kind: at("compare-kind"), choice: at("compare-choice"), label: at("compare-label"), other: at("compare-other"), mode: at("compare-mode"),
+    note: at("compare-note"), second: at("second"), title: at("second-title") };
+  const compare = { store, library, parts, loading: null };
+  parts.kind.addEventListener("change", () => choose(compare, parts.kind.value));
+  parts.other.addEventListener("change", () => set(compare, { other: valueOf(parts) }));
+  parts.mode.addEventListener("change", () => set(compare, { mode: parts.mode.value }));
+  const update = (state) => updated(compare, state);
+  store.subscribe((state, changed) => ["compare", "result", "otherResult", "step", "variant", "reads", "metric"].some((key) => changed.has(key)) && update(state));
+  library.subscribe(() => update(store.get()));
+  scrollTogether(maps);
+}
+
+function choose(compare, kind) {
+  const { store } = compare;
+  const mode = store.get().compare?.mode ?? "difference";
+  const options = kind ? optionsOf(compare, store.get(), kind) : [];
+  const first = options.find(([, , same]) => !same)?.[0] ?? null;
+  store.set({ compare: kind ? { kind, mode, other: first } : null });
+}
+
+function set({ store }, patch) {
+  store.set({ compare: { ...store.get().compare, ...patch } });
+}
+
+function valueOf({ kind, other }) {
+  return kind.value === "run" ? other.value : Number(other.value);
+}
+
+/** [value, text, is it what is shown already] */
+function optionsOf({ library }, { result, step, variant }, kind) {
+  if (!result) return [];
+  if (kind === "step") return result.steps.map((number, index) => [index, String(number), index === step]);
+  if (kind === "variant") return result.variants.map((name, index) => [index, name, index === variant]);
+  return library.entries.map(({ id }) => [id, id, id === result.id]);
+}
+
+function updated(compare, state) {
+  const { parts } = compare;
+  const chosen = state.compare;
+  parts.kind.value = chosen?.kind ?? "";
+  parts.choice.hidden = chosen === null;
+  if (chosen) {
+    parts.label.textContent = LABELS[chosen.kind];
+    setOptions(parts.other, optionsOf(compare, state, chosen.kind), chosen.other ?? "");
+    parts.mode.value = chosen.mode;
+    if (chosen.kind === "run") loadOther(compare, state);
+  }
+  showNote(parts, state);
+  parts.second.hidden = !(chosen?.mode === "side" && otherPlace(state));
+  if (!parts.second.hidden) parts.title.textContent = titleOf(state);
+}
+
+async function loadOther(compare, { compare: { other }, otherResult }) {
+  if (other === null || otherResult?.id === other || compare.loading === other) return;
+  if (!compare.library.entries.some(({ id }) => id === other)) return;
+  compare.loading = other;
+  const result = await compare.library.result(other);
+  compare.loading = null;
+  if (result && compare.store.get().compare?.other === other) compare.store.set({ otherResult: result });
+}
+
+function showNote({ note }, state) {
+  const { compare, result } = state;
+  if (!compare || !result) return void (note.textContent = "");
+  if (compare.other === null) return void (note.textContent = `There is no ${LABELS[compare.kind].toLowerCase()} to compare with.`);
+  const view = currentView(state);
+  if (view?.compared) note.textContent = mismatch(view, view.compared) || "Both have the same tokens and layers.";
+  else if (compare.kind === "run" && state.otherResult?.id === compare.other && !otherPlace(state)) note.textContent = "The other run has no such step or variant.";
+  else note.textContent = "";
+}
+
+function titleOf(state) {
+  const { result, step, variant } = otherPlace(state);
+  return `${result.id}, ${result.variants[variant]}, step ${result.steps[step]}`;
+}
+
+/** Two pictures side by side scroll as one. */
+function scrollTogether(maps) {
+  for (const map of maps) {
+    map.scroller.addEventListener("scroll", () => {
+      for (const other of maps) {
+        if (other === map || !other.view) continue;
+        if (other.scroller.scrollLeft !== map.scroller.scrollLeft) other.scroller.scrollLeft = map.scroller.scrollLeft;
+        if (other.scroller.scrollTop !== map.scroller.scrollTop) other.scroller.scrollTop = map.scroller.scrollTop;
+      }
+    }, { passive: true });
+  }
+}

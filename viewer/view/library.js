@@ -1,0 +1,86 @@
+/** The runs that are open: each listed at once, read when it is first shown. */
+import { forResult } from "./state.js";
+
+/**
+ * @param {object} store
+ * @param {object} notices
+ * @returns {object} `entries` in the order of opening, `current` (an id), `subscribe`, `show(id)`, `result(id)`, `open`, `add`
+ */
+export function createLibrary(store, notices) {
+  const library = { store, notices, entries: [], current: null, listeners: new Set(), wanted: 0 };
+  return Object.assign(library, {
+    subscribe: (listener) => library.listeners.add(listener),
+    open: (files, openFiles, address) => open(library, files, openFiles, address),
+    add: (entry, address) => add(library, entry) && show(library, entry, address),
+    show: (id) => show(library, library.entries.find((entry) => entry.id === id)),
+    result: (id) => loaded(library, library.entries.find((entry) => entry.id === id)),
+  });
+}
+
+function tell({ listeners }) {
+  for (const listener of listeners) listener();
+}
+
+/** @returns {true} */
+function add(library, entry) {
+  const place = library.entries.findIndex(({ id }) => id === entry.id);
+  if (place < 0) library.entries.push(entry);
+  else library.entries[place] = entry;
+  tell(library);
+  return true;
+}
+
+/** Shows the run that the address names, or else the first of these that can be read. */
+async function open(library, files, openFiles, address) {
+  const { notices } = library;
+  const wanted = address.wantedRun();
+  const found = [];
+  let shown = null;
+  const onResult = (entry) => {
+    add(library, entry);
+    found.push(entry);
+    if (!shown && (wanted === null || wanted === entry.id)) shown = show(library, entry, address);
+  };
+  const onError = ({ file, sentence }) => notices.error(sentence.includes(file) ? sentence : `${file}: ${sentence}`);
+  await openFiles(files, { onResult, onError, onProgress: progressOf(notices) });
+  if (!shown && found.length) shown = show(library, found[0], address);
+  let index = 0;
+  while (shown && (await shown) === false && ++index < found.length) shown = show(library, found[index], address);
+}
+
+function progressOf(notices) {
+  let last = 0;
+  return ({ file, done, total }) => {
+    const now = performance.now();
+    if (now - last < 80 && done < total) return;
+    last = now;
+    notices.progress(`Reading ${file}: ${total > 0 ? Math.floor((100 * done) / total) : 0} %`);
+  };
+}
+
+/** @returns {Promise<boolean>} false if it could not be read; what was shown stays */
+async function show(library, entry, address = null) {
+  if (!entry) return false;
+  const turn = ++library.wanted;
+  const result = await loaded(library, entry);
+  if (!result) return false;
+  if (turn !== library.wanted) return true; // another was asked for since
+  library.current = entry.id;
+  const { store } = library;
+  store.set({ ...forResult(store.get(), result), ...(address?.placeFor(result) ?? {}) });
+  tell(library);
+  return true;
+}
+
+/** @returns {Promise<object|null>} null with a sentence if it cannot be read */
+async function loaded({ notices }, entry) {
+  if (!entry) return null;
+  try {
+    return await entry.load({ onProgress: progressOf(notices) });
+  } catch (error) {
+    if (error.name !== "AbortError") notices.error(error.message);
+    return null;
+  } finally {
+    notices.progress("");
+  }
+}

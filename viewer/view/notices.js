@@ -1,0 +1,29 @@
+/** Sentences about files: what could not be read, and how far reading is. */
+import { element } from "./element.js";
+
+const QUICK = 150; // ms within which reading needs no line of its own
+
+/**
+ * @param {HTMLElement} errors
+ * @param {HTMLElement} progress
+ * @returns {{error: (sentence: string) => void, progress: (text: string) => void}} "" ends the progress line
+ */
+export function createNotices(errors, progress) {
+  let timer = 0;
+  return {
+    error: (sentence) => addError(errors, sentence),
+    progress(text) {
+      clearTimeout(timer);
+      if (text === "" || progress.textContent !== "") progress.textContent = text;
+      else timer = setTimeout(() => (progress.textContent = text), QUICK);
+    },
+  };
+}
+
+function addError(errors, sentence) {
+  const said = [...errors.querySelectorAll("[role=alert]")].some((one) => one.textContent === sentence);
+  if (said) return;
+  const root = element("div", { class: "error" }, element("span", { role: "alert" }, sentence));
+  root.append(element("button", { type: "button", "aria-label": "Dismiss this message", click: () => root.remove() }, "×"));
+  errors.append(root);
+}

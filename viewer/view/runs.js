@@ -1,0 +1,55 @@
+/** The list of runs, with a filter once there are many. */
+import { element } from "./element.js";
+
+const MANY = 8;
+
+export function createRuns(root, store, library) {
+  const filter = element("input", { type: "search", "aria-label": "Filter runs", placeholder: "filter", hidden: true, input: () => show(list) });
+  const items = element("ul", { "data-testid": "runs" });
+  const count = element("p", { class: "muted small" });
+  root.append(element("h2", {}, "Runs"), filter, count, items);
+  const list = { filter, items, count, library, made: new Map() };
+  items.addEventListener("click", (event) => {
+    const item = event.target.closest("li");
+    if (item) library.show(item.dataset.id);
+  });
+  library.subscribe(() => show(list));
+  return { by: (change) => move(list, change) };
+}
+
+function show(list) {
+  const { filter, items, count, library } = list;
+  const { entries, current } = library;
+  filter.hidden = entries.length <= MANY;
+  const found = entries.filter((entry) => fits(entry, filter.value));
+  count.textContent = filter.value ? `${found.length} of ${entries.length}` : entries.length > MANY ? `${entries.length} runs` : "";
+  items.replaceChildren(...found.map((entry) => item(list, entry, current)));
+}
+
+function fits({ name, label }, text) {
+  const needle = text.trim().toLowerCase();
+  return name.toLowerCase().includes(needle) || label.toLowerCase().includes(needle);
+}
+
+/** Made once for each entry: hundreds of runs are listed as they come. */
+function item({ made }, entry, current) {
+  let one = made.get(entry);
+  if (!one) {
+    const button = element("button", { type: "button" }, entry.id);
+    one = element("li", { "data-id": entry.id, title: about(entry) }, button, element("span", { class: "label-text" }, entry.label.slice(0, 200)));
+    made.set(entry, one);
+  }
+  if (entry.id === current) one.firstChild.setAttribute("aria-current", "true");
+  else one.firstChild.removeAttribute("aria-current");
+  return one;
+}
+
+function about({ sources, label }) {
+  return [label.slice(0, 400), ...sources.map(({ file, bytes }) => `${file}, ${bytes.toLocaleString("en-US")} bytes`)].filter(Boolean).join("\n");
+}
+
+function move({ library }, change) {
+  const { entries, current } = library;
+  const next = entries[entries.findIndex(({ id }) => id === current) + change];
+  if (next) library.show(next.id);
+}

@@ -1,0 +1,53 @@
+/** What run it is, and what is missing about it; shows the page's parts once there is something to show. */
+import { element } from "./element.js";
+import { METRIC_NAMES } from "./state.js";
+
+const ABOUT = "about-closed";
+
+export function createTitle(store) {
+  const at = (id) => document.getElementById(id);
+  rememberAbout(at("about"));
+  const update = (state, changed = null) => {
+    if (!state.result) return;
+    if (changed?.has("result")) showRun(at, state.result);
+    if (["result", "variant", "metric", "step", "compare"].some((key) => changed?.has(key))) at("map-title").textContent = mapTitle(state);
+  };
+  store.subscribe(update);
+}
+
+function showRun(at, result) {
+  document.body.classList.remove("empty");
+  document.title = `${result.name} – Token Masking Impact Analysis`;
+  at("run-name").textContent = result.id;
+  at("run-about").textContent = facts(result).join(" · ");
+  at("notes").replaceChildren(...result.notes.map((note) => element("li", {}, note)));
+}
+
+function facts({ run, layers, steps, variants, rows, tokens }) {
+  const count = (number, one) => `${number.toLocaleString("en-US")} ${one}${number === 1 ? "" : "s"}`;
+  const model = run?.settings?.model;
+  return [
+    typeof model === "string" ? model : null,
+    count(layers.length, "layer"), count(tokens(0).length, "token"), count(steps.length, "step"), count(variants.length, "variant"), count(rows, "row"),
+    typeof run?.method === "string" ? run.method : null,
+  ].filter(Boolean);
+}
+
+function mapTitle({ result, variant, metric, step, compare }) {
+  const what = compare?.mode === "difference" && compare.other !== null ? `Difference of ${METRIC_NAMES[metric]}s` : capital(METRIC_NAMES[metric]);
+  return `${what}, ${result.variants[variant]}, step ${result.steps[step]}`;
+}
+
+function capital(text) {
+  return text[0].toUpperCase() + text.slice(1);
+}
+
+/** Whoever has read it and closed it need not close it again. */
+function rememberAbout(about) {
+  try {
+    if (localStorage.getItem(ABOUT) === "1") about.open = false;
+    about.addEventListener("toggle", () => localStorage.setItem(ABOUT, about.open ? "0" : "1"));
+  } catch {
+    // a browser may forbid it
+  }
+}
