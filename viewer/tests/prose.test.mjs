@@ -30,22 +30,23 @@ test("chunks hold every piece once and end at lines' ends", () => {
   assert.deepEqual(chunks([], [], 100), []);
 });
 
+/** What overLayers says of every token of [layer][token]. */
+const over = (cells, choice, zero) => cells[0].map((_, token) => overLayers((layer, at) => cells[layer][at], cells.length, choice, zero)(token));
+const codes = (...about) => over(...about).map(({ code }) => code);
+
 test("over layers: one layer, the maximum, the mean", () => {
   const cells = [[10, 200, EXCLUDED, UNDEFINED, FLAT, 0], [30, FLAT, EXCLUDED, 50, FLAT, 0]];
-  const size = { rows: 2, cols: 6 };
-  const over = (choice) => overLayers((layer, token) => cells[layer][token], size, choice);
-  assert.deepEqual([...over(1).codes], cells[1]);
-  assert.deepEqual([...over("max").codes], [30, 200, EXCLUDED, 50, FLAT, 0]);
-  assert.deepEqual([...over("max").layers], [1, 0, 0, 1, 0, 0]);
-  assert.deepEqual([...over("mean").codes], [20, 100, EXCLUDED, 50, FLAT, 0]);
-  assert.deepEqual([...overLayers(() => ABSENT, { rows: 2, cols: 1 }, "max").codes], [ABSENT]);
-  assert.deepEqual([...overLayers((layer) => [UNDEFINED, ABSENT][layer], { rows: 2, cols: 1 }, "mean").codes], [UNDEFINED]);
+  assert.deepEqual(codes(cells, 1), cells[1]);
+  assert.deepEqual(codes(cells, "max"), [30, 200, EXCLUDED, 50, FLAT, 0]);
+  assert.deepEqual(over(cells, "max").map(({ layer }) => layer), [1, 0, 0, 1, 0, 0]);
+  assert.deepEqual(over(cells, "max").map(({ strength }) => strength), [30, 200, -1, 50, -1, 0]);
+  assert.deepEqual(codes(cells, "mean"), [20, 100, EXCLUDED, 50, FLAT, 0]);
+  assert.deepEqual(codes([[ABSENT], [ABSENT]], "max"), [ABSENT]);
+  assert.deepEqual(codes([[UNDEFINED], [ABSENT]], "mean"), [UNDEFINED]);
 });
 
 test("over layers of a signed scale: farthest from zero", () => {
   const cells = [[140, 128], [20, FLAT]];
-  const over = (choice) => overLayers((layer, token) => cells[layer][token], { rows: 2, cols: 2 }, choice, 128);
-  assert.deepEqual([...over("max").codes], [20, 128]);
-  assert.deepEqual([...over("max").layers], [1, 0]);
-  assert.deepEqual([...over("mean").codes], [80, 128]);
+  assert.deepEqual(over(cells, "max", 128), [{ code: 20, layer: 1, strength: 108 }, { code: 128, layer: 0, strength: 0 }]);
+  assert.deepEqual(codes(cells, "mean", 128), [80, 128]);
 });
