@@ -55,7 +55,8 @@ function built(root, { name, cells }) {
     corners.nw, axes.top.root, corners.ne, axes.left.root, scroller, axes.right.root, corners.sw, axes.bottom.root, corners.se);
   root.classList.add("heatmap");
   root.append(grid);
-  return { canvas, pen: canvas.getContext("2d"), over, space, scroller, axes, corners, grid };
+  const pen = canvas.getContext("2d", { willReadFrequently: true }); // in memory: whole pixels are put there, nothing else
+  return { canvas, pen, over, space, scroller, axes, corners, grid };
 }
 
 /** Room for it: as wide as its place, and as high as leaves something of the page. */

@@ -22,7 +22,7 @@ export function createTheme(store) {
 
 function applied(theme) {
   const dark = theme === "dark" || (theme === "auto" && system?.matches === true);
-  document.documentElement.dataset.theme = dark ? "dark" : "light";
+  document.documentElement.dataset.theme = theme; // "auto" is left to the style sheet
   return { theme, dark };
 }
 
