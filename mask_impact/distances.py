@@ -1,7 +1,7 @@
 """How far a masked update lies from the baseline one.
 
-On the device three numbers are taken of each masked vector, in one pass over its components; the rest is arithmetic
-on those, in float64, for all variants of a layer at once.
+On the device two numbers are taken of each masked vector; the rest is arithmetic on those, in float64, for all variants
+of a layer at once.
 """
 
 from __future__ import annotations
@@ -41,12 +41,24 @@ class Separation:
 
     @classmethod
     def of(cls, pairs: list[tuple[Tensor, Tensor]]) -> Separation:
-        """Of pairs of baselines (variant, d) and differences (row, variant, d), each pair with a width d of its own."""
-        parts = [(norm(baseline), *components(baseline, difference)) for baseline, difference in pairs]
-        length, l2, along, across = (torch.cat(part).cpu().numpy().astype(np.float64) for part in zip(*parts))
-        length = length[:, None]
-        near_zero = (length + along) ** 2 + across**2 <= (1e-6 * length) ** 2
-        return cls(length, l2, along, across, cancelling(pairs, near_zero))
+        """Of pairs of baselines (variant, d) and differences (row, variant, d), each pair with a width d of its own.
+
+        `across` is had by Pythagoras, which is cheap; where that would cancel (a sink without a value moves heads along
+        their own output), or squares would leave the dtype's range, the cell is taken component by component.
+        """
+        parts = zip(*(components(baseline, difference) for baseline, difference in pairs))
+        length, l2, along = (torch.cat(part).cpu().numpy().astype(np.float64) for part in parts)
+        across = np.sqrt(np.maximum(l2**2 - along**2, 0))
+        cancels, doubtful, first = np.zeros(l2.shape, bool), (np.abs(along) > 0.9 * l2) | (l2 < SHORT), 0
+        for baseline, difference in pairs if doubtful.any() else ():
+            variants = slice(first, first + len(baseline))
+            cells = np.nonzero(doubtful[variants])
+            variant, row = map(torch.from_numpy, cells)
+            precise = component_by_component(baseline[variant], difference[row, variant])
+            for kept, again in zip((l2, along, across, cancels), precise):
+                kept[variants][cells] = again.cpu().numpy()
+            first = variants.stop
+        return cls(length[:, None], l2, along, across, cancels)
 
     def cosine_distance(self) -> np.ndarray:
         """1 - cos(D, D + e) in [0, 2], NaN where either vector is zero: (variant, row).
@@ -64,43 +76,16 @@ class Separation:
 
 
 def components(baseline: Tensor, difference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The length of each difference (row, variant, d), its part along the baseline (variant, d), and across: (variant, row)."""
+    """The baselines' lengths (variant,), and of each difference (row, variant, d) the length and the part along: (variant, row)."""
     difference = difference.transpose(0, 1)
-    l2 = norm(difference)
-    baseline, difference = baseline.to(l2.dtype), difference.to(l2.dtype)
+    l2, length = norm(difference), norm(baseline)
+    unit = baseline.to(l2.dtype) / length[:, None]
+    return length, l2, torch.matmul(difference.to(l2.dtype), unit[:, :, None])[..., 0]
+
+
+def component_by_component(baseline: Tensor, difference: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of chosen cells (cell, d), in the widest dtype: length, part along, length across, and whether it is exactly -baseline."""
+    baseline, difference = baseline.to(widest(baseline)), difference.to(widest(baseline))
     unit = baseline / norm(baseline)[:, None]
-    along = torch.matmul(difference, unit[:, :, None])[..., 0]
-    across = length_across(difference, unit, l2, along)
-    if widest(l2) == l2.dtype or l2.min() >= SHORT:
-        return l2, along, across
-    short, wide = (l2 < SHORT).any(0), tuple(each.to(widest(l2)) for each in (l2, along, across))
-    again = components(baseline.to(widest(l2)), difference[:, short].transpose(0, 1).to(widest(l2)))
-    for each, precise in zip(wide, again):
-        each[:, short] = precise
-    return wide
-
-
-def length_across(difference: Tensor, unit: Tensor, l2: Tensor, along: Tensor) -> Tensor:
-    """Length of what of `difference` (variant, row, d) is left across the unit vectors (variant, d), given its length and
-    its part along: (variant, row).
-
-    By Pythagoras, which is cheap; where a difference points nearly along the unit vector (a sink without a value moves
-    heads so), the subtraction would cancel, and the rest is taken component by component.
-    """
-    across = (l2.square() - along.square()).clamp_min(0).sqrt()
-    nearly = (along.abs() > 0.9 * l2).nonzero(as_tuple=True)
-    if len(nearly[0]):
-        across[nearly] = norm(difference[nearly] - along[nearly][:, None] * unit[nearly[0]])
-    return across
-
-
-def cancelling(pairs: list[tuple[Tensor, Tensor]], suspected: np.ndarray) -> np.ndarray:
-    """Where a difference is exactly minus its baseline, among the suspected cells (variant, row): a mask of that shape."""
-    found, first = np.zeros_like(suspected), 0
-    for baseline, difference in pairs:
-        here = suspected[first : first + len(baseline)]
-        if here.any():
-            exact = (difference == -baseline).all(-1).T.cpu().numpy()
-            found[first : first + len(baseline)] = here & exact
-        first += len(baseline)
-    return found
+    along = (difference * unit).sum(-1)
+    return norm(difference), along, norm(difference - along[:, None] * unit), (difference == -baseline).all(-1)

@@ -47,7 +47,7 @@ def conservation_error(closed: LeaveOneOut, conserved: Tensor) -> float:
 
     Where masking a key is undefined there is no such sum, and the error counts as 0.
     """
-    return 0.0 if closed.undefined.any() else closed.conservation_error(conserved)
+    return 0.0 if closed.any_undefined else closed.conservation_error(conserved)
 
 
 def update_error(record: LayerRecord, rows: MaskedRows) -> float:

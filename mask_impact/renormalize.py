@@ -67,10 +67,16 @@ def projected(rows: RowPass, heads: Tensor) -> tuple[Tensor, Tensor | None]:
     if not (rows.parts.direct or rows.parts.linear):
         return rows.project(torch.cat([heads[:1], heads[0] + heads[1:]])), None
     with without_bias(rows.parts.projection):
-        baseline, moved = rows.project(heads).tensor_split([1])
+        answers = rows.project(heads)
     bias = getattr(rows.parts.projection, "bias", None)
-    baseline = baseline if bias is None else baseline + bias
-    return torch.cat([baseline, baseline + moved]), moved
+    return on_the_baseline(answers, answers[0] if bias is None else answers[0] + bias), answers[1:]
+
+
+def on_the_baseline(answers: Tensor, baseline: Tensor) -> Tensor:
+    """The baseline (d,) and, below it, its sum with each difference that `answers` (1 + row, d) holds after the first row."""
+    rows = answers + baseline
+    rows[0] = baseline
+    return rows
 
 
 def full_difference(rows: RowPass, module_rows: Tensor, moved: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
