@@ -34,6 +34,7 @@ function add(library, entry) {
 async function open(library, files, openFiles, address) {
   const { notices } = library;
   const wanted = address.wantedRun();
+  notices.progress(`Opening ${files.length === 1 ? files[0].name : `${files.length} files`}`);
   const found = [];
   let shown = null;
   const onResult = (entry) => {
@@ -43,6 +44,7 @@ async function open(library, files, openFiles, address) {
   };
   const onError = ({ file, sentence }) => notices.error(sentence.includes(file) ? sentence : `${file}: ${sentence}`);
   await openFiles(files, { onResult, onError, onProgress: progressOf(notices) });
+  if (!found.length) notices.progress("");
   if (!shown && found.length) shown = show(library, found[0], address);
   let index = 0;
   while (shown && (await shown) === false && ++index < found.length) shown = show(library, found[index], address);

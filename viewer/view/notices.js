@@ -1,22 +1,15 @@
 /** Sentences about files: what could not be read, and how far reading is. */
 import { element } from "./element.js";
 
-const QUICK = 150; // ms within which reading needs no line of its own
-
 /**
  * @param {HTMLElement} errors
  * @param {HTMLElement} progress
  * @returns {{error: (sentence: string) => void, progress: (text: string) => void}} "" ends the progress line
  */
 export function createNotices(errors, progress) {
-  let timer = 0;
   return {
     error: (sentence) => addError(errors, sentence),
-    progress(text) {
-      clearTimeout(timer);
-      if (text === "" || progress.textContent !== "") progress.textContent = text;
-      else timer = setTimeout(() => (progress.textContent = text), QUICK);
-    },
+    progress: (text) => (progress.textContent = text), // the style sheet hides it for the first moment: most reading is quick
   };
 }
 
