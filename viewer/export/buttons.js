@@ -40,13 +40,13 @@ async function png(state, view) {
   const planned = plan(picture);
   if (!planned) return "Not saved: this heatmap is larger than a picture can be. SVG and CSV hold all of it.";
   save(await pngBlob(picture, planned), `${fileStem(state)}.png`);
-  return `Saved the whole heatmap, ${cells(view)}.${smaller(planned, view)}`;
+  return `Saved the whole heatmap, ${cells(state, view)}.${smaller(planned, view)}`;
 }
 
 function svg(state, view) {
   const picture = pictureOf(state, view);
   save(new Blob([svgText(picture, (from, to) => rasterUri(picture, from, to))], { type: "image/svg+xml" }), `${fileStem(state)}.svg`);
-  return `Saved the whole heatmap, ${cells(view)}.`;
+  return `Saved the whole heatmap, ${cells(state, view)}.`;
 }
 
 function csv(state, view) {
@@ -54,8 +54,8 @@ function csv(state, view) {
   return `Saved ${view.rows * view.cols} rows at most.`;
 }
 
-function cells({ rows, cols }) {
-  return `${rows} layers x ${cols} tokens`;
+function cells({ compare }, { rows, cols }) {
+  return `${rows} layers x ${cols} tokens${compare?.mode === "side" ? ", the first of the two" : ""}`;
 }
 
 /** What was done to keep within a canvas. */

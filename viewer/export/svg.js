@@ -46,8 +46,10 @@ function svgPen(picture, raster) {
     text: (x, y, text, about) => text && parts.push(textElement(x, y, text, about)),
     cells(band, cell) {
       parts.push('<g shape-rendering="crispEdges" stroke="none">');
-      if (raster) parts.push(image(picture, band, cell, raster(band.from, band.to)));
-      else rectangles(picture, band, cell, rect);
+      if (raster) {
+        parts.push(image(picture, band, cell, raster(band.from, band.to)));
+        hatched(picture, band, cell, rect);
+      } else rectangles(picture, band, cell, rect);
       parts.push("</g>");
     },
   };
@@ -61,6 +63,17 @@ function rectangles({ layers, colours, shade, transposed }, band, cell, rect) {
       const [x, y] = transposed ? [across, along] : [along, across];
       rect(band.x + x, band.y + y, cell, cell, typeof drawn === "number" ? colours[drawn] : `url(#${drawn})`);
     }
+  }
+}
+
+/** A raster has one colour for each cell: the lines over what is left out, whole tokens, go over it. */
+function hatched({ layers, shade, transposed }, band, cell, rect) {
+  const across = layers.length * cell;
+  for (let token = band.from; token < band.to; token++) {
+    if (shade(0, token) !== "excluded") continue;
+    const along = (token - band.from) * cell;
+    if (transposed) rect(band.x, band.y + along, across, cell, "url(#excluded)");
+    else rect(band.x + along, band.y, cell, across, "url(#excluded)");
   }
 }
 

@@ -76,12 +76,12 @@ function figure(images, { width, height, resized, uri }, index, grid) {
   const canvas = element("canvas", { "data-testid": "image", "data-image": index, tabindex: 0, role: "img", "aria-label": `${name}. Arrow keys move, Enter pins.` });
   const lines = element("div", { class: "patch-lines" });
   const marks = element("div", { class: "patch-marks" });
-  const picture = PICTURE.test(uri ?? "") ? element("img", { src: uri, alt: "" }) : element("div", { class: "no-picture" }, "The run file has no picture.");
+  const picture = PICTURE.test(uri ?? "") ? element("img", { src: uri, alt: "" }) : element("div", { class: "no-picture" });
   const stack = element("div", { class: "stack" }, picture, canvas, lines, marks);
   stack.style.aspectRatio = `${wide} / ${high}`;
   stack.style.maxWidth = `${Math.max(240, Math.min(wide, 560))}px`;
   lines.style.backgroundSize = `calc(100% / ${grid.cols}) calc(100% / ${grid.rows})`;
-  const image = { root: element("figure", {}, stack, element("figcaption", { class: "muted" }, name)), canvas, marks, grid, index };
+  const image = { root: element("figure", {}, stack, element("figcaption", { class: "muted" }, picture.localName === "img" ? name : `${name}; the run file has no picture of it`)), canvas, marks, grid, index };
   listen(images, image);
   return image;
 }

@@ -65,5 +65,5 @@ export const CHEAP_CELLS = 2e6;
 
 export function isCheap(state, variants) {
   const cells = variants.length * state.result.layers.length * state.result.tokens(state.step).length;
-  return cells <= CHEAP_CELLS && variants.every((variant) => isRead(state, variant));
+  return variants.length > 0 && cells <= CHEAP_CELLS && variants.every((variant) => isRead(state, variant));
 }
