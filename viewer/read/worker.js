@@ -1,6 +1,7 @@
 /** The worker that reads tables, so that the page stays at hand meanwhile. */
 import { named } from "./errors.js";
 import { buffersOf, buffersOfBlock, readTable } from "./table.js";
+import { warmUp } from "./warm.js";
 
 const PROGRESS_MS = 50;
 const running = new Map(); // AbortController by request
@@ -36,6 +37,8 @@ self.onmessage = async ({ data }) => {
     }
   }
 };
+
+warmUp();
 
 function seldom(call) {
   let last = performance.now();
