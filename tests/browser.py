@@ -13,19 +13,29 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserType, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "visualize_results.html"
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage")
 NEED = "MASK_IMPACT_NEED_BROWSERS"
+# Brings a cell into view as a person does who scrolls: the heatmap first, then the page.
+SCROLL = """(canvas, [row, col]) => {
+  const cell = Number(canvas.closest("[data-testid=heatmap]").dataset.cell);
+  const scroller = canvas.closest(".scroller");
+  scroller.scrollTo((col + 0.5) * cell - scroller.clientWidth / 2, (row + 0.5) * cell - scroller.clientHeight / 2);
+  scroller.scrollIntoView({ block: "center" });
+}"""
+# Changes with each drawing of the heatmap, and with each sentence about a file.
+SEEN = """() => [document.querySelector("[data-testid=heatmap]")?.dataset.draws,
+  document.querySelectorAll("[data-testid=errors] [role=alert]").length].join()"""
 OWN_REQUEST = re.compile(r"(blob|data):")
 
 
@@ -55,17 +65,18 @@ def needs_node() -> str:
 
 
 @contextmanager
-def chromium(*arguments: str) -> Iterator[Browser]:
+def chromium() -> Iterator[Browser]:
     """The installed Chromium, headless."""
+    with sync_playwright() as playwright, closing(launched(playwright.chromium)) as browser:
+        yield browser
+
+
+def launched(kind: BrowserType) -> Browser:
+    """One more process of the installed Chromium."""
     path = program(*CHROMIUMS)
     if path is None:
         raise FileNotFoundError(f"no Chromium on the PATH, looked for {', '.join(CHROMIUMS)}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS, *arguments])
-        try:
-            yield browser
-        finally:
-            browser.close()
+    return kind.launch(executable_path=path, args=list(ARGUMENTS))
 
 
 class Viewer:
@@ -92,9 +103,11 @@ class Viewer:
         return self.page.get_by_test_id(name)
 
     def choose(self, *paths: Path, wait: bool = True) -> None:
-        """Choose files as in the dialog, and wait for their heatmap."""
+        """Choose files as in the dialog, and wait for their heatmap or for a sentence that says why there is none."""
+        before = self.page.evaluate(SEEN)
         self.at("files").set_input_files([str(path) for path in paths])
         if wait:
+            self.page.wait_for_function(f"(before) => ({SEEN})() !== before", arg=before, timeout=30_000)
             self.settle()
 
     def settle(self) -> None:
@@ -131,11 +144,20 @@ class Viewer:
         centres = [self.centre(row, col) for row in range(rows) for col in range(cols)]
         return self.colours(centres).reshape(rows, cols, 3)
 
-    def move(self, row: int, col: int) -> None:
-        """Move the mouse onto a cell."""
+    def on_screen(self, row: int, col: int) -> tuple[float, float]:
+        """A cell's centre in the window, scrolled there first where it is out of sight."""
         box = self.at("cells").bounding_box()
         x, y = self.centre(row, col)
-        self.page.mouse.move(box["x"] + x, box["y"] + y)
+        if not (0 < x < box["width"] and 0 < y < box["height"] and 0 < box["y"] + y < self.page.viewport_size["height"]):
+            self.at("cells").evaluate(SCROLL, [row, col])
+            self.settle()
+            box = self.at("cells").bounding_box()
+            x, y = self.centre(row, col)
+        return box["x"] + x, box["y"] + y
+
+    def move(self, row: int, col: int) -> None:
+        """Move the mouse onto a cell."""
+        self.page.mouse.move(*self.on_screen(row, col))
 
     def hover(self, row: int, col: int) -> dict[str, str]:
         """Move the mouse onto a cell; what the tooltip then carries."""
@@ -143,10 +165,10 @@ class Viewer:
         self.page.wait_for_function("() => new Promise(requestAnimationFrame)")
         return self.at("tooltip").evaluate("tip => ({...tip.dataset, text: tip.textContent})")
 
-    def click(self, row: int, col: int, **options) -> None:
+    def click(self, row: int, col: int, modifiers: tuple[str, ...] = ()) -> None:
+        x, y = self.on_screen(row, col)
         box = self.at("cells").bounding_box()
-        x, y = self.centre(row, col)
-        self.page.mouse.click(box["x"] + x, box["y"] + y, **options)
+        self.at("cells").click(position={"x": x - box["x"], "y": y - box["y"]}, modifiers=modifiers)
         self.settle()
 
     def select(self, label: str, value: str) -> None:

@@ -1,0 +1,368 @@
+"""What the viewer draws and what each control does, in a real Chromium: colours and values against the table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import struct
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from browser import a_browser, viewer  # noqa: F401
+from test_viewer_loading import STEPS, agrees, matrix, run, table, written  # noqa: F401
+
+# Every eighth colour and the last, from matplotlib.
+PLACES = [*range(0, 256, 8), 255]
+PALETTES = {
+    "viridis": "440154 470d60 48186a 482374 472d7b 453781 424086 3e4989 3b528b 375b8d 33638d"
+               " 2f6b8e 2c728e 297a8e 26828e 23898e 21918c 1f988b 1fa088 22a785 28ae80 32b67a"
+               " 3fbc73 4ec36b 5ec962 70cf57 84d44b 98d83e addc30 c2df23 d8e219 ece51b fde725",
+    "cividis": "00224e 00285b 002e6a 053371 1a386f 273e6e 32436d 3b496c 434e6c 4b546c 535a6d"
+               " 5a5f6e 61656f 686a71 6f7073 767676 7d7c78 848279 8c8878 938e78 9b9476 a39a74"
+               " aba072 b4a76f bcae6c c4b468 cdbb63 d5c25e dec958 e7d150 f0d846 f9e03a fee838",
+}
+# Straight lines between those colours leave the map by less than 5 of 255, and its steps are at most 4 wide.
+NEAR = 9
+
+
+def colours(shares, palette="viridis"):
+    """The colours of shares in [0, 1]: (..., 3)."""
+    known = np.array([list(bytes.fromhex(text)) for text in PALETTES[palette].split()], float)
+    return np.stack([np.interp(shares * 255, PLACES, known[:, band]) for band in range(3)], -1)
+
+
+def shares(values, top=None, curve=np.sqrt):
+    """Each distance's share of its layer's largest, or of `top`, position 0 left out, as the curve has it."""
+    rest = values[:, 1:]
+    top = np.nanmax(rest, axis=1, keepdims=True) if top is None else top
+    return curve(rest / top)
+
+
+def assert_drawn(viewer, wanted, palette="viridis"):
+    """Every cell but position 0's has the colour of its share."""
+    found = viewer.cells(len(wanted), wanted.shape[1] + 1)[:, 1:]
+    np.testing.assert_allclose(found, colours(wanted, palette), atol=NEAR)
+
+
+@pytest.fixture
+def key(viewer, run):
+    """The viewer with the real run and its run file."""
+    viewer.choose(run / "key_results.csv", run / "key_run.json")
+    return viewer
+
+
+# Colour
+
+@pytest.mark.parametrize("curve", ["linear", "sqrt"])
+@pytest.mark.parametrize("name", PALETTES)
+def test_intensity_per_layer(key, table, curve, name):
+    key.select("Curve", curve)
+    key.select("Palette", name)
+    assert_drawn(key, shares(matrix(table), curve=np.sqrt if curve == "sqrt" else lambda share: share), name)
+
+
+def test_intensity_per_picture(key, table):
+    key.select("Curve", "linear")
+    key.select("Intensity", "picture")
+    values = matrix(table)
+    assert_drawn(key, shares(values, top=values[:, 1:].max(), curve=lambda share: share))
+
+
+def test_intensity_across_steps(key, table):
+    """With the run file's maxima every step has the same scale."""
+    key.select("Curve", "linear")
+    key.select("Intensity", "steps")
+    tops = np.max([matrix(table, step)[:, 1:].max(axis=1) for step in range(STEPS)], axis=0)
+    for step in range(STEPS):
+        key.step(step)
+        assert_drawn(key, shares(matrix(table, step), top=tops[:, None], curve=lambda share: share))
+
+
+def test_the_logarithmic_curve_starts_at_zero_and_rises(viewer, tmp_path):
+    values = np.array([[9, 0, 1e-4, 1e-3, 1e-2, 0.1, 1, 10]], np.float32)
+    viewer.choose(written(tmp_path, "csv", "abcdefgh", values))
+    viewer.select("Curve", "log")
+    drawn = viewer.cells(1, 8)[0, 1:]
+    np.testing.assert_allclose(drawn[[0, -1]], colours(np.array([0.0, 1.0])), atol=NEAR)
+    brightness = drawn @ [0.3, 0.6, 0.1]
+    assert (np.diff(brightness) > 2).all()
+    viewer.select("Curve", "sqrt")
+    assert (brightness[1:-1] >= viewer.cells(1, 8)[0, 2:-1] @ [0.3, 0.6, 0.1]).all()
+
+
+def test_all_equal_is_all_bright_and_zero_is_all_dark(viewer, tmp_path):
+    viewer.choose(written(tmp_path, "csv", "abc", [[5, 5, 5], [0, 0, 0]]))
+    drawn = viewer.cells(2, 3)[:, 1:]
+    np.testing.assert_allclose(drawn, colours(np.array([[1.0, 1.0], [0, 0]])), atol=NEAR)
+
+
+def test_the_relative_distance_is_of_the_baselines_norm(key, run, table):
+    key.select("Metric", "relative")
+    norms = np.array(json.loads((run / "key_run.json").read_text(encoding="utf-8"))["steps"][0]["baseline_norm"]["Full"])
+    agrees(key, matrix(table) / norms[:, None])
+
+
+def test_without_a_run_file_there_is_no_relative_distance(viewer, run):
+    viewer.choose(run / "key_results.csv")
+    relative = viewer.page.get_by_label("Metric", exact=True).locator("option[value=relative]")
+    assert relative.count() == 0 or relative.is_disabled()
+
+
+def test_cells_at_the_noise_floor_are_flat(viewer, run, table, tmp_path):
+    """A floor raised above half of a layer's distances makes these one colour, and leaves the others."""
+    record = json.loads((run / "key_run.json").read_text(encoding="utf-8"))
+    values = matrix(table)
+    floor = float(np.median(values[1, 1:]))
+    record["steps"][0]["noise_floor_l2"]["Full"][1] = floor
+    (tmp_path / "key_run.json").write_text(json.dumps(record), encoding="utf-8")
+    viewer.choose(run / "key_results.csv", tmp_path / "key_run.json")
+    drawn, flat = viewer.cells(*values.shape)[1, 1:], values[1, 1:] <= floor
+    assert flat.sum() > 3 and len(np.unique(drawn[flat], axis=0)) == 1
+    np.testing.assert_allclose(drawn[~flat], colours(shares(values))[1][~flat], atol=NEAR)
+    assert "floor" in viewer.hover(1, int(np.flatnonzero(flat)[0]) + 1)["text"]
+
+
+def test_position_0_is_hatched_and_left_out_of_the_scale(viewer, tmp_path):
+    values = np.array([[40, 1, 2, 3], [0.5, 4, 1, 0]], np.float32)
+    viewer.choose(written(tmp_path, "csv", "abcd", values))
+    assert viewer.page.get_by_label("Exclude position 0", exact=True).is_checked()
+    assert_drawn(viewer, shares(values))
+    x, y = viewer.centre(0, 0)
+    hatched = viewer.colours([(x + dx, y + dy) for dx in range(-5, 6) for dy in range(-5, 6)])
+    assert len(np.unique(hatched, axis=0)) > 1
+    agrees(viewer, values, places=[(0, 0), (1, 0)])
+    viewer.check("Exclude position 0", False)
+    drawn = viewer.cells(*values.shape)
+    np.testing.assert_allclose(drawn, colours(np.sqrt(values / values.max(axis=1, keepdims=True))), atol=NEAR)
+
+
+WAYS = {
+    "a click with Shift on its cell": lambda viewer: viewer.click(0, 3, modifiers=["Shift"]),
+    "a click on its label": lambda viewer: viewer.at("heatmap").locator(".token-label[data-index='3']").first.click(),
+    "a key on its cell": lambda viewer: (viewer.hover(0, 3), viewer.at("cells").focus(), viewer.press("x")),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_any_position_is_left_out_and_taken_in_again(viewer, tmp_path, way):
+    """Without its strongest token the layer's scale ends at the next one."""
+    values = np.array([[9, 1, 2, 3], [9, 4, 1, 0]], np.float32)
+    viewer.choose(written(tmp_path, "csv", "abcd", values))
+    WAYS[way](viewer)
+    viewer.settle()
+    found = viewer.cells(2, 4)[:, [1, 2]]
+    np.testing.assert_allclose(found, colours(np.sqrt(values[:, [1, 2]] / [[2], [4]])), atol=NEAR)
+    WAYS[way](viewer)
+    viewer.settle()
+    assert_drawn(viewer, shares(values))
+
+
+def test_what_is_seen_is_the_canvas(key, table):
+    """A picture of the screen has the colours that the canvas holds: nothing lies over it."""
+    values = matrix(table)
+    box = key.at("cells").bounding_box()
+    key.page.mouse.move(2, 2)
+    (row, col) = (1, int(values[1, 1:].argmax()) + 1)
+    x, y = key.centre(row, col)
+    clip = {"x": box["x"] + x, "y": box["y"] + y, "width": 1, "height": 1}
+    assert pixel(key.page.screenshot(clip=clip)) == pytest.approx(colours(np.array(1.0)), abs=NEAR)
+
+
+def pixel(picture):
+    """The first pixel's colour of a PNG."""
+    import zlib
+    assert picture[:8] == b"\x89PNG\r\n\x1a\n"
+    at, data = 8, b""
+    while at < len(picture):
+        length, kind = struct.unpack(">I4s", picture[at:at + 8])
+        data += picture[at + 8:at + 8 + length] if kind == b"IDAT" else b""
+        at += 12 + length
+    return tuple(zlib.decompress(data)[1:4])
+
+
+# Controls
+
+def test_every_variant_and_step(key, table):
+    options = key.page.get_by_label("Variant", exact=True).locator("option").all_inner_texts()
+    assert [text.strip() for text in options] == list(table.variant.unique())
+    for step in range(STEPS):
+        key.step(step)
+        for variant in table.variant.unique():
+            key.select("Variant", variant)
+            agrees(key, matrix(table, step, variant), places=[(2, 4)])
+
+
+def test_transposed(key, table):
+    values = matrix(table)
+    key.check("Tokens as rows", True)
+    assert (key.heatmap()["rows"], key.heatmap()["cols"]) == values.T.shape
+    agrees(key, values.T, places=[(3, 0), (12, 2)])
+    found = key.cells(*values.T.shape)[1:]
+    np.testing.assert_allclose(found, colours(shares(values)).transpose(1, 0, 2), atol=NEAR)
+
+
+def test_the_text_has_every_token_and_the_likeliest_next(key, run, table):
+    record = json.loads((run / "key_run.json").read_text(encoding="utf-8"))
+    for step in (0, 2):
+        key.step(step)
+        tokens = key.at("text").locator("[data-token]")
+        assert tokens.count() == matrix(table, step).shape[1]
+        likeliest = key.at("top-tokens").inner_text()
+        for token in record["steps"][step]["top"]:
+            assert token["text"].strip() in likeliest
+
+
+def test_hovering_a_word_marks_its_column_and_the_reverse(key):
+    word = key.at("text").locator("[data-token='4']")
+    word.hover()
+    key.settle()
+    said = key.at("tooltip").inner_text() + key.at("announce").inner_text()
+    assert "4" in said
+    before = word.evaluate("one => one.outerHTML")
+    key.hover(1, 6)
+    after = key.at("text").locator("[data-token='6']")
+    assert after.evaluate("one => one.outerHTML") != before and after.get_attribute("class") != word.get_attribute("class")
+
+
+def test_the_hovered_cell_is_announced(key, table):
+    key.hover(1, 5)
+    key.page.wait_for_function("() => document.querySelector('[data-testid=announce]').textContent.includes('5')")
+    said = key.at("announce").inner_text()
+    assert "1" in said and f"{matrix(table)[1, 5]:.3g}"[:4] in said
+
+
+def test_a_pinned_token_has_its_profile(key):
+    key.click(1, 5)
+    assert key.at("profile").locator("svg, canvas").count() >= 1
+    key.click(1, 7)
+    text = key.at("profile").inner_text()
+    assert text.strip()
+
+
+def test_all_heads_at_once_leads_to_a_head(key, table):
+    key.click(1, 5)
+    key.at("heads").locator("[data-layer='2'][data-head='1']").first.click()
+    key.settle()
+    assert key.page.get_by_label("Variant", exact=True).input_value() == "Head_1"
+
+
+def test_the_top_list_is_the_tables(key, table):
+    rows = key.at("top-list").locator("tbody tr")
+    heads = table[(table.generation_step == 0) & table.variant.str.startswith("Head") & (table.token_position > 0)]
+    strongest = heads.sort_values("l2_distance", ascending=False).iloc[0]
+    first = rows.first.inner_text()
+    assert str(strongest.layer) in first and strongest.variant.removeprefix("Head_") in first and strongest.token_masked.strip() in first
+    rows.first.locator("a, button").first.click()
+    key.settle()
+    assert key.page.get_by_label("Variant", exact=True).input_value() == strongest.variant
+
+
+def test_search_goes_from_match_to_match(key, table):
+    tokens = list(table[(table.generation_step == 0) & (table.variant == "Full") & (table.layer == 0)].token_masked)
+    matches = [place for place, token in enumerate(tokens) if "key" in token]
+    assert len(matches) == 2
+    key.page.get_by_label("Search", exact=True).fill("key")
+    key.settle()
+    key.page.get_by_role("button", name="Next match").click()
+    key.settle()
+    assert "2" in key.page.locator("body").inner_text()
+
+
+def test_dark_and_light(key):
+    background = "() => getComputedStyle(document.body).backgroundColor"
+    found = {}
+    for theme in ("light", "dark"):
+        key.select("Theme", theme)
+        found[theme] = key.page.evaluate(background)
+    assert found["light"] != found["dark"]
+    key.select("Theme", "auto")
+    for theme in ("dark", "light"):
+        key.page.emulate_media(color_scheme=theme)
+        key.page.wait_for_function(f"(wanted) => ({background})() === wanted", arg=found[theme])
+
+
+def test_the_keys(key):
+    slider = key.page.get_by_label("Generation step", exact=True)
+    key.at("cells").focus()
+    key.press("?")
+    assert key.page.get_by_role("dialog").is_visible()
+    key.press("Escape")
+    assert key.page.get_by_role("dialog").count() == 0
+    before = key.heatmap()["cell"]
+    key.press("+")
+    assert key.heatmap()["cell"] > before
+    key.press("-")
+    assert key.heatmap()["cell"] == before
+    slider.focus()
+    key.press("ArrowRight")
+    assert slider.input_value() == "1"
+
+
+def test_play_runs_through_the_steps(key):
+    key.page.get_by_role("button", name="Play").click()
+    key.page.wait_for_function(
+        "() => document.querySelector('input[type=range]').value > 0 || [...document.querySelectorAll('input[type=range]')].some((s) => s.value === '2')")
+
+
+def test_the_state_is_in_the_address(key, run, table):
+    key.select("Variant", "Head_2")
+    key.select("Metric", "cosine")
+    key.step(1)
+    address = key.page.url
+    assert "#" in address
+    key.page.goto("about:blank")
+    key.page.goto(address)
+    key.choose(run / "key_results.csv", run / "key_run.json")
+    agrees(key, matrix(table, 1, "Head_2", "cosine_distance"))
+
+
+# Compare
+
+def test_two_steps_as_a_difference(key, table):
+    first, second = matrix(table, 0), matrix(table, 1)
+    key.select("Compare with", "step")
+    key.select("Other step", "1")
+    key.select("Compare as", "difference")
+    wanted = first - second[:, :first.shape[1]]
+    found = [[float(key.hover(row, col)["value"]) for col in (1, 4)] for row in range(3)]
+    assert np.allclose(found, wanted[:, [1, 4]], rtol=1e-5, atol=1e-7) or np.allclose(found, -wanted[:, [1, 4]], rtol=1e-5, atol=1e-7)
+
+
+# Taking away
+
+def saved(viewer, name):
+    """The file that a button gives."""
+    with viewer.page.expect_download() as download:
+        viewer.page.get_by_role("button", name=name, exact=True).click()
+    return Path(download.value.path()), download.value.suggested_filename
+
+
+def test_csv_of_the_view(key, table):
+    path, name = saved(key, "CSV")
+    assert name.endswith(".csv")
+    rows = list(csv.reader(path.open(encoding="utf-8", newline="")))
+    found = {float(cell) for row in rows for cell in row if cell.replace(".", "").replace("e-", "").isdigit()}
+    for value in matrix(table)[1, [1, 5]]:
+        assert any(math.isclose(value, other, rel_tol=1e-6) for other in found)
+
+
+def test_png_of_the_whole_heatmap(key, table):
+    path, name = saved(key, "PNG")
+    data = path.read_bytes()
+    width, height = struct.unpack(">II", data[16:24])
+    assert name.endswith(".png") and data.startswith(b"\x89PNG") and width > matrix(table).shape[1] * 4 and height > 40
+
+
+def test_svg_is_whole_and_names_its_tokens(key, table):
+    path, name = saved(key, "SVG")
+    root = ElementTree.parse(path).getroot()
+    assert name.endswith(".svg") and root.tag.endswith("svg")
+    texts = " ".join(filter(None, (one.text for one in root.iter() if one.tag.endswith(("text", "tspan", "title")))))
+    assert "key" in texts
+
+
+def test_what_am_i_looking_at(key):
+    assert key.page.get_by_text("What am I looking at?").count() >= 1

@@ -1,0 +1,68 @@
+"""`--report`: a page with one run inside, which shows it when it is opened, with nothing to load."""
+
+from __future__ import annotations
+
+import pytest
+from browser import Viewer, a_browser, viewer  # noqa: F401
+from test_viewer_loading import agrees, matrix
+
+import mask_impact_analysis
+from mask_impact import read_results
+
+HOSTILE = "Say </script><script>document.title='broken'</script> & <!-- <img src=x onerror=\"document.title='broken'\"> 'é' שלום 😀"
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """A folder with the report of a plain run and of one whose prompt is hostile."""
+    folder = tmp_path_factory.mktemp("reports")
+    for name, prompt in (("plain", "The coin is in the blue bag. The coin is in the"), ("hostile", HOSTILE)):
+        code = mask_impact_analysis.main(["--model", "demo", "--prompt", prompt, "--num-tokens", "2", "--output", name, "--report",
+                                          "--output-dir", str(folder), "--quiet"])
+        assert code == 0
+    return folder
+
+
+@pytest.fixture
+def opened(a_browser):
+    """Opens a report in a page of its own; behind every test: it asked for nothing, and had no error."""
+    seen = []
+
+    def open_report(path):
+        seen.append(Viewer(a_browser.new_page(), path.as_uri()))
+        seen[-1].settle()
+        return seen[-1]
+
+    yield open_report
+    for viewer in seen:
+        assert viewer.foreign() == [] and viewer.complaints == []
+        viewer.page.close()
+
+
+@pytest.mark.parametrize("name", ["plain", "hostile"])
+def test_a_report_shows_its_run_at_once(opened, reports, name):
+    report = opened(reports / f"{name}_report.html")
+    table = read_results(reports / f"{name}_results.csv")
+    assert report.heatmap()["state"] == "drawn" and report.errors() == [] and report.page.title() != "broken"
+    wanted = matrix(table)
+    agrees(report, wanted, places=[(0, 0), (1, 3), (2, wanted.shape[1] - 1)])
+    report.select("Variant", "Head_1")
+    report.step(1)
+    agrees(report, matrix(table, 1, "Head_1"))
+    report.select("Metric", "relative")
+    texts = report.at("text").locator("[data-token]")
+    assert texts.count() == matrix(table, 1).shape[1]
+
+
+def test_a_report_opens_other_files_too(opened, reports):
+    report = opened(reports / "plain_report.html")
+    report.choose(reports / "hostile_results.csv")
+    assert report.runs() == ["plain", "hostile"]
+
+
+def test_a_report_holds_its_data_in_a_form_that_no_token_can_end(reports):
+    """Both runs have as many steps and variants, and so as many elements."""
+    plain, hostile = ((reports / f"{name}_report.html").read_text(encoding="utf-8").lower() for name in ("plain", "hostile"))
+    assert "broken" in hostile
+    for mark in ("<script", "</script", "<!--", "<img"):
+        assert hostile.count(mark) == plain.count(mark)
