@@ -24,10 +24,16 @@ function filled(made, attributes, children) {
   return made;
 }
 
-/** A select with a name; options are [value, text]. */
+/** A select with a name, which stands beside it: a label around it would take the options into the name. */
 export function choice(label, options, change) {
   const select = element("select", { change: () => change(select.value) }, ...options.map(([value, text]) => element("option", { value }, text)));
-  return { select, root: element("label", { class: "choice" }, label + " ", select) };
+  return { select, root: labelled(label, select) };
+}
+
+/** A control with its label. */
+export function labelled(label, control) {
+  control.id = label.toLowerCase().replaceAll(" ", "-");
+  return element("span", { class: "choice" }, element("label", { for: control.id }, label), " ", control);
 }
 
 /** Set the options of a select anew where they differ, and choose one. */

@@ -48,7 +48,7 @@ export function gridCodes(grid, normalise, curve) {
 
 export function createHeads(root, store) {
   const heads = { store, mode: "token", variants: [], measured: [], tops: [], state: null, built: "" };
-  const mode = choice("Show", [["token", "pinned or pointed-at token"], ["top", "each head's top token"]], (value) => {
+  const mode = choice("Show in heads", [["token", "pinned or pointed-at token"], ["top", "each head's top token"]], (value) => {
     heads.mode = value;
     if (heads.state) show(heads);
   });

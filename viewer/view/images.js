@@ -1,5 +1,5 @@
 /** Images of a run: each picture with its patches over it, coloured for the chosen layer and variant. */
-import { element } from "./element.js";
+import { element, labelled } from "./element.js";
 import { pinToggled } from "./pins.js";
 import { ABSENT, EXCLUDED, FLAT, SHADE_NAMES } from "./scale.js";
 import { cellText, hoverToken, inksOf, tokenColours, tokenName } from "./shown.js";
@@ -30,7 +30,7 @@ export function createImages(root, store) {
   const note = element("p", { class: "muted small" });
   const value = element("p", { class: "value muted" });
   const section = element("div", { "data-testid": "images" },
-    element("div", { class: "panel-head" }, element("h2", {}, "Images"), element("label", { class: "choice" }, "Opacity ", opacity)), list, note, value);
+    element("div", { class: "panel-head" }, element("h2", {}, "Images"), labelled("Opacity", opacity)), list, note, value);
   root.append(section);
   const images = { root, list, note, value, store, shown: [], tokens: null, result: null, view: null };
   const fade = () => list.style.setProperty("--opacity", opacity.value);

@@ -48,7 +48,7 @@ export function lazyPanel(root, store, { title, keys, variants, fill, touch = ()
   store.subscribe((state, changed) => {
     const has = (key) => changed.has(key);
     if (!state.result) return;
-    if (!chosen && (has("result") || has("step"))) details.open = isCheap(state, variants(state));
+    if (!chosen && has("result")) details.open = isCheap(state, variants(state));
     if (keys.some(has)) refill();
     else if (details.open) touch(state, changed);
   });
