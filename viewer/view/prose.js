@@ -19,7 +19,7 @@ export function folded(tokens, images = []) {
     const last = pieces.at(-1);
     if (type !== "vision") {
       pieces.push({ token });
-    } else if (last?.image === image && last.to === token) {
+    } else if (last?.image === image) {
       last.to = token + 1;
       last.rows = Math.max(last.rows, row + 1);
       last.cols = Math.max(last.cols, col + 1);
