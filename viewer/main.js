@@ -23,6 +23,7 @@ import { createText } from "./view/text.js";
 import { createTheme, startTheme } from "./view/theme.js";
 import { createTitle } from "./view/title.js";
 import { createTop } from "./view/top.js";
+import { warmUp } from "./view/warm.js";
 
 const theme = startTheme(); // before anything is drawn: no flash of the other one
 const at = (id) => document.getElementById(id);
@@ -30,14 +31,14 @@ const at = (id) => document.getElementById(id);
 function start() {
   const store = createStore(theme);
   const notices = createNotices(at("errors"), at("progress"));
-  createTitle(store);
+  const panels = afterDrawing(store);
+  createTitle(store, panels);
   const map = createHeatmap(at("heatmap"), store, { viewOf: currentView, name: "Heatmap of layers and tokens", cells: "cells" });
   const other = createHeatmap(at("other-heatmap"), store, { viewOf: otherView, name: "The heatmap compared with", cells: "other-cells", linked: true });
   readWhatIsNeeded(store, notices);
   createTheme(store);
   createControls(store, map);
   const steps = createSteps(store);
-  const panels = afterDrawing(store);
   createLegend(at("legend"), panels);
   const library = createLibrary(store, notices);
   createCompare(store, library, [map, other]);
@@ -46,10 +47,11 @@ function start() {
   makePanels(panels, store);
   const help = createHelp(at("help"), at("help-button"));
   listenToKeys({ store, map, steps, runs, search, help });
-  const address = keepAddress(store);
+  const address = keepAddress(store, panels);
   const open = (files) => library.open(files, openFiles, address);
   acceptFiles(open);
   openEmbedded(document).then((result) => result && library.add(embedded(result), address), (error) => notices.error(error.message));
+  setTimeout(warmUp, 50);
 }
 
 function makePanels(panels, store) {

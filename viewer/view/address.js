@@ -6,7 +6,13 @@ import { DEFAULTS } from "./state.js";
 const AT_ONCE = 40;
 const REFILL = 250; // ms
 
-export function keepAddress(store) {
+/**
+ * @param {object} store
+ * @param {object} calm   the store for listeners that are not urgent
+ * @returns {{wantedRun: () => string|null, placeFor: (result: object) => object}} the run that the address names, and what it
+ *   asks of a result
+ */
+export function keepAddress(store, calm) {
   let asked = decodeState(location.hash);
   let written = location.hash;
   store.set(asked.look);
@@ -15,7 +21,7 @@ export function keepAddress(store) {
     written = text ? `#${text}` : "";
     if (written !== location.hash) history.replaceState(null, "", written || location.pathname + location.search);
   });
-  store.subscribe((state, changed) => {
+  calm.subscribe((state, changed) => {
     if (state.result && !(changed.size === 1 && (changed.has("hover") || changed.has("reads")))) write();
   });
   addEventListener("hashchange", () => {

@@ -30,9 +30,11 @@ const PAINTED_BY = ["result", "step", "variant", "metric", "normalise", "curve",
  *   layers are told to the others by the first one's indices
  */
 export function createHeatmap(root, store, options) {
-  const map = { root, store, ...options, ...built(root, options), view: null, place: null, draws: 0, window: null };
+  const map = { root, store, ...options, ...built(root, options), view: null, draws: 0, scroll: { x: 0, y: 0 } };
   map.marks = createMarks(map);
   map.redraw = () => draw(map);
+  map.scrollTo = (x, y) => scrollTo(map, x, y);
+  barSize();
   map.tokenAxis = () => (map.transposed ? map.axes.left : map.axes.top);
   map.layerAxis = () => (map.transposed ? map.axes.top : map.axes.left);
   listenTo(map);
@@ -80,8 +82,7 @@ function updated(map, state, changed) {
     map.view = map.viewOf(state);
     map.state = state;
     if (!map.view) return waiting(map, state);
-    if (map.room.width === 0) map.measure(); // it was not shown until now
-    else keepAnchor(map, old, () => draw(map));
+    keepAnchor(map, old, () => draw(map));
   }
   map.state = state;
   if (map.layout) map.marks.update(state, changed);
@@ -95,15 +96,22 @@ function waiting(map, state) {
 
 /** When cells change their size, the place that was pointed at stays where it is. */
 function keepAnchor(map, old, change) {
-  const { scroller, layout: before, anchor } = map;
+  const { layout: before, anchor, scrolled } = map;
   change();
   const { layout } = map;
   if (!before || !old || before.cell === layout.cell || before.transposed !== layout.transposed) return;
   const ratio = layout.cell / before.cell;
   const [x, y] = anchor ?? [0, 0];
-  scroller.scrollLeft = (scroller.scrollLeft + x) * ratio - x;
-  scroller.scrollTop = (scroller.scrollTop + y) * ratio - y;
   map.anchor = null;
+  scrollTo(map, (scrolled.x + x) * ratio - x, (scrolled.y + y) * ratio - y);
+}
+
+/** Scrolls and draws. The place is kept here too: asking the page for it would make it lay itself out. */
+function scrollTo(map, x, y) {
+  const { scroller } = map;
+  scroller.scrollLeft = x;
+  scroller.scrollTop = y;
+  map.scroll = { x: scroller.scrollLeft, y: scroller.scrollTop };
   draw(map);
 }
 
@@ -163,7 +171,8 @@ function draw(map) {
   const moved = !sameLayout(map.layout, layout);
   if (moved) place(map, layout);
   if (moved) map.layout = layout;
-  map.scrolled = { x: clamp(map.scroller.scrollLeft, layout.cols * layout.cell - layout.width), y: clamp(map.scroller.scrollTop, layout.rows * layout.cell - layout.height) };
+  const { x, y } = map.scroll;
+  map.scrolled = { x: clamp(x, layout.cols * layout.cell - layout.width), y: clamp(y, layout.rows * layout.cell - layout.height) };
   paint(map);
   label(map);
   map.draws += 1;

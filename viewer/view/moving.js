@@ -3,20 +3,18 @@ import { nextCell } from "./pixels.js";
 
 /** Scroll until a cell is in view. */
 export function bringIntoView(map, { layer, token }) {
-  const { layout, scroller } = map;
+  const { layout, scrolled } = map;
   if (!layout) return;
   const [row, col] = layout.transposed ? [token, layer] : [layer, token];
-  const moved = [inside(scroller, "scrollLeft", col, layout.cell, layout.width), inside(scroller, "scrollTop", row, layout.cell, layout.height)];
-  if (moved.some(Boolean)) map.redraw();
+  const [x, y] = [toSee(col, layout.cell, scrolled.x, layout.width), toSee(row, layout.cell, scrolled.y, layout.height)];
+  if (x !== scrolled.x || y !== scrolled.y) map.scrollTo(x, y);
 }
 
-function inside(scroller, side, index, cell, size) {
-  if (index === null || index === undefined) return false;
+/** Where to scroll to, to see a cell: nowhere else if it is in view, else so that it is in the middle. */
+function toSee(index, cell, at, size) {
+  if (index === null || index === undefined) return at;
   const [from, to] = [index * cell, (index + 1) * cell];
-  const at = scroller[side];
-  if (from >= at && to <= at + size) return false;
-  scroller[side] = Math.max(0, from - (size - cell) / 2);
-  return true;
+  return from >= at && to <= at + size ? at : Math.max(0, from - (size - cell) / 2);
 }
 
 /** Larger (1), smaller (-1), as fits (0), or all of it in view ("whole"). */

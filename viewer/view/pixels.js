@@ -48,7 +48,7 @@ export function paintCells(pixels, window, code, packed, ink) {
     for (let col = firstCol, at = 0; col <= lastCol; col++, at += 2) {
       const drawn = code(row, col);
       const [start, end] = [edges[at], edges[at + 1]];
-      for (let x = start; x < end; x++) line[x] = packed[drawn];
+      if (end > start) line.fill(packed[drawn], start, end);
       if (signed && (drawn === EXCLUDED || drawn === UNDEFINED)) signs.push(start, end, drawn);
     }
     for (let y = from + 1; y < to; y++) pixels.copyWithin(y * width, from * width, (from + 1) * width);

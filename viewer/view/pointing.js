@@ -13,9 +13,16 @@ export function listenTo(map) {
   });
   canvas.addEventListener("click", (event) => clicked(map, event));
   canvas.addEventListener("keydown", (event) => keyed(map, event));
-  scroller.addEventListener("scroll", () => map.view && map.redraw(), { passive: true });
+  scroller.addEventListener("scroll", () => scrolled(map), { passive: true });
   map.grid.addEventListener("wheel", (event) => wheeled(map, event), { passive: false });
   for (const axis of [axes.top, axes.left]) axis.root.addEventListener("click", (event) => headClicked(map, axis, event));
+}
+
+function scrolled(map) {
+  const { scrollLeft: x, scrollTop: y } = map.scroller;
+  if (x === map.scroll.x && y === map.scroll.y) return; // drawn already
+  map.scroll = { x, y };
+  if (map.view) map.redraw();
 }
 
 /** The cell under the pointer, by this picture's own indices; null beside the cells. */

@@ -4,19 +4,22 @@ import { METRIC_NAMES } from "./state.js";
 
 const ABOUT = "about-closed";
 
-export function createTitle(store) {
+/**
+ * @param {object} store
+ * @param {object} calm   the store for listeners that are not urgent
+ */
+export function createTitle(store, calm) {
   const at = (id) => document.getElementById(id);
   rememberAbout(at("about"));
-  const update = (state, changed = null) => {
+  store.subscribe(({ result }) => result && document.body.classList.remove("empty"));
+  calm.subscribe((state, changed) => {
     if (!state.result) return;
-    if (changed?.has("result")) showRun(at, state.result);
-    if (["result", "variant", "metric", "step", "compare"].some((key) => changed?.has(key))) at("map-title").textContent = mapTitle(state);
-  };
-  store.subscribe(update);
+    if (changed.has("result")) showRun(at, state.result);
+    if (["result", "variant", "metric", "step", "compare"].some((key) => changed.has(key))) at("map-title").textContent = mapTitle(state);
+  });
 }
 
 function showRun(at, result) {
-  document.body.classList.remove("empty");
   document.title = `${result.name} – Token Masking Impact Analysis`;
   at("run-name").textContent = result.id;
   at("run-about").textContent = facts(result).join(" · ");
