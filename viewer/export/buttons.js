@@ -12,14 +12,14 @@ const NOTHING = "Nothing is shown yet.";
 export function exportButtons(root, store) {
   const status = element("span", { class: "muted small", role: "status" });
   const link = element("input", { type: "text", readonly: true, "aria-label": "Link to this state", hidden: true });
-  const button = (name, title, act) =>
-    element("button", { type: "button", title, click: async () => { status.textContent = await answer(act, store); } }, name);
+  const button = (name, title, click) => element("button", { type: "button", title, click }, name);
+  const saving = (act) => async () => { status.textContent = await answer(act, store); };
   root.classList.add("export");
   root.append(
-    button("PNG", "The whole heatmap as a picture", png),
-    button("SVG", "The whole heatmap as a drawing, text as text", svg),
-    button("CSV", "The numbers of this view", csv),
-    element("button", { type: "button", title: "A link to what is shown now", click: async () => { status.textContent = await copyLink(link); } }, "Copy link"),
+    button("PNG", "The whole heatmap as a picture", saving(png)),
+    button("SVG", "The whole heatmap as a drawing, text as text", saving(svg)),
+    button("CSV", "The numbers of this view", saving(csv)),
+    button("Copy link", "A link to what is shown now", async () => { status.textContent = await copyLink(link); }),
     link, status,
   );
 }

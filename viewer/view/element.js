@@ -38,7 +38,8 @@ export function labelled(label, control) {
 
 /** Set the options of a select anew where they differ, and choose one. */
 export function setOptions(select, options, value) {
-  const same = select.options.length === options.length && options.every(([one, text], index) => select.options[index].value === String(one) && select.options[index].text === text);
+  const stands = ([one, text], index) => select.options[index].value === String(one) && select.options[index].text === text;
+  const same = select.options.length === options.length && options.every(stands);
   if (!same) select.replaceChildren(...options.map(([one, text]) => element("option", { value: one }, text)));
   if (select.value !== String(value)) select.value = String(value);
 }

@@ -52,7 +52,8 @@ export function createHeads(root, store) {
     heads.mode = value;
     if (heads.state) show(heads);
   });
-  heads.grid = element("div", { class: "heads-grid", "data-testid": "heads", role: "group", "aria-label": "Layers by heads. Arrow keys move, Enter goes there." });
+  const name = "Layers by heads. Arrow keys move, Enter goes there.";
+  heads.grid = element("div", { class: "heads-grid", "data-testid": "heads", role: "group", "aria-label": name });
   heads.line = element("p", { class: "value muted" });
   heads.panel = lazyPanel(root, store, {
     title: "All heads at once", keys: KEYS, variants: ({ result }) => headVariants(result),

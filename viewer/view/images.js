@@ -2,11 +2,10 @@
 import { element, labelled } from "./element.js";
 import { pinToggled } from "./pins.js";
 import { ABSENT, EXCLUDED, FLAT, SHADE_NAMES } from "./scale.js";
-import { cellText, hoverToken, inksOf, tokenColours, tokenName } from "./shown.js";
+import { COLOURED_BY, cellText, hoverToken, inksOf, tokenColours, tokenName } from "./shown.js";
 import { currentView } from "./state.js";
 
 const PICTURE = /^data:image\/(png|jpeg|webp);base64,/;
-const COLOURED_BY = ["result", "step", "variant", "metric", "normalise", "curve", "palette", "dark", "excluded", "layerChoice", "compare", "otherResult"];
 
 /**
  * Where an image's tokens stand among all.
@@ -30,7 +29,8 @@ export function createImages(root, store) {
   const note = element("p", { class: "muted small" });
   const value = element("p", { class: "value muted" });
   const section = element("div", { "data-testid": "images" },
-    element("div", { class: "panel-head" }, element("h2", {}, "Images"), labelled("Opacity", opacity)), list, note, value);
+    element("div", { class: "panel-head" }, element("h2", {}, "Images"), labelled("Opacity", opacity)),
+    list, note, value);
   root.append(section);
   const images = { root, list, note, value, store, shown: [], tokens: null, result: null, view: null };
   const fade = () => list.style.setProperty("--opacity", opacity.value);
@@ -73,7 +73,9 @@ function rebuild(images, state) {
 function figure(images, { width, height, resized, uri }, index, grid) {
   const [wide, high] = [width ?? resized?.[1] ?? grid.cols, height ?? resized?.[0] ?? grid.rows];
   const name = `Image ${index}, ${grid.rows} x ${grid.cols} patches`;
-  const canvas = element("canvas", { "data-testid": "image", "data-image": index, tabindex: 0, role: "img", "aria-label": `${name}. Arrow keys move, Enter pins.` });
+  const canvas = element("canvas", {
+    "data-testid": "image", "data-image": index, tabindex: 0, role: "img", "aria-label": `${name}. Arrow keys move, Enter pins.`,
+  });
   const lines = element("div", { class: "patch-lines" });
   const marks = element("div", { class: "patch-marks" });
   const picture = PICTURE.test(uri ?? "") ? element("img", { src: uri, alt: "" }) : element("div", { class: "no-picture" });
@@ -147,7 +149,8 @@ function mark({ shown, value, view, tokens }, state) {
   }
   const told = view && hovered !== null && tokens[hovered]?.type === "vision";
   const layer = state.hover?.layer ?? null;
-  value.textContent = told ? tokenName(tokens[hovered]) + (layer === null ? "" : `, ${cellText(state, view, layer, hovered)}`) : "";
+  const cell = told && layer !== null ? `, ${cellText(state, view, layer, hovered)}` : "";
+  value.textContent = told ? tokenName(tokens[hovered]) + cell : "";
 }
 
 function framed({ rows, cols }, patch, name) {

@@ -39,6 +39,11 @@ export function cellText(state, view, layer, token) {
 
 // Colours
 
+/** The state's keys that a token's colour depends on. */
+export const COLOURED_BY = [
+  "result", "step", "variant", "metric", "normalise", "curve", "palette", "dark", "excluded", "layerChoice", "compare", "otherResult",
+];
+
 const inked = new Map(); // by a palette: what stands out on each of its colours
 
 /** The palette of a state: {hex, grounds} as colours.js gives it, and `inks`, black or white, for each of `hex`. */

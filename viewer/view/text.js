@@ -3,14 +3,13 @@ import { choice, element, setOptions } from "./element.js";
 import { pinStyle, pinToggled } from "./pins.js";
 import { chunks, folded } from "./prose.js";
 import { matchesOf } from "./search.js";
-import { cellText, chosenLayer, hoverToken, inksOf, paint, tokenColours, tokenName } from "./shown.js";
+import { COLOURED_BY, cellText, chosenLayer, hoverToken, inksOf, paint, tokenColours, tokenName } from "./shown.js";
 import { currentView } from "./state.js";
 import { running } from "./words.js";
 
 const ALL_AT_ONCE = 8000; // more spans than these cost 100 ms; beyond, a chunk is made when it comes into view
 const LONGEST = 400; // characters shown of one token
 const ROUGH_HEIGHT = 160; // of a chunk not made yet, in pixels
-const COLOURED_BY = ["result", "step", "variant", "metric", "normalise", "curve", "palette", "dark", "excluded", "layerChoice", "compare", "otherResult"];
 
 /** @returns {{refresh: () => void}} */
 export function createText(root, store) {

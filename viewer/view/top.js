@@ -65,7 +65,8 @@ async function fill(top, state, signal) {
   top.state = state;
   top.cells = selection.list();
   const left = excluded.includes(1) ? "; positions left out of the scale are left out here" : "";
-  top.panel.status(top.cells.length ? `The ${top.cells.length} largest at this step by ${metricName(state)}${left}.` : "No cell is above its noise floor.");
+  const found = `The ${top.cells.length} largest at this step by ${metricName(state)}${left}.`;
+  top.panel.status(top.cells.length ? found : "No cell is above its noise floor.");
   show(top);
 }
 
@@ -87,7 +88,8 @@ function heading(top, name, text) {
   };
   const sort = active ? (top.down ? "descending" : "ascending") : "none";
   const arrow = active ? (top.down ? " ▼" : " ▲") : "";
-  return element("th", { scope: "col", "aria-sort": sort }, element("button", { type: "button", click }, text, element("span", { "aria-hidden": "true" }, arrow)));
+  const button = element("button", { type: "button", click }, text, element("span", { "aria-hidden": "true" }, arrow));
+  return element("th", { scope: "col", "aria-sort": sort }, button);
 }
 
 function row({ store, state }, cell, { text, position }) {
