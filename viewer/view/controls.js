@@ -57,7 +57,7 @@ function showExcluded(at, { excluded }, store) {
   const root = at("also-excluded");
   root.replaceChildren();
   if (!others.length) return;
-  root.append(` and ${others.slice(0, 6).join(", ")}${others.length > 6 ? ", …" : ""} `);
+  root.append(`Also left out: ${others.length > 1 ? "positions" : "position"} ${others.slice(0, 20).join(", ")}${others.length > 20 ? ", …" : ""} `);
   const clear = document.createElement("button");
   clear.type = "button";
   clear.textContent = "Take in again";

@@ -4,20 +4,20 @@
  * Rows are layers and columns tokens, or the reverse. "Row" and "column" mean what is on the screen; layer and token
  * what it stands for. Pointing at a cell moves marks and never redraws the picture.
  */
-import { createAxis, labelSize, textWidth } from "./axes.js";
-import { brief } from "./numbers.js";
+import { createAxis, textWidth } from "./axes.js";
 import { paletteOf, pixel } from "./colours.js";
 import { element } from "./element.js";
 import { inkOn } from "./ink.js";
+import { MOST_CHARACTERS, largestText, layoutOf } from "./maplayout.js";
 import { createMarks } from "./marks.js";
-import { fittingCell, paintCells, visibleCells, wholeCell } from "./pixels.js";
+import { brief } from "./numbers.js";
+import { paintCells, visibleCells } from "./pixels.js";
 import { FLAT } from "./scale.js";
 import { listenTo } from "./pointing.js";
 import { header } from "./words.js";
 
 const NUMBERS_FROM = 40; // CSS pixels of a cell, from which its value stands in it
 const GAP_FROM = 8; // and from which cells stand apart
-const MOST_CHARACTERS = 18;
 const NOTHING = new Set();
 const PAINTED_BY = ["result", "step", "variant", "metric", "normalise", "curve", "palette", "dark", "excluded", "compare", "otherResult",
   "reads", "transposed", "cell"];
@@ -113,52 +113,6 @@ function scrollTo(map, x, y) {
   scroller.scrollTop = y;
   map.scroll = { x: scroller.scrollLeft, y: scroller.scrollTop };
   draw(map);
-}
-
-// Layout
-
-/** Sizes in CSS pixels: of a cell, of the labels around, of the window that scrolls. */
-function layoutOf({ view, state, room }) {
-  const { transposed } = state;
-  const [rows, cols] = transposed ? [view.cols, view.rows] : [view.rows, view.cols];
-  const labels = labelLengths(view);
-  const fits = edgesOf(labels, 12, transposed, false);
-  const [wide, high] = [room.width - fits.left - fits.right, room.height - fits.top - fits.bottom];
-  const cell = state.cell ?? fittingCell(rows, cols, wide, high);
-  const size = labelSize(cell);
-  const turned = !transposed || textWidth(labels.layers, size) > cell;
-  const edges = edgesOf(labels, size, transposed, turned);
-  const width = Math.max(60, Math.min(cols * cell, room.width - edges.left - edges.right));
-  const height = Math.max(cell, Math.min(rows * cell, room.height - edges.top - edges.bottom));
-  return { transposed, rows, cols, cell, size, turned, edges, width, height, whole: wholeCell(rows, cols, wide, high) };
-}
-
-function edgesOf({ tokens, layers, maxima, positions }, size, transposed, turned) {
-  const [token, layer, most, position] = [tokens, layers, maxima, positions].map((length) => textWidth(length, size) + 10);
-  const line = size + 8;
-  if (!transposed) return { top: Math.max(token, 44), bottom: line, left: Math.max(layer, 44), right: Math.max(most, 58) };
-  return { left: Math.max(token, 70), right: Math.max(position, 58), top: turned ? layer : line, bottom: most };
-}
-
-/** The longest labels, in characters. */
-function labelLengths({ tokens, layers, scale }) {
-  const longest = tokens.reduce((most, { text }) => Math.max(most, wide(text)), 1);
-  return {
-    tokens: Math.min(MOST_CHARACTERS, longest),
-    layers: String(layers.at(-1) ?? 0).length,
-    maxima: Math.max(...[0, ...scale.rowMax].map((value) => largestText(value).length)),
-    positions: String(tokens.at(-1)?.position ?? 0).length,
-  };
-}
-
-/** A guess at a text's width in characters that does not take it apart: signs may stand for single ones. */
-function wide(text) {
-  if (text.length >= MOST_CHARACTERS) return MOST_CHARACTERS;
-  return /^[ -~]*$/.test(text) ? Math.max(1, text.length) : Math.min(MOST_CHARACTERS, 2 * text.length + 4);
-}
-
-function largestText(value) {
-  return Number.isNaN(value) ? "–" : brief(value);
 }
 
 // Drawing
@@ -277,7 +231,8 @@ function label(map) {
   const [positions, maxima] = transposed ? [axes.right, axes.bottom] : [axes.bottom, axes.right];
   tokens.show({ ...ofTokens, turned: !transposed, text: (token) => header(view.tokens[token].text, MOST_CHARACTERS),
     title: (token) => headTitle(view, token), name: (token) => headNames(map, token) });
-  layers.show({ ...ofLayers, turned: transposed && turned, text: (layer) => String(view.layers[layer]) });
+  layers.show({ ...ofLayers, turned: transposed && turned, text: (layer) => String(view.layers[layer]),
+    title: (layer) => `Click to colour the text by layer ${view.layers[layer]}`, name: () => "layer-name" });
   maxima.show({ ...ofLayers, turned: transposed, text: (layer) => largestText(view.scale.rowMax[layer]),
     title: (layer) => `the largest of layer ${view.layers[layer]}` });
   const apart = transposed ? Math.max(shared.every, Math.ceil(28 / cell)) : Math.ceil((textWidth(6, size) + 6) / cell);

@@ -5,6 +5,7 @@ import { METRIC_NAMES, currentView } from "./state.js";
 
 const BAR = 256;
 const SIGNS = [["flat", "at or below the noise floor, as 0"], ["undefined", "undefined"], ["excluded", "left out of the scale"], ["absent", "not in the table"]];
+const SIGNED = { absent: "not in both" };
 const KEYS = ["result", "step", "variant", "metric", "normalise", "curve", "palette", "dark", "excluded", "compare", "otherResult", "reads"];
 
 export function createLegend(root, store) {
@@ -34,7 +35,7 @@ function show(legend, state) {
   legend.signs.replaceChildren(...shown.map(([sign, text]) => {
     const swatch = element("span", { class: "swatch", "data-sign": sign });
     swatch.style.backgroundColor = palette.grounds[sign];
-    return element("span", { class: "sign" }, swatch, ` ${text}`);
+    return element("span", { class: "sign" }, swatch, ` ${(scale.signed && SIGNED[sign]) || text}`);
   }));
 }
 

@@ -53,11 +53,13 @@ function clicked(map, event) {
   else map.store.set({ pins: pinToggled(map.store.get().pins, cell.token) });
 }
 
-/** A click on a token's label leaves its position out of the scale, or takes it in again. */
+/** A click on a token's label leaves its position out of the scale, or takes it in again; a layer's colours the text by it. */
 function headClicked(map, axis, event) {
-  const label = event.target.closest(".token-label");
-  if (!label || axis !== map.tokenAxis() || map.linked) return;
-  toggleExcluded(map.store, Number(label.dataset.index));
+  const label = event.target.closest(".label");
+  if (!label || map.linked) return;
+  const index = Number(label.dataset.index);
+  if (axis === map.tokenAxis()) toggleExcluded(map.store, index);
+  else map.store.set({ layerChoice: map.store.get().layerChoice === index ? "max" : index });
 }
 
 export function toggleExcluded(store, token) {

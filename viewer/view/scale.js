@@ -116,9 +116,9 @@ function words(kind, tops, curve, signed, wanted, steps, also) {
   const source = kind === "steps" ? ` (${steps.source})` : wanted === "steps" ? " (not known across steps)" : "";
   const start = signed ? "symmetric about 0" : "from 0";
   return {
-    low: signed ? `-${of}` : "0",
+    low: signed ? `−${kind === "picture" ? of : "largest"}` : "0",
     middle: signed ? "0" : "",
-    high: of,
+    high: signed && kind !== "picture" ? "largest" : of,
     sentence: `${by}${both}${source}; ${CURVE_NAMES[curve]}, ${start}.`,
   };
 }

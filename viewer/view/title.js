@@ -15,6 +15,7 @@ export function createTitle(store, calm) {
   calm.subscribe((state, changed) => {
     if (!state.result) return;
     if (changed.has("result")) showRun(at, state.result);
+    at("maps").classList.toggle("beside", state.transposed);
     if (["result", "variant", "metric", "step", "compare"].some((key) => changed.has(key))) at("map-title").textContent = mapTitle(state);
   });
 }

@@ -1,0 +1,55 @@
+/** How large a heatmap's parts are. Pure. */
+import { labelSize, textWidth } from "./axes.js";
+import { brief } from "./numbers.js";
+import { fittingCell, wholeCell } from "./pixels.js";
+
+export const MOST_CHARACTERS = 18; // of a token's label
+
+/**
+ * Sizes in CSS pixels: of a cell, of the labels around, of the window that scrolls.
+ * @param {{view: object, state: object, room: {width: number, height: number}}} map
+ */
+export function layoutOf({ view, state, room }) {
+  const { transposed } = state;
+  const [rows, cols] = transposed ? [view.cols, view.rows] : [view.rows, view.cols];
+  const labels = labelLengths(view);
+  const fits = edgesOf(labels, 12, transposed, false);
+  const [wide, high] = [room.width - fits.left - fits.right, room.height - fits.top - fits.bottom];
+  const cell = state.cell ?? fittingCell(rows, cols, wide, high);
+  const size = labelSize(cell);
+  const turned = !transposed || textWidth(labels.layers, size) > cell;
+  const edges = edgesOf(labels, size, transposed, turned);
+  const width = Math.max(60, Math.min(cols * cell, room.width - edges.left - edges.right));
+  const height = Math.max(cell, Math.min(rows * cell, room.height - edges.top - edges.bottom));
+  return { transposed, rows, cols, cell, size, turned, edges, width, height, whole: wholeCell(rows, cols, wide, high) };
+}
+
+function edgesOf({ tokens, layers, maxima, positions }, size, transposed, turned) {
+  const [token, layer, most, position] = [tokens, layers, maxima, positions].map((length) => textWidth(length, size) + 10);
+  const line = size + 8;
+  if (!transposed) return { top: Math.max(token, 44), bottom: line, left: Math.max(layer, 58), right: Math.max(most, 58) };
+  return { left: Math.max(token, 70), right: Math.max(position, 58), top: turned ? layer : line, bottom: most };
+}
+
+/** The longest labels, in characters. */
+function labelLengths({ tokens, layers, scale }) {
+  const longest = tokens.reduce((most, { text }) => Math.max(most, wide(text)), 1);
+  return {
+    tokens: Math.min(MOST_CHARACTERS, longest),
+    layers: String(layers.at(-1) ?? 0).length,
+    maxima: Math.max(...[0, ...scale.rowMax].map((value) => largestText(value).length)),
+    positions: String(tokens.at(-1)?.position ?? 0).length,
+  };
+}
+
+/** A guess at a text's width in characters that does not take it apart: letters of the East are as wide as two. */
+function wide(text) {
+  if (text.length >= MOST_CHARACTERS || /^[ -~]*$/.test(text)) return Math.max(1, Math.min(MOST_CHARACTERS, text.length));
+  const eastern = text.match(/[\u1100-\uffff]/g)?.length ?? 0;
+  const hidden = text.match(/[\p{Cc}\p{Cf}]/gu)?.length ?? 0; // shown as U+XXXX
+  return Math.min(MOST_CHARACTERS, text.length + eastern + 5 * hidden);
+}
+
+export function largestText(value) {
+  return Number.isNaN(value) ? "–" : brief(value);
+}
