@@ -35,7 +35,7 @@ from mask_impact.writers import write_csv, write_json, write_parquet  # noqa: E4
 WORDS = [" the", " word", ",", ' "quoted"', "\n", " café", " 東京", ".", " and", " of"]
 LAYERS, HEADS, PROMPT = 28, 16, 108
 PAPAPARSE = ROOT / "viewer" / "node_modules" / "papaparse" / "papaparse.min.js"
-AT_REST = 500  # milliseconds between a page's opening and the file's choice; a person takes longer
+AT_REST = 1000  # milliseconds between a page's opening and the file's choice; a person takes longer
 GIGABYTE = 1_000_000_000
 WIDE_TOKENS, WIDE_LAYERS = 16_000, 64
 

@@ -215,7 +215,7 @@ def viewer(a_browser: Browser) -> Iterator[Viewer]:
     yield opened
     foreign, complaints = opened.foreign(), opened.complaints
     context.close()
-    assert foreign == [] and complaints == []
+    assert not foreign and not complaints, (foreign, complaints)
 
 
 def screenshot(files: list[Path], picture: Path) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
-from browser import a_browser, viewer  # noqa: F401
+from browser import Viewer, a_browser, viewer  # noqa: F401
 from test_viewer_loading import STEPS, agrees, matrix, run, table, written  # noqa: F401
 
 # Every eighth colour and the last, from matplotlib.
@@ -302,9 +303,50 @@ def test_the_keys(key):
 
 
 def test_play_runs_through_the_steps(key):
-    key.page.get_by_role("button", name="Play").click()
-    key.page.wait_for_function(
-        "() => document.querySelector('input[type=range]').value > 0 || [...document.querySelectorAll('input[type=range]')].some((s) => s.value === '2')")
+    slider = key.page.get_by_label("Generation step", exact=True)
+    key.page.get_by_role("button", name="Play", exact=True).click()
+    key.page.wait_for_function("(slider) => slider.value === '2'", arg=slider.element_handle())
+
+
+def test_every_single_key_does_what_its_control_does(key, table):
+    key.page.locator("body").click(position={"x": 4, "y": 880})
+    value = lambda label: key.page.get_by_label(label, exact=True).input_value()  # noqa: E731
+    for press, label, found in (("v", "Variant", "Attn"), ("V", "Variant", "Full"), ("m", "Metric", "cosine"),
+                                ("i", "Intensity", "picture"), ("ArrowRight", "Generation step", "1"), (",", "Generation step", "0")):
+        key.press(press)
+        assert value(label) == found, press
+    curve = value("Curve")
+    key.press("c")
+    assert value("Curve") != curve
+    key.press("e")
+    assert not key.page.get_by_label("Exclude position 0", exact=True).is_checked()
+    key.press("t")
+    assert key.heatmap()["rows"] == matrix(table).shape[1]
+    key.press("/")
+    assert key.page.evaluate("() => document.activeElement.id") == "search"
+
+
+def test_the_heatmap_by_keys_alone(key, table):
+    key.at("cells").focus()
+    for press in ("ArrowRight", "ArrowRight", "ArrowDown", "Enter"):
+        key.press(press)
+    found = key.at("tooltip").evaluate("tip => ({...tip.dataset})")
+    row, col = int(found["layer"]), int(found["position"])
+    assert row >= 1 and col >= 1 and float(found["value"]) == pytest.approx(matrix(table)[row, col], rel=2e-7)
+    assert key.at("profile").locator("svg").count() >= 1
+
+
+def test_the_text_takes_one_layers_colours(key, table):
+    key.select("Text layer", "1")
+    strongest = int(matrix(table)[1, 1:].argmax()) + 1
+    found = key.at("text").locator(f"[data-token='{strongest}']").evaluate("one => getComputedStyle(one).backgroundColor")
+    assert found == "rgb(253, 231, 37)"
+
+
+def test_a_link_to_the_state_is_copied_or_shown(key):
+    key.page.get_by_role("button", name="Copy link", exact=True).click()
+    key.page.wait_for_function("() => /link/i.test(document.querySelector('#export [role=status]').textContent)")
+    assert key.page.get_by_label("Link to this state").input_value() == key.page.url
 
 
 def test_the_state_is_in_the_address(key, run, table):
@@ -322,13 +364,111 @@ def test_the_state_is_in_the_address(key, run, table):
 # Compare
 
 def test_two_steps_as_a_difference(key, table):
+    """This minus the other; 0 has the middle colour, and both signs stand apart from it."""
     first, second = matrix(table, 0), matrix(table, 1)
     key.select("Compare with", "step")
     key.select("Other step", "1")
     key.select("Compare as", "difference")
     wanted = first - second[:, :first.shape[1]]
-    found = [[float(key.hover(row, col)["value"]) for col in (1, 4)] for row in range(3)]
-    assert np.allclose(found, wanted[:, [1, 4]], rtol=1e-5, atol=1e-7) or np.allclose(found, -wanted[:, [1, 4]], rtol=1e-5, atol=1e-7)
+    for row, col in ((0, 1), (1, 4), (2, 12)):
+        assert float(key.hover(row, col)["value"]) == pytest.approx(wanted[row, col], rel=1e-5, abs=1e-7)
+    assert "this minus the other" in key.at("legend").inner_text() and "symmetric about 0" in key.at("legend").inner_text()
+
+
+def test_a_differences_colours_are_symmetric(viewer, tmp_path):
+    """A token that is stronger here, as much weaker, and the same: two hues as far from the middle, and the middle."""
+    written(tmp_path, "csv", "abcd", [[9, 3, 1, 2]], name="one")
+    written(tmp_path, "csv", "abcd", [[9, 1, 3, 2]], name="two")
+    viewer.choose(tmp_path / "one_results.csv", tmp_path / "two_results.csv")
+    viewer.at("runs").get_by_role("button", name="one", exact=True).click()
+    viewer.settle()
+    viewer.select("Compare with", "run")
+    viewer.select("Other run", "two")
+    viewer.page.wait_for_function("() => document.querySelector('[data-testid=legend]').textContent.includes('minus')")
+    viewer.settle()
+    assert [float(viewer.hover(0, col)["value"]) for col in (1, 2, 3)] == [2, -2, 0]
+    more, less, same = (viewer.cells(1, 4)[0, col].astype(float) for col in (1, 2, 3))
+    light = [0.3, 0.6, 0.1]
+    assert abs((more - less) @ light) < 60 and np.abs(more - less).max() > 80
+    assert min(np.abs(more - same).max(), np.abs(less - same).max()) > 60
+
+
+def test_two_variants_side_by_side(key, table):
+    key.select("Compare with", "variant")
+    key.page.get_by_label("Other variant", exact=True).select_option(label="Head_1")
+    key.select("Compare as", "side")
+    other = key.at("other-heatmap")
+    assert other.is_visible() and other.get_attribute("data-state") == "drawn"
+    agrees(key, matrix(table))
+    key.select("Compare with", "")
+    assert not other.is_visible()
+
+
+# Images
+
+def picture_run(folder):
+    """Three words around one image of 2 x 3 patches, as a vision-language run writes it."""
+    tokens = ["look", *(f"img0[{row},{col}]" for row in range(2) for col in range(3)), " here"]
+    kinds = ["text", *["vision"] * 6, "text"]
+    places = [(None, None, None), *((0, row, col) for row in range(2) for col in range(3)), (None, None, None)]
+    rows = [(0, layer, token, position, "Full", 1 + position + layer, 0.1, kind, *place) for layer in range(2)
+            for position, (token, kind, place) in enumerate(zip(tokens, kinds, places))]
+    names = ["generation_step", "layer", "token_masked", "token_position", "variant", "l2_distance", "cosine_distance",
+             "token_type", "image_index", "patch_row", "patch_col"]
+    pd.DataFrame(rows, columns=names).astype({name: "Int64" for name in names[-3:]}).to_csv(folder / "photo_results.csv", index=False)
+    dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+    record = {"schema_version": 1, "status": "complete", "name": "photo", "layers": [0, 1], "variants": ["Full"], "steps": [],
+              "images": [{"width": 96, "height": 64, "resized": [64, 96], "grid": [2, 3], "uri": f"data:image/png;base64,{dot}"}]}
+    (folder / "photo_run.json").write_text(json.dumps(record), encoding="utf-8")
+    return folder / "photo_results.csv", folder / "photo_run.json"
+
+
+def test_an_images_patches_are_coloured_and_linked(viewer, tmp_path):
+    viewer.choose(*picture_run(tmp_path))
+    image = viewer.at("image")
+    assert image.count() == 1 and image.is_visible()
+    image.scroll_into_view_if_needed()
+    box = image.bounding_box()
+    viewer.page.mouse.move(box["x"] + box["width"] * 5 / 6, box["y"] + box["height"] * 3 / 4)
+    viewer.settle()
+    assert viewer.at("tooltip").get_attribute("data-position") == "6"
+    strongest, weakest = image.evaluate(
+        """(canvas) => {
+             const { width, height } = canvas, { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+             return [[5 / 6, 3 / 4], [1 / 6, 1 / 4]].map(([x, y]) => {
+               const at = 4 * (Math.floor(y * height) * width + Math.floor(x * width));
+               return [...data.subarray(at, at + 4)];
+             });
+           }""")
+    assert np.dot(strongest[:3], [0.3, 0.6, 0.1]) > np.dot(weakest[:3], [0.3, 0.6, 0.1]) + 20
+    assert viewer.at("text").locator("[data-token]").count() == 3
+    viewer.page.get_by_label("Opacity", exact=True).fill("0.2")
+
+
+# Size and sharpness
+
+def test_sharp_at_two_pixels_for_one(a_browser, run, table):  # noqa: F811
+    context = a_browser.new_context(device_scale_factor=2, viewport={"width": 1280, "height": 900})
+    sharp = Viewer(context.new_page())
+    sharp.choose(run / "key_results.csv")
+    canvas = sharp.at("cells").evaluate("one => [one.width, one.getBoundingClientRect().width]")
+    assert canvas[0] == pytest.approx(2 * canvas[1], abs=2)
+    assert_drawn(sharp, shares(matrix(table)))
+    assert sharp.foreign() == sharp.complaints == []
+    context.close()
+
+
+def test_of_a_long_text_only_what_is_in_view_is_drawn(viewer, tmp_path):
+    values = np.arange(2 * 9000, dtype=np.float32).reshape(2, -1)
+    viewer.choose(written(tmp_path, "csv", [f" t{place}" for place in range(9000)], values))
+    width = viewer.at("cells").evaluate("one => one.width")
+    assert viewer.heatmap()["cols"] == 9000 and width <= 1280
+    assert viewer.at("heatmap").locator(".token-label").count() < 500
+    assert float(viewer.hover(1, 8765)["value"]) == values[1, 8765]
+    before = viewer.heatmap()["cell"]
+    viewer.page.get_by_role("button", name="Whole").click()
+    viewer.settle()
+    assert viewer.heatmap()["cell"] < before / 2
 
 
 # Taking away
