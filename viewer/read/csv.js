@@ -137,7 +137,7 @@ class CsvRows extends Rows {
     if (EMPTY.test(text)) return mayBeEmpty(field) ? NaN : this.fault(`${NAMES[field]} is empty`);
     const value = Number(text);
     if (Number.isNaN(value)) this.fault(`${NAMES[field]} is ${quoted(text)}, where a number belongs`);
-    const plain = new TextEncoder().encode(`${text.trim()}\0`);
+    const plain = new TextEncoder().encode(`${text.trim()},\0`);
     this.numbers.read(plain, 0);
     return value;
   }

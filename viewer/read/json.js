@@ -2,7 +2,7 @@
 import { NeedsFloat64, ReadError, counted, quoted } from "./errors.js";
 import { COSINE, IMAGE, L2, NAMES, REQUIRED, columnFault, fieldOf, isText, mayBeEmpty, wholeFault } from "./fields.js";
 import {
-  CLOSE, CLOSE_LIST, COLON, COMMA, Cursor, OPEN, OPEN_LIST, QUOTE, Skip, behindSpace, stringEnd, stringText, wordEnd,
+  CLOSE, CLOSE_LIST, COLON, COMMA, Cursor, OPEN, OPEN_LIST, QUOTE, Skip, behindSpace, endsValue, stringEnd, stringText, wordEnd,
 } from "./jsontext.js";
 import { Rows } from "./rows.js";
 import { Slices } from "./slices.js";
@@ -59,7 +59,7 @@ class JsonRows extends Rows {
   numberAt(field, bytes, at, limit) {
     const value = this.numbers.read(bytes, at);
     this.end = this.numbers.end;
-    if (this.end === at) return this.wordAt(field, bytes, at, limit);
+    if (this.end === at || !endsValue(bytes[this.end])) return this.wordAt(field, bytes, at, limit);
     if (field < L2 || field > COSINE) {
       const fault = wholeFault(field, value, WHOLE_LIMIT);
       if (fault) this.fault(fault);

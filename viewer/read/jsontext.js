@@ -19,9 +19,14 @@ export function stringEnd(bytes, at, limit) {
   return -1;
 }
 
+/** Whether a bare word or a number ends before this byte. */
+export function endsValue(byte) {
+  return byte <= 32 || byte === COMMA || byte === CLOSE || byte === CLOSE_LIST;
+}
+
 /** Behind the `null`, `NaN` or other bare word at `at`. */
 export function wordEnd(bytes, at, limit) {
-  while (at < limit && bytes[at] > 32 && ![COMMA, COLON, CLOSE, CLOSE_LIST].includes(bytes[at])) at++;
+  while (at < limit && !endsValue(bytes[at])) at++;
   return at;
 }
 

@@ -57,15 +57,21 @@ export class NumberReader {
     }
     if (!(mantissa <= Number.MAX_SAFE_INTEGER && power <= 22 && power >= -22)) return this.hard(bytes, start, at);
     const value = power < 0 ? mantissa / TEN_TO[-power] : mantissa * TEN_TO[power]; // one rounding: as Number() has it
-    if (mantissa > NINE_DIGITS && !this.wide) this.wide = !held(value, bytes, start, at);
+    if (mantissa > NINE_DIGITS) this.note(value, bytes, start, at);
     return negative ? -value : value;
   }
 
   /** A number of many digits or of extreme size: the language's own conversion. */
   hard(bytes, start, end) {
     const value = Number(asciiText(bytes, start, end));
-    if (!this.wide) this.wide = !held(value, bytes, start, end);
+    this.note(value, bytes, start, end);
     return value;
+  }
+
+  /** Note a wide number; one that the window cuts in two is looked at when it is whole. */
+  note(value, bytes, start, end) {
+    const cut = bytes[end] === 0 || bytes[end] === 101 || bytes[end] === 69;
+    if (!this.wide && !cut) this.wide = !held(value, bytes, start, end);
   }
 }
 

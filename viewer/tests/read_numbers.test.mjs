@@ -61,3 +61,11 @@ test("what is no number leaves its place", () => {
   }
   assert.deepEqual([read("1e", true).end, read("1e+", true).end, read("1.2.3", true).end], [1, 1, 3]);
 });
+
+test("a number that the window cuts in two is not wide yet", () => {
+  for (const text of ["1.0499999802959", "1.0499999802959792e", "1.0499999802959792e-"]) {
+    const numbers = new NumberReader(true);
+    numbers.read(new TextEncoder().encode(`${text}\0`), 0);
+    assert.equal(numbers.wide, false, text);
+  }
+});

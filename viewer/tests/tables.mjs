@@ -10,7 +10,8 @@ export function rowsOf({ words = ["The", " cat", " sat"], steps = 2, layers = [0
     for (const variant of variants) {
       for (const layer of layers) {
         for (let position = 0; position < words.length + step; position++) {
-          const value = rows.length % 7 === 3 ? null : Math.fround((rows.length * 37 % 101) / 8);
+          const size = rows.length % 7 === 5 ? 1e-8 : 1; // some are written with an exponent
+          const value = rows.length % 7 === 3 ? null : Math.fround((rows.length * 37 % 101) / 8 * size);
           rows.push([step, layer, words[position] ?? " more", position, variant, value, value === null ? null : Math.fround(value / 100)]);
         }
       }
