@@ -17,6 +17,7 @@ test("tokens are found without regard to case, wherever the text stands in them"
 
 test("a text that runs over several tokens is found where it begins", () => {
   assert.deepEqual(matchesOf(tokens("The", " blue", " bag", " is", " blue", " bag"), "blue bag"), [1, 4]);
+  assert.deepEqual(matchesOf(tokens("the", "t", "he"), "the"), [0]);
 });
 
 test("a cell says its value, its share, and what to think of it", () => {

@@ -44,7 +44,7 @@ function labelLengths({ tokens, layers, scale }) {
 
 /** A guess at a text's width in characters that does not take it apart: letters of the East are as wide as two. */
 function wide(text) {
-  if (text.length >= MOST_CHARACTERS || /^[ -~]*$/.test(text)) return Math.max(1, Math.min(MOST_CHARACTERS, text.length));
+  if (text.length >= MOST_CHARACTERS || /^[ -~]*$/.test(text)) return Math.min(MOST_CHARACTERS, text.length);
   const eastern = text.match(/[\u1100-\uffff]/g)?.length ?? 0;
   const hidden = text.match(/[\p{Cc}\p{Cf}]/gu)?.length ?? 0; // shown as U+XXXX
   return Math.min(MOST_CHARACTERS, text.length + eastern + 5 * hidden);

@@ -10,7 +10,7 @@ const CALM = 350; // ms between announcements
 export function createMarks(map) {
   const box = element("div", { class: "hover-box", hidden: true });
   map.over.append(box);
-  const marks = { map, box, frames: [], lit: null, tooltip: map.linked ? null : tooltipOf(), announce: document.getElementById("announce") };
+  const marks = { map, box, frames: [], lit: [], tooltip: map.linked ? null : tooltipOf(), announce: document.getElementById("announce") };
   return { update: (state, changed) => update(marks, state, changed), hide: () => hide(marks) };
 }
 
@@ -77,17 +77,12 @@ function inView({ seen }, { layer, token }) {
   }
 }
 
-/** The labels of the cell pointed at. */
+/** The labels of the cell pointed at; those lit before are put out where they were, whichever way the picture lies now. */
 function light(marks, cell) {
   const { map } = marks;
-  if (marks.lit) {
-    map.tokenAxis().mark(marks.lit.token, "lit", false);
-    if (marks.lit.layer !== null) map.layerAxis().mark(marks.lit.layer, "lit", false);
-  }
-  marks.lit = cell;
-  if (!cell) return;
-  map.tokenAxis().mark(cell.token, "lit", true);
-  if (cell.layer !== null) map.layerAxis().mark(cell.layer, "lit", true);
+  for (const [axis, index] of marks.lit) axis.mark(index, "lit", false);
+  marks.lit = cell ? [[map.tokenAxis(), cell.token], [map.layerAxis(), cell.layer]].filter(([, index]) => index !== null) : [];
+  for (const [axis, index] of marks.lit) axis.mark(index, "lit", true);
 }
 
 // Pins

@@ -14,7 +14,7 @@ import { createScale, rowMaxima, largerOf } from "./scale.js";
  * @property {ReturnType<typeof createScale>} scale
  * @property {Uint8Array} excludedMask     1 for each token whose position is left out
  * @property {object|null} compared        what align.js says of the two that are compared
- * @property {object[]} [parts]            of a difference: the two pictures
+ * @property {object[]} [parts]            where two are compared: both pictures
  * @property {object} place                {result, step, variant} that it is of
  */
 
@@ -70,7 +70,7 @@ function makeView(state) {
   if (!other) return state.compare.mode === "side" ? scaled(here, state, {}) : null;
   const compared = comparedOf(here, other);
   if (state.compare.mode === "difference") return { ...scaled(differenceOf(here, other, compared), state, { signed: true }), compared, parts: [here, other] };
-  return { ...scaled(here, state, { also: maximaFor(here, other, state) }), compared };
+  return { ...scaled(here, state, { also: maximaFor(here, other, state) }), compared, parts: [here, other] };
 }
 
 function makeOther(state) {
