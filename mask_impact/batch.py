@@ -173,17 +173,19 @@ class _File:
             return None
         chosen = {**shared, **own, **flags}
         given = frozenset(name for name, value in chosen.items() if value is not None)
-        if members:
-            chosen |= self.prompt(members, own)
+        if isinstance(node, yaml.MappingNode):
+            chosen |= self.prompt(node, members, own)
             self.faults.update((_line(node), fault) for fault in contradictions(self.defaults | chosen))
         self.one_of_its_name(members, own)
         return chosen | {"given": given, "place": f"{self.path}:{_line(node)}", "warnings": self.warnings(members, own)}
 
-    def prompt(self, members: Members, own: Mapping[str, object]) -> dict[str, str]:
+    def prompt(self, node: yaml.Node, members: Members, own: Mapping[str, object]) -> dict[str, str]:
         """Prompt and prompt file of an entry that names a file (relative to the batch file); otherwise nothing."""
-        if len(own.keys() & {"prompt", "prompt_file"}) != 1:
-            line = min(line for line, _ in members.values())
-            self.faults.add((line, "an entry needs its prompt, either as prompt or as prompt_file"))
+        found = own.keys() & {"prompt", "prompt_file"}
+        if len(found) == 2:
+            self.faults.add((_line(node), "an entry has both prompt and prompt_file; keep one of them"))
+        elif not found:
+            self.faults.add((_line(node), "an entry needs its prompt, either as prompt or as prompt_file"))
         elif isinstance(source := own.get("prompt_file"), str):
             return self.prompt_in_file(source, members["prompt_file"][0])
         return {}
@@ -234,4 +236,5 @@ def _where_and_why(text: str, error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.reader.ReaderError):
         return f"{text.count(chr(10), 0, error.position) + 1}: not YAML: found the character U+{error.character:04X}"
     reason = ", ".join(filter(None, (error.context, error.problem)))
-    return f"{(error.problem_mark or error.context_mark).line + 1}: not YAML: {reason}"
+    quotes = " (text with a colon in it stands in quotes)" if error.problem == "mapping values are not allowed here" else ""
+    return f"{(error.problem_mark or error.context_mark).line + 1}: not YAML: {reason}{quotes}"

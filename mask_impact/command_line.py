@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 
-from mask_impact import __version__, batch
+from mask_impact import __version__
 from mask_impact.errors import RequestError
 from mask_impact.prompts import read_prompt
 from mask_impact.settings import (
@@ -43,6 +43,8 @@ def read(argv: Sequence[str] | None = None, program: str = "mask_impact_analysis
     config = said.pop("config", [None])[-1]
     flags = {name: _value(words, options(kind)[name], faults) for name, words in said.items()}
     if config is not None:
+        from mask_impact import batch
+
         return batch.read(config, flags, kind, faults)
     if strays:  # a misspelt --prompt leaves none: looking for the default file would only add a misleading fault
         raise RequestError(*faults)

@@ -31,6 +31,10 @@ def exit_code(main: Callable[[], int]) -> int:
         except RunError as error:
             fault(str(error))
             return FAILED
+        except ModuleNotFoundError as error:
+            fault(f"the Python package {error.name} is not installed for {sys.executable}; run `make demo`, or "
+                  "`pip install -r requirements.txt`, and call the Python of that environment (.venv/bin/python)")
+            return WRONG_REQUEST
         except KeyboardInterrupt:
             fault("interrupted; results that were finished are kept")
             return INTERRUPTED

@@ -75,7 +75,9 @@ def plan(settings: Settings, candidate: Candidate) -> Plan:
 def layer_faults(settings: Settings, layers: int, others: Collection[int]) -> list[str]:
     """A fault for each layer asked for that is not there, or is known to have no softmax attention."""
     asked = settings.layers or ()
-    faults = [f"layers: {layer} is out of range; the model has layers 0 to {layers - 1}" for layer in asked if layer >= layers]
+    beyond = [layer for layer in asked if layer >= layers]
+    found = f"{beyond[0]} is" if len(beyond) == 1 else f"{', '.join(map(str, beyond[:3]))}{', …' if len(beyond) > 3 else ''} are"
+    faults = [f"layers: {found} out of range; the model has layers 0 to {layers - 1}"] if beyond else []
     return faults + other_faults(asked, others, [layer for layer in range(layers) if layer not in others])
 
 

@@ -192,8 +192,9 @@ def test_a_wrong_request_raises_value_error(settings, part, model):
 
 def test_all_faults_are_raised_at_once(model):
     with pytest.raises(ValueError) as caught:
-        experiment(model, "x" * 300, layers=[1, 8, 9], chat=False)
-    assert len(str(caught.value).splitlines()) == 3
+        experiment(model, "x" * 300, layers=[1, 7, 8, 9, 10], chat=False)
+    faults = str(caught.value).splitlines()
+    assert len(faults) == 2 and "layers: 7, 8, 9, … are out of range" in "".join(faults)
 
 
 def quantised(model):

@@ -273,7 +273,7 @@ WRONG = {
     "an absent device": (["--prompt", "P", "--device", "cuda:99"], "--device cuda:99 is absent: "),
     "contradictory flags": (["--prompt", "P", "--no-chat", "--system", "S"], "system needs chat, which is off; add --chat"),
     "two sources": (["--prompt", "P", "--prompt-file", "x"], "--prompt does not go with --prompt-file; keep one of them"),
-    "no chat template": (["--prompt", "P", "--chat"], "chat is on, but the model has no chat template; add --no-chat"),
+    "no chat template": (["--prompt", "P", "--chat"], "chat is on, but the model has no chat template; leave --chat out"),
     "a bad name": (["--prompt", "P", "--output", "../x"], "--output: a name must not contain '/', found '../x'"),
     "a missing batch": (["--config", "gone.yaml"], "gone.yaml: there is no such file; check the path"),
     "a revision of a folder": (["--prompt", "P", "--revision", "main"], "--revision 'main' does not go with the folder"),
@@ -314,8 +314,8 @@ def test_all_faults_of_a_batch_are_listed_before_weights_are_loaded(command, lla
     code, out, err = command("--config", config, "--model", llama)
     assert (code, out, len(loads)) == (2, [], 1)
     assert [line[len("error: "):][:46] for line in err] == [
-        "batch.yaml:4: layers: 9 is out of range; the m", "batch.yaml:5: layers: 7 is out of range; the m",
-        "batch.yaml:5: layers: 8 is out of range; the m", "batch.yaml:5: the prompt has 300 tokens, more ",
+        "batch.yaml:4: layers: 9 is out of range; the m", "batch.yaml:5: layers: 7, 8 are out of range; t",
+        "batch.yaml:5: the prompt has 300 tokens, more ",
         "batch.yaml:6: chat is on, but the model has no", "--device cuda:99 is absent: 0 CUDA devices fou"]
     config = yaml_file("prompts: [{prompt: b, layers: 9}, {prompt: other, name: taken}]\n")
     code, _, err = command("--config", config, "--model", llama)
@@ -706,6 +706,15 @@ def test_weights_that_do_not_fit_into_memory(command, llama, monkeypatch, here):
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", full)
     code, _, err = command("--model", llama, "--prompt", "P")
     assert (code, len(err), files_in(here)) == (1, 1, []) and err[0].startswith("error: out of memory (DefaultCPUAllocator")
+
+
+def test_a_missing_package_is_one_line(capsys):
+    def main():
+        import no_such_package_here  # noqa: F401
+
+    assert mask_impact_analysis.console.exit_code(main) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: the Python package no_such_package_here is not installed") and err.count("\n") == 1
 
 
 def test_an_interruption_is_one_line(command, llama, monkeypatch):
