@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import shutil
@@ -709,10 +710,7 @@ def test_weights_that_do_not_fit_into_memory(command, llama, monkeypatch, here):
 
 
 def test_a_missing_package_is_one_line(capsys):
-    def main():
-        import no_such_package_here  # noqa: F401
-
-    assert mask_impact_analysis.console.exit_code(main) == 2
+    assert mask_impact_analysis.console.exit_code(lambda: importlib.import_module("no_such_package_here")) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: the Python package no_such_package_here is not installed") and err.count("\n") == 1
 
