@@ -152,7 +152,7 @@ def test_a_table_with_rows_missing_or_moved_is_refused(tmp_path):
 def test_the_viewers_page_has_a_place_for_the_run(monkeypatch):
     monkeypatch.undo()
     before, after = report.page()
-    assert before.rstrip().endswith("</script>") and re.fullmatch(r"</body>\s*</html>\s*", after)
+    assert before.startswith("<!doctype html>") and re.fullmatch(r"</body>\s*</html>\s*", after)
 
 
 # From the command line
