@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { paletteOf } from "../view/colours.js";
-import { brief, percent } from "../view/numbers.js";
+import { brief, grouped, percent } from "../view/numbers.js";
 import { ABSENT, EXCLUDED, FLAT, UNDEFINED, createScale, rowMaxima } from "../view/scale.js";
 
 const codes = (scale, rows, cols) => Array.from({ length: rows }, (_, layer) => Array.from({ length: cols }, (_, token) => scale.code(layer, token)));
@@ -108,6 +108,7 @@ test("palettes hold 256 colours and the grounds, and 0 of a difference is neutra
 test("numbers are short, and shares honest about nearly all and nearly nothing", () => {
   assert.deepEqual([0, 1, 1.23456, 1234567, 1e-9, -0.5, 1e8, NaN].map((value) => brief(value)),
     ["0", "1", "1.23", "1230000", "1e-9", "-0.5", "1e8", "undefined"]);
+  assert.deepEqual([0, 999, 1000, 1234567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
   assert.deepEqual([1, 0.99976, 0.999999, 0.5, 0.0123, 0.0001, 1e-9, 0].map(percent),
     ["100 %", "99.98 %", "> 99.99 %", "50.0 %", "1.2 %", "0.01 %", "< 0.01 %", "0 %"]);
 });

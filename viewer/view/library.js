@@ -11,7 +11,10 @@ export function createLibrary(store, notices) {
   return Object.assign(library, {
     subscribe: (listener) => library.listeners.add(listener),
     open: (files, openFiles, address) => open(library, files, openFiles, address),
-    add: (entry, address) => add(library, entry) && show(library, entry, address),
+    add(entry, address) {
+      place(library, entry);
+      return show(library, entry, address);
+    },
     show: (id) => show(library, library.entries.find((entry) => entry.id === id)),
     result: (id) => loaded(library, library.entries.find((entry) => entry.id === id)),
   });
@@ -21,13 +24,11 @@ function tell({ listeners }) {
   for (const listener of listeners) listener();
 }
 
-/** @returns {true} */
-function add(library, entry) {
-  const place = library.entries.findIndex(({ id }) => id === entry.id);
-  if (place < 0) library.entries.push(entry);
-  else library.entries[place] = entry;
-  tell(library);
-  return true;
+/** Into the list, at the end or in the place of the one of the same id. */
+function place({ entries }, entry) {
+  const at = entries.findIndex(({ id }) => id === entry.id);
+  if (at < 0) entries.push(entry);
+  else entries[at] = entry;
 }
 
 /** Shows the run that the address names, or else the first of these that can be read. */
@@ -38,9 +39,10 @@ async function open(library, files, openFiles, address) {
   const found = [];
   let shown = null;
   const onResult = (entry) => {
-    add(library, entry);
+    place(library, entry);
     found.push(entry);
     if (!shown && (wanted === null || wanted === entry.id)) shown = show(library, entry, address);
+    tell(library); // after reading has begun: the list can be made meanwhile
   };
   const onError = ({ file, sentence }) => notices.error(sentence.includes(file) ? sentence : `${file}: ${sentence}`);
   await openFiles(files, { onResult, onError, onProgress: progressOf(notices) });

@@ -20,3 +20,8 @@ export function percent(share) {
   if (hundred > 99.99) return "> 99.99 %";
   return `${hundred < 1 ? Number(hundred.toPrecision(1)) : hundred > 99 ? hundred.toFixed(2) : hundred.toFixed(1)} %`;
 }
+
+/** A whole number in groups of three digits; what Intl takes 4 ms for when it is first asked. */
+export function grouped(number) {
+  return String(number).replace(/\B(?=(\d{3})+$)/g, ",");
+}

@@ -1,5 +1,6 @@
 /** The list of runs, with a filter once there are many. */
 import { element } from "./element.js";
+import { grouped } from "./numbers.js";
 
 const MANY = 8;
 
@@ -45,7 +46,7 @@ function item({ made }, entry, current) {
 }
 
 function about({ sources, label }) {
-  return [label.slice(0, 400), ...sources.map(({ file, bytes }) => `${file}, ${bytes.toLocaleString("en-US")} bytes`)].filter(Boolean).join("\n");
+  return [label.slice(0, 400), ...sources.map(({ file, bytes }) => `${file}, ${grouped(bytes)} bytes`)].filter(Boolean).join("\n");
 }
 
 function move({ library }, change) {

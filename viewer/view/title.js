@@ -1,5 +1,6 @@
 /** What run it is, and what is missing about it; shows the page's parts once there is something to show. */
 import { element } from "./element.js";
+import { grouped } from "./numbers.js";
 import { METRIC_NAMES } from "./state.js";
 
 const ABOUT = "about-closed";
@@ -28,7 +29,7 @@ function showRun(at, result) {
 }
 
 function facts({ run, layers, steps, variants, rows, tokens }) {
-  const count = (number, one) => `${number.toLocaleString("en-US")} ${one}${number === 1 ? "" : "s"}`;
+  const count = (number, one) => `${grouped(number)} ${one}${number === 1 ? "" : "s"}`;
   const model = run?.settings?.model;
   return [
     typeof model === "string" ? model : null,
