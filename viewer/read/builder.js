@@ -178,7 +178,7 @@ function stepTokens(step) {
   const positions = [];
   for (let position = 0; position < step.positions; position++) if (step.words[position] !== -1) positions.push(position);
   const places = step.places && new Int32Array(3 * positions.length).fill(-1);
-  step.places?.forEach((place, position) => places.set(place, 3 * positions.indexOf(position)));
+  if (places) positions.forEach((position, index) => places.set(step.places[position] ?? [], 3 * index));
   return { positions: Int32Array.from(positions), codes: Int32Array.from(positions, (position) => step.words[position]), places };
 }
 

@@ -9,7 +9,6 @@ const COMMA = 44, QUOTE = 34, LINE_FEED = 10, RETURN = 13;
 const LONGEST_HEADER = 1 << 20;
 const EMPTY = /^\s*(?:nan|na|null)?\s*$/i; // pandas writes an undefined distance as nothing
 
-
 /**
  * @param {Blob} blob
  * @param {{float64?: boolean, anyDigits?: boolean, size?: number, signal?: AbortSignal, onProgress?: Function}} [options]
