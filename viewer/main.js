@@ -49,7 +49,7 @@ function start() {
   listenToKeys({ store, map, steps, runs, search, help });
   const address = keepAddress(store, panels);
   const open = (files) => library.open(files, openFiles, address);
-  acceptFiles(open);
+  acceptFiles(open, notices);
   openEmbedded(document).then((result) => result && library.add(embedded(result), address), (error) => notices.error(error.message));
   setTimeout(warmUp, 50);
 }
