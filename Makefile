@@ -23,7 +23,7 @@ demo: $(INSTALLED)
 	$(RUN) mask_impact_analysis.py --config demo/text/demo_prompts.yaml --overwrite
 
 test: $(INSTALLED)
-	$(RUN) -m pytest
+	$(RUN) -m pytest -rs --no-fold-skipped
 
 viewer: $(MODULES)
 	cd viewer && node build.mjs
