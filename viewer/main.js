@@ -33,8 +33,17 @@ function start() {
   const notices = createNotices(at("errors"), at("progress"));
   const panels = afterDrawing(store);
   createTitle(store, panels);
-  const map = createHeatmap(at("heatmap"), store, { viewOf: currentView, name: "Heatmap of layers and tokens", cells: "cells" });
-  const other = createHeatmap(at("other-heatmap"), store, { viewOf: otherView, name: "The heatmap compared with", cells: "other-cells", linked: true });
+  const map = createHeatmap(at("heatmap"), store, {
+    viewOf: currentView,
+    name: "Heatmap of layers and tokens",
+    cells: "cells",
+  });
+  const other = createHeatmap(at("other-heatmap"), store, {
+    viewOf: otherView,
+    name: "The heatmap compared with",
+    cells: "other-cells",
+    linked: true,
+  });
   readWhatIsNeeded(store, notices);
   createTheme(store);
   createControls(store, map);
@@ -50,7 +59,10 @@ function start() {
   const address = keepAddress(store, panels);
   const open = (files) => library.open(files, openFiles, address);
   acceptFiles(open, notices);
-  openEmbedded(document).then((result) => result && library.add(embedded(result), address), (error) => notices.error(error.message));
+  openEmbedded(document).then(
+    (result) => result && library.add(embedded(result), address),
+    (error) => notices.error(error.message),
+  );
   setTimeout(warmUp, 50);
 }
 

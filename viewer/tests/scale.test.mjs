@@ -5,31 +5,68 @@ import { paletteOf } from "../view/colours.js";
 import { brief, grouped, percent } from "../view/numbers.js";
 import { ABSENT, EXCLUDED, FLAT, UNDEFINED, createScale, rowMaxima } from "../view/scale.js";
 
-const codes = (scale, rows, cols) => Array.from({ length: rows }, (_, layer) => Array.from({ length: cols }, (_, token) => scale.code(layer, token)));
+const codes = (scale, rows, cols) =>
+  Array.from({ length: rows }, (_, layer) => Array.from({ length: cols }, (_, token) => scale.code(layer, token)));
 
 function scaleOf(rows, { excluded = [], floors = null, ...more } = {}) {
   const cols = rows[0].length;
   const mask = Uint8Array.from({ length: cols }, (_, token) => (excluded.includes(token) ? 1 : 0));
-  return createScale({ values: Float32Array.from(rows.flat()), rows: rows.length, cols, absent: null, floors: floors ?? rows.map(() => null),
-    excluded: mask, normalise: "layer", curve: "linear", ...more });
+  return createScale({
+    values: Float32Array.from(rows.flat()),
+    rows: rows.length,
+    cols,
+    absent: null,
+    floors: floors ?? rows.map(() => null),
+    excluded: mask,
+    normalise: "layer",
+    curve: "linear",
+    ...more,
+  });
 }
 
 test("each layer by its own largest, from 0, without what is left out", () => {
-  const scale = scaleOf([[100, 0, 1, 2], [50, 10, 5, 0]], { excluded: [0] });
-  assert.deepEqual(codes(scale, 2, 4), [[EXCLUDED, 0, 128, 255], [EXCLUDED, 255, 128, 0]]);
+  const scale = scaleOf(
+    [
+      [100, 0, 1, 2],
+      [50, 10, 5, 0],
+    ],
+    { excluded: [0] },
+  );
+  assert.deepEqual(codes(scale, 2, 4), [
+    [EXCLUDED, 0, 128, 255],
+    [EXCLUDED, 255, 128, 0],
+  ]);
   assert.deepEqual([...scale.rowMax], [2, 10]);
   assert.equal(scale.low, "0");
 });
 
 test("one scale for the picture; its end is said", () => {
-  const scale = scaleOf([[1, 2], [4, 0]], { normalise: "picture" });
-  assert.deepEqual(codes(scale, 2, 2), [[64, 128], [255, 0]]);
+  const scale = scaleOf(
+    [
+      [1, 2],
+      [4, 0],
+    ],
+    { normalise: "picture" },
+  );
+  assert.deepEqual(codes(scale, 2, 2), [
+    [64, 128],
+    [255, 0],
+  ]);
   assert.equal(scale.high, "4");
 });
 
 test("across steps by the maxima given; what is beyond them is the last colour", () => {
-  const scale = scaleOf([[1, 2], [4, 12]], { normalise: "steps", steps: { maxima: Float64Array.of(4, 8), source: "by the run file" } });
-  assert.deepEqual(codes(scale, 2, 2), [[64, 128], [128, 255]]);
+  const scale = scaleOf(
+    [
+      [1, 2],
+      [4, 12],
+    ],
+    { normalise: "steps", steps: { maxima: Float64Array.of(4, 8), source: "by the run file" } },
+  );
+  assert.deepEqual(codes(scale, 2, 2), [
+    [64, 128],
+    [128, 255],
+  ]);
   assert.match(scale.sentence, /by the run file/);
 });
 
@@ -40,7 +77,10 @@ test("curves start at 0, end at the largest and rise", () => {
     const places = values.map((value) => scale.position(0, value));
     assert.equal(places[0], 0);
     assert.equal(places.at(-1), 1);
-    assert.ok(places.every((place, index) => index === 0 || place > places[index - 1]), curve);
+    assert.ok(
+      places.every((place, index) => index === 0 || place > places[index - 1]),
+      curve,
+    );
   }
   const log = scaleOf([values], { curve: "log" });
   assert.ok(Math.abs(log.position(0, 0.01) - 0.6) < 0.01);
@@ -54,8 +94,16 @@ test("at or below the noise floor is flat; NaN is undefined, and no part of the 
 });
 
 test("absent before all else", () => {
-  const scale = createScale({ values: Float32Array.of(NaN, 1), rows: 1, cols: 2, absent: Uint8Array.of(1, 0), floors: [null],
-    excluded: Uint8Array.of(1, 0), normalise: "layer", curve: "sqrt" });
+  const scale = createScale({
+    values: Float32Array.of(NaN, 1),
+    rows: 1,
+    cols: 2,
+    absent: Uint8Array.of(1, 0),
+    floors: [null],
+    excluded: Uint8Array.of(1, 0),
+    normalise: "layer",
+    curve: "sqrt",
+  });
   assert.deepEqual(codes(scale, 1, 2), [[ABSENT, 255]]);
 });
 
@@ -106,9 +154,19 @@ test("palettes hold 256 colours and the grounds, and 0 of a difference is neutra
 });
 
 test("numbers are short, and shares honest about nearly all and nearly nothing", () => {
-  assert.deepEqual([0, 1, 1.23456, 1234567, 1e-9, -0.5, 1e8, NaN].map((value) => brief(value)),
-    ["0", "1", "1.23", "1230000", "1e-9", "-0.5", "1e8", "undefined"]);
+  assert.deepEqual(
+    [0, 1, 1.23456, 1234567, 1e-9, -0.5, 1e8, NaN].map((value) => brief(value)),
+    ["0", "1", "1.23", "1230000", "1e-9", "-0.5", "1e8", "undefined"],
+  );
   assert.deepEqual([0, 999, 1000, 1234567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-  assert.deepEqual([1, 0.99976, 0.999999, 0.5, 0.0123, 0.0001, 1e-9, 0].map(percent),
-    ["100 %", "99.98 %", "> 99.99 %", "50.0 %", "1.2 %", "0.01 %", "< 0.01 %", "0 %"]);
+  assert.deepEqual([1, 0.99976, 0.999999, 0.5, 0.0123, 0.0001, 1e-9, 0].map(percent), [
+    "100 %",
+    "99.98 %",
+    "> 99.99 %",
+    "50.0 %",
+    "1.2 %",
+    "0.01 %",
+    "< 0.01 %",
+    "0 %",
+  ]);
 });

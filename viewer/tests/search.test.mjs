@@ -46,6 +46,15 @@ test("a difference tells both values", () => {
 });
 
 test("values have all their digits and no more", () => {
-  assert.deepEqual([0.1, Math.fround(0.1), 0, NaN, 1e-45].map(exact), ["0.1", "0.1", "0", "undefined", String(Number("1e-45"))]);
-  assert.equal(placeText({ position: 7, type: "vision", image: 0, row: 3, col: 5 }), "position 7, image 0, row 3, column 5");
+  assert.deepEqual([0.1, Math.fround(0.1), 0, NaN, 1e-45].map(exact), [
+    "0.1",
+    "0.1",
+    "0",
+    "undefined",
+    String(Number("1e-45")),
+  ]);
+  assert.equal(
+    placeText({ position: 7, type: "vision", image: 0, row: 3, col: 5 }),
+    "position 7, image 0, row 3, column 5",
+  );
 });

@@ -19,8 +19,23 @@ test("listeners hear what changed, and nothing where nothing did", () => {
 
 test("a state survives the address", () => {
   const result = fakeResult({ steps: 3, name: "a & b,=%/#ü" });
-  const state = { ...DEFAULTS, result, step: 2, variant: 3, metric: "cosine", normalise: "steps", curve: "log", palette: "cividis",
-    transposed: true, cell: 24, excluded: new Set([4, 0]), pins: [5, 1], layerChoice: 1, search: "x&y", compare: { kind: "step", other: 0, mode: "difference" } };
+  const state = {
+    ...DEFAULTS,
+    result,
+    step: 2,
+    variant: 3,
+    metric: "cosine",
+    normalise: "steps",
+    curve: "log",
+    palette: "cividis",
+    transposed: true,
+    cell: 24,
+    excluded: new Set([4, 0]),
+    pins: [5, 1],
+    layerChoice: 1,
+    search: "x&y",
+    compare: { kind: "step", other: 0, mode: "difference" },
+  };
   const { run, look, place } = decodeState("#" + encodeState(state));
   assert.equal(run, result.id);
   const found = { ...DEFAULTS, result, ...look, ...placeIn(result, place) };
@@ -38,7 +53,8 @@ test("no exclusion is another thing than none given", () => {
 });
 
 test("what makes no sense in an address is not there", () => {
-  const odd = "#metric=l3&curve=&palette=jet&step=-1&variant=Head_99&pins=1,x&excluded=,&cell=999&compare=step:both:1&text=9&zzz=1&=&%E0%A4%A=1&run=%E0%A4%A&transposed=yes";
+  const odd =
+    "#metric=l3&curve=&palette=jet&step=-1&variant=Head_99&pins=1,x&excluded=,&cell=999&compare=step:both:1&text=9&zzz=1&=&%E0%A4%A=1&run=%E0%A4%A&transposed=yes";
   const { run, look, place } = decodeState(odd);
   assert.equal(run, null);
   assert.deepEqual(look, {});

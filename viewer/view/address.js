@@ -29,7 +29,19 @@ export function keepAddress(store, calm) {
     asked = decodeState(location.hash);
     const { result } = store.get();
     const { metric, normalise, curve, palette, transposed, cell, excluded, search } = DEFAULTS;
-    store.set({ metric, normalise, curve, palette, transposed, cell, excluded, search, layerChoice: "max", ...asked.look, ...(result ? placeFor(result) : {}) });
+    store.set({
+      metric,
+      normalise,
+      curve,
+      palette,
+      transposed,
+      cell,
+      excluded,
+      search,
+      layerChoice: "max",
+      ...asked.look,
+      ...(result ? placeFor(result) : {}),
+    });
   });
 
   function placeFor(result) {

@@ -9,15 +9,25 @@
  *   tokens whose text is another one there
  */
 export function aligned(here, other) {
-  const tokenOf = matched(here.tokens.map(({ position }) => position), other.tokens.map(({ position }) => position));
+  const tokenOf = matched(
+    here.tokens.map(({ position }) => position),
+    other.tokens.map(({ position }) => position),
+  );
   const layerOf = matched(here.layers, other.layers);
-  const differing = here.tokens.flatMap(({ text }, token) => (tokenOf[token] >= 0 && other.tokens[tokenOf[token]].text !== text ? [token] : []));
+  const differing = here.tokens.flatMap(({ text }, token) =>
+    tokenOf[token] >= 0 && other.tokens[tokenOf[token]].text !== text ? [token] : [],
+  );
   const found = (places) => places.reduce((count, place) => count + (place >= 0 ? 1 : 0), 0);
   const [tokens, layers] = [found(tokenOf), found(layerOf)];
   return {
-    tokenOf, layerOf, differing, otherTokens: other.tokens,
-    onlyHere: tokenOf.length - tokens, onlyThere: other.tokens.length - tokens,
-    layersOnlyHere: layerOf.length - layers, layersOnlyThere: other.layers.length - layers,
+    tokenOf,
+    layerOf,
+    differing,
+    otherTokens: other.tokens,
+    onlyHere: tokenOf.length - tokens,
+    onlyThere: other.tokens.length - tokens,
+    layersOnlyHere: layerOf.length - layers,
+    layersOnlyThere: other.layers.length - layers,
   };
 }
 
@@ -44,7 +54,9 @@ export function difference(here, other, { tokenOf, layerOf }) {
       else values[place] = here.values[place] - other.values[there];
     }
   }
-  const floors = here.floors.map((floor, layer) => bothFloors(floor, layerOf[layer] < 0 ? null : other.floors[layerOf[layer]]));
+  const floors = here.floors.map((floor, layer) =>
+    bothFloors(floor, layerOf[layer] < 0 ? null : other.floors[layerOf[layer]]),
+  );
   return { ...here, values, absent, floors };
 }
 
@@ -56,13 +68,20 @@ function bothFloors(one, other) {
 /** What does not meet, in sentences; "" where all does. */
 export function mismatch({ tokens }, alignment) {
   const { differing, onlyHere, onlyThere, layersOnlyHere, layersOnlyThere } = alignment;
-  const some = differing.slice(0, 8).map((token) => tokens[token].position).join(", ") + (differing.length > 8 ? ", …" : "");
+  const some =
+    differing
+      .slice(0, 8)
+      .map((token) => tokens[token].position)
+      .join(", ") + (differing.length > 8 ? ", …" : "");
   const count = (number, one, more) => `${number} ${number === 1 ? one : more}`;
   return [
-    differing.length > 0 && `The tokens at ${count(differing.length, "position differs", "positions differ")}: ${some}.`,
+    differing.length > 0 &&
+      `The tokens at ${count(differing.length, "position differs", "positions differ")}: ${some}.`,
     onlyHere > 0 && `${count(onlyHere, "position is", "positions are")} not in the other.`,
     onlyThere > 0 && `The other has ${count(onlyThere, "position", "positions")} more.`,
     layersOnlyHere > 0 && `${count(layersOnlyHere, "layer is", "layers are")} not in the other.`,
     layersOnlyThere > 0 && `The other has ${count(layersOnlyThere, "layer", "layers")} more.`,
-  ].filter(Boolean).join(" ");
+  ]
+    .filter(Boolean)
+    .join(" ");
 }

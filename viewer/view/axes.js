@@ -20,7 +20,11 @@ export function labelSize(cell) {
 export function createAxis(edge) {
   const strip = element("div", { class: "strip" });
   const axis = { edge, strip, root: element("div", { class: `axis axis-${edge}` }, strip), pool: [], marks: new Map() };
-  return { root: axis.root, show: (labels) => show(axis, labels), mark: (index, name, on) => mark(axis, index, name, on) };
+  return {
+    root: axis.root,
+    show: (labels) => show(axis, labels),
+    mark: (index, name, on) => mark(axis, index, name, on),
+  };
 }
 
 /**

@@ -40,8 +40,10 @@ function relationText({ scale, floors, excludedMask }, layer, token, value) {
   const floor = floors[layer];
   const most = scale.rowMax[layer];
   if (Number.isNaN(value)) said.push("Masking leaves nothing to compare here.");
-  else if (floor !== null && Math.abs(value) <= floor) said.push(`At or below the noise floor (${brief(floor)}): it says nothing.`);
-  else if (excludedMask[token] === 0 && most > 0) said.push(`${percent(Math.abs(value) / most)} of the layer's largest (${brief(most)}).`);
+  else if (floor !== null && Math.abs(value) <= floor)
+    said.push(`At or below the noise floor (${brief(floor)}): it says nothing.`);
+  else if (excludedMask[token] === 0 && most > 0)
+    said.push(`${percent(Math.abs(value) / most)} of the layer's largest (${brief(most)}).`);
   if (excludedMask[token] === 1) said.push("Left out of the scale.");
   return said.join(" ");
 }
@@ -49,7 +51,10 @@ function relationText({ scale, floors, excludedMask }, layer, token, value) {
 function othersText({ compared, parts }, layer, token) {
   if (!compared) return "";
   const there = compared.tokenOf[token];
-  const text = there >= 0 && compared.differing.includes(token) ? `The other has ${header(compared.otherTokens[there].text, 30)} here. ` : "";
+  const text =
+    there >= 0 && compared.differing.includes(token)
+      ? `The other has ${header(compared.otherTokens[there].text, 30)} here. `
+      : "";
   if (!parts || there < 0 || compared.layerOf[layer] < 0) return text;
   const [here, other] = parts;
   const one = here.values[layer * here.cols + token];
@@ -66,5 +71,6 @@ export function placeText({ position, type, image, row, col }) {
 export function spoken(state, view, layer, token) {
   const { measure, relation, others } = cellFacts(state, view, layer, token);
   const { text } = view.tokens[token];
-  return `${header(text, 40)}, ${placeText(view.tokens[token])}, layer ${view.layers[layer]}. ${measure}. ${relation} ${others}`.trim();
+  const where = `${header(text, 40)}, ${placeText(view.tokens[token])}, layer ${view.layers[layer]}`;
+  return `${where}. ${measure}. ${relation} ${others}`.trim();
 }

@@ -7,14 +7,26 @@ const LABELS = { run: "Other run", step: "Other step", variant: "Other variant" 
 
 export function createCompare(store, library, maps) {
   const at = (id) => document.getElementById(id);
-  const parts = { kind: at("compare-kind"), choice: at("compare-choice"), label: at("compare-label"), other: at("compare-other"), mode: at("compare-mode"),
-    note: at("compare-note"), second: at("second"), title: at("second-title") };
+  const parts = {
+    kind: at("compare-kind"),
+    choice: at("compare-choice"),
+    label: at("compare-label"),
+    other: at("compare-other"),
+    mode: at("compare-mode"),
+    note: at("compare-note"),
+    second: at("second"),
+    title: at("second-title"),
+  };
   const compare = { store, library, parts, loading: null };
   parts.kind.addEventListener("change", () => choose(compare, parts.kind.value));
   parts.other.addEventListener("change", () => set(compare, { other: valueOf(parts) }));
   parts.mode.addEventListener("change", () => set(compare, { mode: parts.mode.value }));
   const update = (state) => updated(compare, state);
-  store.subscribe((state, changed) => ["compare", "result", "otherResult", "step", "variant", "reads", "metric"].some((key) => changed.has(key)) && update(state));
+  store.subscribe(
+    (state, changed) =>
+      ["compare", "result", "otherResult", "step", "variant", "reads", "metric"].some((key) => changed.has(key)) &&
+      update(state),
+  );
   library.subscribe(() => update(store.get()));
   scrollTogether(maps);
 }
@@ -71,10 +83,12 @@ async function loadOther(compare, { compare: { other }, otherResult }) {
 function showNote({ note }, state) {
   const { compare, result } = state;
   if (!compare || !result) return void (note.textContent = "");
-  if (compare.other === null) return void (note.textContent = `There is no ${LABELS[compare.kind].toLowerCase()} to compare with.`);
+  if (compare.other === null)
+    return void (note.textContent = `There is no ${LABELS[compare.kind].toLowerCase()} to compare with.`);
   const view = currentView(state);
   if (view?.compared) note.textContent = mismatch(view, view.compared) || "Both have the same tokens and layers.";
-  else if (compare.kind === "run" && state.otherResult?.id === compare.other && !otherPlace(state)) note.textContent = "The other run has no such step or variant.";
+  else if (compare.kind === "run" && state.otherResult?.id === compare.other && !otherPlace(state))
+    note.textContent = "The other run has no such step or variant.";
   else note.textContent = "";
 }
 
@@ -86,12 +100,17 @@ function titleOf(state) {
 /** Two pictures side by side scroll as one. */
 function scrollTogether(maps) {
   for (const map of maps) {
-    map.scroller.addEventListener("scroll", () => {
-      for (const other of maps) {
-        if (other === map || !other.view) continue;
-        if (other.scroller.scrollLeft !== map.scroller.scrollLeft) other.scroller.scrollLeft = map.scroller.scrollLeft;
-        if (other.scroller.scrollTop !== map.scroller.scrollTop) other.scroller.scrollTop = map.scroller.scrollTop;
-      }
-    }, { passive: true });
+    map.scroller.addEventListener(
+      "scroll",
+      () => {
+        for (const other of maps) {
+          if (other === map || !other.view) continue;
+          if (other.scroller.scrollLeft !== map.scroller.scrollLeft)
+            other.scroller.scrollLeft = map.scroller.scrollLeft;
+          if (other.scroller.scrollTop !== map.scroller.scrollTop) other.scroller.scrollTop = map.scroller.scrollTop;
+        }
+      },
+      { passive: true },
+    );
   }
 }

@@ -12,8 +12,15 @@ export function createControls(store, map) {
   }
   at("variant").addEventListener("change", () => store.set({ variant: variantIndex(store, at("variant").value) }));
   at("transposed").addEventListener("change", () => store.set({ transposed: at("transposed").checked }));
-  at("exclude").addEventListener("change", () => store.set({ excluded: withPosition(store.get().excluded, 0, at("exclude").checked) }));
-  for (const [id, way] of [["zoom-in", 1], ["zoom-out", -1], ["zoom-fit", 0], ["zoom-whole", "whole"]]) {
+  at("exclude").addEventListener("change", () =>
+    store.set({ excluded: withPosition(store.get().excluded, 0, at("exclude").checked) }),
+  );
+  for (const [id, way] of [
+    ["zoom-in", 1],
+    ["zoom-out", -1],
+    ["zoom-fit", 0],
+    ["zoom-whole", "whole"],
+  ]) {
     at(id).addEventListener("click", () => zoom(map, way));
   }
   const update = (state, changed = null) => updated(at, state, changed, store);
@@ -37,7 +44,11 @@ function updated(at, state, changed, store) {
   const has = (...keys) => changed === null || keys.some((key) => changed.has(key));
   if (has("result", "variant") && state.result) {
     const { variants } = state.result;
-    setOptions(at("variant"), variants.map((name) => [name, name]), variants[state.variant]);
+    setOptions(
+      at("variant"),
+      variants.map((name) => [name, name]),
+      variants[state.variant],
+    );
   }
   if (has("result") && state.result) allowRelative(at("metric"), hasNorms(state.result));
   for (const key of ["metric", "normalise", "curve", "palette"]) if (has(key)) at(key).value = state[key];
@@ -57,7 +68,10 @@ function showExcluded(at, { excluded }, store) {
   const root = at("also-excluded");
   root.replaceChildren();
   if (!others.length) return;
-  root.append(`Also left out: ${others.length > 1 ? "positions" : "position"} ${others.slice(0, 20).join(", ")}${others.length > 20 ? ", …" : ""} `);
+  root.append(
+    `Also left out: ${others.length > 1 ? "positions" : "position"} `,
+    `${others.slice(0, 20).join(", ")}${others.length > 20 ? ", …" : ""} `,
+  );
   const clear = document.createElement("button");
   clear.type = "button";
   clear.textContent = "Take in again";

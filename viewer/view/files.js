@@ -51,7 +51,9 @@ async function droppedFiles(transfer) {
     const entry = item.webkitGetAsEntry?.() ?? null;
     return entry?.isDirectory ? { entry, handle: item.getAsFileSystemHandle?.() } : { file: item.getAsFile() };
   });
-  const lists = await Promise.all(found.map(({ file, entry, handle }) => (file === undefined ? filesInFolder(entry, handle) : file ? [file] : [])));
+  const lists = await Promise.all(
+    found.map(({ file, entry, handle }) => (file === undefined ? filesInFolder(entry, handle) : file ? [file] : [])),
+  );
   return lists.flat();
 }
 
@@ -63,13 +65,18 @@ async function filesInFolder(entry, handle) {
 async function filesByHandle(folder, path) {
   const lists = [];
   for await (const [name, one] of folder.entries()) {
-    lists.push(one.kind === "directory" ? filesByHandle(one, `${path}/${name}`) : one.getFile().then((file) => [located(file, `${path}/${name}`)]));
+    lists.push(
+      one.kind === "directory"
+        ? filesByHandle(one, `${path}/${name}`)
+        : one.getFile().then((file) => [located(file, `${path}/${name}`)]),
+    );
   }
   return (await Promise.all(lists)).flat();
 }
 
 async function filesByEntry(entry) {
-  if (entry.isFile) return [located(await new Promise((resolve, reject) => entry.file(resolve, reject)), entry.fullPath)];
+  if (entry.isFile)
+    return [located(await new Promise((resolve, reject) => entry.file(resolve, reject)), entry.fullPath)];
   const reader = entry.createReader();
   const lists = [];
   for (;;) {

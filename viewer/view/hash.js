@@ -9,7 +9,8 @@ const LONGEST = 2000; // positions written at most: an address is no place for m
 /** @returns {string} without "#"; "" where all is as it starts */
 export function encodeState(state) {
   const parts = [];
-  const add = (name, value) => parts.push(`${name}=${encodeURIComponent(value).replaceAll("%2C", ",").replaceAll("%3A", ":")}`);
+  const add = (name, value) =>
+    parts.push(`${name}=${encodeURIComponent(value).replaceAll("%2C", ",").replaceAll("%3A", ":")}`);
   const { result } = state;
   if (result) {
     add("run", result.id);
@@ -20,17 +21,28 @@ export function encodeState(state) {
     const compared = compareText(state);
     if (compared) add("compare", compared);
   }
-  for (const name of ["metric", "normalise", "curve", "palette"]) if (state[name] !== DEFAULTS[name]) add(name, state[name]);
+  for (const name of ["metric", "normalise", "curve", "palette"])
+    if (state[name] !== DEFAULTS[name]) add(name, state[name]);
   if (state.layerChoice === "mean") add("text", "mean");
   if (state.transposed) add("transposed", 1);
   if (state.cell !== null) add("cell", state.cell);
-  if (!sameSets(state.excluded, DEFAULTS.excluded)) add("excluded", [...state.excluded].sort((a, b) => a - b).slice(0, LONGEST).join(",") || "none");
+  if (!sameSets(state.excluded, DEFAULTS.excluded))
+    add(
+      "excluded",
+      [...state.excluded]
+        .sort((a, b) => a - b)
+        .slice(0, LONGEST)
+        .join(",") || "none",
+    );
   if (state.search) add("search", state.search);
   return parts.join("&");
 }
 
 function positionsOf(pins, tokens) {
-  return pins.filter((pin) => tokens[pin]).map((pin) => tokens[pin].position).slice(0, LONGEST);
+  return pins
+    .filter((pin) => tokens[pin])
+    .map((pin) => tokens[pin].position)
+    .slice(0, LONGEST);
 }
 
 function compareText({ compare, result }) {
@@ -62,7 +74,13 @@ export function decodeState(hash) {
   if (excluded !== null) look.excluded = new Set(excluded);
   if (given.search) look.search = given.search;
   if (given.text === "mean") look.layerChoice = "mean";
-  const place = { step: whole(given.step), variant: given.variant ?? null, pins: numbers(given.pins) ?? [], text: whole(given.text), compare: comparison(given.compare) };
+  const place = {
+    step: whole(given.step),
+    variant: given.variant ?? null,
+    pins: numbers(given.pins) ?? [],
+    text: whole(given.text),
+    compare: comparison(given.compare),
+  };
   return { run: given.run ?? null, look, place };
 }
 

@@ -19,8 +19,22 @@ import { header } from "./words.js";
 const NUMBERS_FROM = 40; // CSS pixels of a cell, from which its value stands in it
 const GAP_FROM = 8; // and from which cells stand apart
 const NOTHING = new Set();
-const PAINTED_BY = ["result", "step", "variant", "metric", "normalise", "curve", "palette", "dark", "excluded", "compare", "otherResult",
-  "reads", "transposed", "cell"];
+const PAINTED_BY = [
+  "result",
+  "step",
+  "variant",
+  "metric",
+  "normalise",
+  "curve",
+  "palette",
+  "dark",
+  "excluded",
+  "compare",
+  "otherResult",
+  "reads",
+  "transposed",
+  "cell",
+];
 
 /**
  * @param {HTMLElement} root
@@ -46,15 +60,34 @@ export function createHeatmap(root, store, options) {
 }
 
 function built(root, { name, cells }) {
-  const canvas = element("canvas", { "data-testid": cells, tabindex: 0, role: "application", "aria-label": name,
-    "aria-roledescription": "heatmap", "aria-describedby": "heatmap-keys" });
+  const canvas = element("canvas", {
+    "data-testid": cells,
+    tabindex: 0,
+    role: "application",
+    "aria-label": name,
+    "aria-roledescription": "heatmap",
+    "aria-describedby": "heatmap-keys",
+  });
   const over = element("div", { class: "over" });
   const space = element("div", { class: "space" }, canvas, over);
   const scroller = element("div", { class: "scroller", tabindex: -1 }, space);
   const axes = Object.fromEntries(["top", "bottom", "left", "right"].map((edge) => [edge, createAxis(edge)]));
-  const corners = Object.fromEntries(["nw", "ne", "sw", "se"].map((place) => [place, element("div", { class: `corner corner-${place}` })]));
-  const grid = element("div", { class: "heatmap-grid" },
-    corners.nw, axes.top.root, corners.ne, axes.left.root, scroller, axes.right.root, corners.sw, axes.bottom.root, corners.se);
+  const corners = Object.fromEntries(
+    ["nw", "ne", "sw", "se"].map((place) => [place, element("div", { class: `corner corner-${place}` })]),
+  );
+  const grid = element(
+    "div",
+    { class: "heatmap-grid" },
+    corners.nw,
+    axes.top.root,
+    corners.ne,
+    axes.left.root,
+    scroller,
+    axes.right.root,
+    corners.sw,
+    axes.bottom.root,
+    corners.se,
+  );
   root.classList.add("heatmap");
   root.append(grid);
   const pen = canvas.getContext("2d", { willReadFrequently: true }); // in memory: whole pixels are put there, nothing else
@@ -126,13 +159,24 @@ function draw(map) {
   if (moved) place(map, layout);
   if (moved) map.layout = layout;
   const { x, y } = map.scroll;
-  map.scrolled = { x: clamp(x, layout.cols * layout.cell - layout.width), y: clamp(y, layout.rows * layout.cell - layout.height) };
+  map.scrolled = {
+    x: clamp(x, layout.cols * layout.cell - layout.width),
+    y: clamp(y, layout.rows * layout.cell - layout.height),
+  };
   paint(map);
   label(map);
   map.draws += 1;
-  Object.assign(root.dataset, { state: "drawn", draws: map.draws, rows: layout.rows, cols: layout.cols, cell: layout.cell,
-    firstRow: map.seen.firstRow, firstCol: map.seen.firstCol,
-    offsetX: map.seen.firstCol * layout.cell - map.scrolled.x, offsetY: map.seen.firstRow * layout.cell - map.scrolled.y });
+  Object.assign(root.dataset, {
+    state: "drawn",
+    draws: map.draws,
+    rows: layout.rows,
+    cols: layout.cols,
+    cell: layout.cell,
+    firstRow: map.seen.firstRow,
+    firstCol: map.seen.firstCol,
+    offsetX: map.seen.firstCol * layout.cell - map.scrolled.x,
+    offsetY: map.seen.firstRow * layout.cell - map.scrolled.y,
+  });
   map.grid.hidden = false;
   map.marks.update(map.state, NOTHING);
 }
@@ -147,7 +191,8 @@ function sameLayout(one, other) {
 
 function place({ space, scroller, grid, corners }, { rows, cols, cell, edges, width, height, transposed, size }) {
   const [over, under] = [cols * cell > width, rows * cell > height].map((more) => (more ? barSize() : 0));
-  grid.style.gridTemplate = `${edges.top}px ${height + over}px ${edges.bottom}px / ${edges.left}px ${width + under}px ${edges.right}px`;
+  grid.style.gridTemplateRows = `${edges.top}px ${height + over}px ${edges.bottom}px`;
+  grid.style.gridTemplateColumns = `${edges.left}px ${width + under}px ${edges.right}px`;
   grid.style.setProperty("--size", `${size}px`);
   scroller.style.overflowX = cols * cell > width ? "scroll" : "hidden";
   scroller.style.overflowY = rows * cell > height ? "scroll" : "hidden";
@@ -183,9 +228,17 @@ function paint(map) {
     map.image = pen.createImageData(width, height);
     map.pixels = new Uint32Array(map.image.data.buffer);
   }
-  const window = { width, height, rows: layout.rows, cols: layout.cols, cell: layout.cell * ratio,
-    left: Math.round(scrolled.x * ratio), top: Math.round(scrolled.y * ratio),
-    gap: layout.cell >= GAP_FROM ? Math.max(1, Math.floor(ratio)) : 0, period: Math.round(6 * ratio) };
+  const window = {
+    width,
+    height,
+    rows: layout.rows,
+    cols: layout.cols,
+    cell: layout.cell * ratio,
+    left: Math.round(scrolled.x * ratio),
+    top: Math.round(scrolled.y * ratio),
+    gap: layout.cell >= GAP_FROM ? Math.max(1, Math.floor(ratio)) : 0,
+    period: Math.round(6 * ratio),
+  };
   const palette = paletteOf(view.scale.signed ? "difference" : state.palette, state.dark);
   const { code } = view.scale;
   const codeAt = layout.transposed ? (row, col) => code(col, row) : code;
@@ -204,10 +257,17 @@ function writeNumbers({ pen, view, layout, room, seen }, window, { hex }, codeAt
       const drawn = codeAt(row, col);
       if (drawn > FLAT) continue;
       const [layer, token] = layout.transposed ? [col, row] : [row, col];
-      const [red, green, blue] = [1, 3, 5].map((at) => Number.parseInt(hex[drawn === FLAT ? (view.scale.signed ? 128 : 0) : drawn].slice(at, at + 2), 16));
+      const [red, green, blue] = [1, 3, 5].map((at) =>
+        Number.parseInt(hex[drawn === FLAT ? (view.scale.signed ? 128 : 0) : drawn].slice(at, at + 2), 16),
+      );
       pen.fillStyle = inkOn(red, green, blue);
       const text = numberText(view.values[layer * view.cols + token], layout.cell);
-      pen.fillText(text, (col + 0.5) * window.cell - window.left, (row + 0.5) * window.cell - window.top, window.cell - 2);
+      pen.fillText(
+        text,
+        (col + 0.5) * window.cell - window.left,
+        (row + 0.5) * window.cell - window.top,
+        window.cell - 2,
+      );
     }
   }
 }
@@ -221,7 +281,8 @@ function numberText(value, cell) {
 function label(map) {
   const { axes, layout, view, seen, scrolled } = map;
   const { cell, size, transposed, turned } = layout;
-  if (map.labelled?.view !== view || map.labelled.matches !== map.matches) map.labelled = { view, matches: map.matches };
+  if (map.labelled?.view !== view || map.labelled.matches !== map.matches)
+    map.labelled = { view, matches: map.matches };
   const cols = { first: seen.firstCol, last: seen.lastCol, scrolled: scrolled.x };
   const rows = { first: seen.firstRow, last: seen.lastRow, scrolled: scrolled.y };
   const shared = { cell, size, every: Math.ceil((size + 1) / cell), version: map.labelled };
@@ -229,12 +290,26 @@ function label(map) {
   const ofLayers = { ...shared, ...(transposed ? cols : rows) };
   const [tokens, layers] = [map.tokenAxis(), map.layerAxis()];
   const [positions, maxima] = transposed ? [axes.right, axes.bottom] : [axes.bottom, axes.right];
-  tokens.show({ ...ofTokens, turned: !transposed, text: (token) => header(view.tokens[token].text, MOST_CHARACTERS),
-    title: (token) => headTitle(view, token), name: (token) => headNames(map, token) });
-  layers.show({ ...ofLayers, turned: transposed && turned, text: (layer) => String(view.layers[layer]),
-    title: (layer) => `Click to colour the text by layer ${view.layers[layer]}`, name: () => "layer-name" });
-  maxima.show({ ...ofLayers, turned: transposed, text: (layer) => largestText(view.scale.rowMax[layer]),
-    title: (layer) => `the largest of layer ${view.layers[layer]}` });
+  tokens.show({
+    ...ofTokens,
+    turned: !transposed,
+    text: (token) => header(view.tokens[token].text, MOST_CHARACTERS),
+    title: (token) => headTitle(view, token),
+    name: (token) => headNames(map, token),
+  });
+  layers.show({
+    ...ofLayers,
+    turned: transposed && turned,
+    text: (layer) => String(view.layers[layer]),
+    title: (layer) => `Click to colour the text by layer ${view.layers[layer]}`,
+    name: () => "layer-name",
+  });
+  maxima.show({
+    ...ofLayers,
+    turned: transposed,
+    text: (layer) => largestText(view.scale.rowMax[layer]),
+    title: (layer) => `the largest of layer ${view.layers[layer]}`,
+  });
   const apart = transposed ? Math.max(shared.every, Math.ceil(28 / cell)) : Math.ceil((textWidth(6, size) + 6) / cell);
   positions.show({ ...ofTokens, every: apart, turned: false, text: (token) => String(view.tokens[token].position) });
 }
@@ -242,7 +317,8 @@ function label(map) {
 function headTitle(view, token) {
   const { position, text } = view.tokens[token];
   const out = view.excludedMask[token] === 1;
-  return `${header(text, 60)}, position ${position}. Click to ${out ? "take it into the scale again" : "leave it out of the scale"}.`;
+  const act = out ? "take it into the scale again" : "leave it out of the scale";
+  return `${header(text, 60)}, position ${position}. Click to ${act}.`;
 }
 
 function headNames({ view, matches }, token) {
@@ -251,5 +327,7 @@ function headNames({ view, matches }, token) {
     view.excludedMask[token] === 1 ? "out" : "",
     matches?.has(token) ? "match" : "",
     view.compared?.differing.includes(token) ? "differs" : "",
-  ].filter(Boolean).join(" ");
+  ]
+    .filter(Boolean)
+    .join(" ");
 }

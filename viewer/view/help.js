@@ -24,7 +24,13 @@ const ON_MAP = [
 
 export function createHelp(dialog, button) {
   const close = element("button", { type: "button", click: () => dialog.close() }, "Close");
-  dialog.append(element("h2", {}, "Keys"), table(KEYS), element("h3", {}, "With the heatmap in focus"), table(ON_MAP), close);
+  dialog.append(
+    element("h2", {}, "Keys"),
+    table(KEYS),
+    element("h3", {}, "With the heatmap in focus"),
+    table(ON_MAP),
+    close,
+  );
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   const toggle = () => (dialog.open ? dialog.close() : dialog.showModal());
   button.addEventListener("click", toggle);
@@ -32,6 +38,26 @@ export function createHelp(dialog, button) {
 }
 
 function table(rows) {
-  return element("table", { class: "keys" }, element("tbody", {}, ...rows.map(([keys, what]) => element("tr", {},
-    element("th", { scope: "row" }, ...keys.split("  ").flatMap((key, index) => (index ? [" ", element("kbd", {}, key)] : [element("kbd", {}, key)]))), element("td", {}, what)))));
+  return element(
+    "table",
+    { class: "keys" },
+    element(
+      "tbody",
+      {},
+      ...rows.map(([keys, what]) =>
+        element(
+          "tr",
+          {},
+          element(
+            "th",
+            { scope: "row" },
+            ...keys
+              .split("  ")
+              .flatMap((key, index) => (index ? [" ", element("kbd", {}, key)] : [element("kbd", {}, key)])),
+          ),
+          element("td", {}, what),
+        ),
+      ),
+    ),
+  );
 }

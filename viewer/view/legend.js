@@ -4,9 +4,27 @@ import { element } from "./element.js";
 import { METRIC_NAMES, currentView } from "./state.js";
 
 const BAR = 256;
-const SIGNS = [["flat", "at or below the noise floor, as 0"], ["undefined", "undefined"], ["excluded", "left out of the scale"], ["absent", "not in the table"]];
+const SIGNS = [
+  ["flat", "at or below the noise floor, as 0"],
+  ["undefined", "undefined"],
+  ["excluded", "left out of the scale"],
+  ["absent", "not in the table"],
+];
 const SIGNED = { absent: "not in both" };
-const KEYS = ["result", "step", "variant", "metric", "normalise", "curve", "palette", "dark", "excluded", "compare", "otherResult", "reads"];
+const KEYS = [
+  "result",
+  "step",
+  "variant",
+  "metric",
+  "normalise",
+  "curve",
+  "palette",
+  "dark",
+  "excluded",
+  "compare",
+  "otherResult",
+  "reads",
+];
 
 export function createLegend(root, store) {
   const canvas = element("canvas", { width: BAR, height: 1, class: "legend-bar", role: "img" });
@@ -14,9 +32,19 @@ export function createLegend(root, store) {
   const name = element("span", { class: "legend-name" });
   const sentence = element("span", { class: "legend-sentence" });
   const signs = element("span", { class: "legend-signs" });
-  root.append(element("div", { class: "legend-scale" }, name, element("div", { class: "legend-ruler" }, canvas, element("div", { class: "legend-ends" }, low, middle, high))), sentence, signs);
+  root.append(
+    element(
+      "div",
+      { class: "legend-scale" },
+      name,
+      element("div", { class: "legend-ruler" }, canvas, element("div", { class: "legend-ends" }, low, middle, high)),
+    ),
+    sentence,
+    signs,
+  );
   const legend = { root, canvas, low, middle, high, name, sentence, signs };
-  const update = (state, changed = null) => (changed === null || KEYS.some((key) => changed.has(key))) && show(legend, state);
+  const update = (state, changed = null) =>
+    (changed === null || KEYS.some((key) => changed.has(key))) && show(legend, state);
   store.subscribe(update);
   update(store.get());
 }
@@ -32,11 +60,13 @@ function show(legend, state) {
   legend.name.textContent = METRIC_NAMES[state.metric] + (scale.signed ? ": this minus the other" : "");
   legend.canvas.setAttribute("aria-label", `Colours from ${scale.low} to ${scale.high}`);
   const shown = SIGNS.filter(([sign]) => occurs(sign, view));
-  legend.signs.replaceChildren(...shown.map(([sign, text]) => {
-    const swatch = element("span", { class: "swatch", "data-sign": sign });
-    swatch.style.backgroundColor = palette.grounds[sign];
-    return element("span", { class: "sign" }, swatch, ` ${(scale.signed && SIGNED[sign]) || text}`);
-  }));
+  legend.signs.replaceChildren(
+    ...shown.map(([sign, text]) => {
+      const swatch = element("span", { class: "swatch", "data-sign": sign });
+      swatch.style.backgroundColor = palette.grounds[sign];
+      return element("span", { class: "sign" }, swatch, ` ${(scale.signed && SIGNED[sign]) || text}`);
+    }),
+  );
 }
 
 function paintBar(canvas, packed) {
@@ -57,6 +87,10 @@ function occurs(sign, view) {
 const known = new WeakMap(); // by a picture's values
 
 function hasUndefined({ values, absent }) {
-  if (!known.has(values)) known.set(values, values.some((value, place) => value !== value && !(absent !== null && absent[place])));
+  if (!known.has(values))
+    known.set(
+      values,
+      values.some((value, place) => value !== value && !(absent !== null && absent[place])),
+    );
   return known.get(values);
 }

@@ -4,7 +4,8 @@ import { forResult } from "./state.js";
 /**
  * @param {object} store
  * @param {object} notices
- * @returns {object} `entries` in the order of opening, `current` (an id), `subscribe`, `show(id)`, `result(id)`, `open`, `add`
+ * @returns {object} `entries` in the order of opening, `current` (an id), `subscribe`, `show(id)`, `result(id)`, `open`,
+ *   `add`
  */
 export function createLibrary(store, notices) {
   const library = { store, notices, entries: [], current: null, listeners: new Set(), wanted: 0 };
@@ -15,8 +16,16 @@ export function createLibrary(store, notices) {
       place(library, entry);
       return show(library, entry, address);
     },
-    show: (id) => show(library, library.entries.find((entry) => entry.id === id)),
-    result: (id) => loaded(library, library.entries.find((entry) => entry.id === id)),
+    show: (id) =>
+      show(
+        library,
+        library.entries.find((entry) => entry.id === id),
+      ),
+    result: (id) =>
+      loaded(
+        library,
+        library.entries.find((entry) => entry.id === id),
+      ),
   });
 }
 

@@ -25,9 +25,12 @@ export function layoutOf({ view, state, room }) {
 }
 
 function edgesOf({ tokens, layers, maxima, positions }, size, transposed, turned) {
-  const [token, layer, most, position] = [tokens, layers, maxima, positions].map((length) => textWidth(length, size) + 10);
+  const [token, layer, most, position] = [tokens, layers, maxima, positions].map(
+    (length) => textWidth(length, size) + 10,
+  );
   const line = size + 8;
-  if (!transposed) return { top: Math.max(token, 44), bottom: line, left: Math.max(layer, 58), right: Math.max(most, 58) };
+  if (!transposed)
+    return { top: Math.max(token, 44), bottom: line, left: Math.max(layer, 58), right: Math.max(most, 58) };
   return { left: Math.max(token, 70), right: Math.max(position, 58), top: turned ? layer : line, bottom: most };
 }
 

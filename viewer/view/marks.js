@@ -10,15 +10,32 @@ const CALM = 350; // ms between announcements
 export function createMarks(map) {
   const box = element("div", { class: "hover-box", hidden: true });
   map.over.append(box);
-  const marks = { map, box, frames: [], lit: [], tooltip: map.linked ? null : tooltipOf(), announce: document.getElementById("announce") };
+  const marks = {
+    map,
+    box,
+    frames: [],
+    lit: [],
+    tooltip: map.linked ? null : tooltipOf(),
+    announce: document.getElementById("announce"),
+  };
   return { update: (state, changed) => update(marks, state, changed), hide: () => hide(marks) };
 }
 
 function tooltipOf() {
-  const parts = Object.fromEntries(["token", "place", "measure", "relation", "others"].map((name) =>
-    [name, element(name === "token" ? "bdi" : "span", { class: `tip-${name}` })]));
-  const root = element("div", { class: "tooltip", role: "tooltip", "data-testid": "tooltip", hidden: true },
-    element("div", {}, parts.token, " ", parts.place), parts.measure, parts.relation, parts.others);
+  const parts = Object.fromEntries(
+    ["token", "place", "measure", "relation", "others"].map((name) => [
+      name,
+      element(name === "token" ? "bdi" : "span", { class: `tip-${name}` }),
+    ]),
+  );
+  const root = element(
+    "div",
+    { class: "tooltip", role: "tooltip", "data-testid": "tooltip", hidden: true },
+    element("div", {}, parts.token, " ", parts.place),
+    parts.measure,
+    parts.relation,
+    parts.others,
+  );
   document.body.append(root);
   return { root, ...parts };
 }
@@ -81,7 +98,12 @@ function inView({ seen }, { layer, token }) {
 function light(marks, cell) {
   const { map } = marks;
   for (const [axis, index] of marks.lit) axis.mark(index, "lit", false);
-  marks.lit = cell ? [[map.tokenAxis(), cell.token], [map.layerAxis(), cell.layer]].filter(([, index]) => index !== null) : [];
+  marks.lit = cell
+    ? [
+        [map.tokenAxis(), cell.token],
+        [map.layerAxis(), cell.layer],
+      ].filter(([, index]) => index !== null)
+    : [];
   for (const [axis, index] of marks.lit) axis.mark(index, "lit", true);
 }
 

@@ -6,7 +6,10 @@ export function bringIntoView(map, { layer, token }) {
   const { layout, scrolled } = map;
   if (!layout) return;
   const [row, col] = layout.transposed ? [token, layer] : [layer, token];
-  const [x, y] = [toSee(col, layout.cell, scrolled.x, layout.width), toSee(row, layout.cell, scrolled.y, layout.height)];
+  const [x, y] = [
+    toSee(col, layout.cell, scrolled.x, layout.width),
+    toSee(row, layout.cell, scrolled.y, layout.height),
+  ];
   if (x !== scrolled.x || y !== scrolled.y) map.scrollTo(x, y);
 }
 

@@ -9,7 +9,8 @@ import { element } from "./element.js";
 export function createNotices(errors, progress) {
   return {
     error: (sentence) => addError(errors, sentence),
-    progress: (text) => (progress.textContent = text), // the style sheet hides it for the first moment: most reading is quick
+    // The style sheet hides it for the first moment: most reading is quick.
+    progress: (text) => (progress.textContent = text),
   };
 }
 
@@ -17,6 +18,8 @@ function addError(errors, sentence) {
   const said = [...errors.querySelectorAll("[role=alert]")].some((one) => one.textContent === sentence);
   if (said) return;
   const root = element("div", { class: "error" }, element("span", { role: "alert" }, sentence));
-  root.append(element("button", { type: "button", "aria-label": "Dismiss this message", click: () => root.remove() }, "×"));
+  root.append(
+    element("button", { type: "button", "aria-label": "Dismiss this message", click: () => root.remove() }, "×"),
+  );
   errors.append(root);
 }

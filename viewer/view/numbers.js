@@ -9,7 +9,10 @@ export function brief(value, digits = 3) {
 }
 
 function exponent(value, digits) {
-  return value.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e+", "e");
+  return value
+    .toExponential(digits - 1)
+    .replace(/\.?0+e/, "e")
+    .replace("e+", "e");
 }
 
 /** A share of 1 as a percentage of at least two digits: 0.9998 -> "99.98 %". */

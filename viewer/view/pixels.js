@@ -21,8 +21,10 @@ const EMPTY = 0; // transparent
 export function visibleCells({ width, height, cell, left, top, rows, cols }) {
   const last = (end, count) => Math.min(count - 1, Math.max(0, Math.ceil(end / cell) - 1));
   return {
-    firstRow: Math.min(rows - 1, Math.floor(top / cell)), lastRow: last(top + height, rows),
-    firstCol: Math.min(cols - 1, Math.floor(left / cell)), lastCol: last(left + width, cols),
+    firstRow: Math.min(rows - 1, Math.floor(top / cell)),
+    lastRow: last(top + height, rows),
+    firstCol: Math.min(cols - 1, Math.floor(left / cell)),
+    lastCol: last(left + width, cols),
   };
 }
 

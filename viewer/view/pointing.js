@@ -15,7 +15,8 @@ export function listenTo(map) {
   canvas.addEventListener("keydown", (event) => keyed(map, event));
   scroller.addEventListener("scroll", () => scrolled(map), { passive: true });
   map.grid.addEventListener("wheel", (event) => wheeled(map, event), { passive: false });
-  for (const axis of [axes.top, axes.left]) axis.root.addEventListener("click", (event) => headClicked(map, axis, event));
+  for (const axis of [axes.top, axes.left])
+    axis.root.addEventListener("click", (event) => headClicked(map, axis, event));
 }
 
 function scrolled(map) {
@@ -53,7 +54,10 @@ function clicked(map, event) {
   else map.store.set({ pins: pinToggled(map.store.get().pins, cell.token) });
 }
 
-/** A click on a token's label leaves its position out of the scale, or takes it in again; a layer's colours the text by it. */
+/**
+ * A click on a token's label leaves its position out of the scale, or takes it in again; on a layer's, colours the text
+ * by that layer.
+ */
 function headClicked(map, axis, event) {
   const label = event.target.closest(".label");
   if (!label || map.linked) return;
@@ -88,7 +92,8 @@ function keyed(map, event) {
   if (!map.view || event.ctrlKey || event.metaKey || event.altKey) return;
   const { hover } = store.get();
   if (moveOf(event.key, layout)) move(map, hover, moveOf(event.key, layout));
-  else if ((event.key === "Enter" || event.key === " ") && hover) store.set({ pins: pinToggled(store.get().pins, hover.token) });
+  else if ((event.key === "Enter" || event.key === " ") && hover)
+    store.set({ pins: pinToggled(store.get().pins, hover.token) });
   else if (event.key === "x" && hover) toggleExcluded(store, hover.token);
   else return;
   event.preventDefault();

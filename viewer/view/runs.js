@@ -5,7 +5,13 @@ import { grouped } from "./numbers.js";
 const MANY = 8;
 
 export function createRuns(root, store, library) {
-  const filter = element("input", { type: "search", "aria-label": "Filter runs", placeholder: "filter", hidden: true, input: () => show(list) });
+  const filter = element("input", {
+    type: "search",
+    "aria-label": "Filter runs",
+    placeholder: "filter",
+    hidden: true,
+    input: () => show(list),
+  });
   const items = element("ul", { "data-testid": "runs" });
   const count = element("p", { class: "muted small" });
   root.append(element("h2", {}, "Runs"), filter, count, items);
@@ -23,7 +29,11 @@ function show(list) {
   const { entries, current } = library;
   filter.hidden = entries.length <= MANY;
   const found = entries.filter((entry) => fits(entry, filter.value));
-  count.textContent = filter.value ? `${found.length} of ${entries.length}` : entries.length > MANY ? `${entries.length} runs` : "";
+  count.textContent = filter.value
+    ? `${found.length} of ${entries.length}`
+    : entries.length > MANY
+      ? `${entries.length} runs`
+      : "";
   items.replaceChildren(...found.map((entry) => item(list, entry, current)));
 }
 
@@ -37,7 +47,12 @@ function item({ made }, entry, current) {
   let one = made.get(entry);
   if (!one) {
     const button = element("button", { type: "button" }, entry.id);
-    one = element("li", { "data-id": entry.id, title: about(entry) }, button, element("span", { class: "label-text" }, entry.label.slice(0, 200)));
+    one = element(
+      "li",
+      { "data-id": entry.id, title: about(entry) },
+      button,
+      element("span", { class: "label-text" }, entry.label.slice(0, 200)),
+    );
     made.set(entry, one);
   }
   if (entry.id === current) one.firstChild.setAttribute("aria-current", "true");
@@ -46,7 +61,9 @@ function item({ made }, entry, current) {
 }
 
 function about({ sources, label }) {
-  return [label.slice(0, 400), ...sources.map(({ file, bytes }) => `${file}, ${grouped(bytes)} bytes`)].filter(Boolean).join("\n");
+  return [label.slice(0, 400), ...sources.map(({ file, bytes }) => `${file}, ${grouped(bytes)} bytes`)]
+    .filter(Boolean)
+    .join("\n");
 }
 
 function move({ library }, change) {

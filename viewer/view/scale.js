@@ -65,7 +65,19 @@ export function largerOf(one, other) {
  *   low: string, middle: string, high: string, sentence: string}}
  *   `rowMax`: each layer's largest; `tops`: what the last colour stands for; `position`: 0..1, or -1..1 where signed
  */
-export function createScale({ values, rows, cols, absent, floors, excluded, normalise, curve, signed = false, steps = null, also = null }) {
+export function createScale({
+  values,
+  rows,
+  cols,
+  absent,
+  floors,
+  excluded,
+  normalise,
+  curve,
+  signed = false,
+  steps = null,
+  also = null,
+}) {
   const rowMax = rowMaxima({ values, rows, cols }, excluded, signed);
   const shared = also === null ? rowMax : largerOf(rowMax, also);
   const kind = normalise === "steps" && steps === null ? "layer" : normalise;
@@ -95,7 +107,15 @@ export function createScale({ values, rows, cols, absent, floors, excluded, norm
     return excluded[token] ? EXCLUDED : colourIndex(layer, values[place]);
   }
 
-  return { colourIndex, code, position, rowMax, tops, signed, ...words(kind, tops, curve, signed, normalise, steps, also) };
+  return {
+    colourIndex,
+    code,
+    position,
+    rowMax,
+    tops,
+    signed,
+    ...words(kind, tops, curve, signed, normalise, steps, also),
+  };
 }
 
 function topsOf(kind, rowMax, steps) {
@@ -106,7 +126,9 @@ function topsOf(kind, rowMax, steps) {
 
 /** What the legend says. */
 function words(kind, tops, curve, signed, wanted, steps, also) {
-  const of = { layer: "the layer's largest", picture: brief(tops[0] ?? 0), steps: "the layer's largest of all steps" }[kind];
+  const of = { layer: "the layer's largest", picture: brief(tops[0] ?? 0), steps: "the layer's largest of all steps" }[
+    kind
+  ];
   const by = {
     layer: "Each layer is scaled by its own largest",
     picture: "All layers share one scale",

@@ -40,7 +40,8 @@ export function createSearch(store, map) {
   });
   at("search-next").addEventListener("click", () => go(search, 1));
   at("search-previous").addEventListener("click", () => go(search, -1));
-  const update = (state, changed = null) => (changed === null || ["search", "result", "step"].some((key) => changed.has(key))) && find(search, state);
+  const update = (state, changed = null) =>
+    (changed === null || ["search", "result", "step"].some((key) => changed.has(key))) && find(search, state);
   store.subscribe(update);
   update(store.get());
   return { go: (way) => go(search, way), focus: () => search.input.focus() };
@@ -57,13 +58,21 @@ function find(search, { result, step, search: sought }) {
 
 function tell({ count, matches, current, input }) {
   const { length } = matches;
-  count.textContent = input.value === "" ? "" : length === 0 ? "no match" : current < 0 ? `${length} found` : `${current + 1} of ${length}`;
+  count.textContent =
+    input.value === ""
+      ? ""
+      : length === 0
+        ? "no match"
+        : current < 0
+          ? `${length} found`
+          : `${current + 1} of ${length}`;
 }
 
 function go(search, way) {
   const { matches, store, map } = search;
   if (!matches.length) return;
-  search.current = search.current < 0 ? (way > 0 ? 0 : matches.length - 1) : (search.current + way + matches.length) % matches.length;
+  search.current =
+    search.current < 0 ? (way > 0 ? 0 : matches.length - 1) : (search.current + way + matches.length) % matches.length;
   const token = matches[search.current];
   const layer = store.get().hover?.layer ?? 0;
   map.pointer = null;

@@ -61,7 +61,8 @@ export const METRIC_NAMES = { l2: "L2 distance", cosine: "cosine distance", rela
 
 /**
  * @param {Partial<State>} initial
- * @returns {{get: () => State, set: (patch: Partial<State>) => void, subscribe: (listener: (state: State, changed: Set<string>) => void) => () => void}}
+ * @returns {{get: () => State, set: (patch: Partial<State>) => void,
+ *   subscribe: (listener: (state: State, changed: Set<string>) => void) => () => void}}
  *   `set` tells all listeners, in the order in which they subscribed, which keys are others now; nothing if none is
  */
 export function createStore(initial = {}) {
@@ -130,8 +131,13 @@ export function forResult(state, result) {
     pins: same ? state.pins : [],
     hover: null,
     metric: state.metric === "relative" && !hasNorms(result) ? "l2" : state.metric,
-    layerChoice: typeof state.layerChoice === "number" && state.layerChoice >= result.layers.length ? "max" : state.layerChoice,
-    compare: same ? state.compare : state.compare?.kind === "run" && state.compare.other !== result.id ? state.compare : null,
+    layerChoice:
+      typeof state.layerChoice === "number" && state.layerChoice >= result.layers.length ? "max" : state.layerChoice,
+    compare: same
+      ? state.compare
+      : state.compare?.kind === "run" && state.compare.other !== result.id
+        ? state.compare
+        : null,
   };
 }
 

@@ -8,11 +8,18 @@ const BEAT = 700; // ms that each step is shown while playing
 
 export function createSteps(store) {
   const at = (id) => document.getElementById(id);
-  const parts = { slider: at("step"), number: at("step-number"), play: at("play"), predicted: at("predicted"), top: at("top-tokens") };
+  const parts = {
+    slider: at("step"),
+    number: at("step-number"),
+    play: at("play"),
+    predicted: at("predicted"),
+    top: at("top-tokens"),
+  };
   const steps = { store, parts, playing: 0 };
   parts.slider.addEventListener("input", () => store.set({ step: Number(parts.slider.value) }));
   parts.play.addEventListener("click", () => togglePlay(steps));
-  const update = (state, changed = null) => (changed === null || changed.has("result") || changed.has("step")) && show(steps, state);
+  const update = (state, changed = null) =>
+    (changed === null || changed.has("result") || changed.has("step")) && show(steps, state);
   store.subscribe(update);
   update(store.get());
   return { by: (change) => move(steps, change), togglePlay: () => togglePlay(steps) };
@@ -69,11 +76,21 @@ function prediction(token) {
 
 function likeliest(tokens, next) {
   if (!tokens) return [element("p", { class: "muted small" }, "Only the run file knows them.")];
-  return [element("ol", {}, ...tokens.map(({ text, probability }) => {
-    const row = element("li", { class: next && text === next.text ? "chosen" : "" }, element("bdi", { title: visible(text).slice(0, 400) }, header(text, 18)));
-    const bar = element("span", { class: "share" }, element("span", { class: "share-bar" }));
-    bar.firstChild.style.width = `${100 * (probability ?? 0)}%`;
-    row.append(bar, element("span", { class: "number" }, probability === null ? "" : percent(probability)));
-    return row;
-  }))];
+  return [
+    element(
+      "ol",
+      {},
+      ...tokens.map(({ text, probability }) => {
+        const row = element(
+          "li",
+          { class: next && text === next.text ? "chosen" : "" },
+          element("bdi", { title: visible(text).slice(0, 400) }, header(text, 18)),
+        );
+        const bar = element("span", { class: "share" }, element("span", { class: "share-bar" }));
+        bar.firstChild.style.width = `${100 * (probability ?? 0)}%`;
+        row.append(bar, element("span", { class: "number" }, probability === null ? "" : percent(probability)));
+        return row;
+      }),
+    ),
+  ];
 }

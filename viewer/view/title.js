@@ -17,7 +17,8 @@ export function createTitle(store, calm) {
     if (!state.result) return;
     if (changed.has("result")) showRun(at, state.result);
     at("maps").classList.toggle("beside", state.transposed);
-    if (["result", "variant", "metric", "step", "compare"].some((key) => changed.has(key))) at("map-title").textContent = mapTitle(state);
+    if (["result", "variant", "metric", "step", "compare"].some((key) => changed.has(key)))
+      at("map-title").textContent = mapTitle(state);
   });
 }
 
@@ -33,13 +34,20 @@ function facts({ run, layers, steps, variants, rows, tokens }) {
   const model = run?.settings?.model;
   return [
     typeof model === "string" ? model : null,
-    count(layers.length, "layer"), count(tokens(0).length, "token"), count(steps.length, "step"), count(variants.length, "variant"), count(rows, "row"),
+    count(layers.length, "layer"),
+    count(tokens(0).length, "token"),
+    count(steps.length, "step"),
+    count(variants.length, "variant"),
+    count(rows, "row"),
     typeof run?.method === "string" ? run.method : null,
   ].filter(Boolean);
 }
 
 function mapTitle({ result, variant, metric, step, compare }) {
-  const what = compare?.mode === "difference" && compare.other !== null ? `Difference of ${METRIC_NAMES[metric]}s` : capital(METRIC_NAMES[metric]);
+  const what =
+    compare?.mode === "difference" && compare.other !== null
+      ? `Difference of ${METRIC_NAMES[metric]}s`
+      : capital(METRIC_NAMES[metric]);
   return `${what}, ${result.variants[variant]}, step ${result.steps[step]}`;
 }
 

@@ -38,14 +38,31 @@ export function neededPlaces(state) {
 export function otherPlace(state) {
   const { compare, result, otherResult, step, variant } = state;
   if (!compare || compare.other === null) return null;
-  if (compare.kind === "step") return result.steps[compare.other] === undefined ? null : { result, step: compare.other, variant };
-  if (compare.kind === "variant") return result.variants[compare.other] === undefined ? null : { result, step, variant: compare.other };
+  if (compare.kind === "step")
+    return result.steps[compare.other] === undefined ? null : { result, step: compare.other, variant };
+  if (compare.kind === "variant")
+    return result.variants[compare.other] === undefined ? null : { result, step, variant: compare.other };
   if (!otherResult || otherResult.id !== compare.other) return null;
-  const there = { result: otherResult, step: otherResult.steps.indexOf(result.steps[step]), variant: otherResult.variants.indexOf(result.variants[variant]) };
+  const there = {
+    result: otherResult,
+    step: otherResult.steps.indexOf(result.steps[step]),
+    variant: otherResult.variants.indexOf(result.variants[variant]),
+  };
   return there.step < 0 || there.variant < 0 ? null : there;
 }
 
-const SHAPING = ["result", "step", "variant", "metric", "normalise", "curve", "excluded", "compare", "otherResult", "reads"];
+const SHAPING = [
+  "result",
+  "step",
+  "variant",
+  "metric",
+  "normalise",
+  "curve",
+  "excluded",
+  "compare",
+  "otherResult",
+  "reads",
+];
 const last = {};
 
 /** The last view of each kind is kept: most changes leave it as it is. */
@@ -69,7 +86,8 @@ function makeView(state) {
   const other = pictureOf(there, state.metric);
   if (!other) return state.compare.mode === "side" ? scaled(here, state, {}) : null;
   const compared = comparedOf(here, other);
-  if (state.compare.mode === "difference") return { ...scaled(differenceOf(here, other, compared), state, { signed: true }), compared, parts: [here, other] };
+  if (state.compare.mode === "difference")
+    return { ...scaled(differenceOf(here, other, compared), state, { signed: true }), compared, parts: [here, other] };
   return { ...scaled(here, state, { also: maximaFor(here, other, state) }), compared, parts: [here, other] };
 }
 
@@ -85,7 +103,15 @@ function scaled(picture, state, { signed = false, also = null }) {
   const excludedMask = maskOf(picture.tokens, state.excluded);
   const steps = state.normalise === "steps" && !signed ? acrossSteps(picture.place, state) : null;
   const { normalise, curve } = state;
-  const scale = createScale({ ...picture, excluded: excludedMask, normalise, curve, signed, steps, also: steps ? null : also });
+  const scale = createScale({
+    ...picture,
+    excluded: excludedMask,
+    normalise,
+    curve,
+    signed,
+    steps,
+    also: steps ? null : also,
+  });
   return { ...picture, scale, excludedMask, compared: null };
 }
 
@@ -115,7 +141,13 @@ function pictureOf(place, metric) {
   const { result, step, variant } = place;
   const matrix = result.peek(step, variant, metric === "relative" ? "l2" : metric);
   if (!matrix) return null;
-  const found = kept.find(({ picture, of }) => of.matrix === matrix.values && of.metric === metric && picture.place.result === result && picture.place.step === step);
+  const found = kept.find(
+    ({ picture, of }) =>
+      of.matrix === matrix.values &&
+      of.metric === metric &&
+      picture.place.result === result &&
+      picture.place.step === step,
+  );
   if (found) return found.picture;
   const picture = metric === "relative" ? relative(place, matrix) : measured(place, matrix, metric);
   kept.unshift({ picture, of: { matrix: matrix.values, metric } });
@@ -137,7 +169,9 @@ function relative(place, matrix) {
   norms.forEach((norm, layer) => {
     for (let at = layer * matrix.cols, end = at + matrix.cols; at < end; at++) values[at] = matrix.values[at] / norm;
   });
-  const floors = picture.floors.map((floor, layer) => (floor === null || Number.isNaN(norms[layer]) ? null : floor / norms[layer]));
+  const floors = picture.floors.map((floor, layer) =>
+    floor === null || Number.isNaN(norms[layer]) ? null : floor / norms[layer],
+  );
   return { ...picture, values, floors };
 }
 
@@ -169,12 +203,16 @@ function differenceOf(here, other, compared) {
 
 let across = null;
 
-/** Each layer's largest over all steps: by the run file if it leaves out the same positions, else over the steps that are read. */
+/**
+ * Each layer's largest over all steps: by the run file if it leaves out the same positions, else over the steps that
+ * are read.
+ */
 function acrossSteps(place, state) {
   const { result, variant } = place;
   const key = [result, variant, state.metric, state.excluded, state.reads];
   if (!across || key.some((part, index) => part !== across.key[index])) {
-    const fromRun = state.excluded.size === 1 && state.excluded.has(0) ? recordedMaxima(result, variant, state.metric) : null;
+    const fromRun =
+      state.excluded.size === 1 && state.excluded.has(0) ? recordedMaxima(result, variant, state.metric) : null;
     across = { key, steps: fromRun ?? computedMaxima(result, variant, state) };
   }
   return across.steps;
@@ -200,9 +238,15 @@ function computedMaxima(result, variant, { metric, excluded }) {
     const matrix = result.peek(step, variant, metric === "relative" ? "l2" : metric);
     if (!matrix) continue;
     read++;
-    const own = rowMaxima(matrix, Uint8Array.from(result.tokens(step), ({ position }) => (excluded.has(position) ? 1 : 0)));
+    const own = rowMaxima(
+      matrix,
+      Uint8Array.from(result.tokens(step), ({ position }) => (excluded.has(position) ? 1 : 0)),
+    );
     const norms = metric === "relative" ? own.map((_, layer) => result.norm(step, variant, layer) || NaN) : null;
     maxima = largerOf(maxima, norms ? own.map((value, layer) => value / norms[layer]) : own);
   }
-  return { maxima, source: read === result.steps.length ? "all steps" : `over the ${read} of ${result.steps.length} steps read so far` };
+  return {
+    maxima,
+    source: read === result.steps.length ? "all steps" : `over the ${read} of ${result.steps.length} steps read so far`,
+  };
 }

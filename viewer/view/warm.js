@@ -18,9 +18,27 @@ export function warmUp() {
   const [width, height] = [COLS * CELL, ROWS * CELL];
   const pixels = new Uint32Array(width * height);
   for (const { packed, grounds } of palettes) {
-    const { code } = createScale({ values, rows: ROWS, cols: COLS, absent: null, floors: new Array(ROWS).fill(null), excluded, normalise: "layer", curve: "sqrt" });
-    paintCells(pixels, { width, height, cell: CELL, left: 0, top: 0, rows: ROWS, cols: COLS, gap: 1, period: 6 }, code, packed, pixel(grounds.ink));
+    const { code } = createScale({
+      values,
+      rows: ROWS,
+      cols: COLS,
+      absent: null,
+      floors: new Array(ROWS).fill(null),
+      excluded,
+      normalise: "layer",
+      curve: "sqrt",
+    });
+    paintCells(
+      pixels,
+      { width, height, cell: CELL, left: 0, top: 0, rows: ROWS, cols: COLS, gap: 1, period: 6 },
+      code,
+      packed,
+      pixel(grounds.ink),
+    );
   }
   const labels = { first: 0, last: COLS - 1, every: 1, cell: CELL, scrolled: 0, turned: true, size: 12, version: 0 };
-  createAxis("top").show({ ...labels, text: (token) => header(` é${"\n".repeat(token % 3)}東${brief(token / 7)}`, 18) });
+  createAxis("top").show({
+    ...labels,
+    text: (token) => header(` é${"\n".repeat(token % 3)}東${brief(token / 7)}`, 18),
+  });
 }
