@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -139,7 +140,7 @@ class FinalQuery:
 
     logits (head, key) are soft-capped, with hidden keys at -inf; value (kv_head, key, d_v); sink (head,) or None: a
     learned logit that takes weight and gives no value; visible (head, key) is False at hidden keys. `offset` is the
-    sequence position of the first key.
+    sequence position of the first key. `chosen` (key,) is True at the keys to be masked in turn; None chooses all.
     """
 
     logits: Tensor
@@ -147,15 +148,23 @@ class FinalQuery:
     sink: Tensor | None
     visible: Tensor
     offset: int
+    chosen: Tensor | None = None
 
     @cached_property
     def keys(self) -> Tensor:
-        """Indices of the keys that some head sees, in order: (visible key,)."""
-        return self.visible.any(0).nonzero().flatten()
+        """Indices of the chosen keys that some head sees, in order: (key,)."""
+        seen = self.visible.any(0)
+        return (seen if self.chosen is None else seen & self.chosen).nonzero().flatten()
+
+    @property
+    def other_keys(self) -> Tensor:
+        """Indices of the keys that some head sees and that are not among the chosen ones, in order: (key,)."""
+        return (self.visible.any(0) & ~self.chosen).nonzero().flatten()
 
 
-def final_query(call: AttentionCall, length: int, dtype: torch.dtype) -> FinalQuery:
-    """Cut a call down to its final query, of a sequence of `length` tokens."""
+def final_query(call: AttentionCall, length: int, dtype: torch.dtype, masked: np.ndarray | None = None) -> FinalQuery:
+    """Cut a call down to its final query, of a sequence of `length` tokens, of which those at the positions `masked`
+    are masked in turn, or all."""
     query, key = call.query[0, :, -1].to(dtype), call.key[0].to(dtype)
     heads, groups = query.shape[0], key.shape[0]
     scaling = call.options.get("scaling")
@@ -176,7 +185,15 @@ def final_query(call: AttentionCall, length: int, dtype: torch.dtype) -> FinalQu
         sink=None if sink is None else sink.to(dtype),
         visible=visible,
         offset=length - key.shape[1],
+        chosen=None if masked is None else chosen_keys(masked, length - key.shape[1], logits),
     )
+
+
+def chosen_keys(positions: np.ndarray, offset: int, logits: Tensor) -> Tensor:
+    """True at the keys (key,) of these logits (head, key) that lie at the positions; the first key lies at `offset`."""
+    chosen = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
+    chosen[torch.from_numpy(positions[positions >= offset] - offset)] = True
+    return chosen
 
 
 def last_row(call: AttentionCall) -> AttentionCall:

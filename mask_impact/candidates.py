@@ -15,7 +15,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from mask_impact.checkpoints import Checkpoint, find_checkpoint
 from mask_impact.errors import RequestError, as_run_error, first_line, gathering, out_of_memory
 from mask_impact.load_check import refuse_class
+from mask_impact.prompt_inputs import PromptInputs
 from mask_impact.settings import Settings, defaults
+from mask_impact.tokens import prompt_ids
 
 TORCH_DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
 TOO_LONG = 10**9  # tokenizers and configurations write "no limit" as numbers past this
@@ -49,6 +51,10 @@ class Candidate:
         """The most positions the model was built for, or None where its configuration sets no limit."""
         length = getattr(self.config.get_text_config(), "max_position_embeddings", None)
         return length if length and length < TOO_LONG else None
+
+    def prompt_inputs(self, settings: Settings) -> PromptInputs:
+        """What the model is fed for this prompt. Raises RequestError with its faults."""
+        return PromptInputs(prompt_ids(self.tokenizer, settings))
 
     @property
     def identity(self) -> dict[str, str]:

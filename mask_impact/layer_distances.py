@@ -13,15 +13,18 @@ from mask_impact.errors import RunError
 from mask_impact.identities import check_identities
 from mask_impact.leave_one_out import LeaveOneOut
 from mask_impact.recording import LayerDistances, LayerRecord
+from mask_impact.renormalize import rows_per_chunk
 from mask_impact.rows import MaskedRows
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A generation step's index, and how many tokens the model has seen by then."""
+    """A generation step's index, how many tokens the model has seen by then, and at which positions they are masked in
+    turn (None: at all of them)."""
 
     step: int
     length: int
+    masked: np.ndarray | None = None
 
 
 def collected(
@@ -29,7 +32,8 @@ def collected(
 ) -> LayerDistances:
     """Distances of all chunks, at their sequence positions; on the first step the identities are checked.
 
-    `heads` says whether the heads are variants. Positions that no head sees are 0, undefined ones NaN. Raises RunError
+    `heads` says whether the heads are variants. Positions that no head sees, or that are not masked, are 0, undefined ones
+    NaN. The identity of a renormalised softmax runs over the keys that are not masked too. Raises RunError
     where the layer's update is not finite, or where an identity fails on the first step.
     """
     first, found, conserved = None, [], 0
@@ -41,6 +45,8 @@ def collected(
         if first is None:
             first, norms = chunk, apart.length[:, 0]
     if moment.step == 0:
+        for keys in query.other_keys.split(rows_per_chunk(record.parts, closed.output.dtype)) if moment.masked is not None else ():
+            conserved = conserved + closed.conservation(keys, closed.differences(keys))
         check_identities(record, closed, first, conserved)
     if not np.isfinite(norms).all():
         raise RunError(

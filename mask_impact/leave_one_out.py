@@ -39,15 +39,15 @@ class LeaveOneOut:
 
     def differences(self, keys: Tensor, out: Tensor | None = None) -> Tensor:
         """o_j - o for the keys at the indices `keys`, in order: (len(keys), head, d_v), in `out` if given. 0 where undefined."""
-        groups, every, width = self._value.shape
+        (groups, every, width), heads = self._value.shape, len(self.output)
         if out is None:
             out = self.output.new_empty(len(keys), *self.output.shape)
         value, ratio = self._value, self._ratio
         if len(keys) < every:
             value, ratio = value[:, keys], ratio[:, keys]
-        grouped = out.view(len(keys), groups, -1, width)
+        grouped = out.view(len(keys), groups, heads // groups, width)
         torch.sub(self.output.view(groups, -1, width), value.transpose(0, 1).unsqueeze(2), out=grouped)
-        grouped.mul_(ratio.T.reshape(len(keys), groups, -1, 1))
+        grouped.mul_(ratio.T.reshape(len(keys), groups, heads // groups, 1))
         row, head = (keys[:, None] == self._heaviest).nonzero(as_tuple=True)
         out[row, head] = self._heaviest_difference[head]
         return out.masked_fill_(self.undefined[keys, None, None], 0) if self.any_undefined else out

@@ -7,10 +7,12 @@ decoding step and its rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -38,11 +40,21 @@ class Step:
     `top` is (token id, probability), likeliest first; probabilities are in [0, 1].
     """
 
-    index: int
+    moment: Moment
     token_ids: list[int]
     top: list[tuple[int, float]]
     next_id: int
     next_probability: float
+
+    @property
+    def index(self) -> int:
+        """The number of the step, from 0."""
+        return self.moment.step
+
+    @property
+    def masked(self) -> np.ndarray:
+        """The positions that were masked in turn, ascending: (position,)."""
+        return np.arange(self.moment.length) if self.moment.masked is None else self.moment.masked
 
 
 @dataclass(frozen=True)
@@ -56,8 +68,9 @@ class MeasuredLayer(LayerDistances):
 class ModelInputs:
     """What a run feeds the model.
 
-    The prompt's token ids, the ids of a given continuation if any, and any further inputs of the first call (a
-    picture's pixels). `stop_ids` end the run when predicted; `context_length` is the model's, if it has one.
+    The prompt's token ids, and the ids of a given continuation if any. `stop_ids` end the run when predicted;
+    `context_length` is the model's, if it has one. `masked` gives the positions that are masked in turn, ascending, of a
+    sequence of so many tokens; `further` whatever else a call takes that begins at the prompt's start, given its tokens.
     """
 
     token_ids: list[int]
@@ -65,7 +78,8 @@ class ModelInputs:
     continuation_ids: list[int] | None = None
     stop_ids: frozenset[int] = frozenset()
     context_length: int | None = None
-    first_call: dict = field(default_factory=dict)
+    masked: Callable[[int], np.ndarray] = np.arange
+    further: Callable[[list[int]], dict[str, Any]] = lambda _: {}
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,7 @@ def measured_layers(
     the first step.
     """
     map_large_blocks()
-    with attached(model.get_decoder()):
+    with attached(model.get_decoder()), fresh_positions(model):
         for step, records in generation_steps(model, parts, inputs, method):
             for record in records:
                 yield measure_layer(step, record, method)
@@ -104,33 +118,49 @@ def generation_steps(
 ) -> Iterator[tuple[Step, list[LayerRecord]]]:
     """Run the model greedily, or along a given continuation, and yield each step with what its layers did."""
     token_ids, unseen, cache = list(inputs.token_ids), list(inputs.token_ids), None
-    further = inputs.first_call
     for index in range(inputs.steps):
-        feed = torch.tensor([unseen if method.use_cache else token_ids], device=model.device)
-        with recording(parts, whole=method.name == "rerun") as records, riders(records, method, feed, index, token_ids):
+        fed = unseen if method.use_cache else token_ids
+        further = inputs.further(fed) if len(fed) == len(token_ids) else {}
+        masked = inputs.masked(len(token_ids))
+        moment = Moment(index, len(token_ids), masked if len(masked) < len(token_ids) else None)
+        with recording(parts, whole=method.name == "rerun") as records, riders(records, method, len(fed), moment):
             answer = model(
-                input_ids=feed, past_key_values=cache, use_cache=method.use_cache, logits_to_keep=1, **further)
-        step = predicted(index, token_ids, answer.logits[0, -1], inputs.continuation_ids)
+                input_ids=torch.tensor([fed], device=model.device), past_key_values=cache, use_cache=method.use_cache,
+                logits_to_keep=1, **further)
+        step = predicted(moment, token_ids, answer.logits[0, -1], inputs.continuation_ids)
         yield step, records
         if ends(step, inputs):
             return
         token_ids, unseen = [*token_ids, step.next_id], [step.next_id]
         cache = answer.past_key_values if method.use_cache else None
-        further = {} if method.use_cache else inputs.first_call
 
 
-def predicted(index: int, token_ids: list[int], logits: Tensor, continuation: list[int] | None) -> Step:
+@contextmanager
+def fresh_positions(model: PreTrainedModel) -> Iterator[None]:
+    """Take away what a model with positions of several axes keeps of them from call to call (`rope_deltas`), which an
+    earlier prompt's pictures would leave behind; as it was on leaving."""
+    kept = [(module, module.rope_deltas) for module in model.modules() if "rope_deltas" in vars(module)]
+    for module, _ in kept:
+        module.rope_deltas = None
+    try:
+        yield
+    finally:
+        for module, deltas in kept:
+            module.rope_deltas = deltas
+
+
+def predicted(moment: Moment, token_ids: list[int], logits: Tensor, continuation: list[int] | None) -> Step:
     """The step that these logits (vocabulary,) make: greedy, or the given continuation's next token.
 
     Raises RunError where the logits are not numbers.
     """
     probabilities = logits.float().softmax(-1)
     if probabilities.isnan().any():
-        raise RunError(f"the logits of generation step {index} are not numbers; try another --dtype")
+        raise RunError(f"the logits of generation step {moment.step} are not numbers; try another --dtype")
     top = probabilities.topk(min(TOP_TOKENS, len(probabilities)))
-    next_id = int(logits.argmax()) if continuation is None else continuation[index]
+    next_id = int(logits.argmax()) if continuation is None else continuation[moment.step]
     likeliest = list(zip(top.indices.tolist(), top.values.tolist()))
-    return Step(index, token_ids, likeliest, next_id, float(probabilities[next_id]))
+    return Step(moment, token_ids, likeliest, next_id, float(probabilities[next_id]))
 
 
 def ends(step: Step, inputs: ModelInputs) -> bool:
@@ -147,13 +177,11 @@ def context_full(step: Step, inputs: ModelInputs) -> bool:
     return inputs.context_length is not None and len(step.token_ids) >= inputs.context_length
 
 
-def riders(
-    records: list[LayerRecord], method: Method, feed: Tensor, step: int, token_ids: list[int]
-) -> AbstractContextManager[None]:
-    """Let the rows of the default method ride in the forward pass of `feed` (1, position), where they can."""
+def riders(records: list[LayerRecord], method: Method, fed: int, moment: Moment) -> AbstractContextManager[None]:
+    """Let the rows of the default method ride in the forward pass of `fed` tokens, where they can."""
     if method.name != "renormalize" or not method.riding:
         return nullcontext()
-    return riding(records, method.variants, method.dtype, feed.shape[1], Moment(step, len(token_ids)))
+    return riding(records, method.variants, method.dtype, fed, moment)
 
 
 def measure_layer(step: Step, record: LayerRecord, method: Method) -> MeasuredLayer:
@@ -169,9 +197,9 @@ def distances_afterwards(step: Step, record: LayerRecord, method: Method) -> Lay
     """The distances of a layer from what was recorded of it, its rows run by themselves."""
     own = record.call.hidden.dtype
     dtype = own if method.dtype is None else torch.promote_types(own, method.dtype)
-    moment = Moment(step.index, len(step.token_ids))
+    moment = step.moment
     with in_dtype(record.parts, dtype if method.dtype is not None else None):
-        query = final_query(record.attention, moment.length, dtype)
+        query = final_query(record.attention, moment.length, dtype, moment.masked)
         closed = leave_one_out(query)
         chunks = masked_rows(record, query, closed, method, seed=step.index)
         return collected(moment, record, query, closed, chunks, "heads" in method.variants)

@@ -10,16 +10,17 @@ from mask_impact.errors import RequestError, gathering
 from mask_impact.formats import formats_for
 from mask_impact.models import Subject, measured_parts
 from mask_impact.names import Choice, choose_names
+from mask_impact.prompt_inputs import PromptInputs
 from mask_impact.settings import Settings
-from mask_impact.tokens import continuation_ids, prompt_ids
+from mask_impact.tokens import continuation_ids
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One entry, ready to run: its token ids, the steps asked for and the most it can take, and the name of its results."""
+    """One entry, ready to run: its inputs, the steps asked for and the most it can take, and the name of its results."""
 
     settings: Settings
-    token_ids: list[int]
+    prompt: PromptInputs
     steps_asked: int
     steps: int
     continuation_ids: list[int] | None = None
@@ -41,13 +42,15 @@ class Plan:
 
 def plan_all(entries: Sequence[Settings], candidate: Candidate) -> list[Plan]:
     """A plan for each entry; raises RequestError with the faults of all of them."""
-    plans, choices, faults = [], [], []
+    plans, choices, own, faults = [], [], [], []
     for settings in entries:
+        own.append({})
         with gathering(faults, settings.at):
             plans.append(plan(settings, candidate))
+            own[-1] = plans[-1].prompt.facts()
     with gathering(faults):
         facts = {"device": str(find_device(entries[0])), "model_identity": candidate.identity}
-        choices = choose_names(entries, [facts] * len(entries))
+        choices = choose_names(entries, [facts | more for more in own])
     if faults:
         raise RequestError(*faults)
     return [replace(plan, choice=choice) for plan, choice in zip(plans, choices)]
@@ -55,12 +58,13 @@ def plan_all(entries: Sequence[Settings], candidate: Candidate) -> list[Plan]:
 
 @few_words()
 def plan(settings: Settings, candidate: Candidate) -> Plan:
-    """The entry's token ids and steps. Raises RequestError with its faults."""
-    ids, continuation, faults = [], None, layer_faults(settings, candidate.layers, candidate.other_layers)
+    """The entry's inputs and steps. Raises RequestError with its faults."""
+    prompt, continuation, faults = PromptInputs([]), None, layer_faults(settings, candidate.layers, candidate.other_layers)
     with gathering(faults):
-        ids = prompt_ids(candidate.tokenizer, settings)
+        prompt = candidate.prompt_inputs(settings)
     with gathering(faults):
         continuation = None if settings.continuation is None else continuation_ids(candidate.tokenizer, settings.continuation)
+    ids = prompt.token_ids
     faults += id_faults([*ids, *(continuation or ())], candidate)
     limit = candidate.context_length
     if limit is not None and len(ids) > limit:
@@ -69,7 +73,7 @@ def plan(settings: Settings, candidate: Candidate) -> Plan:
         raise RequestError(*faults)
     asked = min(settings.most_steps or len(continuation), len(continuation or ()) or settings.num_tokens)
     possible = asked if limit is None else limit - len(ids) + 1
-    return Plan(settings, ids, asked, min(asked, possible), continuation)
+    return Plan(settings, prompt, asked, min(asked, possible), continuation)
 
 
 def layer_faults(settings: Settings, layers: int, others: Collection[int]) -> list[str]:
@@ -109,4 +113,4 @@ def rows_to_come(plan: Plan, subject: Subject) -> int:
     heads = [part.heads for part in measured_parts(plan.settings, subject)]
     kinds = {"full": len(heads), "attn": len(heads), "heads": sum(heads)}
     cells = sum(kinds[variant] for variant in plan.settings.variants)
-    return cells * sum(len(plan.token_ids) + step for step in range(plan.steps))
+    return cells * sum(len(plan.prompt.masked(len(plan.prompt.token_ids) + step)) for step in range(plan.steps))

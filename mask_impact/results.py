@@ -38,17 +38,21 @@ def column_types(distance: pa.DataType) -> dict[str, pa.DataType]:
 class StepDistances:
     """The distances of one generation step.
 
-    `l2` and `cosine` are (cell, position), both float32 or both float64, at least 0, NaN where undefined.
-    Raises ValueError if their shapes or dtypes differ.
+    `l2` and `cosine` are (cell, position), both float32 or both float64, at least 0, NaN where undefined. `positions`
+    (position,) are those that were masked, ascending; None for all from 0 on. Raises ValueError if shapes or dtypes differ.
     """
 
     step: int
     l2: np.ndarray
     cosine: np.ndarray
+    positions: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if self.l2.ndim != 2 or self.l2.shape != self.cosine.shape:
-            raise ValueError(f"distances are (cell, position): l2 has {self.l2.shape}, cosine {self.cosine.shape}")
+        if self.positions is None:
+            self.positions = np.arange(self.l2.shape[-1])
+        if self.l2.ndim != 2 or self.l2.shape != self.cosine.shape or self.positions.shape != self.l2.shape[1:]:
+            raise ValueError(f"distances are (cell, position): l2 has {self.l2.shape}, cosine {self.cosine.shape}, "
+                             f"positions {self.positions.shape}")
         if self.l2.dtype != self.cosine.dtype or self.l2.dtype not in (np.float32, np.float64):
             raise ValueError(f"distances are float32 or float64: l2 has {self.l2.dtype}, cosine {self.cosine.dtype}")
 
@@ -58,12 +62,14 @@ class ResultTable:
     """Every distance of a run, with the names of its axes.
 
     `tokens` has the text of every position of the longest step. `cells` has the (variant, layer) pairs, variant-major:
-    Full over all layers, Attn over all layers, Head_0 over its layers, ... Step `k` covers its own number of positions.
+    Full over all layers, Attn over all layers, Head_0 over its layers, ... Step `k` covers its own positions. `places` are
+    further columns by name, (position,) like `tokens`: text, or whole numbers where they are not null.
     """
 
     tokens: list[str]
     cells: list[tuple[str, int]]
     steps: list[StepDistances] = field(default_factory=list)
+    places: dict[str, pa.Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return sum(step.l2.size for step in self.steps)
@@ -74,9 +80,14 @@ class ResultTable:
         return self.steps[0].l2.dtype if self.steps else np.dtype(np.float32)
 
     @property
+    def types(self) -> dict[str, pa.DataType]:
+        """The Arrow type of each column, by name, in order."""
+        return column_types(pa.from_numpy_dtype(self.dtype)) | {name: values.type for name, values in self.places.items()}
+
+    @property
     def schema(self) -> pa.Schema:
-        """The Arrow schema of every batch: the seven columns, text as a dictionary."""
-        types = column_types(pa.from_numpy_dtype(self.dtype))
+        """The Arrow schema of every batch: the seven columns and the further ones, text as a dictionary."""
+        types = self.types
         coded = {name: pa.dictionary(pa.int32(), pa.string()) if pa.types.is_string(kind) else kind
                  for name, kind in types.items()}
         return pa.schema(list(coded.items()))
@@ -86,22 +97,23 @@ class ResultTable:
 
         Raises ValueError if the step has another number of cells than the table, or more positions than tokens.
         """
-        if len(step.l2) != len(self.cells) or step.l2.shape[1] > len(self.tokens):
-            raise ValueError(f"step {step.step} is {step.l2.shape} (cell, position); the table has {len(self.cells)} "
-                             f"cells and {len(self.tokens)} tokens")
+        if len(step.l2) != len(self.cells) or step.positions.max(initial=-1) >= len(self.tokens):
+            raise ValueError(f"step {step.step} is {step.l2.shape} (cell, position), its last position "
+                             f"{step.positions.max(initial=-1)}; the table has {len(self.cells)} cells and {len(self.tokens)} tokens")
         chosen, l2, cosine = self.cells[cells], step.l2[cells].ravel(), step.cosine[cells].ravel()
-        positions = step.l2.shape[1]
-        tokens = pa.array(self.tokens[:positions], pa.string()).dictionary_encode()
+        count = len(step.positions)
         variants = pa.array([variant for variant, _ in chosen], pa.string()).dictionary_encode()
         layers = np.array([layer for _, layer in chosen], dtype=np.int64)
+        tokens = pa.array([self.tokens[position] for position in step.positions], pa.string())
         return pa.RecordBatch.from_arrays([
             pa.array(np.full(l2.size, step.step, dtype=np.int64)),
-            pa.array(np.repeat(layers, positions)),
-            pa.DictionaryArray.from_arrays(np.tile(tokens.indices, len(chosen)), tokens.dictionary),
-            pa.array(np.tile(np.arange(positions, dtype=np.int64), len(chosen))),
-            pa.DictionaryArray.from_arrays(np.repeat(variants.indices, positions), variants.dictionary),
+            pa.array(np.repeat(layers, count)),
+            tiled(tokens, len(chosen)),
+            pa.array(np.tile(step.positions.astype(np.int64), len(chosen))),
+            pa.DictionaryArray.from_arrays(np.repeat(variants.indices, count), variants.dictionary),
             pa.array(l2, from_pandas=True),
             pa.array(cosine, from_pandas=True),
+            *(tiled(values.take(pa.array(step.positions)), len(chosen)) for values in self.places.values()),
         ], schema=self.schema)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -125,5 +137,13 @@ class ResultTable:
 
         Rows are ordered by generation step, variant, layer, position.
         """
-        plain = pa.schema(list(column_types(pa.from_numpy_dtype(self.dtype)).items()))
+        plain = pa.schema(list(self.types.items()))
         return pa.Table.from_batches([batch.cast(plain) for batch in self.batches()], plain).to_pandas()
+
+
+def tiled(values: pa.Array, times: int) -> pa.Array:
+    """The values over and over, text as a dictionary."""
+    if pa.types.is_string(values.type):
+        coded = values.dictionary_encode()
+        return pa.DictionaryArray.from_arrays(np.tile(coded.indices, times), coded.dictionary)
+    return values.take(pa.array(np.tile(np.arange(len(values)), times)))

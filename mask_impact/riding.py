@@ -39,7 +39,7 @@ class Ride:
     def through_projection(self, forward: Callable, own: Tensor) -> Tensor:
         """Answer for the output projection: its own rows (1, query, head * d_v) and, kept here, the heads' rows."""
         record = self.record
-        self.query = final_query(record.attention, self.moment.length, own.dtype)
+        self.query = final_query(record.attention, self.moment.length, own.dtype, self.moment.masked)
         self.closed = leave_one_out(self.query)
         keys, seed, count = self.query.keys, self.moment.step, own.shape[1]
         both = own.new_empty(1, count + row_count(keys, seed), own.shape[2])

@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import time
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,8 @@ class Run:
         self.plan, self.subject = plan, subject
         self.parts = measured_parts(plan.settings, subject)
         self.inputs = ModelInputs(
-            plan.token_ids, plan.steps, plan.continuation_ids, subject.stop_ids, subject.candidate.context_length)
+            plan.prompt.token_ids, plan.steps, plan.continuation_ids, subject.stop_ids, subject.candidate.context_length,
+            plan.prompt.masked, partial(plan.prompt.further, device=subject.model.device))
         self.method = method_of(plan.settings)
         self.steps: list[dict[str, Any]] = []
         self.distances: list[StepDistances] = []
@@ -55,10 +57,12 @@ class Run:
         rows = [(name, layer, layer.variants.index(name)) for name in names for layer in layers if name in layer.variants]
         self.last = layers[0].step
         self.cells = [(name, layer.layer) for name, layer, _ in rows]
+        masked = self.last.masked
         distances = StepDistances(
             self.last.index,
-            np.stack([layer.l2[row] for _, layer, row in rows]),
-            np.stack([layer.cosine[row] for _, layer, row in rows]))
+            np.stack([layer.l2[row, masked] for _, layer, row in rows]),
+            np.stack([layer.cosine[row, masked] for _, layer, row in rows]),
+            masked)
         self.distances.append(distances)
         self.steps.append(self._step_record(rows, distances))
 
@@ -66,7 +70,7 @@ class Run:
         """Per variant one number for each measured layer, null where a layer has no such head."""
         step = self.last
         values = {kind: [getattr(layer, kind)[row] for _, layer, row in rows] for kind in PER_CELL[:3]}
-        values |= {"max_l2": largest(distances.l2), "max_cosine": largest(distances.cosine)}
+        values |= {"max_l2": largest(distances.l2, distances.positions), "max_cosine": largest(distances.cosine, distances.positions)}
         return {
             "step": step.index,
             "positions": len(step.token_ids),
@@ -95,19 +99,20 @@ class Run:
     @property
     def generated_text(self) -> str:
         """What the model generated, or the given continuation, as text."""
-        whole, prompt = (decode(self.subject.tokenizer, ids) for ids in (self.all_ids, self.plan.token_ids))
+        whole, prompt = (decode(self.subject.tokenizer, ids) for ids in (self.all_ids, self.plan.prompt.token_ids))
         if whole.startswith(prompt):
             return whole[len(prompt):]
-        return decode(self.subject.tokenizer, self.all_ids[len(self.plan.token_ids):])
+        return decode(self.subject.tokenizer, self.all_ids[len(self.plan.prompt.token_ids):])
 
     def table(self) -> ResultTable:
         """The long table of the steps measured so far."""
-        return ResultTable(self.texts[:len(self.last.token_ids)], self.cells, self.distances)
+        seen = len(self.last.token_ids)
+        return ResultTable(self.texts[:seen], self.cells, self.distances, self.plan.prompt.columns(seen))
 
     @property
     def texts(self) -> list[str]:
         """What each of `all_ids` adds to the text."""
-        return token_texts(self.subject.tokenizer, self.all_ids)
+        return self.plan.prompt.texts(token_texts(self.subject.tokenizer, self.all_ids))
 
     @property
     def undefined(self) -> int:
@@ -131,7 +136,7 @@ class Run:
             **plan_record(self.plan, self.subject),
             "dtypes": self._dtypes(),
             "tokens": [{"id": token, "text": text} for token, text in zip(self.all_ids, self.texts)],
-            "prompt_length": len(self.plan.token_ids),
+            "prompt_length": len(self.plan.prompt.token_ids),
             "generated_text": self.generated_text,
             "stopped_by": self.stopped_by(),
             "variants": list(dict.fromkeys(name for name, _ in self.cells)),
@@ -141,6 +146,7 @@ class Run:
             "started": self._started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - self._clock, 3),
             "rows": len(self.table()),
+            **self.plan.prompt.record(),
         })
 
     def _dtypes(self) -> dict[str, str]:
@@ -150,9 +156,9 @@ class Run:
         return {**{key: str(dtype).removeprefix("torch.") for key, dtype in names.items()}, "results": str(self.distances[0].l2.dtype)}
 
 
-def largest(distances: np.ndarray) -> list[float]:
+def largest(distances: np.ndarray, positions: np.ndarray) -> list[float]:
     """The largest distance of each cell (cell, position) without position 0, the usual attention sink; NaN where there is none."""
-    rest = distances[:, 1:]
+    rest = distances[:, positions > 0]
     filled = np.where(np.isnan(rest), -1, rest).max(1, initial=-1)
     return [float("nan") if value < 0 else value for value in filled]
 
@@ -167,6 +173,7 @@ def plan_record(plan: Plan, subject: Subject) -> dict[str, Any]:
         "model_type": subject.model.config.model_type,
         "model_identity": candidate.identity,
         "device": str(device),
+        **plan.prompt.facts(),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
         "versions": {"mask_impact": __version__, "python": platform.python_version(),

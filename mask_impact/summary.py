@@ -34,7 +34,7 @@ def before(plan: Plan, subject: Subject) -> None:
     """Say, in one line, what is to come."""
     rows = rows_to_come(plan, subject)
     sizes = ", ".join(f"{form} {megabytes(size)}" for form, size in file_sizes(rows, plan.settings.formats).items())
-    counts = ", ".join([counted(len(plan.token_ids), "token"), counted(plan.steps, "step"),
+    counts = ", ".join([plan.prompt.described(), counted(plan.steps, "step"),
                         counted(len(measured_parts(plan.settings, subject)), "layer")])
     console.say(f"{plan.choice.name}: {counts}, at most {rows:,} rows ({sizes})", plan.settings.quiet)
 
@@ -89,5 +89,6 @@ def top_tokens(table: ResultTable, count: int = TOP) -> list[tuple[int, str, flo
     kind = table.cells[0][0]
     rows = [number for number, (variant, _) in enumerate(table.cells) if variant == kind]
     total = np.nansum(table.steps[0].l2[rows].astype(np.float64), axis=0)
-    order = [int(position) for position in np.argsort(-total, kind="stable") if position > 0]
-    return [(position, table.tokens[position], float(total[position])) for position in order[:count]]
+    positions = table.steps[0].positions
+    order = [place for place in np.argsort(-total, kind="stable") if positions[place] > 0]
+    return [(int(positions[place]), table.tokens[positions[place]], float(total[place])) for place in order[:count]]

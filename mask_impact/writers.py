@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from mask_impact.errors import RunError
 from mask_impact.files import make_folder, write_whole
 from mask_impact.jsontext import json_text
-from mask_impact.results import COLUMNS, DISTANCES, ResultTable
+from mask_impact.results import DISTANCES, ResultTable
 
 RUN_KEY = "mask_impact_run"
 
@@ -84,7 +84,7 @@ def write_csv(table: ResultTable, path: Path, run_text: bytes = b"{}") -> None:
 def write_json(table: ResultTable, path: Path, run_text: bytes = b"{}") -> None:
     """One object of columns, a column to a line; undefined distances null. Never more than a batch is in memory."""
     with open(path, "wb") as file:
-        for column, name in enumerate(COLUMNS):
+        for column, name in enumerate(table.schema.names):
             file.write(f'{"," if column else "{"}\n"{name}": ['.encode())
             for number, batch in enumerate(table.batches()):
                 file.write(b"," if number else b"")
@@ -107,7 +107,7 @@ def write_parquet(table: ResultTable, path: Path, run_text: bytes = b"{}") -> No
 
     `store_schema=False` leaves out Arrow's own schema, with which other readers would show text as categories.
     """
-    coded = [name for name in COLUMNS if name not in DISTANCES]
+    coded = [name for name in table.schema.names if name not in DISTANCES]
     with pq.ParquetWriter(path, table.schema, compression="snappy", use_dictionary=coded, store_schema=False) as writer:
         for heatmap in table.heatmaps():
             writer.write_batch(heatmap, row_group_size=heatmap.num_rows)
