@@ -32,7 +32,7 @@ screenshot: demo
 	$(RUN) tests/browser.py screenshot output/demo/coin_results.csv output/demo/coin_run.json viewer/screenshot.png
 
 guide: $(INSTALLED)
-	$(RUN) -m mask_impact.settings
+	$(RUN) -m mask_impact.guide
 
 # Written last, so that an installation that broke off is begun again.
 $(INSTALLED): requirements.txt

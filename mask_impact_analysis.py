@@ -48,14 +48,12 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint = places.find(entries[0])
 
     # The model: first what needs no weights, every entry checked against it; then the weights, checked too.
-    from mask_impact import batches, candidates, models, preflight, summary
+    from mask_impact import batches, candidates, preflight, summary
     candidate = candidates.examine(entries[0], checkpoint)
     plans = batches.unfinished(preflight.plan_all(entries, candidate))
     if not plans:
         return console.SUCCESS
-    subject = models.load(candidate, entries[0])
-    preflight.refuse_skipped(plans, subject)
-    batches.warn_of_size(plans, subject)
+    subject = batches.loaded(plans, candidate)
 
     # The measurement and its files, prompt by prompt. One that fails is recorded, and the others go on.
     failures: list[Plan] = []
@@ -108,10 +106,7 @@ def run_masking_experiment(
     plan = preflight.plan(asked, candidate)
     with models.ready(candidate, asked, model) as subject:
         preflight.refuse_skipped([plan], subject)
-        run = measure(plan, subject)
-        table = run.table().to_dataframe()
-        table.attrs["run"] = run.record()
-    return table
+        return measure(plan, subject).to_dataframe()
 
 
 if __name__ == "__main__":

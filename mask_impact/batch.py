@@ -12,7 +12,7 @@ import yaml
 from mask_impact.errors import RequestError
 from mask_impact.names import name_key
 from mask_impact.prompts import read_prompt, read_text
-from mask_impact.settings import Kind, Settings, contradictions, defaults, options, read_value, unknown
+from mask_impact.settings import UNREADABLE, Kind, Settings, defaults, options, read_value, unknown
 from mask_impact.values import quoted, switch
 
 Members = dict[str, tuple[int, yaml.Node]]  # by key: the line of the key, the node of the value
@@ -46,7 +46,7 @@ class _File:
     """A batch file while it is read, with the faults met so far as (line, fault)."""
 
     def __init__(self, path: str, kind: type[Settings]):
-        self.path = path
+        self.path, self.kind = path, kind
         self.options = options(kind)
         self.defaults = defaults(kind)
         self.faults: set[tuple[int, str]] = set()
@@ -144,6 +144,8 @@ class _File:
         read = switch if key == "enabled" else self.options[key].read
         value = read_value(lambda node: read(self.plain(node)), node, f"{key}: ", faults)
         self.faults.update((line, fault) for fault in faults)
+        if key != "enabled" and self.options[key].is_path and value not in (None, UNREADABLE):
+            return tuple(os.path.join(os.path.dirname(self.path), path) for path in value)
         return value
 
     def plain(self, node: yaml.Node) -> object:
@@ -175,7 +177,7 @@ class _File:
         given = frozenset(name for name, value in chosen.items() if value is not None)
         if isinstance(node, yaml.MappingNode):
             chosen |= self.prompt(node, members, own)
-            self.faults.update((_line(node), fault) for fault in contradictions(self.defaults | chosen))
+            self.faults.update((_line(node), fault) for fault in self.kind.contradictions(self.defaults | chosen))
         self.one_of_its_name(members, own)
         return chosen | {"given": given, "place": f"{self.path}:{_line(node)}", "warnings": self.warnings(members, own)}
 

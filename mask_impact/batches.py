@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mask_impact import console, report
+from mask_impact import console, models, preflight, report
+from mask_impact.candidates import Candidate
 from mask_impact.errors import RequestError, RunError, as_run_error
 from mask_impact.formats import FORMATS, REPORT_ROWS, formats_for
 from mask_impact.models import Subject
@@ -25,7 +26,7 @@ def unfinished(plans: Sequence[Plan]) -> list[Plan]:
         report.page()
     left = []
     for plan in plans:
-        for warning in plan.settings.warnings:
+        for warning in [*plan.settings.warnings, *plan.prompt.notes()]:
             console.warn(warning)
         if plan.finished and (not plan.lacks_report or report_of_present(plan)):
             place = Path(plan.settings.output_dir) / plan.choice.name
@@ -50,6 +51,17 @@ def report_of_present(plan: Plan) -> bool:
         return False
     console.say(f"{path}: made of the result that is there", plan.settings.quiet)
     return True
+
+
+def loaded(plans: Sequence[Plan], candidate: Candidate) -> Subject:
+    """The model with its weights, checked; a line for each plan whose results will be large.
+
+    Raises RequestError for weights that do not fit, and for layers asked for that turn out to have no softmax attention.
+    """
+    subject = models.load(candidate, plans[0].settings)
+    preflight.refuse_skipped(plans, subject)
+    warn_of_size(plans, subject)
+    return subject
 
 
 def warn_of_size(plans: Sequence[Plan], subject: Subject) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from mask_impact.checkpoints import Checkpoint, find_checkpoint
@@ -27,7 +27,12 @@ ANOTHER_MODEL = "choose a causal language model, such as Qwen/Qwen3-0.6B"
 
 @dataclass(frozen=True)
 class Candidate:
-    """All that is known of a model without its weights. `checkpoint` is None for a model that the caller has loaded."""
+    """All that is known of a model without its weights. `checkpoint` is None for a model that the caller has loaded.
+
+    `AUTO_CLASS` loads the weights.
+    """
+
+    AUTO_CLASS: ClassVar[type] = AutoModelForCausalLM
 
     name: str
     config: PreTrainedConfig
@@ -66,14 +71,20 @@ class Candidate:
 
 
 def examine(settings: Settings, checkpoint: Checkpoint | None = None) -> Candidate:
-    """Everything that configuration and tokenizer tell. Raises RequestError, by name, with all faults."""
+    """A model of text, with everything that configuration and tokenizer tell. Raises RequestError, by name, with all faults."""
+    return read_candidate(settings, checkpoint, refuse_config)
+
+
+def read_candidate(settings: Settings, checkpoint: Checkpoint | None, refuse: Callable[..., None]) -> Candidate:
+    """Everything that configuration and tokenizer tell; `refuse` raises RequestError for a configuration of another kind of
+    model. Raises RequestError, by name, with all faults."""
     code = settings.trust_remote_code
-    checkpoint = checkpoint or find_checkpoint(settings.model, settings.revision, code)
+    checkpoint = checkpoint or find_checkpoint(settings.model, settings.revision, code, settings.DEMO)
     faults: list[str] = []
     with few_words():
         with gathering(faults):
             config = read_file(checkpoint, "configuration", AutoConfig.from_pretrained, trust_remote_code=code)
-            refuse_config(checkpoint.name, config, code)
+            refuse(checkpoint.name, config, code)
         with gathering(faults):
             tokenizer = read_file(checkpoint, "tokenizer", AutoTokenizer.from_pretrained, trust_remote_code=code)
             refuse_empty(checkpoint.name, tokenizer)
@@ -132,11 +143,18 @@ def refuse_config(name: str, config: PreTrainedConfig, code: bool) -> None:
         raise RequestError(f"--model {name!r} ({config.model_type}) is an encoder-decoder model, which is not measured; {ANOTHER_MODEL}")
     if is_encoder(config):
         raise RequestError(f"--model {name!r} ({config.model_type}) is an encoder, which predicts no next token; {ANOTHER_MODEL}")
+    if config.model_type.startswith("qwen3_vl"):
+        raise RequestError(f"--model {name!r} ({config.model_type}) is a vision-language model; run it with mask_impact_vl.py")
     if known is None and not (code and hasattr(config, "auto_map")):
         raise RequestError(f"--model {name!r} ({config.model_type}) is no causal language model of text alone; {ANOTHER_MODEL}")
     if known is not None:
         with naming(name):
             refuse_class(known, config)
+    refuse_quantised(name, config)
+
+
+def refuse_quantised(name: str, config: PreTrainedConfig) -> None:
+    """Raise RequestError, by name, for weights that transformers cannot dequantise."""
     method = quantisation(config)
     if method is not None and method not in dequantisers():
         raise RequestError(f"--model {name!r} has {method} weights, which transformers does not dequantise; choose the unquantised model")
@@ -182,6 +200,12 @@ def of_loaded(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase 
     two alone, and for settings that would load another."""
     if model is None or tokenizer is None:
         raise RequestError("model and tokenizer go together; give both, or neither and a model_name")
+    return Candidate(loaded_name(model, settings, refuse_loaded), model.config, tokenizer)
+
+
+def loaded_name(model: PreTrainedModel, settings: Settings, refuse: Callable[[PreTrainedModel], None]) -> str:
+    """The name of a model that the caller has loaded. Raises RequestError, with all faults, for what `refuse` refuses and for
+    settings that would load another."""
     name = str(model.config.name_or_path or "memory")
     usual = defaults(type(settings))
     faults = [f"{setting}: a loaded model is measured as it is; leave {setting} out"
@@ -189,10 +213,10 @@ def of_loaded(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase 
     if settings.model not in (usual["model"], name):
         faults.append("model_name: give either a name or a loaded model and tokenizer")
     with gathering(faults):
-        refuse_loaded(model)
+        refuse(model)
     if faults:
         raise RequestError(*faults)
-    return Candidate(name, model.config, tokenizer)
+    return name
 
 
 def refuse_loaded(model: PreTrainedModel) -> None:
@@ -202,6 +226,12 @@ def refuse_loaded(model: PreTrainedModel) -> None:
         raise RequestError(f"{name} is no decoder-only model; load a causal language model with AutoModelForCausalLM")
     if model.get_output_embeddings() is None:
         raise RequestError(f"{name} predicts no next token; load the model with AutoModelForCausalLM")
+    refuse_strange_weights(model)
+
+
+def refuse_strange_weights(model: PreTrainedModel) -> None:
+    """Raise RequestError, by name, for a loaded model with quantised weights."""
+    name = type(model).__name__
     strange = {str(weight.dtype) for weight in model.parameters()} - {str(dtype) for dtype in TORCH_DTYPES.values()}
     if strange:
         raise RequestError(f"{name} has weights in {', '.join(sorted(strange))}; load it unquantised, in one of {', '.join(TORCH_DTYPES)}")

@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 
 from mask_impact.errors import RequestError, RunError
 
-DEMO = Path(__file__).resolve().parent.parent / "demo" / "text" / "model"
+DEMO = Path(__file__).resolve().parent.parent / "demo"
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
 HUB_SECONDS = 3.5  # for the first answer; small files and weights may take longer
 SMALL_FILES_SECONDS = 600.0
@@ -34,7 +34,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 USE_DEMO = "--model demo needs no network"
 # What a folder's hash covers: what transformers reads of it, and no results that happen to be written there.
 IDENTIFYING = re.compile(
-    r"(generation_|tokenizer_)?config\.json|(tokenizer|vocab|merges|special_tokens_map|added_tokens|chat_template|tekken).*"
+    r"(generation_|tokenizer_|preprocessor_)?config\.json|(tokenizer|vocab|merges|special_tokens_map|added_tokens|chat_template|tekken).*"
     r"|.+\.(model|jinja|tiktoken|py)")
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG)
 
@@ -55,14 +55,15 @@ class Checkpoint:
         return {"revision": self.revision} if self.revision else {"sha256": folder_hash(self.folder)}
 
 
-def find_checkpoint(name: str, revision: str | None = None, code: bool = False) -> Checkpoint:
-    """The checkpoint's configuration and tokenizer, and its weights if they are at hand.
+def find_checkpoint(name: str, revision: str | None = None, code: bool = False, demo: str = "text") -> Checkpoint:
+    """The checkpoint's configuration and tokenizer, and its weights if they are at hand. `demo` is the kind
+    of model that `--model demo` stands for.
 
     Raises RequestError, by name, for a path that is no folder, a model that is not there or closed, a hub out of reach.
     """
-    path = DEMO if name == "demo" else Path(name).expanduser()
+    path = DEMO / demo / "model" if name == "demo" else Path(name).expanduser()
     if name == "demo" and not path.is_dir():
-        raise RequestError(f"--model demo: there is no {str(DEMO)!r}; fetch the repository again, or train it: python -m demo.text.train")
+        raise RequestError(f"--model demo: there is no {str(path)!r}; fetch the repository again, or train it: python -m demo.{demo}.train")
     if path.is_dir():
         if revision is not None:
             raise RequestError(f"--revision {revision!r} does not go with the folder {name!r}; leave it out")

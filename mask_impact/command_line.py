@@ -10,8 +10,7 @@ from mask_impact import __version__
 from mask_impact.errors import RequestError
 from mask_impact.prompts import read_prompt
 from mask_impact.settings import (
-    COMMAND_FLAGS, DEFAULT_PROMPT_FILE, UNREADABLE, Kind, Option, Settings, contradictions, defaults, options,
-    read_value)
+    COMMAND_FLAGS, DEFAULT_PROMPT_FILE, UNREADABLE, Kind, Option, Settings, defaults, options, read_value)
 from mask_impact.values import did_you_mean, quoted
 
 GROUPS = {"prompt": "what to explain", "measure": "what to measure, and how", "model": "the model",
@@ -117,7 +116,7 @@ def _conflicts(said: Mapping[str, list], table: Mapping[str, Option]) -> list[st
     elif "prompt" in said and "prompt_file" in said:
         faults.append("--prompt does not go with --prompt-file; keep one of them")
     for name, words in said.items():
-        if len(set(words)) > 1:
+        if len(set(words)) > 1 and not (name in table and table[name].repeatable):
             flag = table[name].flag if name in table else "--config"
             given = f"and {table[name].off_flag}" if True in words else " and ".join(map(quoted, words))
             faults.append(f"{flag} {given}: two different values are given; keep one")
@@ -125,13 +124,13 @@ def _conflicts(said: Mapping[str, list], table: Mapping[str, Option]) -> list[st
 
 
 def _value(words: list, row: Option, faults: list[str]) -> object:
-    return read_value(row.from_flag, words[-1], f"{row.flag}: ", faults)
+    return read_value(row.from_flag, words, f"{row.flag}: ", faults)
 
 
 def _single(flags: dict[str, object], kind: type[Kind], faults: list[str]) -> Kind:
     """The settings of the one prompt that the flags ask for."""
     chosen = defaults(kind) | flags
-    faults = faults + contradictions(chosen)
+    faults = faults + kind.contradictions(chosen)
     source = chosen["prompt_file"]
     if "prompt" not in flags and source is not UNREADABLE and not (faults and source == "-"):
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mask_impact.candidates import TORCH_DTYPES, Candidate, dequantisers, few_words, find_device, naming, quantisation, read_file
 from mask_impact.checkpoints import with_weights
@@ -56,7 +56,7 @@ def load(candidate: Candidate, settings: Settings) -> Subject:
     options = {} if method is None else {"quantization_config": dequantisers()[method](dequantize=True)}
     with few_words():
         model, info = read_file(
-            checkpoint, "weights", AutoModelForCausalLM.from_pretrained, dtype=dtype, trust_remote_code=settings.trust_remote_code,
+            checkpoint, "weights", candidate.AUTO_CLASS.from_pretrained, dtype=dtype, trust_remote_code=settings.trust_remote_code,
             output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True, **options)
         refuse_misfits(checkpoint.name, info)
         try:

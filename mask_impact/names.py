@@ -25,7 +25,7 @@ RESULT_FILE = re.compile(r"(.+)_(?:run\.json|(report)\.html|results\.([^.]+))", 
 class Run(Protocol):
     """What this module needs of a `Settings`."""
 
-    prompt: str
+    title: str
     name: str | None
     output_dir: str
     overwrite: bool
@@ -114,7 +114,7 @@ def choose_name(settings: Run, facts: Mapping[str, object], reserved: Collection
     files = _result_files(Path(settings.output_dir))
     if settings.name is not None:
         return _given_name(settings, facts, files)
-    base = derive_name(settings.prompt)
+    base = derive_name(settings.title)
     candidates = itertools.chain([base], (f"{base}_{n}" for n in itertools.count(2)))
     free = (name for name in candidates if name_key(name) not in reserved)
     return next(choice for name in free if isinstance(choice := _fit(name, settings, facts, files), Choice))

@@ -14,7 +14,7 @@ def find(settings: Settings) -> Checkpoint:
     """The model's files. Raises RequestError for them and for an output folder that cannot be written, both at once."""
     faults = folder_faults(Path(settings.output_dir))
     with gathering(faults):
-        checkpoint = find_checkpoint(settings.model, settings.revision, settings.trust_remote_code)
+        checkpoint = find_checkpoint(settings.model, settings.revision, settings.trust_remote_code, settings.DEMO)
     if faults:
         raise RequestError(*faults)
     return checkpoint

@@ -47,6 +47,10 @@ class PromptInputs:
         """What else the run file says of the inputs."""
         return {}
 
+    def notes(self) -> list[str]:
+        """Lines for the user: what was done with the inputs that he may not expect."""
+        return []
+
     def described(self) -> str:
         """The inputs in a few words, for the line before a run."""
         return f"{len(self.token_ids):,} token{'s' * (len(self.token_ids) != 1)}"

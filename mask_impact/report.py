@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from mask_impact.errors import RequestError
 from mask_impact.files import write_whole
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parent.parent / "visualize_results.html"
 END = "</body>"
+KIND, PLACES = "token_type", ("image_index", "patch_row", "patch_col")  # further columns of a vision-language run
 ROUNDED = "This report holds float32: distances are rounded to 7 digits. The result files hold float64."
 
 
@@ -92,9 +94,10 @@ def blocks(table: ResultTable, run: Mapping[str, Any] | None, name: str) -> Iter
         "variants": variants,
         "layers": sorted({layer for _, layer in table.cells}),
         "own_layers": [[table.cells[row][1] for row in rows[variant]] for variant in variants],
-        "positions": [step.l2.shape[1] for step in table.steps],
+        "positions": [positions_of(step) for step in table.steps],
         "words": words,
         "codes": [number[token] for token in table.tokens],
+        "places": places_of(table),
         "notes": [ROUNDED] if table.dtype == np.float64 else [],
     }))
     if run is not None:
@@ -104,6 +107,19 @@ def blocks(table: ResultTable, run: Mapping[str, Any] | None, name: str) -> Iter
             values = np.stack([step.l2[rows[variant]], step.cosine[rows[variant]]]).astype("<f4")
             packed = gzip.compress(values.tobytes(), mtime=0)  # without a time the same run gives the same bytes
             yield element(f"report-data-{place}-{index}", "application/octet-stream;base64", base64.b64encode(packed).decode("ascii"))
+
+
+def positions_of(step: StepDistances) -> int | list[int]:
+    """The step's positions: how many, where they are all from 0 on."""
+    count = len(step.positions)
+    return count if count and step.positions[-1] == count - 1 else step.positions.tolist()
+
+
+def places_of(table: ResultTable) -> list[list[int]] | None:
+    """Image, patch row and patch column of each of the table's tokens, -1 in each for text; None for a run without pictures."""
+    if not set(PLACES) <= set(table.places):
+        return None
+    return [list(place) for place in zip(*(table.places[name].fill_null(-1).to_pylist() for name in PLACES))]
 
 
 def element(name: str, kind: str, text: str) -> str:
@@ -122,10 +138,25 @@ def table_of(frame: pd.DataFrame) -> ResultTable:
     table = ResultTable([], [(variant, int(layer)) for variant, layer in cells.itertuples(index=False)])
     steps = dict(list(frame.groupby("generation_step")))
     if all(len(rows) % len(cells) == 0 for rows in steps.values()):
-        table.steps = [StepDistances(int(step), *(rows[name].to_numpy().reshape(len(cells), -1) for name in DISTANCES))
-                       for step, rows in steps.items()]
-        longest = max(steps.values(), key=len, default=frame)
-        table.tokens = longest["token_masked"].tolist()[:len(longest) // max(1, len(cells))]
-    if not table.to_dataframe().equals(frame[list(COLUMNS)].reset_index(drop=True)):
+        table.steps = [step_of(int(step), rows, len(cells)) for step, rows in steps.items()]
+        tokens = frame.drop_duplicates("token_position").set_index("token_position")
+        tokens = tokens.reindex(range(tokens.index.max() + 1 if len(tokens) else 0))
+        table.tokens = tokens["token_masked"].fillna("").tolist()
+        table.places = {name: place_column(tokens[name]) for name in frame.columns[len(COLUMNS):] if name in (KIND, *PLACES)}
+    kept = [*COLUMNS, *table.places]
+    if not table.to_dataframe().equals(frame[kept].reset_index(drop=True)):
         raise RequestError("a report needs every row of the table, in the order in which it was written")
     return table
+
+
+def step_of(number: int, rows: pd.DataFrame, cells: int) -> StepDistances:
+    """One step's rows, cell by cell, as arrays; in a run of text they are those of all positions."""
+    positions = rows["token_position"].to_numpy()[:len(rows) // max(1, cells)] if KIND in rows else None
+    return StepDistances(number, *(rows[name].to_numpy().reshape(cells, -1) for name in DISTANCES), positions)
+
+
+def place_column(values: pd.Series) -> pa.Array:
+    """One of the further columns, (position,): null where the table has no row."""
+    if values.name == KIND:
+        return pa.array(values.tolist(), pa.string(), from_pandas=True)
+    return pa.array(values.fillna(-1).astype("int64").to_numpy(), mask=values.isna().to_numpy())

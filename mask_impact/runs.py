@@ -7,7 +7,7 @@ import platform
 import time
 from datetime import datetime, timezone
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from mask_impact.models import Subject, measured_parts, method_of
 from mask_impact.preflight import Plan
 from mask_impact.results import ResultTable, StepDistances
 from mask_impact.tokens import decode, token_texts
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION = 1
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
@@ -108,6 +111,12 @@ class Run:
         """The long table of the steps measured so far."""
         seen = len(self.last.token_ids)
         return ResultTable(self.texts[:seen], self.cells, self.distances, self.plan.prompt.columns(seen))
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The long table as a DataFrame, with the run record in `attrs["run"]`."""
+        frame = self.table().to_dataframe()
+        frame.attrs["run"] = self.record()
+        return frame
 
     @property
     def texts(self) -> list[str]:

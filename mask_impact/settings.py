@@ -1,18 +1,13 @@
 """The settings of one prompt's run, and the one table that flags, YAML keys and the guide are made from.
 
-    python -m mask_impact.settings        # writes the table of BATCH_MODE_GUIDE.md again
-
 Every field of `Settings` that is a setting carries an `Option` in its metadata. A front door with more settings
 subclasses `Settings` and adds fields in the same form.
 """
 
 import dataclasses
-import re
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from mask_impact import values
 from mask_impact.errors import RequestError
@@ -23,8 +18,6 @@ from mask_impact.values import Reader
 
 VARIANTS = ("full", "attn", "heads")
 DEFAULT_PROMPT_FILE = "prompt.txt"
-GUIDE = Path(__file__).parent.parent / "BATCH_MODE_GUIDE.md"
-TABLE_MARKS = ("<!-- table of settings: python -m mask_impact.settings -->", "<!-- end of the table of settings -->")
 COMMAND_FLAGS = {  # flags of the command that are no settings: a front door reads them itself
     "--config FILE": "run every enabled entry of a batch file",
     "--version": "print the versions of this project and of its libraries, and stop",
@@ -53,15 +46,19 @@ class Option:
     python: str = ""  # another name in Python
     default_shown: str = ""
     with_config: bool = True  # may the flag go with --config?
+    repeatable: bool = False  # given several times, the flag's values are a list
+    is_path: bool = False  # which in a batch file is relative to that file
     changes_numbers: bool = True  # or only where and how results are written?
 
     @property
     def per(self) -> str:
         return "prompt" if self.scope in ("prompt", "entry") else "run"
 
-    def from_flag(self, given: str | bool) -> object:
-        """The value of a flag's text (or of a switch). Raises ValueError as the reader does."""
-        return self.read(values.number_in_flag(given) if self.read is values.whole_number else given)
+    def from_flag(self, given: Sequence[str | bool]) -> object:
+        """The value of what a flag was given, each time it was given. Raises ValueError as the reader does."""
+        if self.repeatable:
+            return self.read(list(given))
+        return self.read(values.number_in_flag(given[-1]) if self.read is values.whole_number else given[-1])
 
 
 def option(flag: str, read: Reader, meaning: str, default: object = dataclasses.MISSING, **columns: Any) -> Any:
@@ -94,6 +91,8 @@ class Settings:
     lines for the user; these three take no part in comparisons.
     """
 
+    DEMO: ClassVar[str] = "text"  # the folder of `demo` that the model of that name lies in
+
     prompt: str = option(
         "--prompt", values.prompt_text, "the text whose next token is explained", metavar="TEXT",
         scope="entry", group="prompt", with_config=False)
@@ -110,7 +109,7 @@ class Settings:
         None, metavar="TEXT", scope="prompt", group="prompt", with_config=False)
     chat: bool = option(
         "--chat", values.switch, "put the prompt into the model's chat template, as the user's message", False,
-        off_flag="--no-chat", scope="prompt", group="prompt")
+        off_flag="--no-chat", scope="prompt", group="prompt", default_shown="off for text, on for vision-language")
     system: str | None = option(
         "--system", values.optional(values.text), "the chat's system message", None, metavar="TEXT", scope="prompt",
         group="prompt")
@@ -133,7 +132,8 @@ class Settings:
         group="results", changes_numbers=False)
     model: str = option(
         "--model", values.path, "a model of the Hugging Face hub, a folder, or `demo`, the small one carried here",
-        "Qwen/Qwen3-0.6B", metavar="NAME_OR_PATH", scope="run", group="model", python="model_name")
+        "Qwen/Qwen3-0.6B", metavar="NAME_OR_PATH", scope="run", group="model", python="model_name",
+        default_shown="`Qwen/Qwen3-0.6B`; vision-language `Qwen/Qwen3-VL-2B-Instruct`")
     revision: str | None = option(
         "--revision", values.optional(values.some_text), "the hub model's branch, tag or commit", None, metavar="R",
         scope="run", group="model")
@@ -175,7 +175,7 @@ class Settings:
         faults: list[str] = []
         for name, row in options(type(self)).items():
             object.__setattr__(self, name, read_value(row.read, getattr(self, name), f"{name}: ", faults))
-        faults += contradictions(vars(self))
+        faults += self.contradictions(vars(self))
         if faults:
             raise RequestError(*map(self.at, faults))
 
@@ -189,12 +189,27 @@ class Settings:
         given = frozenset(chosen)
         if len(given & {"prompt", "prompt_file"}) != 1:
             faults.append("prompt: give the text whose next token is to be explained, as prompt or as prompt_file")
-        faults += contradictions(defaults(cls) | chosen)
+        faults += cls.contradictions(defaults(cls) | chosen)
         if faults:
             raise RequestError(*faults)
         if "prompt_file" in given:
             chosen["prompt"] = read_prompt(chosen["prompt_file"])
         return cls(**chosen, given=given)
+
+    @staticmethod
+    def contradictions(chosen: Mapping[str, object]) -> list[str]:
+        """Faults of settings that do not go together. UNREADABLE values agree with all."""
+        faults = []
+        if chosen["chat"] is False and isinstance(chosen["system"], str):
+            faults.append("system needs chat, which is off; add --chat (in YAML chat: true) or leave system out")
+        if chosen["chat"] is False and chosen["thinking"] is True:
+            faults.append("thinking needs chat, which is off; add --chat (in YAML chat: true) or leave thinking out")
+        return faults
+
+    @property
+    def title(self) -> str:
+        """What a result's name is made of where none is given."""
+        return self.prompt
 
     @property
     def most_steps(self) -> int | None:
@@ -214,16 +229,6 @@ class Settings:
         """Those settings of the record that change the numbers, and not only where and how they are written."""
         table = options(type(self))
         return {name: value for name, value in self.to_record().items() if table[name].changes_numbers}
-
-
-def contradictions(chosen: Mapping[str, object]) -> list[str]:
-    """Faults of settings that do not go together. UNREADABLE values agree with all."""
-    faults = []
-    if chosen["chat"] is False and isinstance(chosen["system"], str):
-        faults.append("system needs chat, which is off; add --chat (in YAML chat: true) or leave system out")
-    if chosen["chat"] is False and chosen["thinking"] is True:
-        faults.append("thinking needs chat, which is off; add --chat (in YAML chat: true) or leave thinking out")
-    return faults
 
 
 def _arguments(kind: type, arguments: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
@@ -254,36 +259,3 @@ def unknown(what: str, word: str, valid: Iterable[str]) -> str:
     """The fault of a word that is none of the valid ones."""
     valid = list(valid)
     return f"unknown {what} {values.quoted(word)}{values.did_you_mean(word, valid) or ';'} valid: {', '.join(valid)}"
-
-
-def guide_table(kind: type = Settings) -> str:
-    """The Markdown table of every flag and YAML key."""
-    rows = [(f"`{flag}`", "", "", "run", meaning) for flag, meaning in COMMAND_FLAGS.items()]
-    rows += [_guide_row(name, row, defaults(kind).get(name)) for name, row in options(kind).items()]
-    heading = ("flag", "YAML, Python", "default", "per", "meaning")
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, ("---",) * len(heading), *rows))
-
-
-def _guide_row(name: str, row: Option, default: object) -> tuple[str, ...]:
-    flags = f"`{row.flag} {row.metavar}".rstrip() + "`" + (f", `{row.off_flag}`" if row.off_flag else "")
-    names = f"Python `{name}`" if row.scope == "flag" else f"`{name}`"
-    names += f"; Python `{row.python}`" if row.python else ""
-    return flags, names, row.default_shown or _shown(default), row.per, row.meaning
-
-
-def _shown(default: object) -> str:
-    if default is None or default is False:
-        return "none" if default is None else "off"
-    return f"`{','.join(default) if isinstance(default, tuple) else default}`"
-
-
-def with_table(guide: str) -> str:
-    """The guide's text with its table between the two marks replaced by the present one."""
-    first, last = TABLE_MARKS
-    between = re.compile(f"{re.escape(first)}.*?{re.escape(last)}", re.DOTALL)
-    return between.sub(lambda _: f"{first}\n{guide_table()}\n{last}", guide)
-
-
-if __name__ == "__main__":
-    GUIDE.write_text(with_table(GUIDE.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
-    sys.stdout.write(f"wrote the table of settings in {GUIDE.name}\n")

@@ -45,12 +45,12 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[i
     return list(ids)
 
 
-def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[int]:
-    """The prompt as the user's message of a chat that is waiting for its answer."""
+def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings, content: list[dict] | None = None) -> list[int]:
+    """The prompt, or `content` as chat templates take it, as the user's message of a chat that is waiting for its answer."""
     if not tokenizer.chat_template:
         raise RequestError("chat is on, but the model has no chat template; leave --chat out (in YAML chat: false)")
     system = [] if settings.system is None else [{"role": "system", "content": settings.system}]
-    messages = [*system, {"role": "user", "content": settings.prompt}]
+    messages = [*system, {"role": "user", "content": content or settings.prompt}]
     options = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "enable_thinking": settings.thinking}
     try:
         return tokenizer.apply_chat_template(messages, **options)["input_ids"]

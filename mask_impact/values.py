@@ -79,6 +79,14 @@ def path(value: object) -> str:
     return os.path.expanduser(name)
 
 
+def paths(value: object) -> tuple[str, ...]:
+    """One path, or a list of them."""
+    items = [value] if isinstance(value, (str, os.PathLike)) else [] if value is None else value
+    if not isinstance(items, (list, tuple)):
+        raise misfit("a path or a list of paths", value)
+    return tuple(map(path, items))
+
+
 def switch(value: object) -> bool:
     if not isinstance(value, bool):
         raise misfit("true or false", value)

@@ -16,7 +16,10 @@ from unittest.mock import patch
 import torch
 from transformers import AttentionInterface
 
-LAYERS = {"gpt2": "transformer.h", "gpt_neox": "gpt_neox.layers", "opt": "model.decoder.layers"}
+LAYERS = {
+    "gpt2": "transformer.h", "gpt_neox": "gpt_neox.layers", "opt": "model.decoder.layers",
+    "qwen3_vl": "model.language_model.layers", "qwen3_vl_moe": "model.language_model.layers",
+}
 ATTENTION = {"gpt2": "attn", "gpt_neox": "attention"}
 POST_NORM = {
     "gemma2": "post_attention_layernorm", "gemma3_text": "post_attention_layernorm",
@@ -28,14 +31,15 @@ SCALED_UPDATE = ("granite",)  # residual + update * residual_multiplier
 HARMLESS = {"dropout", "sliding_window", "position_ids", "use_cache", "output_attentions", "output_router_logits"}
 
 
-def oracle(model, input_ids, layers=None):
-    """Distances at the final position of `input_ids`, shape (position,) or (1, position), for every masked key.
+def oracle(model, input_ids, layers=None, **inputs):
+    """Distances at the final position of `input_ids`, shape (position,) or (1, position), for every masked key; `inputs` are
+    what else the model takes.
 
     Returns {(variant, layer): (l2, cosine)} with variants Full, Attn, Head_0 ..., for `layers` (default: every layer
     with softmax attention), both of shape (position,) in float64; NaN where undefined.
     """
     with torch.no_grad():
-        calls = layer_calls(model, input_ids)
+        calls = layer_calls(model, input_ids, **inputs)
         table = {}
         for index, call in calls.items():
             if layers is None or index in layers:
@@ -63,7 +67,7 @@ def attention_of(model, layer):
     return getattr(layer, ATTENTION.get(model.config.model_type, "self_attn"), None)
 
 
-def layer_calls(model, input_ids):
+def layer_calls(model, input_ids, **inputs):
     """{layer: (module, args, kwargs)} of one ordinary forward pass, of the layers with softmax attention."""
     calls = {}
 
@@ -75,7 +79,7 @@ def layer_calls(model, input_ids):
             if attention_of(model, layer) is not None:
                 handle = layer.register_forward_pre_hook(note(index), with_kwargs=True)
                 stack.callback(handle.remove)
-        model(torch.as_tensor(input_ids).reshape(1, -1), use_cache=False)
+        model(torch.as_tensor(input_ids).reshape(1, -1), use_cache=False, **inputs)
     return calls
 
 

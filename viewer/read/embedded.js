@@ -14,18 +14,18 @@ export async function openEmbedded(document) {
   const text = textOf(document, "report-table");
   if (text === null) return null;
   try {
-    const { name, steps, variants, layers, own_layers: ownLayers, positions, words, codes, rows, notes } = JSON.parse(text);
+    const { name, steps, variants, layers, own_layers: ownLayers, positions: masked, words, codes, places, rows, notes } = JSON.parse(text);
     const run = textOf(document, "report-run");
-    const every = Int32Array.from(codes);
+    const positions = masked.map((given) => (Array.isArray(given) ? Int32Array.from(given) : Int32Array.from({ length: given }, (_, at) => at)));
     const table = {
       steps, variants, layers, words, rows,
-      tokens: positions.map((count) => ({ positions: Int32Array.from({ length: count }, (_, at) => at), codes: every.subarray(0, count), places: null })),
+      tokens: positions.map((own) => ({ positions: own, codes: own.map((at) => codes[at]), places: places && Int32Array.from(Array.from(own).flatMap((at) => places[at])) })),
       blocks: steps.map(() => variants.map(() => null)),
     };
     const loadBlock = async (step, variant) => {
       const rowsOf = ownLayers[variant].map((layer) => layers.indexOf(layer));
-      const values = await unpack(textOf(document, `report-data-${step}-${variant}`), 2 * rowsOf.length * positions[step]);
-      return blockOf(values, rowsOf, layers.length, positions[step]);
+      const values = await unpack(textOf(document, `report-data-${step}-${variant}`), 2 * rowsOf.length * positions[step].length);
+      return blockOf(values, rowsOf, layers.length, positions[step].length);
     };
     if (steps.length) table.blocks[0][0] = await loadBlock(0, 0);
     const sources = [{ file: name, format: "report", bytes: text.length }];

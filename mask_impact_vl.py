@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""At which layer, through which head, does a vision-language model's next token depend on which word or image patch?
+
+    python mask_impact_vl.py --model demo --image testimg.png --prompt "What color is the circle?" --mask-mode both --report
+    python mask_impact_vl.py --config prompts_config_vl.yaml
+
+The method is that of mask_impact_analysis.py, whose docstring tells it: one token at a time is hidden from one layer's
+attention, and the change of the layer's update at the final position is measured, in all of it (Full), in what attention adds
+(Attn) and in each head. Here tokens may be words or cells of a picture.
+
+A Qwen3-VL's encoder turns every picture into a grid of vision tokens, one for each cell of `merge_size` x `merge_size` patches,
+which stand in the prompt between <|vision_start|> and <|vision_end|>, row by row. In the decoder they are causal like every
+other token: only what the model could see is masked, and it is masked in place, so that no other token moves. The picture is
+encoded once. Its features enter a second time after the first decoder layers (DeepStack), between the layers: each layer is
+measured from its own input, and that addition is no part of any layer's update. So a patch that is hidden in one layer is still
+there for the next: the numbers tell what this layer reads from it, not what the model would be without it.
+
+    --mask-mode text      hides the text tokens in turn, those around the picture too (the default)
+    --mask-mode vision    hides the picture's cells in turn: `img0[3,5]` is row 3, column 5 of the first picture
+    --mask-mode both      hides both
+
+VL_IMPLEMENTATION.md has a picture's way through the model in numbers, BATCH_MODE_GUIDE.md the settings, GLOSSARY.md the words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from mask_impact import command_line, console
+from mask_impact.vision_settings import VisionSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from mask_impact.models import Subject
+    from mask_impact.preflight import Plan
+    from mask_impact.runs import Run
+
+DESCRIPTION = """\
+Which earlier word or image patch does a vision-language model's next token depend on, at which layer, through which head?
+Removes one token at a time from one layer's attention and measures how the layer's update changes."""
+EXAMPLES = """\
+examples:
+  python {program} --model demo --image testimg.png --prompt "What color is the circle?" --mask-mode both --report
+  python {program} --image chart.png --prompt "Which bar is the tallest?" --mask-mode vision --max-image-tokens 576
+  python {program} --image before.jpg --image after.jpg --prompt "What has changed?" --num-tokens 10
+  python {program} --config prompts_config_vl.yaml
+
+BATCH_MODE_GUIDE.md explains every flag, the batch file and the result files."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """From the command line to result files; returns the exit code."""
+    # Settings: one for each prompt. A wrong request, or a model that is not there, stops here, before torch is imported.
+    entries = command_line.read(argv, "mask_impact_vl.py", VisionSettings, DESCRIPTION, EXAMPLES)
+    from mask_impact import places
+    checkpoint = places.find(entries[0])
+
+    # The model: first what needs no weights, every entry and its pictures checked against it; then the weights, checked too.
+    from mask_impact import batches, preflight, summary, vision
+    candidate = vision.examine(entries[0], checkpoint)
+    plans = batches.unfinished(preflight.plan_all(entries, candidate))
+    if not plans:
+        return console.SUCCESS
+    subject = batches.loaded(plans, candidate)
+
+    # The measurement and its files, prompt by prompt. One that fails is recorded, and the others go on.
+    failures: list[Plan] = []
+    for plan in plans:
+        with batches.failing_into(failures, plan, subject):
+            summary.before(plan, subject)
+            run = measure(plan, subject, entries[0].quiet)
+            summary.after(run, batches.write(run))
+    return batches.exit_code(plans, failures)
+
+
+def measure(plan: Plan, subject: Subject, quiet: bool = True) -> Run:
+    """One prompt: in every generation step, in every layer, each word or patch masked in turn."""
+    from mask_impact.measure import measured_layers
+    from mask_impact.runs import Run
+    from mask_impact.summary import progress
+
+    run = Run(plan, subject)
+    with progress(run, quiet) as bar:
+        for layer in measured_layers(subject.model, run.parts, run.inputs, run.method):
+            run.add(layer)
+            bar.update()
+    return run
+
+
+def run_vl_masking_experiment(
+    prompt: str,
+    image: str | PathLike | Sequence[str | PathLike] | None = None,
+    mask_mode: str = VisionSettings.mask_mode,
+    model_name: str = VisionSettings.model,
+    device: str = VisionSettings.device,
+    num_output_tokens: int | None = None,
+    *,
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    image_processor: Any = None,
+    **settings: Any,
+) -> pd.DataFrame:
+    """The long table of one prompt as a DataFrame, the run record in `df.attrs["run"]`; no file is written.
+
+    `image` is the path of a picture, or a list of them. The rest is as in `run_masking_experiment`; a loaded model's
+    `image_processor` is needed only where its sizes or its normalisation are not those that Qwen3-VL comes with.
+
+    Raises ValueError, all faults at once, for a wrong request; RunError for what only running can show.
+    """
+    from mask_impact import models, preflight, vision
+
+    chosen = {"image": image, "mask_mode": mask_mode, "model_name": model_name, "device": device,
+              "num_output_tokens": num_output_tokens, **settings}
+    asked = VisionSettings.from_python(prompt=prompt, **chosen)
+    named = model is tokenizer is None
+    candidate = vision.examine(asked) if named else vision.of_loaded(model, tokenizer, image_processor, asked)
+    plan = preflight.plan(asked, candidate)
+    with models.ready(candidate, asked, model) as subject:
+        preflight.refuse_skipped([plan], subject)
+        return measure(plan, subject).to_dataframe()
+
+
+if __name__ == "__main__":
+    console.leave(console.exit_code(main))
