@@ -131,7 +131,8 @@ class VisionInputs(PromptInputs):
 
     def described(self) -> str:
         shapes = ", ".join(f"{image.tokens:,} of a picture, {image.grid[0]} x {image.grid[1]}" for image in self.images)
-        return super().described() + (f" ({shapes}; {self.mask_mode} masked)" if self.images else "")
+        chosen = {"text": "text", "vision": "vision", "both": "text and vision"}[self.mask_mode]
+        return super().described() + (f" ({shapes}; {chosen} tokens masked)" if self.images else "")
 
 
 @dataclass(frozen=True)
