@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -91,6 +94,25 @@ def test_hooked_and_plain_logits_are_equal(name, sizes, pictured):
         with attached(model.get_decoder()), recording(parts, whole=True):
             hooked = model(**call).logits
     assert (hooked - plain).abs().max() <= 1e-5 * plain.abs().max()
+
+
+def test_inputs_are_those_of_the_models_own_processor(pictured):
+    """What Qwen3VLProcessor gives (which needs torchvision): its kinds of tokens, and the places that M-RoPE makes of them.
+
+    A picture after n tokens of text has t = n, and h and w count its rows and columns from n; the text goes on after the
+    longer side.
+    """
+    model = vision_zoo.build("qwen3_vl")
+    inputs = planned(model, pictured(SIZES[1]))
+    ids, call = torch.tensor([inputs.token_ids]), inputs.further(inputs.token_ids, DEVICE)
+    image = ids == model.config.image_token_id
+    assert torch.equal(call["mm_token_type_ids"], image.int()) and image.sum() == 3 * 5 + 7 * 2
+    assert call["image_grid_thw"].tolist() == [[1, 6, 10], [1, 14, 4]] and len(call["pixel_values"]) == 4 * image.sum()
+    positions, _ = model.model.get_rope_index(ids, image_grid_thw=call["image_grid_thw"], mm_token_type_ids=call["mm_token_type_ids"])
+    first = int(image[0].nonzero()[0])
+    expected = [[first, first + row, first + col] for row in range(3) for col in range(5)]
+    assert positions[:, 0, first : first + 15].T.tolist() == expected
+    assert positions[:, 0, first + 15].tolist() == [first + 5] * 3
 
 
 def test_pictures_matter_to_the_logits(pictured):
@@ -195,14 +217,17 @@ def test_one_cell_of_the_picture_is_one_token_of_the_encoder(size, tmp_path):
 def test_the_picture_in_the_run_file_is_what_the_model_saw(tmp_path):
     """The encoder's patches, put together again, are the picture that is drawn under the overlay."""
     model = vision_zoo.build("qwen3_vl")
-    path = vision_zoo.picture(tmp_path / "p.png", 150, 70)
+    picture, path = Image.new("RGB", (150, 70), "white"), str(tmp_path / "p.png")
+    picture.paste((200, 30, 90), (10, 20, 61, 43))
+    picture.save(path)
     inputs = planned(model, [path])
     [image] = inputs.images
     rows, cols = image.grid
     patches = inputs.further(inputs.token_ids, DEVICE)["pixel_values"].view(rows, cols, 2, 2, 3, 2, 4, 4)[..., 0, :, :]
     seen = (patches.permute(0, 2, 5, 1, 3, 6, 4) * 0.5 + 0.5).reshape(rows * 8, cols * 8, 3) * 255
-    drawn = pictures.load(path).resize((cols * 8, rows * 8), Image.Resampling.BICUBIC)
-    assert np.abs(seen.numpy() - np.asarray(drawn, float)).max() <= 1
+    kind, data = inputs.record()["images"][0]["uri"].split(",")
+    drawn = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert kind == "data:image/png;base64" and np.abs(seen.numpy() - np.asarray(drawn, float)).max() <= 1
 
 
 @pytest.mark.parametrize("size, most, grid", [
