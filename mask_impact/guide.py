@@ -24,7 +24,7 @@ def guide_table(kind: type = VisionSettings) -> str:
 
 def _guide_row(name: str, row: Option, default: object) -> tuple[str, ...]:
     flags = f"`{row.flag} {row.metavar}".rstrip() + "`" + (f", `{row.off_flag}`" if row.off_flag else "")
-    names = f"Python `{name}`" if row.scope == "flag" else f"`{name}`"
+    names = f"`{name}`" if row.scope != "flag" else "" if row.group == "results" else f"Python `{name}`"
     names += f"; Python `{row.python}`" if row.python else ""
     per = row.per if name in options(Settings) else f"{row.per}, vision-language"
     return flags, names, row.default_shown or _shown(default), per, row.meaning

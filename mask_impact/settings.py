@@ -239,6 +239,8 @@ def _arguments(kind: type, arguments: Mapping[str, object]) -> tuple[dict[str, o
         name = fields.get(word, word)
         if name not in options(kind):
             faults.append(unknown("setting", word, [*fields, *options(kind)]))
+        elif value is not None and options(kind)[name].group == "results":
+            faults.append(f"{word}: from Python the table is returned and nothing is written or printed; leave it out")
         elif value is not None:
             if name in chosen:
                 faults.append(f"{options(kind)[name].python}, {name}: two names of one setting; keep one")
