@@ -13,6 +13,7 @@ const NAME = /^(.+?)(_results|_run)?\.(csv|json|parquet)$/is;
  * @property {string} folder  "" where the browser does not say
  * @property {Record<string, File>} tables  by format
  * @property {File|null} run
+ * @property {boolean} [failed]  it could not be read
  */
 
 /**
@@ -68,7 +69,7 @@ function joined(group, opened) {
   return before ? Object.assign(before.group, { run: group.run }) : group;
 }
 
-/** The run's name, with a number behind it if another run has it; the same files again have the same id. */
+/** The run's name, with a number behind it if another run has it; the same files again, or mended ones, have the same id. */
 function idOf(group, opened) {
   const same = opened.find(({ group: other }) => other === group || sameFiles(other, group));
   if (same) {
@@ -83,7 +84,8 @@ function idOf(group, opened) {
 }
 
 function sameFiles(one, other) {
-  return one.name === other.name && one.folder === other.folder && PREFERRED.every((format) => {
+  if (one.name !== other.name || one.folder !== other.folder) return false;
+  return one.failed || PREFERRED.every((format) => {
     const [first, second] = [one.tables[format], other.tables[format]];
     return first === second || (first && second && first.size === second.size && first.lastModified === second.lastModified);
   });
@@ -127,6 +129,7 @@ function makeEntry(group, id, label, readTable, onProgress) {
       onProgress: (done) => progress?.({ file: file.name, done, total: file.size }),
     }).catch((error) => {
       result = null; // so that it can be tried again
+      group.failed = true;
       throw named(error, file.name);
     });
     return result;

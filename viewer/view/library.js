@@ -85,13 +85,19 @@ async function show(library, entry, address = null) {
   return true;
 }
 
-/** @returns {Promise<object|null>} null with a sentence if it cannot be read */
-async function loaded({ notices }, entry) {
+/** @returns {Promise<object|null>} null with a sentence, and `fault` in the entry, if it cannot be read */
+async function loaded(library, entry) {
   if (!entry) return null;
+  const { notices } = library;
   try {
-    return await entry.load({ onProgress: progressOf(notices) });
+    const result = await entry.load({ onProgress: progressOf(notices) });
+    entry.fault = null;
+    return result;
   } catch (error) {
-    if (error.name !== "AbortError") notices.error(error.message);
+    if (error.name === "AbortError") return null;
+    notices.error(error.message);
+    entry.fault = error.message;
+    tell(library);
     return null;
   } finally {
     notices.progress("");
