@@ -65,3 +65,14 @@ def test_messages_go_one_by_one_or_all_together(viewer, tmp_path):
     assert everything.inner_text() == "Dismiss all 2 messages" and len(viewer.errors()) == 2
     everything.click()
     assert viewer.errors() == [] and everything.count() == 0
+
+
+def test_every_file_that_is_not_used_is_named_in_one_line(viewer, runs, tmp_path):
+    (tmp_path / "bad.csv").write_text(FOREIGN)
+    for name in ("notes.txt", "plot.png"):
+        (tmp_path / name).write_text("something else")
+    viewer.choose(*tmp_path.iterdir(), *runs.glob("coin_*"))
+    viewer.page.wait_for_function("() => document.querySelectorAll('[role=alert]').length === 2")
+    [line] = [said for said in viewer.errors() if "notes.txt" in said]
+    assert "plot.png" in line and "not used" in line and "bad" not in line
+    assert viewer.heatmap()["state"] == "drawn"

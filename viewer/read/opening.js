@@ -25,7 +25,8 @@ export function createOpener(readTable) {
   return async function openFiles(files, { onProgress, onResult, onError } = {}) {
     const chosen = [...files];
     const groups = groupFiles(chosen);
-    if (groups.length === 0) onError?.(noTable(chosen));
+    const unused = chosen.filter((file) => !NAME.test(file.name));
+    if (unused.length) onError?.(notUsed(unused));
     for (const alone of groups) {
       const group = joined(alone, opened);
       const look = await firstLook(group);
@@ -57,9 +58,10 @@ export function groupFiles(files) {
   return [...groups.values()].sort((one, other) => `${one.folder}/${one.name}`.localeCompare(`${other.folder}/${other.name}`, "en", { numeric: true }));
 }
 
-function noTable(files) {
-  const names = files.slice(0, 3).map((file) => file.name).join(", ") + (files.length > 3 ? ", …" : "");
-  return { file: names, sentence: files.length ? `${names}: no CSV, JSON or Parquet file, so nothing to show` : "there is no file in it" };
+/** One sentence for all files that are none of ours. */
+function notUsed(files) {
+  const names = files.map((file) => file.webkitRelativePath || file.name).join(", ");
+  return { file: files[0].name, sentence: `${names}: no CSV, JSON or Parquet ${files.length === 1 ? "file" : "files"}, so not used` };
 }
 
 /** A run file that comes alone joins the table of its name that was opened before. */

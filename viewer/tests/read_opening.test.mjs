@@ -123,7 +123,13 @@ test("a failed load can be tried again, and a wrong file says what it is", async
   const { entries } = await opened([new File(["a,b\n1,2\n"], "foreign.csv")]);
   await assert.rejects(entries[0].load(), /^ReadError: foreign.csv: has no column generation_step/);
   await assert.rejects(entries[0].load(), /^ReadError: foreign.csv/);
-  assert.deepEqual((await opened([new File(["x"], "notes.txt")])).faults, ["notes.txt: no CSV, JSON or Parquet file, so nothing to show"]);
+});
+
+test("files that are none of ours are named in one sentence, whatever else is opened", async () => {
+  const text = (name) => new File(["x"], name);
+  assert.deepEqual((await opened([text("notes.txt")])).faults, ["notes.txt: no CSV, JSON or Parquet file, so not used"]);
+  const { entries, faults } = await opened([text("notes.txt"), csv("cat_results.csv"), inFolder("out", text("a.png"))]);
+  assert.deepEqual([entries.length, faults], [1, ["notes.txt, out/a.png: no CSV, JSON or Parquet files, so not used"]]);
 });
 
 test("Parquet brings its run record, and reads the rest on demand", async () => {
