@@ -76,3 +76,52 @@ def test_every_file_that_is_not_used_is_named_in_one_line(viewer, runs, tmp_path
     [line] = [said for said in viewer.errors() if "notes.txt" in said]
     assert "plot.png" in line and "not used" in line and "bad" not in line
     assert viewer.heatmap()["state"] == "drawn"
+
+
+# Comparing
+
+def test_a_run_is_compared_first_with_one_of_the_same_tokens(viewer, runs):
+    open_runs(viewer, runs)
+    go(viewer, "coin")
+    viewer.select("Compare with", "run")
+    assert viewer.page.get_by_label("Other run", exact=True).input_value() == "coin3"
+    viewer.page.wait_for_function("() => document.getElementById('compare-note').textContent.startsWith('Both have')")
+    assert viewer.page.locator("#map-title").inner_text() == "Difference of L2 distances, Full, step 0: coin minus coin3"
+
+
+def test_without_a_run_of_the_same_tokens_it_asks(viewer, runs):
+    open_runs(viewer, runs)
+    go(viewer, "akey")
+    viewer.select("Compare with", "run")
+    other, note = viewer.page.get_by_label("Other run", exact=True), viewer.page.locator("#compare-note")
+    assert other.input_value() == "" and note.inner_text().startswith("Choose the other run")
+    assert viewer.page.locator("#map-title").inner_text() == "L2 distance, Full, step 0"
+    viewer.select("Other run", "coin")
+    viewer.page.wait_for_function("() => document.getElementById('map-title').textContent.endsWith('akey minus coin')")
+    assert "differ" in note.inner_text()
+
+
+def test_tokens_are_known_of_tables_without_a_run_file_once_they_were_shown(viewer, runs):
+    viewer.choose(*runs.glob("*.csv"))
+    for name, other in (("coin3", ""), ("coin", "coin3")):
+        go(viewer, name)
+        viewer.select("Compare with", "run")
+        assert viewer.page.get_by_label("Other run", exact=True).input_value() == other
+        viewer.select("Compare with", "")
+
+
+@pytest.mark.parametrize(("kind", "mode", "title"), [
+    ("step", "difference", "Difference of L2 distances, Full: step 0 minus step 1"),
+    ("variant", "side", "L2 distance, step 0: Full beside Attn"),
+    ("run", "side", "L2 distance, Full, step 0: coin beside coin3")])
+def test_what_is_compared_is_named_and_what_is_not_says_so(viewer, runs, kind, mode, title):
+    open_runs(viewer, runs)
+    go(viewer, "coin")
+    text = lambda: viewer.page.locator("main").inner_text()  # noqa: E731
+    assert "Bright:" in text() and "Orange to red" not in text() and "alone: not of the comparison" not in text()
+    viewer.select("Compare with", kind)
+    viewer.select("Compare as", mode)
+    viewer.page.wait_for_function("(title) => document.getElementById('map-title').textContent === title", arg=title)
+    signed = mode == "difference"
+    assert ("Bright:" in text(), "Orange to red: larger here" in text()) == (not signed, signed)
+    assert text().count("Of coin, step 0, alone: not of the comparison above.") == 2  # strongest cells, all heads

@@ -1,7 +1,7 @@
 /** Chosen or dropped files become runs, by name: listed at once, each read when it is first shown. */
 import { ReadError, named } from "./errors.js";
 import { makeResult } from "./result.js";
-import { checkRows, digits, incomplete, readRun, readRunFile, sameTokens } from "./run.js";
+import { checkRows, digits, incomplete, promptKey, readRun, readRunFile, sameTokens, tokensKey } from "./run.js";
 
 const PREFERRED = ["parquet", "csv", "json"]; // of a run that lies there in several formats
 const READ_FOR_LIST = 4 << 20; // bytes of a run file that is read for its prompt alone
@@ -31,7 +31,7 @@ export function createOpener(readTable) {
       const group = joined(alone, opened);
       const look = await firstLook(group);
       for (const fault of look.faults) onError?.(fault);
-      if (look.listed) onResult?.(makeEntry(group, idOf(group, opened), look.label, readTable, onProgress));
+      if (look.listed) onResult?.(makeEntry(group, idOf(group, opened), look, readTable, onProgress));
     }
   };
 }
@@ -93,15 +93,16 @@ function sameFiles(one, other) {
   });
 }
 
-/** What the list shows of a run, and what is wrong with its run file. */
+/** What the list shows of a run, the key of its prompt's tokens where they are known, and what is wrong with its run file. */
 async function firstLook(group) {
-  const look = { label: "", faults: [], listed: Object.keys(group.tables).length > 0 };
+  const look = { label: "", tokens: null, faults: [], listed: Object.keys(group.tables).length > 0 };
   const { run } = group;
   if (run === null || (look.listed && run.size > READ_FOR_LIST)) return look;
   try {
     const record = await readRunFile(run);
     const prompt = record.settings?.prompt;
     look.label = typeof prompt === "string" ? prompt : "";
+    look.tokens = promptKey(record);
     if (!look.listed) {
       throw new ReadError(incomplete(record) ?? `is the run file of ${group.name}, but its table (${group.name}_results.csv, .json or .parquet) is not there`);
     }
@@ -118,25 +119,29 @@ export function faultOf(error) {
   return { file: error.file ?? "", sentence: error.message };
 }
 
-function makeEntry(group, id, label, readTable, onProgress) {
+function makeEntry(group, id, { label, tokens }, readTable, onProgress) {
   const format = PREFERRED.find((one) => group.tables[one]);
   const file = group.tables[format];
   const sources = [{ file: file.name, format, bytes: file.size }];
   if (group.run) sources.push({ file: group.run.name, format: "run", bytes: group.run.size });
+  const entry = { id, name: group.name, label, tokens, sources, load };
   let result = null;
-  const load = (options = {}) => {
+  function load(options = {}) {
     const progress = options.onProgress ?? onProgress;
     result ??= readResult({ file, format, run: group.run, about: { id, name: group.name, sources } }, readTable, {
       signal: options.signal,
       onProgress: (done) => progress?.({ file: file.name, done, total: file.size }),
+    }).then((made) => {
+      entry.tokens ??= tokensKey(made.tokens(0).map(({ text }) => text));
+      return made;
     }).catch((error) => {
       result = null; // so that it can be tried again
       group.failed = true;
       throw named(error, file.name);
     });
     return result;
-  };
-  return { id, name: group.name, label, sources, load };
+  }
+  return entry;
 }
 
 async function readResult({ file, format, run, about }, readTable, options) {
