@@ -125,3 +125,16 @@ def test_what_is_compared_is_named_and_what_is_not_says_so(viewer, runs, kind, m
     signed = mode == "difference"
     assert ("Bright:" in text(), "Orange to red: larger here" in text()) == (not signed, signed)
     assert text().count("Of coin, step 0, alone: not of the comparison above.") == 2  # strongest cells, all heads
+
+
+# Messages about files that are no result
+
+@pytest.mark.parametrize(("name", "content", "said"), [
+    ("settings.json", b'{"a": 1, "b": {"c": 2}}', "is a JSON object of a, b, but no result of this tool"),
+    ("numbers.json", b"[1, 2, 3]", "is a JSON list of numbers or words, but no result"),
+    ("sheet.csv", bytes(range(256)) * 40, "is no text but a binary file (its first bytes are 00 01 02 03), but no result")])
+def test_what_a_file_is_that_is_no_result(viewer, tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    viewer.choose(tmp_path / name)
+    [error] = viewer.errors()
+    assert error.startswith(f"{name}: {said}") and "generation_step" in error and error.isprintable()

@@ -1,6 +1,6 @@
 /** CSV as this tool and pandas write it: quotes where needed, any column order, further columns, CRLF or LF. */
 import { ReadError, counted, quoted } from "./errors.js";
-import { IMAGE, NAMES, columnFault, fieldOf, isText, mayBeEmpty } from "./fields.js";
+import { IMAGE, NAMES, columnFault, fieldOf, isText, mayBeEmpty, noResult } from "./fields.js";
 import { Rows } from "./rows.js";
 import { Slices } from "./slices.js";
 import { decoded } from "./words.js";
@@ -19,7 +19,7 @@ export async function readCsv(blob, options = {}) {
   const slices = new Slices(blob, options);
   const header = await readHeader(slices);
   const fault = columnFault(header.names);
-  if (fault) throw new ReadError(fault);
+  if (fault) throw new ReadError(otherKind(slices.bytes.subarray(0, header.end)) ?? fault);
   const rows = new CsvRows(header.names, header.crlf, options);
   let start = rows.readAll(slices.bytes, header.end, slices.limit);
   while (await slices.more(start)) start = rows.readAll(slices.bytes, 0, slices.limit);
@@ -37,6 +37,8 @@ async function readHeader(slices) {
     if (more && slices.limit < LONGEST_HEADER) continue;
     if (slices.limit === start) throw new ReadError("is empty");
     const begun = String.fromCharCode(...slices.bytes.subarray(start, Math.min(slices.limit, 60)));
+    const kind = otherKind(slices.bytes.subarray(0, slices.limit));
+    if (kind) throw new ReadError(kind);
     throw new ReadError(`is not a table: it begins with ${quoted(begun)} and has no second line`);
   }
 }
@@ -51,6 +53,22 @@ function headerFields(bytes, start, limit) {
     names.push(headerName(bytes.subarray(at, crlf ? end - 1 : end)));
     if (last) return { names, end: end + 1, crlf };
     at = end + 1;
+  }
+}
+
+/** What a file is that begins like this and is no CSV, or null. */
+function otherKind(bytes) {
+  const first = Array.from(bytes.subarray(0, 4), (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+  if (first.startsWith("ff fe") || first.startsWith("fe ff")) return "is UTF-16 text, where a CSV is UTF-8; save it as UTF-8";
+  return isPlainText(bytes) ? null : noResult(`no text but a binary file (its first bytes are ${first})`);
+}
+
+/** No control characters but white space, and UTF-8? */
+function isPlainText(bytes) {
+  try {
+    return !/[\0-\x08\x0e-\x1f]/.test(decoded(bytes));
+  } catch {
+    return false;
   }
 }
 

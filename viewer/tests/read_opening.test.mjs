@@ -121,7 +121,7 @@ test("a wild run record is used as far as it goes", async () => {
 
 test("a failed load can be tried again, and a wrong file says what it is", async () => {
   const { entries } = await opened([new File(["a,b\n1,2\n"], "foreign.csv")]);
-  await assert.rejects(entries[0].load(), /^ReadError: foreign.csv: has no column generation_step/);
+  await assert.rejects(entries[0].load(), /^ReadError: foreign.csv: is a table of a, b, but no result/);
   await assert.rejects(entries[0].load(), /^ReadError: foreign.csv/);
 });
 
