@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from browser import Viewer, a_browser, viewer  # noqa: F401
 
@@ -138,3 +139,21 @@ def test_what_a_file_is_that_is_no_result(viewer, tmp_path, name, content, said)
     viewer.choose(tmp_path / name)
     [error] = viewer.errors()
     assert error.startswith(f"{name}: {said}") and "generation_step" in error and error.isprintable()
+
+
+# Tables in neighbouring forms
+
+def test_a_table_without_its_last_line_end_is_read_with_a_note(viewer, runs, tmp_path):
+    (tmp_path / "short.csv").write_bytes((runs / "akey_results.csv").read_bytes().rstrip())
+    viewer.choose(tmp_path / "short.csv")
+    assert viewer.errors() == [] and viewer.heatmap()["state"] == "drawn"
+    assert "short.csv ends without a line end" in viewer.at("notes").inner_text()
+
+
+@pytest.mark.parametrize(("name", "said"), [("semi.csv", "by semicolons or tabs; save it with commas"), ("lines.jsonl", "is JSON Lines"), ("lines.json", "is JSON Lines")])
+def test_a_table_in_a_form_that_is_not_read_says_what_to_do(viewer, runs, tmp_path, name, said):
+    table = pd.read_csv(runs / "akey_results.csv")
+    table.to_csv(tmp_path / name, sep=";") if name.endswith("csv") else table.to_json(tmp_path / name, orient="records", lines=True)
+    viewer.choose(tmp_path / name)
+    [error] = viewer.errors()
+    assert error.startswith(name) and said in error and "pandas" in error

@@ -7,6 +7,7 @@ import { decoded } from "./words.js";
 
 const COMMA = 44, QUOTE = 34, LINE_FEED = 10, RETURN = 13;
 const LONGEST_HEADER = 1 << 20;
+const ENDS_FIELD = /[\w"]/; // not a comma, a point or a sign: more should come
 const EMPTY = /^\s*(?:nan|na|null)?\s*$/i; // pandas writes an undefined distance as nothing
 
 /**
@@ -23,8 +24,14 @@ export async function readCsv(blob, options = {}) {
   const rows = new CsvRows(header.names, header.crlf, options);
   let start = rows.readAll(slices.bytes, header.end, slices.limit);
   while (await slices.more(start)) start = rows.readAll(slices.bytes, 0, slices.limit);
-  rows.checkEnd(slices.bytes, start, slices.limit);
-  return rows.builder.finish();
+  const unended = rows.readLast(slices.bytes, start, slices.limit);
+  const table = rows.builder.finish();
+  if (unended && table.blocks.flat().some(({ absent }) => absent)) throw new ReadError(cutShort(table.rows));
+  return { ...table, unended };
+}
+
+function cutShort(row) {
+  return `ends within row ${counted(row)}, so it was cut short; copy or write it again`;
 }
 
 /** The header's names, where it ends, and whether its line ends in CRLF. */
@@ -60,7 +67,9 @@ function headerFields(bytes, start, limit) {
 function otherKind(bytes) {
   const first = Array.from(bytes.subarray(0, 4), (byte) => byte.toString(16).padStart(2, "0")).join(" ");
   if (first.startsWith("ff fe") || first.startsWith("fe ff")) return "is UTF-16 text, where a CSV is UTF-8; save it as UTF-8";
-  return isPlainText(bytes) ? null : noResult(`no text but a binary file (its first bytes are ${first})`);
+  if (!isPlainText(bytes)) return noResult(`no text but a binary file (its first bytes are ${first})`);
+  const names = decoded(bytes).replace(/^\ufeff/, "").trim().split(/[;\t]/).map((name) => name.replace(/^"(.*)"$/, "$1"));
+  return columnFault(names) ? null : "separates its columns by semicolons or tabs; save it with commas, as pandas' to_csv does by itself";
 }
 
 /** No control characters but white space, and UTF-8? */
@@ -165,10 +174,20 @@ class CsvRows extends Rows {
     this.fault(`has ${found} fields, where the header has ${this.fields.length}`);
   }
 
-  /** Nothing but white space may stand behind the last row's line feed. */
-  checkEnd(bytes, start, limit) {
-    for (let at = start; at < limit; at++) {
-      if (bytes[at] > 32) throw new ReadError(`ends within row ${counted(this.builder.rows + 1)}, so it was cut short; copy or write it again`);
+  /**
+   * Read what stands behind the last line end: white space, or one more row with all its fields.
+   * @returns {boolean} whether there is such a row: a number at its end may have lost digits
+   */
+  readLast(bytes, start, limit) {
+    const rest = bytes.subarray(start, limit);
+    if (rest.every((byte) => byte <= 32)) return false;
+    const { row } = this;
+    bytes[limit] = LINE_FEED; // where Slices keeps a 0
+    try {
+      if (!ENDS_FIELD.test(String.fromCharCode(rest.at(-1))) || this.readRow(bytes, start, limit + 1) < 0) throw new ReadError();
+    } catch (error) {
+      throw error instanceof ReadError ? new ReadError(cutShort(row)) : error;
     }
+    return true;
   }
 }

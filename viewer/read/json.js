@@ -6,11 +6,14 @@ import {
 } from "./jsontext.js";
 import { Rows } from "./rows.js";
 import { Slices } from "./slices.js";
+import { decoded } from "./words.js";
 
+const LINE_FEED = 10;
 const FIRST_ROOM = 1 << 16;
 const WHOLE_LIMIT = 2 ** 31; // what an Int32Array holds; the table's own limits are lower
 const ALL_REQUIRED = (1 << REQUIRED) - 1;
 const MOST_NAMES = 100; // remembered
+const LINES = "is JSON Lines, a record on each line, where one object of columns or one list of records is read; pandas writes that: pd.read_json(path, lines=True).to_json(other_path)";
 const KINDS = { [QUOTE]: "texts", [OPEN_LIST]: "lists" }; // by the first byte
 const OBJECT = "a JSON object";
 const RUN_FILE = "a run file without the ending _run.json: a JSON object";
@@ -27,7 +30,20 @@ export async function readJson(blob, options = {}) {
   if (first === 0xef) await cursor.passMark();
   const begun = await cursor.peek();
   if (begun !== OPEN && begun !== OPEN_LIST) throw new ReadError(noResult(`no JSON table: it begins with ${await cursor.quote()}`));
+  if (begun === OPEN && isJsonLines(cursor)) throw new ReadError(LINES);
   return await cursor.take(OPEN, OPEN_LIST) === OPEN ? readColumns(cursor, options) : readRecords(cursor, options);
+}
+
+/** Is the first line an object by itself, with another behind it? */
+function isJsonLines({ at, slices: { bytes, limit } }) {
+  const end = bytes.indexOf(LINE_FEED, at);
+  if (end < 0 || behindSpace(bytes, end, limit) >= limit || bytes[behindSpace(bytes, end, limit)] !== OPEN) return false;
+  try {
+    JSON.parse(decoded(bytes.subarray(at, end)));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function readColumns(cursor, options) {

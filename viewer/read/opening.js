@@ -5,7 +5,7 @@ import { checkRows, digits, incomplete, promptKey, readRun, readRunFile, sameTok
 
 const PREFERRED = ["parquet", "csv", "json"]; // of a run that lies there in several formats
 const READ_FOR_LIST = 4 << 20; // bytes of a run file that is read for its prompt alone
-const NAME = /^(.+?)(_results|_run)?\.(csv|json|parquet)$/is;
+const NAME = /^(.+?)(_results|_run)?\.(csv|json|parquet|jsonl|ndjson)$/is;
 
 /**
  * @typedef {object} Group  the files of one run
@@ -43,7 +43,7 @@ export function groupFiles(files) {
     const match = NAME.exec(file.name);
     if (!match) continue;
     const [, stem, suffix, ending] = match;
-    const format = ending.toLowerCase();
+    const format = ending.toLowerCase().replace(/jsonl|ndjson/, "json"); // which says what is wrong with it
     const isRun = suffix?.toLowerCase() === "_run" && format === "json";
     const name = isRun || suffix?.toLowerCase() === "_results" ? stem : `${stem}${suffix ?? ""}`;
     const folder = (file.webkitRelativePath ?? "").split("/").slice(0, -1).join("/");
@@ -149,6 +149,7 @@ async function readResult({ file, format, run, about }, readTable, options) {
   let record = run && await readRunFile(run).catch((error) => { throw named(error, run.name); });
   const answer = await readTable(file, format, { ...options, ...digits(record) });
   record ??= recordInside(answer.run, notes);
+  if (answer.table.unended) notes.push(`${file.name} ends without a line end; if it was cut short there, its last number has lost digits.`);
   const runFile = run?.name ?? "its run record";
   if (record) {
     checkRows(answer.table, record, runFile);
