@@ -124,7 +124,7 @@ function makeEntry(group, id, { label, tokens }, readTable, onProgress) {
   const file = group.tables[format];
   const sources = [{ file: file.name, format, bytes: file.size }];
   if (group.run) sources.push({ file: group.run.name, format: "run", bytes: group.run.size });
-  const entry = { id, name: group.name, label, tokens, sources, load };
+  const entry = { id, name: group.name, label, tokens, sources, load, release };
   let result = null;
   function load(options = {}) {
     const progress = options.onProgress ?? onProgress;
@@ -140,6 +140,10 @@ function makeEntry(group, id, { label, tokens }, readTable, onProgress) {
       throw named(error, file.name);
     });
     return result;
+  }
+  function release() {
+    result?.then((made) => made.close(), () => {});
+    result = null;
   }
   return entry;
 }

@@ -169,3 +169,14 @@ test("hundreds of runs are listed without reading a table", async () => {
   const { entries } = await opened(files, open);
   assert.deepEqual([entries.length, reads, entries[299].id], [300, 0, "r299"]);
 });
+
+test("a run that is released is closed, and read again when it is asked for", async () => {
+  let [reads, closed] = [0, 0];
+  const open = createOpener(async (...request) => { reads++; return { ...await readTable(...request), close: () => closed++ }; });
+  const { entries: [entry] } = await opened([csv("cat_results.csv")], open);
+  const first = await entry.load();
+  assert.equal(await entry.load(), first);
+  entry.release();
+  assert.notEqual(await entry.load(), first);
+  assert.deepEqual([reads, closed], [2, 1]);
+});
