@@ -31,7 +31,7 @@ export function createOpener(readTable) {
       const group = joined(alone, opened);
       const look = await firstLook(group);
       for (const fault of look.faults) onError?.(fault);
-      if (look.listed) onResult?.(makeEntry(group, idOf(group, opened), look, readTable, onProgress));
+      if (look.listed) onResult?.(makeEntry(group, idOf(group, opened, groups), look, readTable, onProgress));
     }
   };
 }
@@ -71,18 +71,31 @@ function joined(group, opened) {
   return before ? Object.assign(before.group, { run: group.run }) : group;
 }
 
-/** The run's name, with a number behind it if another run has it; the same files again, or mended ones, have the same id. */
-function idOf(group, opened) {
+/**
+ * The run's name: with its folder before it where runs of other folders have it too, and a number behind it if all that
+ * is taken. The same files again, or mended ones, have the same id.
+ */
+function idOf(group, opened, together) {
   const same = opened.find(({ group: other }) => other === group || sameFiles(other, group));
   if (same) {
     same.group = group;
     return same.id;
   }
   const taken = new Set(opened.map(({ id }) => id));
-  let id = group.name;
-  for (let number = 2; taken.has(id); number++) id = `${group.name} (${number})`;
+  const others = [...together, ...opened.map(({ group: other }) => other)].filter(({ name }) => name === group.name);
+  const name = [...differing(group.folder, others.map(({ folder }) => folder)), group.name].join("/");
+  let id = name;
+  for (let number = 2; taken.has(id); number++) id = `${name} (${number})`;
   opened.push({ id, group });
   return id;
+}
+
+/** The parts of a folder's path behind those that all these folders begin with. */
+function differing(folder, folders) {
+  const parts = (path) => path.split("/").filter(Boolean);
+  const own = parts(folder);
+  const from = own.findIndex((part, place) => folders.some((other) => parts(other)[place] !== part));
+  return from < 0 ? [] : own.slice(from);
 }
 
 function sameFiles(one, other) {

@@ -77,8 +77,17 @@ test("equal names of different files get different ids, the same files the same 
   const one = inFolder("one", csv("cat_results.csv"));
   const two = inFolder("two", csv("cat_results.csv", ROWS.slice(1)));
   const { entries } = await opened([one, two], open);
-  assert.deepEqual(entries.map(({ id }) => id), ["cat", "cat (2)"]);
-  assert.deepEqual((await opened([two], open)).entries.map(({ id }) => id), ["cat (2)"]);
+  assert.deepEqual(entries.map(({ id }) => id), ["one/cat", "two/cat"]);
+  assert.deepEqual((await opened([two], open)).entries.map(({ id }) => id), ["two/cat"]);
+  const loose = await opened([csv("cat_results.csv", ROWS.slice(2)), csv("dog.csv")], open);
+  const again = await opened([csv("dog.csv", ROWS.slice(1))], open);
+  assert.deepEqual([...loose.entries, ...again.entries].map(({ id }) => id), ["cat", "dog", "dog (2)"]);
+});
+
+test("of equal names the folder is shown from where it differs", async () => {
+  const paths = ["out/may/a", "out/june/a", "out", "out/june/b"];
+  const { entries } = await opened(paths.map((path) => inFolder(path, csv(path.endsWith("b") ? "dog.csv" : "cat.csv"))));
+  assert.deepEqual(entries.map(({ id }) => id).sort(), ["cat", "dog", "june/a/cat", "may/a/cat"]);
 });
 
 test("run files that do not do are named, and their tables stay where they can", async () => {
