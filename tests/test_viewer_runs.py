@@ -157,3 +157,53 @@ def test_a_table_in_a_form_that_is_not_read_says_what_to_do(viewer, runs, tmp_pa
     viewer.choose(tmp_path / name)
     [error] = viewer.errors()
     assert error.startswith(name) and said in error and "pandas" in error
+
+
+# The list
+
+def test_equal_names_in_two_folders_show_their_folders(viewer, runs, tmp_path):
+    for folder in ("may", "june"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "coin_results.csv").write_bytes((runs / "coin_results.csv").read_bytes())
+    viewer.at("folder").set_input_files(str(tmp_path))
+    viewer.page.wait_for_function("() => document.querySelectorAll('[data-testid=runs] li').length === 2")
+    assert sorted(viewer.runs()) == ["june/coin", "may/coin"]
+
+
+def test_the_filter_finds_runs_by_name_and_by_prompt(viewer, runs, tmp_path):
+    for number in range(9):
+        for kind in ("results.csv", "run.json"):
+            (tmp_path / f"r{number}_{kind}").write_bytes((runs / f"{'akey' if number == 4 else 'coin'}_{kind}").read_bytes())
+    viewer.choose(*tmp_path.iterdir())
+    viewer.page.wait_for_function("() => document.querySelectorAll('[data-testid=runs] li').length === 9")
+    look = viewer.page.get_by_label("Filter runs")
+    for text, found in (("R7", ["r7"]), ("the KEY", ["r4"]), ("nothing such", []), ("", [f"r{number}" for number in range(9)])):
+        look.fill(text)
+        viewer.settle()
+        assert viewer.runs() == found
+    look.fill("r7")
+    assert "1 of 9" in viewer.page.locator("#runs").inner_text()
+
+
+def test_ctrl_and_the_wheel_zoom_the_wheel_alone_does_not(viewer, runs):
+    viewer.choose(runs / "coin_results.csv")
+    before = viewer.heatmap()["cell"]
+    viewer.move(1, 2)
+    viewer.page.mouse.wheel(0, 20)
+    viewer.settle()
+    assert viewer.heatmap()["cell"] == before
+    viewer.move(1, 2)
+    viewer.page.keyboard.down("Control")
+    viewer.page.mouse.wheel(0, 100)
+    viewer.page.wait_for_function("(before) => Number(document.querySelector('[data-testid=heatmap]').dataset.cell) < before", arg=before)
+    viewer.page.keyboard.up("Control")
+
+
+def test_files_that_the_browser_itself_drops(viewer, runs):
+    session = viewer.page.context.new_cdp_session(viewer.page)
+    data = {"items": [], "files": [str(runs / name) for name in ("coin_results.csv", "coin_run.json")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 400, "y": 400, "data": data})
+    viewer.page.wait_for_function("() => document.querySelector('[data-testid=heatmap]').dataset.state === 'drawn'")
+    assert viewer.runs() == ["coin"] and viewer.errors() == []
+    assert not viewer.page.locator("#drop-sign").is_visible()
