@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 import pytest
 from browser import Viewer, a_browser, viewer  # noqa: F401
@@ -207,3 +209,37 @@ def test_files_that_the_browser_itself_drops(viewer, runs):
     viewer.page.wait_for_function("() => document.querySelector('[data-testid=heatmap]').dataset.state === 'drawn'")
     assert viewer.runs() == ["coin"] and viewer.errors() == []
     assert not viewer.page.locator("#drop-sign").is_visible()
+
+
+# Several images
+
+def two_pictures(folder):
+    """Two images of one run, of 1 x 2 and 2 x 2 patches, with a word before each and behind."""
+    places = [None, (0, 0, 0), (0, 0, 1), None, *((1, row, col) for row in range(2) for col in range(2)), None]
+    tokens = ["word" if place is None else "img{}[{},{}]".format(*place) for place in places]
+    table = pd.DataFrame({
+        "generation_step": 0, "layer": 0, "token_masked": tokens, "token_position": range(len(places)), "variant": "Full",
+        "l2_distance": [float(position) for position in range(len(places))], "cosine_distance": 0.5,
+        "token_type": ["text" if place is None else "vision" for place in places]})
+    for index, name in enumerate(("image_index", "patch_row", "patch_col")):
+        table[name] = pd.array([None if place is None else place[index] for place in places], dtype="Int64")
+    table.to_csv(folder / "pair_results.csv", index=False)
+    dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+    images = [{"width": 32 * cols, "height": 32 * rows, "resized": [32 * rows, 32 * cols], "grid": [rows, cols],
+               "uri": f"data:image/png;base64,{dot}"} for rows, cols in ((1, 2), (2, 2))]
+    record = {"schema_version": 1, "status": "complete", "layers": [0], "variants": ["Full"], "steps": [], "images": images}
+    (folder / "pair_run.json").write_text(json.dumps(record), encoding="utf-8")
+    return folder / "pair_results.csv", folder / "pair_run.json"
+
+
+def test_each_of_two_images_has_its_own_patches(viewer, tmp_path):
+    viewer.choose(*two_pictures(tmp_path))
+    images = viewer.at("image")
+    assert images.evaluate_all("all => all.map(({ width, height }) => [width, height])") == [[2, 1], [2, 2]]
+    for image, (x, y), position in ((0, (0.75, 0.5), 2), (1, (0.25, 0.75), 6), (1, (0.75, 0.75), 7)):
+        images.nth(image).scroll_into_view_if_needed()
+        box = images.nth(image).bounding_box()
+        viewer.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        viewer.settle()
+        assert viewer.at("tooltip").get_attribute("data-position") == str(position)
+    assert viewer.at("text").locator("[data-token]").count() == 5  # three words, and one chip for each image
