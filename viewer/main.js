@@ -78,7 +78,7 @@ function makePanels(panels, store) {
 /** A report's run, as an entry of the list. */
 function embedded(result) {
   const { id, name, sources, run } = result;
-  return { id, name, sources, label: run?.settings?.prompt ?? "", load: () => Promise.resolve(result) };
+  return { id, name, sources, label: run?.settings?.prompt ?? "", load: () => Promise.resolve(result), release() {} };
 }
 
 if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);

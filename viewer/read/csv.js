@@ -1,12 +1,13 @@
 /** CSV as this tool and pandas write it: quotes where needed, any column order, further columns, CRLF or LF. */
 import { ReadError, counted, quoted } from "./errors.js";
-import { IMAGE, NAMES, columnFault, fieldOf, isText, mayBeEmpty } from "./fields.js";
+import { IMAGE, NAMES, columnFault, fieldOf, isText, mayBeEmpty, noResult } from "./fields.js";
 import { Rows } from "./rows.js";
 import { Slices } from "./slices.js";
 import { decoded } from "./words.js";
 
 const COMMA = 44, QUOTE = 34, LINE_FEED = 10, RETURN = 13;
 const LONGEST_HEADER = 1 << 20;
+const ENDS_FIELD = /[\w"]/; // not a comma, a point or a sign: more should come
 const EMPTY = /^\s*(?:nan|na|null)?\s*$/i; // pandas writes an undefined distance as nothing
 
 /**
@@ -19,12 +20,18 @@ export async function readCsv(blob, options = {}) {
   const slices = new Slices(blob, options);
   const header = await readHeader(slices);
   const fault = columnFault(header.names);
-  if (fault) throw new ReadError(fault);
+  if (fault) throw new ReadError(otherKind(slices.bytes.subarray(0, header.end)) ?? fault);
   const rows = new CsvRows(header.names, header.crlf, options);
   let start = rows.readAll(slices.bytes, header.end, slices.limit);
   while (await slices.more(start)) start = rows.readAll(slices.bytes, 0, slices.limit);
-  rows.checkEnd(slices.bytes, start, slices.limit);
-  return rows.builder.finish();
+  const unended = rows.readLast(slices.bytes, start, slices.limit);
+  const table = rows.builder.finish();
+  if (unended && table.blocks.flat().some(({ absent }) => absent)) throw new ReadError(cutShort(table.rows));
+  return { ...table, unended };
+}
+
+function cutShort(row) {
+  return `ends within row ${counted(row)}, so it was cut short; copy or write it again`;
 }
 
 /** The header's names, where it ends, and whether its line ends in CRLF. */
@@ -37,6 +44,8 @@ async function readHeader(slices) {
     if (more && slices.limit < LONGEST_HEADER) continue;
     if (slices.limit === start) throw new ReadError("is empty");
     const begun = String.fromCharCode(...slices.bytes.subarray(start, Math.min(slices.limit, 60)));
+    const kind = otherKind(slices.bytes.subarray(0, slices.limit));
+    if (kind) throw new ReadError(kind);
     throw new ReadError(`is not a table: it begins with ${quoted(begun)} and has no second line`);
   }
 }
@@ -51,6 +60,24 @@ function headerFields(bytes, start, limit) {
     names.push(headerName(bytes.subarray(at, crlf ? end - 1 : end)));
     if (last) return { names, end: end + 1, crlf };
     at = end + 1;
+  }
+}
+
+/** What a file is that begins like this and is no CSV, or null. */
+function otherKind(bytes) {
+  const first = Array.from(bytes.subarray(0, 4), (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+  if (first.startsWith("ff fe") || first.startsWith("fe ff")) return "is UTF-16 text, where a CSV is UTF-8; save it as UTF-8";
+  if (!isPlainText(bytes)) return noResult(`no text but a binary file (its first bytes are ${first})`);
+  const names = decoded(bytes).replace(/^\ufeff/, "").trim().split(/[;\t]/).map((name) => name.replace(/^"(.*)"$/, "$1"));
+  return columnFault(names) ? null : "separates its columns by semicolons or tabs; save it with commas, as pandas' to_csv does by itself";
+}
+
+/** No control characters but white space, and UTF-8? */
+function isPlainText(bytes) {
+  try {
+    return !/[\0-\x08\x0e-\x1f]/.test(decoded(bytes));
+  } catch {
+    return false;
   }
 }
 
@@ -147,10 +174,20 @@ class CsvRows extends Rows {
     this.fault(`has ${found} fields, where the header has ${this.fields.length}`);
   }
 
-  /** Nothing but white space may stand behind the last row's line feed. */
-  checkEnd(bytes, start, limit) {
-    for (let at = start; at < limit; at++) {
-      if (bytes[at] > 32) throw new ReadError(`ends within row ${counted(this.builder.rows + 1)}, so it was cut short; copy or write it again`);
+  /**
+   * Read what stands behind the last line end: white space, or one more row with all its fields.
+   * @returns {boolean} whether there is such a row: a number at its end may have lost digits
+   */
+  readLast(bytes, start, limit) {
+    const rest = bytes.subarray(start, limit);
+    if (rest.every((byte) => byte <= 32)) return false;
+    const { row } = this;
+    bytes[limit] = LINE_FEED; // where Slices keeps a 0
+    try {
+      if (!ENDS_FIELD.test(String.fromCharCode(rest.at(-1))) || this.readRow(bytes, start, limit + 1) < 0) throw new ReadError();
+    } catch (error) {
+      throw error instanceof ReadError ? new ReadError(cutShort(row)) : error;
     }
+    return true;
   }
 }

@@ -27,10 +27,25 @@ function unforeseen(error) {
   return `could not be read (${error.message ?? error})`;
 }
 
-/** A found text, short and on one line. */
+/** A found text in quotes, short and on one line. */
 export function quoted(text) {
-  const shown = JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}…` : text);
+  const shown = visible(JSON.stringify(cut(text)));
   return shown === '""' ? "nothing" : shown;
+}
+
+/** A few found names. */
+export function listed(names) {
+  const shown = names.slice(0, 8).map((name) => visible(cut(name)));
+  return shown.join(", ") + (names.length > 8 ? ", …" : "");
+}
+
+function cut(text) {
+  return text.length > 40 ? `${text.slice(0, 40)}…` : text;
+}
+
+/** Without controls, and without what draws nothing or turns the text around it. */
+function visible(text) {
+  return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (sign) => `\\u${sign.codePointAt(0).toString(16).padStart(4, "0")}`);
 }
 
 export function counted(number) {

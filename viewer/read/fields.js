@@ -1,4 +1,4 @@
-import { counted } from "./errors.js";
+import { counted, listed } from "./errors.js";
 
 /** The columns of a result, and the order in which the readers hand a row's values over. */
 export const STEP = 0, LAYER = 1, POSITION = 2, TOKEN = 3, VARIANT = 4, L2 = 5, COSINE = 6, IMAGE = 7, ROW = 8, COL = 9;
@@ -30,13 +30,19 @@ export function wholeFault(field, value, limit) {
   return `${NAMES[field]} is ${Number.isNaN(value) ? "empty" : value}, where a whole number from 0 to ${counted(limit - 1)} belongs`;
 }
 
-/** What keeps these column names from being a result, or null. */
-export function columnFault(names) {
+/**
+ * What keeps these column names from being a result, or null.
+ * @param {string} kind  what the file is, such as "a table"
+ */
+export function columnFault(names, kind = "a table") {
   const missing = NAMES.slice(0, REQUIRED).filter((name) => !names.includes(name));
-  if (missing.length) {
-    const found = names.slice(0, 8).map((name) => (name.length > 40 ? `${name.slice(0, 40)}…` : name)).join(", ");
-    return `has no column ${missing.join(", ")}, so it is not a result of this tool (columns found: ${found || "none"})`;
-  }
+  if (missing.length === REQUIRED) return noResult(names.length ? `${kind} of ${listed(names)}` : `${kind} of nothing`);
+  if (missing.length) return `has no column ${missing.join(", ")}, so it is not a result of this tool (columns found: ${listed(names)})`;
   const twice = NAMES.find((name) => names.indexOf(name) !== names.lastIndexOf(name));
   return twice ? `has the column ${twice} twice` : null;
+}
+
+/** Says what a file is that is no result. */
+export function noResult(what) {
+  return `is ${what}, but no result of this tool, which has the columns ${NAMES.slice(0, REQUIRED).join(", ")}`;
 }

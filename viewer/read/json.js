@@ -1,16 +1,22 @@
 /** JSON tables: one object of columns as this tool writes it (lists, or objects by index as pandas does), or a list of records. */
 import { NeedsFloat64, ReadError, counted, quoted } from "./errors.js";
-import { COSINE, IMAGE, L2, NAMES, REQUIRED, columnFault, fieldOf, isText, mayBeEmpty, wholeFault } from "./fields.js";
+import { COSINE, IMAGE, L2, NAMES, REQUIRED, columnFault, fieldOf, isText, mayBeEmpty, noResult, wholeFault } from "./fields.js";
 import {
   CLOSE, CLOSE_LIST, COLON, COMMA, Cursor, OPEN, OPEN_LIST, QUOTE, Skip, behindSpace, endsValue, stringEnd, stringText, wordEnd,
 } from "./jsontext.js";
 import { Rows } from "./rows.js";
 import { Slices } from "./slices.js";
+import { decoded } from "./words.js";
 
+const LINE_FEED = 10;
 const FIRST_ROOM = 1 << 16;
 const WHOLE_LIMIT = 2 ** 31; // what an Int32Array holds; the table's own limits are lower
 const ALL_REQUIRED = (1 << REQUIRED) - 1;
 const MOST_NAMES = 100; // remembered
+const LINES = "is JSON Lines, a record on each line, where one object of columns or one list of records is read; pandas writes that: pd.read_json(path, lines=True).to_json(other_path)";
+const KINDS = { [QUOTE]: "texts", [OPEN_LIST]: "lists" }; // by the first byte
+const OBJECT = "a JSON object";
+const RUN_FILE = "a run file without the ending _run.json: a JSON object";
 
 /**
  * @param {Blob} blob
@@ -22,13 +28,28 @@ export async function readJson(blob, options = {}) {
   const first = await cursor.peek();
   if (first === 0) throw new ReadError("is empty");
   if (first === 0xef) await cursor.passMark();
+  const begun = await cursor.peek();
+  if (begun !== OPEN && begun !== OPEN_LIST) throw new ReadError(noResult(`no JSON table: it begins with ${await cursor.quote()}`));
+  if (begun === OPEN && isJsonLines(cursor)) throw new ReadError(LINES);
   return await cursor.take(OPEN, OPEN_LIST) === OPEN ? readColumns(cursor, options) : readRecords(cursor, options);
+}
+
+/** Is the first line an object by itself, with another behind it? */
+function isJsonLines({ at, slices: { bytes, limit } }) {
+  const end = bytes.indexOf(LINE_FEED, at);
+  if (end < 0 || behindSpace(bytes, end, limit) >= limit || bytes[behindSpace(bytes, end, limit)] !== OPEN) return false;
+  try {
+    JSON.parse(decoded(bytes.subarray(at, end)));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function readColumns(cursor, options) {
   const columns = new JsonColumns(options);
   const names = [];
-  if (await cursor.peek() === CLOSE) throw new ReadError(columnFault([]));
+  if (await cursor.peek() === CLOSE) throw new ReadError(columnFault([], OBJECT));
   do {
     names.push(await cursor.string());
     await cursor.take(COLON);
@@ -36,7 +57,7 @@ async function readColumns(cursor, options) {
     if (field < 0) await cursor.skip();
     else await columns.read(cursor, field);
   } while (await cursor.take(COMMA, CLOSE) === COMMA);
-  const fault = columnFault(names);
+  const fault = columnFault(names, names.includes("schema_version") ? RUN_FILE : OBJECT);
   if (fault) throw new ReadError(fault);
   return columns.table();
 }
@@ -94,6 +115,9 @@ class JsonColumns extends JsonRows {
   /** Read the column that begins at the cursor: a list, or an object of values by index. */
   async read(cursor, field) {
     if (this.columns[field]) throw new ReadError(`has the column ${NAMES[field]} twice`);
+    if (![OPEN_LIST, OPEN, 0].includes(await cursor.peek())) {
+      throw new ReadError(`is JSON, but no table: ${NAMES[field]} is ${await cursor.quote()}, where the list of its values belongs`);
+    }
     this.keyed = await cursor.take(OPEN_LIST, OPEN) === OPEN;
     this.close = this.keyed ? CLOSE : CLOSE_LIST;
     const Kind = field < L2 || field > COSINE ? Int32Array : this.float64 ? Float64Array : Float32Array;
@@ -248,6 +272,7 @@ class JsonRecords extends JsonRows {
       this.next = at;
       at = behindSpace(bytes, at, limit);
       if (at >= limit) return false;
+      if (bytes[at] !== OPEN && this.row === 1) throw new ReadError(noResult(`a JSON list of ${KINDS[bytes[at]] ?? "numbers or words"}`));
       if (bytes[at] !== OPEN) this.fault(`is no record: it begins with ${quoted(String.fromCharCode(bytes[at]))}`);
       at = this.readRecord(bytes, at + 1, limit);
       if (at < 0) return false;
@@ -307,7 +332,7 @@ class JsonRecords extends JsonRows {
   }
 
   missing(seen) {
-    if (this.row === 1) throw new ReadError(columnFault(NAMES.filter((_, field) => seen & (1 << field))));
+    if (this.row === 1) throw new ReadError(columnFault(this.members.map(({ name }) => stringText(name)), "a list of JSON records"));
     this.fault(`has no ${NAMES.find((_, field) => !(seen & (1 << field)))}`);
   }
 }

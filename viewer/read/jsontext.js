@@ -138,8 +138,13 @@ export class Cursor {
   /** @param {string} [expected]  without it, what begins here does not end  @returns {Promise<never>} */
   async fault(expected) {
     if (expected === undefined || await this.peek() === 0) throw new ReadError("ends before its last bracket, so it was cut short; copy or write it again");
+    throw new ReadError(`is not JSON of a table: it has ${await this.quote()} ${expected}`);
+  }
+
+  /** What begins here, for a message. */
+  async quote() {
+    await this.peek();
     const { bytes, limit } = this.slices;
-    const found = String.fromCharCode(...bytes.subarray(this.at, Math.min(limit, this.at + 20)));
-    throw new ReadError(`is not JSON of a table: it has ${quoted(found)} ${expected}`);
+    return quoted(String.fromCharCode(...bytes.subarray(this.at, Math.min(limit, this.at + 20))));
   }
 }

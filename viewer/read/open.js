@@ -4,8 +4,9 @@
  *     openFiles(files, { onProgress, onResult, onError })
  *
  * takes the files that were dropped or chosen. For each run among them onResult gets an entry of the list,
- * `{ id, name, label, sources, load({ onProgress, signal }) }`, where `label` is the prompt and `load` promises a Result
- * (result.js). An entry of an id that is listed already takes its place. onError gets `{ file, sentence }`, onProgress
+ * `{ id, name, label, tokens, sources, load({ onProgress, signal }), release() }`, where `label` is the prompt, `tokens` a key that
+ * runs of the same prompt's tokens share (null where not known yet) and `load` promises a Result (result.js),
+ * which `release` forgets; `load` then reads it again. An entry of an id that is listed already takes its place. onError gets `{ file, sentence }`, onProgress
  * `{ file, done, total }` in bytes. A `load` that fails rejects with an Error whose message is the sentence.
  */
 import workerSource from "virtual:worker";

@@ -1,11 +1,11 @@
 /** Chosen or dropped files become runs, by name: listed at once, each read when it is first shown. */
 import { ReadError, named } from "./errors.js";
 import { makeResult } from "./result.js";
-import { checkRows, digits, incomplete, readRun, readRunFile, sameTokens } from "./run.js";
+import { checkRows, digits, incomplete, promptKey, readRun, readRunFile, sameTokens, tokensKey } from "./run.js";
 
 const PREFERRED = ["parquet", "csv", "json"]; // of a run that lies there in several formats
 const READ_FOR_LIST = 4 << 20; // bytes of a run file that is read for its prompt alone
-const NAME = /^(.+?)(_results|_run)?\.(csv|json|parquet)$/is;
+const NAME = /^(.+?)(_results|_run)?\.(csv|json|parquet|jsonl|ndjson)$/is;
 
 /**
  * @typedef {object} Group  the files of one run
@@ -13,6 +13,7 @@ const NAME = /^(.+?)(_results|_run)?\.(csv|json|parquet)$/is;
  * @property {string} folder  "" where the browser does not say
  * @property {Record<string, File>} tables  by format
  * @property {File|null} run
+ * @property {boolean} [failed]  it could not be read
  */
 
 /**
@@ -24,12 +25,13 @@ export function createOpener(readTable) {
   return async function openFiles(files, { onProgress, onResult, onError } = {}) {
     const chosen = [...files];
     const groups = groupFiles(chosen);
-    if (groups.length === 0) onError?.(noTable(chosen));
+    const unused = chosen.filter((file) => !NAME.test(file.name));
+    if (unused.length) onError?.(notUsed(unused));
     for (const alone of groups) {
       const group = joined(alone, opened);
       const look = await firstLook(group);
       for (const fault of look.faults) onError?.(fault);
-      if (look.listed) onResult?.(makeEntry(group, idOf(group, opened), look.label, readTable, onProgress));
+      if (look.listed) onResult?.(makeEntry(group, idOf(group, opened, groups), look, readTable, onProgress));
     }
   };
 }
@@ -41,7 +43,7 @@ export function groupFiles(files) {
     const match = NAME.exec(file.name);
     if (!match) continue;
     const [, stem, suffix, ending] = match;
-    const format = ending.toLowerCase();
+    const format = ending.toLowerCase().replace(/jsonl|ndjson/, "json"); // which says what is wrong with it
     const isRun = suffix?.toLowerCase() === "_run" && format === "json";
     const name = isRun || suffix?.toLowerCase() === "_results" ? stem : `${stem}${suffix ?? ""}`;
     const folder = (file.webkitRelativePath ?? "").split("/").slice(0, -1).join("/");
@@ -56,9 +58,10 @@ export function groupFiles(files) {
   return [...groups.values()].sort((one, other) => `${one.folder}/${one.name}`.localeCompare(`${other.folder}/${other.name}`, "en", { numeric: true }));
 }
 
-function noTable(files) {
-  const names = files.slice(0, 3).map((file) => file.name).join(", ") + (files.length > 3 ? ", …" : "");
-  return { file: names, sentence: files.length ? `${names}: no CSV, JSON or Parquet file, so nothing to show` : "there is no file in it" };
+/** One sentence for all files that are none of ours. */
+function notUsed(files) {
+  const names = files.map((file) => file.webkitRelativePath || file.name).join(", ");
+  return { file: files[0].name, sentence: `${names}: no CSV, JSON or Parquet ${files.length === 1 ? "file" : "files"}, so not used` };
 }
 
 /** A run file that comes alone joins the table of its name that was opened before. */
@@ -68,36 +71,51 @@ function joined(group, opened) {
   return before ? Object.assign(before.group, { run: group.run }) : group;
 }
 
-/** The run's name, with a number behind it if another run has it; the same files again have the same id. */
-function idOf(group, opened) {
+/**
+ * The run's name: with its folder before it where runs of other folders have it too, and a number behind it if all that
+ * is taken. The same files again, or mended ones, have the same id.
+ */
+function idOf(group, opened, together) {
   const same = opened.find(({ group: other }) => other === group || sameFiles(other, group));
   if (same) {
     same.group = group;
     return same.id;
   }
   const taken = new Set(opened.map(({ id }) => id));
-  let id = group.name;
-  for (let number = 2; taken.has(id); number++) id = `${group.name} (${number})`;
+  const others = [...together, ...opened.map(({ group: other }) => other)].filter(({ name }) => name === group.name);
+  const name = [...differing(group.folder, others.map(({ folder }) => folder)), group.name].join("/");
+  let id = name;
+  for (let number = 2; taken.has(id); number++) id = `${name} (${number})`;
   opened.push({ id, group });
   return id;
 }
 
+/** The parts of a folder's path behind those that all these folders begin with. */
+function differing(folder, folders) {
+  const parts = (path) => path.split("/").filter(Boolean);
+  const own = parts(folder);
+  const from = own.findIndex((part, place) => folders.some((other) => parts(other)[place] !== part));
+  return from < 0 ? [] : own.slice(from);
+}
+
 function sameFiles(one, other) {
-  return one.name === other.name && one.folder === other.folder && PREFERRED.every((format) => {
+  if (one.name !== other.name || one.folder !== other.folder) return false;
+  return one.failed || PREFERRED.every((format) => {
     const [first, second] = [one.tables[format], other.tables[format]];
     return first === second || (first && second && first.size === second.size && first.lastModified === second.lastModified);
   });
 }
 
-/** What the list shows of a run, and what is wrong with its run file. */
+/** What the list shows of a run, the key of its prompt's tokens where they are known, and what is wrong with its run file. */
 async function firstLook(group) {
-  const look = { label: "", faults: [], listed: Object.keys(group.tables).length > 0 };
+  const look = { label: "", tokens: null, faults: [], listed: Object.keys(group.tables).length > 0 };
   const { run } = group;
   if (run === null || (look.listed && run.size > READ_FOR_LIST)) return look;
   try {
     const record = await readRunFile(run);
     const prompt = record.settings?.prompt;
     look.label = typeof prompt === "string" ? prompt : "";
+    look.tokens = promptKey(record);
     if (!look.listed) {
       throw new ReadError(incomplete(record) ?? `is the run file of ${group.name}, but its table (${group.name}_results.csv, .json or .parquet) is not there`);
     }
@@ -114,24 +132,33 @@ export function faultOf(error) {
   return { file: error.file ?? "", sentence: error.message };
 }
 
-function makeEntry(group, id, label, readTable, onProgress) {
+function makeEntry(group, id, { label, tokens }, readTable, onProgress) {
   const format = PREFERRED.find((one) => group.tables[one]);
   const file = group.tables[format];
   const sources = [{ file: file.name, format, bytes: file.size }];
   if (group.run) sources.push({ file: group.run.name, format: "run", bytes: group.run.size });
+  const entry = { id, name: group.name, label, tokens, sources, load, release };
   let result = null;
-  const load = (options = {}) => {
+  function load(options = {}) {
     const progress = options.onProgress ?? onProgress;
     result ??= readResult({ file, format, run: group.run, about: { id, name: group.name, sources } }, readTable, {
       signal: options.signal,
       onProgress: (done) => progress?.({ file: file.name, done, total: file.size }),
+    }).then((made) => {
+      entry.tokens ??= tokensKey(made.tokens(0).map(({ text }) => text));
+      return made;
     }).catch((error) => {
       result = null; // so that it can be tried again
+      group.failed = true;
       throw named(error, file.name);
     });
     return result;
-  };
-  return { id, name: group.name, label, sources, load };
+  }
+  function release() {
+    result?.then((made) => made.close(), () => {});
+    result = null;
+  }
+  return entry;
 }
 
 async function readResult({ file, format, run, about }, readTable, options) {
@@ -139,6 +166,7 @@ async function readResult({ file, format, run, about }, readTable, options) {
   let record = run && await readRunFile(run).catch((error) => { throw named(error, run.name); });
   const answer = await readTable(file, format, { ...options, ...digits(record) });
   record ??= recordInside(answer.run, notes);
+  if (answer.table.unended) notes.push(`${file.name} ends without a line end; if it was cut short there, its last number has lost digits.`);
   const runFile = run?.name ?? "its run record";
   if (record) {
     checkRows(answer.table, record, runFile);

@@ -33,6 +33,7 @@ const FIELDS = {
  * @property {StepTokens[]} tokens one for each step
  * @property {(Block|null)[][]} blocks [step][variant]; null where not read yet
  * @property {number} rows
+ * @property {boolean} [unended]   the file's last line has no end
  */
 
 /**

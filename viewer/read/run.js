@@ -50,6 +50,19 @@ export function checkRows(table, record, runFile) {
   }
 }
 
+/** Equal for equal lists of texts, and short: hundreds of runs are listed. */
+export function tokensKey(texts) {
+  let hash = 0;
+  for (const text of texts) for (let at = 0; at <= text.length; at++) hash = (Math.imul(hash, 31) + (text.charCodeAt(at) | 0)) | 0;
+  return `${texts.length} ${hash}`;
+}
+
+/** The key of the prompt's tokens; null where the record does not have them. */
+export function promptKey({ tokens, prompt_length: length }) {
+  const texts = Array.isArray(tokens) && length > 0 ? tokens.slice(0, length).map((token) => token?.text) : [];
+  return texts.length && texts.every((text) => typeof text === "string") ? tokensKey(texts) : null;
+}
+
 /** Whether the record's tokens are those of the table; what it does not say does not differ. */
 export function sameTokens(table, record) {
   const { positions, codes, places } = table.tokens.at(-1);

@@ -7,6 +7,7 @@ import { COLUMNS, columnsOf, csvOf, recordsOf, rowsOf } from "./tables.mjs";
 
 const read = (text, format, options) => readTable(new Blob([text]), format, options);
 const HEAD = `${COLUMNS}\n`;
+const NO_RESULT = "but no result of this tool, which has the columns generation_step, layer, token_position, token_masked, variant, l2_distance, cosine_distance";
 
 function faultOf(text, format, options) {
   return read(text, format, options).then(() => assert.fail("was read"), (error) => {
@@ -56,19 +57,29 @@ test("files that are no result", async () => {
     ["", "csv", "is empty"],
     ["\ufeff", "csv", "is empty"],
     ["hello", "csv", 'is not a table: it begins with "hello" and has no second line'],
-    ["a,b\n1,2\n", "csv", "has no column generation_step, layer, token_position, token_masked, variant, l2_distance, cosine_distance, so it is not a result of this tool (columns found: a, b)"],
+    ["a,b\n1,2\n", "csv", `is a table of a, b, ${NO_RESULT}`],
+    ["layer,b\n1,2\n", "csv", "has no column generation_step, token_position, token_masked, variant, l2_distance, cosine_distance, so it is not a result of this tool (columns found: layer, b)"],
+    [Uint8Array.from({ length: 256 }, (_, byte) => byte), "csv", `is no text but a binary file (its first bytes are 00 01 02 03), ${NO_RESULT}`],
+    [Uint8Array.from([0x89, 80, 78, 71, 13, 10, 26, 10, 0]), "csv", "is no text but a binary file (its first bytes are 89 50 4e 47), but"],
+    ["PK\x03\x04\x14", "csv", "is no text but a binary file (its first bytes are 50 4b 03 04), but"],
+    [Uint8Array.from([0xff, 0xfe, 97, 0, 10, 0]), "csv", "is UTF-16 text, where a CSV is UTF-8; save it as UTF-8"],
+    ["a\u202eb\u0085,c\n", "csv", "is a table of a\\u202eb\\u0085, c, but no result"],
     [`${COLUMNS},layer\n`, "csv", "has the column layer twice"],
     [HEAD, "csv", "has no rows"],
     ["", "json", "is empty"],
     [" \n", "json", "is empty"],
-    ["7", "json", 'is not JSON of a table: it has "7" where { or [ belongs'],
-    ["<html>", "json", 'is not JSON of a table: it has "<html>" where { or [ belongs'],
-    ["{}", "json", "has no column generation_step, layer"],
+    ["7", "json", `is no JSON table: it begins with "7", ${NO_RESULT}`],
+    ["<html>", "json", 'is no JSON table: it begins with "<html>", but'],
+    ["\x7f", "json", 'is no JSON table: it begins with "\\u007f", but'],
+    ["{}", "json", `is a JSON object of nothing, ${NO_RESULT}`],
+    ['{"a": {"b": 3}, "c": [1, 2]}', "json", `is a JSON object of a, c, ${NO_RESULT}`],
     ["[]", "json", "has no rows"],
-    ["[1, 2]", "json", 'row 1: is no record: it begins with "1"'],
+    ["[1, 2]", "json", `is a JSON list of numbers or words, ${NO_RESULT}`],
+    ['["a"]', "json", "is a JSON list of texts, but no result"],
+    ['[{"name": "a", "price": 1}]', "json", `is a list of JSON records of name, price, ${NO_RESULT}`],
     ['[{"layer": 1}]', "json", "has no column generation_step, token_position"],
-    ['{"layer": 1}', "json", 'is not JSON of a table: it has "1}" where [ or { belongs'],
-    ['{"schema_version": 1, "status": "complete"}', "json", "has no column generation_step"],
+    ['{"layer": 1}', "json", 'is JSON, but no table: layer is "1}", where the list of its values belongs'],
+    ['{"schema_version": 1, "status": "complete"}', "json", "is a run file without the ending _run.json: a JSON object of schema_version, status, but"],
     [JSON.stringify({ ...columnsOf(rowsOf()), layer: [1] }), "json", "has 1 values in layer, but"],
     [JSON.stringify(columnsOf([])), "json", "has no rows"],
     [`${HEAD}0,0,"\xff",0,Full,1,1\n`, "csv", null],
@@ -91,14 +102,15 @@ test("text that is not UTF-8 is named", async () => {
   assert.equal(await faultOf(bytes, "csv"), "row 1: token_masked is not UTF-8 (bytes e9)");
 });
 
-test("a file that is cut short anywhere is no table", async () => {
+test("a file that is cut short anywhere is no table, or is known to have no last line end", async () => {
   const rows = rowsOf({ words: ['a"\n', ",b"], steps: 1, layers: [0], variants: ["Full", "Head_0"] });
   for (const [text, format] of [[csvOf(rows), "csv"], [JSON.stringify(columnsOf(rows)), "json"], [JSON.stringify(recordsOf(rows)), "json"]]) {
     const bytes = new TextEncoder().encode(text);
     for (let length = 0; length < bytes.length; length++) {
       const part = bytes.subarray(0, length);
       const atRowEnd = format === "csv" && bytes[length - 1] === 10 && part.filter((byte) => byte === 34).length % 2 === 0;
-      if (!atRowEnd) assert.match(await faultOf(part, format), /cut short|is empty|has no second line|no column/, `${length} of ${text}`);
+      const unended = format === "csv" && (await read(part, format).catch(() => ({}))).table?.unended;
+      if (!atRowEnd && !unended) assert.match(await faultOf(part, format), /cut short|is empty|has no second line|no column/, `${length} of ${text}`);
     }
   }
 });
@@ -123,4 +135,26 @@ test("sparse layers and positions that would need terabytes are refused, not tri
 test("a value without an end does not fill the memory", async () => {
   const endless = new Blob([`${HEAD}0,0,"`, ...Array(70).fill("x".repeat(1 << 20))]);
   await assert.rejects(readTable(endless, "csv"), /has a value longer than 64 MB|cut short/);
+});
+
+test("a CSV without its last line end is read if its rows are whole", async () => {
+  const rows = rowsOf({ words: ["a", "b"], steps: 1, layers: [0, 1, 2], variants: ["Full"] });
+  for (const end of ["\n", "\r\n"]) {
+    const text = csvOf(rows, { end });
+    assert.equal((await read(text, "csv")).table.unended, false);
+    assert.deepEqual({ ...(await read(text, "csv")).table, unended: true }, (await read(text.trimEnd(), "csv")).table);
+  }
+  const cut = (length) => faultOf(csvOf(rows).trimEnd().slice(0, length), "csv");
+  const whole = csvOf(rows).trimEnd();
+  for (let length = whole.lastIndexOf("\n") + 2; length <= whole.lastIndexOf(",") + 1; length++) assert.match(await cut(length), /^ends within row 6, so it was cut short/);
+  assert.match(await cut(csvOf(rows.slice(0, 3)).length - 1), /^ends within row 3, so it was cut short/);
+});
+
+test("semicolons, tabs and JSON Lines are refused with what to do", async () => {
+  const text = csvOf(rowsOf());
+  for (const mark of [";", "\t"]) assert.match(await faultOf(text.replaceAll(",", mark), "csv"), /^separates its columns by semicolons or tabs; save it with commas/);
+  assert.match(await faultOf(`\ufeff${text.split("\n")[0].replace(/\w+/g, '"$&"').replaceAll(",", ";")}\n`, "csv"), /^separates its columns/);
+  const lines = recordsOf(rowsOf()).map((record) => JSON.stringify(record));
+  assert.match(await faultOf(lines.join("\n"), "json"), /^is JSON Lines, .*pd.read_json\(path, lines=True\)/);
+  assert.equal((await read(`${JSON.stringify(columnsOf(rowsOf()))}\n\n`, "json")).table.rows, rowsOf().length);
 });

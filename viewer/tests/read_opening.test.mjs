@@ -77,8 +77,17 @@ test("equal names of different files get different ids, the same files the same 
   const one = inFolder("one", csv("cat_results.csv"));
   const two = inFolder("two", csv("cat_results.csv", ROWS.slice(1)));
   const { entries } = await opened([one, two], open);
-  assert.deepEqual(entries.map(({ id }) => id), ["cat", "cat (2)"]);
-  assert.deepEqual((await opened([two], open)).entries.map(({ id }) => id), ["cat (2)"]);
+  assert.deepEqual(entries.map(({ id }) => id), ["one/cat", "two/cat"]);
+  assert.deepEqual((await opened([two], open)).entries.map(({ id }) => id), ["two/cat"]);
+  const loose = await opened([csv("cat_results.csv", ROWS.slice(2)), csv("dog.csv")], open);
+  const again = await opened([csv("dog.csv", ROWS.slice(1))], open);
+  assert.deepEqual([...loose.entries, ...again.entries].map(({ id }) => id), ["cat", "dog", "dog (2)"]);
+});
+
+test("of equal names the folder is shown from where it differs", async () => {
+  const paths = ["out/may/a", "out/june/a", "out", "out/june/b"];
+  const { entries } = await opened(paths.map((path) => inFolder(path, csv(path.endsWith("b") ? "dog.csv" : "cat.csv"))));
+  assert.deepEqual(entries.map(({ id }) => id).sort(), ["cat", "dog", "june/a/cat", "may/a/cat"]);
 });
 
 test("run files that do not do are named, and their tables stay where they can", async () => {
@@ -121,9 +130,15 @@ test("a wild run record is used as far as it goes", async () => {
 
 test("a failed load can be tried again, and a wrong file says what it is", async () => {
   const { entries } = await opened([new File(["a,b\n1,2\n"], "foreign.csv")]);
-  await assert.rejects(entries[0].load(), /^ReadError: foreign.csv: has no column generation_step/);
+  await assert.rejects(entries[0].load(), /^ReadError: foreign.csv: is a table of a, b, but no result/);
   await assert.rejects(entries[0].load(), /^ReadError: foreign.csv/);
-  assert.deepEqual((await opened([new File(["x"], "notes.txt")])).faults, ["notes.txt: no CSV, JSON or Parquet file, so nothing to show"]);
+});
+
+test("files that are none of ours are named in one sentence, whatever else is opened", async () => {
+  const text = (name) => new File(["x"], name);
+  assert.deepEqual((await opened([text("notes.txt")])).faults, ["notes.txt: no CSV, JSON or Parquet file, so not used"]);
+  const { entries, faults } = await opened([text("notes.txt"), csv("cat_results.csv"), inFolder("out", text("a.png"))]);
+  assert.deepEqual([entries.length, faults], [1, ["notes.txt, out/a.png: no CSV, JSON or Parquet files, so not used"]]);
 });
 
 test("Parquet brings its run record, and reads the rest on demand", async () => {
@@ -162,4 +177,15 @@ test("hundreds of runs are listed without reading a table", async () => {
   const files = Array.from({ length: 300 }, (_, index) => [csv(`r${index}_results.csv`), run(`r${index}_run.json`)]).flat();
   const { entries } = await opened(files, open);
   assert.deepEqual([entries.length, reads, entries[299].id], [300, 0, "r299"]);
+});
+
+test("a run that is released is closed, and read again when it is asked for", async () => {
+  let [reads, closed] = [0, 0];
+  const open = createOpener(async (...request) => { reads++; return { ...await readTable(...request), close: () => closed++ }; });
+  const { entries: [entry] } = await opened([csv("cat_results.csv")], open);
+  const first = await entry.load();
+  assert.equal(await entry.load(), first);
+  entry.release();
+  assert.notEqual(await entry.load(), first);
+  assert.deepEqual([reads, closed], [2, 1]);
 });

@@ -34,9 +34,19 @@ export function createCompare(store, library, maps) {
 function choose(compare, kind) {
   const { store } = compare;
   const mode = store.get().compare?.mode ?? "difference";
-  const options = kind ? optionsOf(compare, store.get(), kind) : [];
-  const first = options.find(([, , same]) => !same)?.[0] ?? null;
-  store.set({ compare: kind ? { kind, mode, other: first } : null });
+  store.set({ compare: kind ? { kind, mode, other: firstOther(compare, store.get(), kind) } : null });
+}
+
+/** What is compared with at first: another step or variant, but only a run of the same tokens. */
+function firstOther(compare, state, kind) {
+  if (kind === "run") return runsLike(compare.library, state.result)[0]?.id ?? null;
+  return optionsOf(compare, state, kind).find(([, , shown]) => !shown)?.[0] ?? null;
+}
+
+/** The other runs that are known to have the same tokens. */
+function runsLike({ entries }, result) {
+  const tokens = entries.find(({ id }) => id === result.id)?.tokens;
+  return entries.filter((entry) => entry.id !== result.id && !entry.fault && tokens && entry.tokens === tokens);
 }
 
 function set({ store }, patch) {
@@ -48,11 +58,12 @@ function valueOf({ kind, other }) {
 }
 
 /** [value, text, is it what is shown already] */
-function optionsOf({ library }, { result, step, variant }, kind) {
+function optionsOf({ library }, { result, step, variant, compare }, kind) {
   if (!result) return [];
   if (kind === "step") return result.steps.map((number, index) => [index, String(number), index === step]);
   if (kind === "variant") return result.variants.map((name, index) => [index, name, index === variant]);
-  return library.entries.map(({ id }) => [id, id, id === result.id]);
+  const open = compare?.other === null ? [["", "choose", true]] : [];
+  return [...open, ...library.entries.map(({ id }) => [id, id, id === result.id])];
 }
 
 function updated(compare, state) {
@@ -66,7 +77,7 @@ function updated(compare, state) {
     parts.mode.value = chosen.mode;
     if (chosen.kind === "run") loadOther(compare, state);
   }
-  showNote(parts, state);
+  showNote(compare, state);
   parts.second.hidden = !(chosen?.mode === "side" && otherPlace(state));
   if (!parts.second.hidden) parts.title.textContent = titleOf(state);
 }
@@ -80,16 +91,21 @@ async function loadOther(compare, { compare: { other }, otherResult }) {
   if (result && compare.store.get().compare?.other === other) compare.store.set({ otherResult: result });
 }
 
-function showNote({ note }, state) {
+function showNote({ parts: { note }, library }, state) {
   const { compare, result } = state;
   if (!compare || !result) return void (note.textContent = "");
-  if (compare.other === null)
-    return void (note.textContent = `There is no ${LABELS[compare.kind].toLowerCase()} to compare with.`);
+  if (compare.other === null) return void (note.textContent = nothingChosen(compare.kind, library));
   const view = currentView(state);
   if (view?.compared) note.textContent = mismatch(view, view.compared) || "Both have the same tokens and layers.";
   else if (compare.kind === "run" && state.otherResult?.id === compare.other && !otherPlace(state))
     note.textContent = "The other run has no such step or variant.";
   else note.textContent = "";
+}
+
+function nothingChosen(kind, { entries }) {
+  if (kind === "run" && entries.length > 1)
+    return "Choose the other run: none is known to have the same tokens as this one.";
+  return `There is no ${LABELS[kind].toLowerCase()} to compare with.`;
 }
 
 function titleOf(state) {

@@ -1,6 +1,7 @@
 /** A panel that folds, and that does its work only while it is open, a moment after the last change. */
 import { element } from "./element.js";
 import { isCheap } from "./measured.js";
+import { otherPlace } from "./view.js";
 
 const CALM = 120; // ms without a change before work begins: steps may be playing
 
@@ -17,9 +18,10 @@ const CALM = 120; // ms without a change before work begins: steps may be playin
  */
 export function lazyPanel(root, store, { title, keys, variants, fill, touch = () => {} }) {
   const line = element("p", { class: "muted small", role: "status" });
+  const alone = element("p", { class: "muted small" });
   const body = element("div", { class: "panel-body" });
   const summary = element("summary", { click: () => (chosen = true) }, element("h2", {}, title));
-  const details = element("details", {}, summary, line, body);
+  const details = element("details", {}, summary, line, alone, body);
   root.append(details);
   const status = (text) => (line.textContent = text);
   let [chosen, filledFor, work, timer] = [false, null, null, 0];
@@ -48,6 +50,7 @@ export function lazyPanel(root, store, { title, keys, variants, fill, touch = ()
   store.subscribe((state, changed) => {
     const has = (key) => changed.has(key);
     if (!state.result) return;
+    if (["compare", "otherResult", "result", "step"].some(has)) alone.textContent = aloneText(state);
     if (!chosen && has("result")) details.open = isCheap(state, variants(state));
     if (keys.some(has)) refill();
     else if (details.open) touch(state, changed);
@@ -57,4 +60,11 @@ export function lazyPanel(root, store, { title, keys, variants, fill, touch = ()
     refill();
   }
   return { details, body, refill, status };
+}
+
+/** These panels have no second run, step or variant: said where one is compared with. */
+function aloneText(state) {
+  if (!otherPlace(state)) return "";
+  const { result, step } = state;
+  return `Of ${result.id}, step ${result.steps[step]}, alone: not of the comparison above.`;
 }

@@ -1,6 +1,8 @@
 /** The runs that are open: each listed at once, read when it is first shown. */
 import { forResult } from "./state.js";
 
+const MOST_LOADED = 4; // runs in memory; those shown and compared stay
+
 /**
  * @param {object} store
  * @param {object} notices
@@ -8,7 +10,7 @@ import { forResult } from "./state.js";
  *   `add`
  */
 export function createLibrary(store, notices) {
-  const library = { store, notices, entries: [], current: null, listeners: new Set(), wanted: 0 };
+  const library = { store, notices, entries: [], current: null, listeners: new Set(), wanted: 0, loaded: [] };
   return Object.assign(library, {
     subscribe: (listener) => library.listeners.add(listener),
     open: (files, openFiles, address) => open(library, files, openFiles, address),
@@ -85,15 +87,31 @@ async function show(library, entry, address = null) {
   return true;
 }
 
-/** @returns {Promise<object|null>} null with a sentence if it cannot be read */
-async function loaded({ notices }, entry) {
+/** @returns {Promise<object|null>} null with a sentence, and `fault` in the entry, if it cannot be read */
+async function loaded(library, entry) {
   if (!entry) return null;
+  const { notices } = library;
   try {
-    return await entry.load({ onProgress: progressOf(notices) });
+    const result = await entry.load({ onProgress: progressOf(notices) });
+    entry.fault = null;
+    releaseOldest(library, entry, result);
+    return result;
   } catch (error) {
-    if (error.name !== "AbortError") notices.error(error.message);
+    if (error.name === "AbortError") return null;
+    notices.error(error.message);
+    entry.fault = error.message;
+    tell(library);
     return null;
   } finally {
     notices.progress("");
   }
+}
+
+/** Forget the runs loaded longest ago: clicking through hundreds must not fill the memory. */
+function releaseOldest(library, entry, result) {
+  library.loaded = [...library.loaded.filter((other) => other.entry !== entry), { entry, result }];
+  const { result: shown, otherResult } = library.store.get();
+  const old = library.loaded.slice(0, -MOST_LOADED).filter((one) => one.result !== shown && one.result !== otherResult);
+  for (const one of old) one.entry.release();
+  library.loaded = library.loaded.filter((one) => !old.includes(one));
 }

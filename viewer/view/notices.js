@@ -17,9 +17,22 @@ export function createNotices(errors, progress) {
 function addError(errors, sentence) {
   const said = [...errors.querySelectorAll("[role=alert]")].some((one) => one.textContent === sentence);
   if (said) return;
-  const root = element("div", { class: "error" }, element("span", { role: "alert" }, sentence));
-  root.append(
-    element("button", { type: "button", "aria-label": "Dismiss this message", click: () => root.remove() }, "×"),
+  const remove = () => (root.remove(), countErrors(errors));
+  const root = element(
+    "div",
+    { class: "error" },
+    element("span", { role: "alert" }, sentence),
+    element("button", { type: "button", "aria-label": "Dismiss this message", click: remove }, "×"),
   );
   errors.append(root);
+  countErrors(errors);
+}
+
+/** Several messages can go at once. */
+function countErrors(errors) {
+  errors.querySelector(".dismiss-all")?.remove();
+  const { length } = errors.children;
+  if (length < 2) return;
+  const click = () => errors.replaceChildren();
+  errors.prepend(element("button", { type: "button", class: "dismiss-all", click }, `Dismiss all ${length} messages`));
 }

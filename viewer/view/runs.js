@@ -15,7 +15,7 @@ export function createRuns(root, store, library) {
   const items = element("ul", { "data-testid": "runs" });
   const count = element("p", { class: "muted small" });
   root.append(element("h2", {}, "Runs"), filter, count, items);
-  const list = { filter, items, count, library, made: new Map() };
+  const list = { filter, items, count, library, made: new WeakMap() };
   items.addEventListener("click", (event) => {
     const item = event.target.closest("li");
     if (item) library.show(item.dataset.id);
@@ -47,21 +47,25 @@ function item({ made }, entry, current) {
   let one = made.get(entry);
   if (!one) {
     const button = element("button", { type: "button" }, entry.id);
+    const fault = element("span", { class: "fault-text" });
     one = element(
       "li",
-      { "data-id": entry.id, title: about(entry) },
+      { "data-id": entry.id },
       button,
+      fault,
       element("span", { class: "label-text" }, entry.label.slice(0, 200)),
     );
     made.set(entry, one);
   }
+  one.title = about(entry);
+  one.querySelector(".fault-text").textContent = entry.fault ? "⚠ could not be read" : "";
   if (entry.id === current) one.firstChild.setAttribute("aria-current", "true");
   else one.firstChild.removeAttribute("aria-current");
   return one;
 }
 
-function about({ sources, label }) {
-  return [label.slice(0, 400), ...sources.map(({ file, bytes }) => `${file}, ${grouped(bytes)} bytes`)]
+function about({ sources, label, fault }) {
+  return [fault, label.slice(0, 400), ...sources.map(({ file, bytes }) => `${file}, ${grouped(bytes)} bytes`)]
     .filter(Boolean)
     .join("\n");
 }

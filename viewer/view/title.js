@@ -2,6 +2,7 @@
 import { element } from "./element.js";
 import { grouped } from "./numbers.js";
 import { METRIC_NAMES } from "./state.js";
+import { otherPlace } from "./view.js";
 
 const ABOUT = "about-closed";
 
@@ -17,8 +18,11 @@ export function createTitle(store, calm) {
     if (!state.result) return;
     if (changed.has("result")) showRun(at, state.result);
     at("maps").classList.toggle("beside", state.transposed);
-    if (["result", "variant", "metric", "step", "compare"].some((key) => changed.has(key)))
-      at("map-title").textContent = mapTitle(state);
+    if (!["result", "variant", "metric", "step", "compare", "otherResult"].some((key) => changed.has(key))) return;
+    at("map-title").textContent = mapTitle(state);
+    const signed = state.compare?.mode === "difference" && otherPlace(state) !== null;
+    at("about-bright").hidden = signed;
+    at("about-difference").hidden = !signed;
   });
 }
 
@@ -43,12 +47,20 @@ function facts({ run, layers, steps, variants, rows, tokens }) {
   ].filter(Boolean);
 }
 
-function mapTitle({ result, variant, metric, step, compare }) {
-  const what =
-    compare?.mode === "difference" && compare.other !== null
-      ? `Difference of ${METRIC_NAMES[metric]}s`
-      : capital(METRIC_NAMES[metric]);
-  return `${what}, ${result.variants[variant]}, step ${result.steps[step]}`;
+/** What is shown; where two are compared, both by what they differ in. */
+function mapTitle(state) {
+  const { metric, compare } = state;
+  const here = namesOf(state);
+  const there = otherPlace(state);
+  if (!there) return `${capital(METRIC_NAMES[metric])}, ${here.variant}, ${here.step}`;
+  const { kind, mode } = compare;
+  const [what, joint] = mode === "difference" ? [`Difference of ${METRIC_NAMES[metric]}s`, "minus"] : [capital(METRIC_NAMES[metric]), "beside"];
+  const shared = ["variant", "step"].filter((one) => one !== kind).map((one) => here[one]);
+  return `${[what, ...shared].join(", ")}: ${here[kind]} ${joint} ${namesOf(there)[kind]}`;
+}
+
+function namesOf({ result, variant, step }) {
+  return { run: result.id, variant: result.variants[variant], step: `step ${result.steps[step]}` };
 }
 
 function capital(text) {
