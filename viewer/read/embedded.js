@@ -19,7 +19,7 @@ export async function openEmbedded(document) {
     const positions = masked.map((given) => (Array.isArray(given) ? Int32Array.from(given) : Int32Array.from({ length: given }, (_, at) => at)));
     const table = {
       steps, variants, layers, words, rows,
-      tokens: positions.map((own) => ({ positions: own, codes: own.map((at) => codes[at]), places: places && Int32Array.from(Array.from(own).flatMap((at) => places[at])) })),
+      tokens: positions.map((own) => ({ positions: own, codes: own.map((at) => codes[at]), places: places ? Int32Array.from(Array.from(own).flatMap((at) => places[at])) : null })),
       blocks: steps.map(() => variants.map(() => null)),
     };
     const loadBlock = async (step, variant) => {

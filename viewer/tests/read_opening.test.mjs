@@ -171,6 +171,15 @@ test("a report's data is unpacked, a variant at a time", async () => {
   await assert.rejects(openEmbedded(documentOf({ ...blocks, "report-data-0-0": "!" })), /^ReadError: this report: its data is damaged/);
 });
 
+test("a report of a picture says which positions were masked, and where they lie", async () => {
+  const packed = (...values) => gzipSync(Buffer.from(Float32Array.from(values).buffer)).toString("base64");
+  const table = { name: "p", steps: [0], variants: ["Full"], layers: [0], own_layers: [[0]], positions: [[1, 3]], words: ["", "img0[0,1]", "img1[2,0]"], codes: [0, 1, 0, 2], places: [[-1, -1, -1], [0, 0, 1], [-1, -1, -1], [1, 2, 0]], rows: 2 };
+  const result = await openEmbedded(documentOf({ "report-table": JSON.stringify(table), "report-data-0-0": packed(1, 2, 3, 4) }));
+  const seen = result.tokens(0).map(({ text, position, type, image, row, col }) => [text, position, type, image, row, col]);
+  assert.deepEqual(seen, [["img0[0,1]", 1, "vision", 0, 0, 1], ["img1[2,0]", 3, "vision", 1, 2, 0]]);
+  assert.deepEqual([...result.peek(0, 0, "cosine").values], [3, 4]);
+});
+
 test("hundreds of runs are listed without reading a table", async () => {
   let reads = 0;
   const open = createOpener(async (...request) => { reads++; return readTable(...request); });
