@@ -506,3 +506,28 @@ def test_svg_is_whole_and_names_its_tokens(key, table):
 
 def test_what_am_i_looking_at(key):
     assert key.page.get_by_text("What am I looking at?").count() >= 1
+
+
+def test_a_step_scrolls_the_text_to_its_newest_token(viewer, tmp_path):
+    """The text of a step ends with the token generated last; a box full of text moves there, forwards and back."""
+    rows = [(step, f" word{position}", position) for step in (0, 1) for position in range(600 + step)]
+    frame = pd.DataFrame({"generation_step": [step for step, _, _ in rows], "layer": 0,
+                          "token_masked": [text for _, text, _ in rows], "token_position": [at for _, _, at in rows],
+                          "variant": "Full", "l2_distance": 1.0, "cosine_distance": 0.1})
+    frame.to_csv(tmp_path / "long_results.csv", index=False)
+    viewer.choose(tmp_path / "long_results.csv")
+    text = viewer.at("text")
+    assert text.evaluate("box => box.scrollTop") == 0
+    viewer.step(1)
+    assert text.evaluate("""box => box.querySelector('[data-token="600"]').getBoundingClientRect().bottom
+                            <= box.getBoundingClientRect().bottom""")
+
+
+def test_the_strongest_token_is_said_in_words(key, table):
+    for step in range(STEPS):
+        key.step(step)
+        values = matrix(table, step)[:, 1:]
+        layer, col = np.unravel_index(values.argmax(), values.shape)
+        said = key.at("lead").inner_text()
+        assert f"(position {col + 1}), layer {layer}," in said
+        assert float(said.split()[-1]) == pytest.approx(values.max(), rel=1e-3)
