@@ -531,3 +531,40 @@ def test_the_strongest_token_is_said_in_words(key, table):
         said = key.at("lead").inner_text()
         assert f"(position {col + 1}), layer {layer}," in said
         assert float(said.split()[-1]) == pytest.approx(values.max(), rel=1e-3)
+
+
+def test_the_tooltip_goes_when_another_cell_is_under_the_pointer(key):
+    """After a search, its clearing, turning and zooming, what the tooltip said is of no cell pointed at."""
+    for change in (lambda: key.page.get_by_label("Search", exact=True).fill("key"),
+                   lambda: key.page.get_by_role("button", name="Next match").click(),
+                   lambda: key.page.get_by_label("Search", exact=True).fill(""),
+                   lambda: key.page.get_by_label("Tokens as rows", exact=True).evaluate("box => box.click()"),
+                   lambda: key.page.get_by_role("button", name="Zoom out").evaluate("button => button.click()")):
+        key.hover(1, 1)
+        assert key.at("tooltip").is_visible()
+        change()
+        key.settle()
+        assert not key.at("tooltip").is_visible()
+
+
+def test_the_current_match_can_be_read(key):
+    key.page.get_by_label("Search", exact=True).fill("key")
+    key.page.get_by_role("button", name="Next match").click()
+    key.settle()
+    drawn = key.page.locator(".label.match.lit").evaluate(
+        "label => { const {color, backgroundColor} = getComputedStyle(label); return [color, backgroundColor]; }")
+    ink, ground = (np.array([int(part) for part in text.strip("rgb()").split(",")]) / 255 for text in drawn)
+    light = [(np.where(band <= 0.04045, band / 12.92, ((band + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+             for band in (ink, ground)]
+    assert (max(light) + 0.05) / (min(light) + 0.05) >= 4.5
+
+
+def test_no_word_around_the_heatmap_is_cut(key):
+    for turned in (False, True):
+        key.check("Tokens as rows", turned)
+        cut = key.page.locator("#heatmap .corner").evaluate_all(
+            "corners => corners.filter(corner => corner.scrollWidth > corner.clientWidth).map(corner => corner.textContent)")
+        assert cut == []
+    needed = """select => { const free = select.cloneNode(true); free.style.maxWidth = 'none'; free.id = '';
+                select.after(free); const width = free.offsetWidth; free.remove(); return width - select.offsetWidth; }"""
+    assert key.page.get_by_label("Metric", exact=True).evaluate(needed) == 0
