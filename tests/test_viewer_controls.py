@@ -496,6 +496,31 @@ def test_png_of_the_whole_heatmap(key, table):
     assert name.endswith(".png") and data.startswith(b"\x89PNG") and width > matrix(table).shape[1] * 4 and height > 40
 
 
+def test_png_has_the_tables_colours(key, table):
+    """Each layer's largest cell has the last colour, and layer 0's others the colours of their shares."""
+    Image = pytest.importorskip("PIL.Image")
+    pixels = np.array(Image.open(saved(key, "PNG")[0]).convert("RGB")).astype(int)
+    last = (np.abs(pixels - colours(np.array(1.0))).max(-1) <= 2)
+    values = matrix(table)
+    row, col = np.argwhere(last)[0]  # of the first layer that has one: its cell's upper left corner
+    first, cell = int(values[0, 1:].argmax()) + 1, 32
+    drawn = [pixels[row + cell // 2, col + cell // 2 + (at - first) * cell] for at in range(1, values.shape[1])]
+    np.testing.assert_allclose(drawn, colours(shares(values))[0], atol=NEAR)
+
+
+def test_side_by_side_saves_both_pictures(key):
+    key.select("Compare with", "variant")
+    key.page.get_by_label("Other variant", exact=True).select_option(label="Head_1")
+    key.select("Compare as", "side")
+    found = []
+    key.page.on("download", lambda one: found.append(one))
+    key.page.get_by_role("button", name="SVG", exact=True).click()
+    key.page.wait_for_timeout(1000)
+    assert len({one.suggested_filename for one in found}) == 2
+    texts = [Path(one.path()).read_text(encoding="utf-8") for one in found]
+    assert all("line-through" in text and "noise floor" in text and "Model: demo" in text for text in texts)
+
+
 def test_svg_is_whole_and_names_its_tokens(key, table):
     path, name = saved(key, "SVG")
     root = ElementTree.parse(path).getroot()
