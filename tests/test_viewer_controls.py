@@ -496,6 +496,31 @@ def test_png_of_the_whole_heatmap(key, table):
     assert name.endswith(".png") and data.startswith(b"\x89PNG") and width > matrix(table).shape[1] * 4 and height > 40
 
 
+def test_png_has_the_tables_colours(key, table):
+    """Each layer's largest cell has the last colour, and layer 0's others the colours of their shares."""
+    Image = pytest.importorskip("PIL.Image")
+    pixels = np.array(Image.open(saved(key, "PNG")[0]).convert("RGB")).astype(int)
+    last = (np.abs(pixels - colours(np.array(1.0))).max(-1) <= 2)
+    values = matrix(table)
+    row, col = np.argwhere(last)[0]  # of the first layer that has one: its cell's upper left corner
+    first, cell = int(values[0, 1:].argmax()) + 1, 32
+    drawn = [pixels[row + cell // 2, col + cell // 2 + (at - first) * cell] for at in range(1, values.shape[1])]
+    np.testing.assert_allclose(drawn, colours(shares(values))[0], atol=NEAR)
+
+
+def test_side_by_side_saves_both_pictures(key):
+    key.select("Compare with", "variant")
+    key.page.get_by_label("Other variant", exact=True).select_option(label="Head_1")
+    key.select("Compare as", "side")
+    found = []
+    key.page.on("download", lambda one: found.append(one))
+    key.page.get_by_role("button", name="SVG", exact=True).click()
+    key.page.wait_for_timeout(1000)
+    assert len({one.suggested_filename for one in found}) == 2
+    texts = [Path(one.path()).read_text(encoding="utf-8") for one in found]
+    assert all("line-through" in text and "noise floor" in text and "Model: demo" in text for text in texts)
+
+
 def test_svg_is_whole_and_names_its_tokens(key, table):
     path, name = saved(key, "SVG")
     root = ElementTree.parse(path).getroot()
@@ -506,3 +531,65 @@ def test_svg_is_whole_and_names_its_tokens(key, table):
 
 def test_what_am_i_looking_at(key):
     assert key.page.get_by_text("What am I looking at?").count() >= 1
+
+
+def test_a_step_scrolls_the_text_to_its_newest_token(viewer, tmp_path):
+    """The text of a step ends with the token generated last; a box full of text moves there, forwards and back."""
+    rows = [(step, f" word{position}", position) for step in (0, 1) for position in range(600 + step)]
+    frame = pd.DataFrame({"generation_step": [step for step, _, _ in rows], "layer": 0,
+                          "token_masked": [text for _, text, _ in rows], "token_position": [at for _, _, at in rows],
+                          "variant": "Full", "l2_distance": 1.0, "cosine_distance": 0.1})
+    frame.to_csv(tmp_path / "long_results.csv", index=False)
+    viewer.choose(tmp_path / "long_results.csv")
+    text = viewer.at("text")
+    assert text.evaluate("box => box.scrollTop") == 0
+    viewer.step(1)
+    assert text.evaluate("""box => box.querySelector('[data-token="600"]').getBoundingClientRect().bottom
+                            <= box.getBoundingClientRect().bottom""")
+
+
+def test_the_strongest_token_is_said_in_words(key, table):
+    for step in range(STEPS):
+        key.step(step)
+        values = matrix(table, step)[:, 1:]
+        layer, col = np.unravel_index(values.argmax(), values.shape)
+        said = key.at("lead").inner_text()
+        assert f"(position {col + 1}), layer {layer}," in said
+        assert float(said.split()[-1]) == pytest.approx(values.max(), rel=1e-3)
+
+
+def test_the_tooltip_goes_when_another_cell_is_under_the_pointer(key):
+    """After a search, its clearing, turning and zooming, what the tooltip said is of no cell pointed at."""
+    for change in (lambda: key.page.get_by_label("Search", exact=True).fill("key"),
+                   lambda: key.page.get_by_role("button", name="Next match").click(),
+                   lambda: key.page.get_by_label("Search", exact=True).fill(""),
+                   lambda: key.page.get_by_label("Tokens as rows", exact=True).evaluate("box => box.click()"),
+                   lambda: key.page.get_by_role("button", name="Zoom out").evaluate("button => button.click()")):
+        key.hover(1, 1)
+        assert key.at("tooltip").is_visible()
+        change()
+        key.settle()
+        assert not key.at("tooltip").is_visible()
+
+
+def test_the_current_match_can_be_read(key):
+    key.page.get_by_label("Search", exact=True).fill("key")
+    key.page.get_by_role("button", name="Next match").click()
+    key.settle()
+    drawn = key.page.locator(".label.match.lit").evaluate(
+        "label => { const {color, backgroundColor} = getComputedStyle(label); return [color, backgroundColor]; }")
+    ink, ground = (np.array([int(part) for part in text.strip("rgb()").split(",")]) / 255 for text in drawn)
+    light = [(np.where(band <= 0.04045, band / 12.92, ((band + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+             for band in (ink, ground)]
+    assert (max(light) + 0.05) / (min(light) + 0.05) >= 4.5
+
+
+def test_no_word_around_the_heatmap_is_cut(key):
+    for turned in (False, True):
+        key.check("Tokens as rows", turned)
+        cut = key.page.locator("#heatmap .corner").evaluate_all(
+            "corners => corners.filter(corner => corner.scrollWidth > corner.clientWidth).map(corner => corner.textContent)")
+        assert cut == []
+    needed = """select => { const free = select.cloneNode(true); free.style.maxWidth = 'none'; free.id = '';
+                select.after(free); const width = free.offsetWidth; free.remove(); return width - select.offsetWidth; }"""
+    assert key.page.get_by_label("Metric", exact=True).evaluate(needed) == 0

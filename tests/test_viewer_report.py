@@ -66,3 +66,12 @@ def test_a_report_holds_its_data_in_a_form_that_no_token_can_end(reports):
     assert "broken" in hostile
     for mark in ("<script", "</script", "<!--", "<img"):
         assert hostile.count(mark) == plain.count(mark)
+
+
+def test_the_strongest_cells_are_open_and_whole(opened, reports):
+    """A report reads them when it is opened; a long token is shortened, so that no column is out of sight."""
+    viewer = opened(reports / "hostile_report.html")
+    viewer.page.wait_for_selector("[data-testid=top-list] tbody tr", timeout=5000)
+    assert "not on the scale of Full" in viewer.page.locator("#top").inner_text()
+    viewer.at("top-list").locator("bdi").first.evaluate("name => name.textContent = 'long'.repeat(40)")
+    assert viewer.page.locator("#top .scroll").evaluate("box => box.scrollWidth <= box.clientWidth")

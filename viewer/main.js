@@ -9,6 +9,7 @@ import { createHeatmap } from "./view/heatmap.js";
 import { createHelp } from "./view/help.js";
 import { createImages } from "./view/images.js";
 import { listenToKeys } from "./view/keys.js";
+import { createLead } from "./view/lead.js";
 import { createLegend } from "./view/legend.js";
 import { createLibrary } from "./view/library.js";
 import { keepAddress } from "./view/address.js";
@@ -67,6 +68,7 @@ function start() {
 }
 
 function makePanels(panels, store) {
+  createLead(at("lead"), panels);
   createText(at("text"), panels);
   createProfile(at("profile"), panels);
   createTop(at("top"), panels);

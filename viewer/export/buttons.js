@@ -1,6 +1,6 @@
 /** What can be taken away: the whole heatmap as PNG or SVG, the view as CSV, a link to what is shown. */
 import { element } from "../view/element.js";
-import { currentView } from "../view/state.js";
+import { currentView, otherView } from "../view/state.js";
 import { csvPieces } from "./csv.js";
 import { plan } from "./layout.js";
 import { csvOf, fileStem, pictureOf } from "./picture.js";
@@ -18,7 +18,7 @@ export function exportButtons(root, store) {
   root.append(
     button("PNG", "The whole heatmap as a picture", saving(png)),
     button("SVG", "The whole heatmap as a drawing, text as text", saving(svg)),
-    button("CSV", "The numbers of this view", saving(csv)),
+    button("CSV", "The numbers of this view, with those of positions left out of the scale", saving(csv)),
     button("Copy link", "A link to what is shown now", async () => { status.textContent = await copyLink(link); }),
     link, status,
   );
@@ -36,26 +36,38 @@ async function answer(act, store) {
 }
 
 async function png(state, view) {
-  const picture = pictureOf(state, view);
-  const planned = plan(picture);
-  if (!planned) return "Not saved: this heatmap is larger than a picture can be. SVG and CSV hold all of it.";
-  save(await pngBlob(picture, planned), `${fileStem(state)}.png`);
-  return `Saved the whole heatmap, ${cells(state, view)}.${smaller(planned, view)}`;
+  const pictures = views(state, view).map((one) => ({ one, picture: pictureOf(state, one) }));
+  const plans = pictures.map(({ picture }) => plan(picture));
+  if (plans.includes(null)) return "Not saved: this heatmap is larger than a picture can be. SVG and CSV hold all of it.";
+  for (const [index, { one, picture }] of pictures.entries()) save(await pngBlob(picture, plans[index]), `${stem(state, one, index)}.png`);
+  return `Saved the whole heatmap, ${cells(state, view)}.${smaller(plans[0], view)}`;
 }
 
 function svg(state, view) {
-  const picture = pictureOf(state, view);
-  save(new Blob([svgText(picture, (from, to) => rasterUri(picture, from, to))], { type: "image/svg+xml" }), `${fileStem(state)}.svg`);
+  for (const [index, one] of views(state, view).entries()) {
+    const picture = pictureOf(state, one);
+    const text = svgText(picture, (from, to) => rasterUri(picture, from, to));
+    save(new Blob([text], { type: "image/svg+xml" }), `${stem(state, one, index)}.svg`);
+  }
   return `Saved the whole heatmap, ${cells(state, view)}.`;
+}
+
+/** The picture, and the second one where two stand side by side. */
+function views(state, view) {
+  return [view, state.compare?.mode === "side" && otherView(state)].filter(Boolean);
+}
+
+function stem(state, { place }, index) {
+  return index ? `${fileStem(state, place)}_compared` : fileStem(state, place);
 }
 
 function csv(state, view) {
   save(new Blob(csvPieces(csvOf(state, view)), { type: "text/csv" }), `${fileStem(state)}.csv`);
-  return `Saved ${view.rows * view.cols} rows at most.`;
+  return `Saved ${view.rows * view.cols} rows at most${state.compare?.mode === "side" ? ", of the first picture" : ""}.`;
 }
 
 function cells({ compare }, { rows, cols }) {
-  return `${rows} layers x ${cols} tokens${compare?.mode === "side" ? ", the first of the two" : ""}`;
+  return `${rows} layers x ${cols} tokens${compare?.mode === "side" ? ", and the second in a file of its own" : ""}`;
 }
 
 /** What was done to keep within a canvas. */

@@ -18,7 +18,9 @@ import { header } from "../view/words.js";
  * @property {string[]} colours          256 of #rrggbb
  * @property {Record<string, string>} grounds   #rrggbb of each other shade
  * @property {string[]} maxima           beside each layer; "" for none
- * @property {{low: string, middle?: string, high: string}} legend
+ * @property {(token: number) => boolean} struck   left out: its label has a line through it
+ * @property {boolean} floored           there are noise floors
+ * @property {{name: string, low: string, middle?: string, high: string}} legend
  * @property {boolean} transposed        tokens are rows
  */
 
@@ -128,9 +130,9 @@ function legendPlan(names, left, top, width) {
   return { x: left, y: top, ...BAR, samples, bottom: samples.length ? y + 14 : top + BAR.height + 18 };
 }
 
-/** Which of the shades occur that are not colours. */
-function used({ layers, tokens, shade }) {
-  const found = new Set();
+/** Which of the shades occur that are not colours; the floor's also where all is above it. */
+function used({ layers, tokens, shade, floored }) {
+  const found = new Set(floored ? ["flat"] : []);
   for (let layer = 0; layer < layers.length; layer++) {
     for (let token = 0; token < tokens.length; token++) {
       const drawn = shade(layer, token);
@@ -141,7 +143,7 @@ function used({ layers, tokens, shade }) {
 }
 
 /**
- * Draw by a pen with `rect(x, y, width, height, fill)`, `text(x, y, text, {size, anchor, turned, weight, title})`,
+ * Draw by a pen with `rect(x, y, width, height, fill)`, `text(x, y, text, {size, anchor, turned, weight, title, struck})`,
  * `cells(band, plan)` and `bar(x, y, width, height)`.
  */
 export function draw(pen, picture, planned) {
@@ -157,17 +159,18 @@ export function draw(pen, picture, planned) {
   const below = legend.y + legend.height + 13;
   pen.text(legend.x, below, picture.legend.low, { size: 11 });
   if (picture.legend.middle) pen.text(legend.x + legend.width / 2, below, picture.legend.middle, { size: 11, anchor: "middle" });
-  pen.text(legend.x + legend.width, below, picture.legend.high, { size: 11, anchor: picture.legend.middle ? "end" : "start" });
+  pen.text(legend.x + legend.width, below, picture.legend.high, { size: 11, anchor: "end" });
+  pen.text(legend.x + legend.width + 12, legend.y + 11, picture.legend.name, { size: 11, weight: 600 });
   for (const { name, x, y } of legend.samples) {
     pen.shade(x, y, 14, 14, name);
     pen.text(x + 20, y + 11, SHADES[name], { size: 11 });
   }
 }
 
-function tokenLabels(pen, { tokens, transposed }, { cell, size, every, labels }, band) {
+function tokenLabels(pen, { tokens, transposed, struck }, { cell, size, every, labels }, band) {
   for (let token = band.from; token < band.to; token += every) {
     const middle = (token - band.from + 0.5) * cell + size * 0.35;
-    const about = { size, title: `position ${tokens[token].position}` };
+    const about = { size, title: `position ${tokens[token].position}`, struck: struck(token) };
     if (transposed) pen.text(band.x - 4, band.y + middle, labels[token], { ...about, anchor: "end" });
     else pen.text(band.x + middle, band.y - 4, labels[token], { ...about, turned: true });
   }

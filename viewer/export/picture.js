@@ -2,7 +2,9 @@
 import { paletteOf } from "../view/colours.js";
 import { brief } from "../view/numbers.js";
 import { FLAT, SHADE_NAMES } from "../view/scale.js";
+import { valueName } from "../view/shown.js";
 import { METRIC_NAMES } from "../view/state.js";
+import { header } from "../view/words.js";
 
 /** @returns {import("./layout.js").Picture} */
 export function pictureOf(state, view) {
@@ -13,14 +15,16 @@ export function pictureOf(state, view) {
     return code < FLAT ? code : SHADE_NAMES[code - FLAT];
   };
   return {
-    title: titleOf(state),
+    title: titleOf(view.place),
     caption: captionOf(state, view),
     layers, tokens, shade,
     colours: hex,
     grounds: Object.fromEntries(SHADE_NAMES.map((name) => [name, grounds[name]])),
     ink: grounds.ink,
+    struck: (token) => view.excludedMask[token] === 1,
+    floored: view.floors.some((floor) => floor !== null),
     maxima: Array.from(scale.rowMax, (value) => (Number.isNaN(value) ? "" : brief(value))),
-    legend: { low: scale.low, middle: scale.middle, high: scale.high },
+    legend: { name: valueName(state, view), low: scale.low, middle: scale.middle, high: scale.high },
     transposed: state.transposed,
   };
 }
@@ -32,7 +36,15 @@ function titleOf({ result, step, variant }) {
 function captionOf(state, view) {
   const against = view.scale.signed ? `, minus that of ${comparedWith(state)}` : "";
   const out = state.excluded.size ? ` Left out of the scale: ${positions(state.excluded)}.` : "";
-  return `${METRIC_NAMES[state.metric]} when a token is masked${against}. ${view.scale.sentence}${out}`;
+  return `${METRIC_NAMES[state.metric]} when a token is masked${against}. ${view.scale.sentence}${out}${sourceOf(view.place)}`;
+}
+
+/** What the run file knows: the model, its prompt, and what comes next. */
+function sourceOf({ result, step }) {
+  const { model, prompt } = result.run?.settings ?? {};
+  const next = result.generated(step);
+  const parts = [model && `Model: ${header(model, 80)}.`, prompt && `Prompt: ${header(prompt, 200)}.`, next && `Next token: "${header(next.text, 40)}".`];
+  return parts.filter(Boolean).map((part) => ` ${part}`).join("");
 }
 
 function comparedWith({ compare, result, otherResult }) {
@@ -46,8 +58,8 @@ function positions(excluded) {
 }
 
 /** A file's name without its ending: what is shown, in letters that every system takes. */
-export function fileStem(state) {
-  const { result, step, variant, metric } = state;
+export function fileStem(state, { result, step, variant } = state) {
+  const { metric } = state;
   const parts = [result.name, `step${result.steps[step]}`, result.variants[variant], metric];
   if (state.compare?.mode === "difference") parts.push("difference", comparedWith(state));
   return parts.join("_").replace(/[^\p{L}\p{N}._-]+/gu, "_").replace(/^[._]+/, "").slice(0, 120) || "heatmap";

@@ -90,7 +90,7 @@ function canvasPen(context, picture) {
   };
 }
 
-function drawText(context, x, y, text, { size, anchor = "start", turned = false, weight = 400 }) {
+function drawText(context, x, y, text, { size, anchor = "start", turned = false, weight = 400, struck = false }) {
   context.save();
   context.translate(x, y);
   if (turned) context.rotate(-Math.PI / 2);
@@ -99,6 +99,10 @@ function drawText(context, x, y, text, { size, anchor = "start", turned = false,
   context.direction = "ltr";
   context.textAlign = { start: "left", middle: "center", end: "right" }[anchor];
   context.fillText(text, 0, 0);
+  if (struck) {
+    const wide = context.measureText(text).width;
+    context.fillRect(anchor === "end" ? -wide : 0, -size * 0.3, wide, 1);
+  }
   context.restore();
 }
 

@@ -84,9 +84,9 @@ function image({ layers, transposed }, band, cell, uri) {
     ` style="image-rendering: pixelated" href="${escaped(uri)}"/>`;
 }
 
-function textElement(x, y, text, { size, anchor = "start", turned = false, weight, title }) {
+function textElement(x, y, text, { size, anchor = "start", turned = false, weight, title, struck }) {
   const place = turned ? `transform="translate(${round(x)} ${round(y)}) rotate(-90)"` : `x="${round(x)}" y="${round(y)}"`;
-  const about = (anchor === "start" ? "" : ` text-anchor="${anchor}"`) + (weight ? ` font-weight="${weight}"` : "");
+  const about = (anchor === "start" ? "" : ` text-anchor="${anchor}"`) + (weight ? ` font-weight="${weight}"` : "") + (struck ? ' text-decoration="line-through"' : "");
   const tip = title ? `<title>${escaped(title)}</title>` : "";
   return `<text ${place} font-size="${size}"${about} xml:space="preserve">${escaped(text)}${tip}</text>`;
 }

@@ -16,7 +16,7 @@ test("a picture says what it shows", () => {
   const [state, view] = shown(fakeResult(), { variant: 2, step: 1 });
   const picture = pictureOf(state, view);
   assert.equal(picture.title, "fake: step 1, Head_0");
-  assert.match(picture.caption, /^L2 distance when a token is masked\. Each layer is scaled by its own largest; square root, from 0\. Left out of the scale: position 0\.$/);
+  assert.match(picture.caption, /^L2 distance when a token is masked\. Each layer is scaled by its own largest; square root, from 0\. Left out of the scale: position 0\. Model: fake\. Prompt: The capital of France is\. Next token: "\."\.$/);
   assert.equal(picture.shade(0, 0), "excluded");
   assert.equal(typeof picture.shade(0, 1), "number");
   assert.ok(svgText(picture, null).includes("&lt;/script&gt;") || picture.tokens.every(({ text }) => text !== "</script>"));

@@ -14,7 +14,7 @@ function picture(texts, layers, more = {}) {
     tokens: texts.map((text, position) => ({ text, position })),
     shade: (layer, token) => (token === 0 ? "excluded" : (layer * 16 + token) % 256),
     maxima: Array.from({ length: layers }, (_, layer) => `${layer}.5`),
-    legend: { low: "0", high: "largest" }, transposed: false, ...more,
+    struck: () => false, floored: false, legend: { name: "L2 distance", low: "0", high: "largest" }, transposed: false, ...more,
   };
 }
 

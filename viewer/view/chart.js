@@ -1,7 +1,7 @@
 /** A small line chart over layers as SVG: arithmetic of its axes, and the drawing. */
 import { drawn } from "./element.js";
 
-const SIZE = { width: 720, height: 230, left: 58, right: 12, top: 12, bottom: 38 };
+const SIZE = { width: 480, height: 200, left: 58, right: 12, top: 12, bottom: 38 };
 
 /** Round numbers from `low` to `high`, both included or passed: steps of 1, 2 or 5 times a power of ten. */
 export function ticks(low, high, most = 5) {

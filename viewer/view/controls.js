@@ -11,7 +11,7 @@ export function createControls(store, map) {
     at(key).addEventListener("change", () => store.set({ [key]: at(key).value }));
   }
   at("variant").addEventListener("change", () => store.set({ variant: variantIndex(store, at("variant").value) }));
-  at("transposed").addEventListener("change", () => store.set({ transposed: at("transposed").checked }));
+  at("transposed").addEventListener("change", () => store.set({ transposed: at("transposed").checked, hover: null }));
   at("exclude").addEventListener("change", () =>
     store.set({ excluded: withPosition(store.get().excluded, 0, at("exclude").checked) }),
   );

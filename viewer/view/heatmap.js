@@ -308,7 +308,7 @@ function label(map) {
     ...ofLayers,
     turned: transposed,
     text: (layer) => largestText(view.scale.rowMax[layer]),
-    title: (layer) => `the largest of layer ${view.layers[layer]}`,
+    title: (layer) => `the largest of layer ${view.layers[layer]} in this picture`,
   });
   const apart = transposed ? Math.max(shared.every, Math.ceil(28 / cell)) : Math.ceil((textWidth(6, size) + 6) / cell);
   positions.show({ ...ofTokens, every: apart, turned: false, text: (token) => String(view.tokens[token].position) });

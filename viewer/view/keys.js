@@ -16,7 +16,7 @@ export function listenToKeys({ store, map, steps, runs, search, help }) {
     i: () => nextOf(store, "normalise"),
     c: () => nextOf(store, "curve"),
     e: () => store.set({ excluded: withPosition(store.get().excluded, 0, !store.get().excluded.has(0)) }),
-    t: () => store.set({ transposed: !store.get().transposed }),
+    t: () => store.set({ transposed: !store.get().transposed, hover: null }),
     "+": () => zoom(map, 1),
     "=": () => zoom(map, 1),
     "-": () => zoom(map, -1),

@@ -4,6 +4,7 @@ import { brief } from "./numbers.js";
 import { fittingCell, wholeCell } from "./pixels.js";
 
 export const MOST_CHARACTERS = 18; // of a token's label
+const POSITION_WIDTH = 72; // of the word "position" in a corner, in CSS pixels
 
 /**
  * Sizes in CSS pixels: of a cell, of the labels around, of the window that scrolls.
@@ -30,8 +31,8 @@ function edgesOf({ tokens, layers, maxima, positions }, size, transposed, turned
   );
   const line = size + 8;
   if (!transposed)
-    return { top: Math.max(token, 44), bottom: line, left: Math.max(layer, 58), right: Math.max(most, 58) };
-  return { left: Math.max(token, 70), right: Math.max(position, 58), top: turned ? layer : line, bottom: most };
+    return { top: Math.max(token, 44), bottom: line, left: Math.max(layer, POSITION_WIDTH), right: Math.max(most, 58) };
+  return { left: Math.max(token, 70), right: Math.max(position, POSITION_WIDTH), top: turned ? layer : line, bottom: most };
 }
 
 /** The longest labels, in characters. */

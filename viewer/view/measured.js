@@ -60,10 +60,12 @@ export function excludedMask({ result, step, excluded }) {
   return Uint8Array.from(result.tokens(step), ({ position }) => (excluded.has(position) ? 1 : 0));
 }
 
-/** Panels that are dear to fill are open from the start only where all they need is in memory, and it is not much. */
+/** Panels that are dear to fill are open from the start only where that is not much; less where it is not in memory yet. */
 export const CHEAP_CELLS = 2e6;
+export const CHEAP_UNREAD = 2e5;
 
 export function isCheap(state, variants) {
   const cells = variants.length * state.result.layers.length * state.result.tokens(state.step).length;
-  return variants.length > 0 && cells <= CHEAP_CELLS && variants.every((variant) => isRead(state, variant));
+  const inMemory = variants.every((variant) => isRead(state, variant));
+  return variants.length > 0 && cells <= (inMemory ? CHEAP_CELLS : CHEAP_UNREAD);
 }

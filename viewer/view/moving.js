@@ -26,7 +26,7 @@ export function zoom(map, way, anchor = null) {
   if (!layout) return;
   map.anchor = anchor;
   const cell = way === 0 ? null : way === "whole" ? layout.whole : nextCell(layout.cell, way);
-  store.set({ cell });
+  store.set({ cell, hover: null }); // another cell is under the pointer now
 }
 
 /** Tokens that a search found stand out among the labels. */

@@ -130,11 +130,11 @@ function words(kind, tops, curve, signed, wanted, steps, also) {
     kind
   ];
   const by = {
-    layer: "Each layer is scaled by its own largest",
+    layer: also === null ? "Each layer is scaled by its own largest" : "Each layer is scaled by its largest in either picture",
     picture: "All layers share one scale",
     steps: "Each layer is scaled by its largest of all steps",
   }[kind];
-  const both = also === null ? "" : ", the same in both pictures";
+  const both = also === null || kind === "layer" ? "" : ", the same in both pictures";
   const source = kind === "steps" ? ` (${steps.source})` : wanted === "steps" ? " (not known across steps)" : "";
   const start = signed ? "symmetric about 0" : "from 0";
   return {

@@ -31,10 +31,10 @@ function runsOver(whole, needle, starts) {
 export function createSearch(store, map) {
   const at = (id) => document.getElementById(id);
   const search = { store, map, input: at("search"), count: at("search-count"), matches: [], current: -1 };
-  search.input.addEventListener("input", () => store.set({ search: search.input.value }));
+  search.input.addEventListener("input", () => store.set({ search: search.input.value, hover: null }));
   search.input.addEventListener("keydown", (event) => {
     if (event.key === "Enter") go(search, event.shiftKey ? -1 : 1);
-    else if (event.key === "Escape") store.set({ search: "" });
+    else if (event.key === "Escape") store.set({ search: "", hover: null });
     else return;
     event.preventDefault();
   });
@@ -74,9 +74,9 @@ function go(search, way) {
   search.current =
     search.current < 0 ? (way > 0 ? 0 : matches.length - 1) : (search.current + way + matches.length) % matches.length;
   const token = matches[search.current];
-  const layer = store.get().hover?.layer ?? 0;
+  const cell = { layer: null, token }; // the whole token: no cell, whose tooltip would stay
   map.pointer = null;
-  bringIntoView(map, { layer, token });
-  store.set({ hover: { layer, token } });
+  bringIntoView(map, cell);
+  store.set({ hover: cell });
   tell(search);
 }

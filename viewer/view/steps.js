@@ -61,7 +61,7 @@ function show({ parts }, { result, step }) {
   slider.max = last;
   slider.value = step;
   slider.disabled = play.disabled = last < 1;
-  const text = `${result.steps[step]}${last > 0 ? ` of ${result.steps[0]} to ${result.steps[last]}` : ""}`;
+  const text = `${result.steps[step]}${last > 0 ? ` (last: ${result.steps[last]})` : ""}`;
   number.textContent = text;
   slider.setAttribute("aria-valuetext", text);
   predicted.replaceChildren(...prediction(result.generated(step), typeof result.run?.settings?.continuation === "string"));

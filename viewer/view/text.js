@@ -98,6 +98,7 @@ function updated(text, state, changed) {
   else if (has("search")) recolourSeen(text);
   if (has("pins", "result", "step")) markPins(text, state);
   if (has("hover", "result", "step")) markHover(text, state);
+  if (changed?.has("step") && !changed.has("result")) bringIntoView(text, tokens.length - 1);
 }
 
 function emptied(text) {

@@ -65,9 +65,16 @@ async function fill(top, state, signal) {
   top.state = state;
   top.cells = selection.list();
   const left = excluded.includes(1) ? "; positions left out of the scale are left out here" : "";
-  const found = `The ${top.cells.length} largest at this step by ${metricName(state)}${left}.`;
+  const found = `The ${top.cells.length} largest at this step by ${metricName(state)}${left}.${ofHeads(state, variants)}`;
   top.panel.status(top.cells.length ? found : "No cell is above its noise floor.");
   show(top);
+}
+
+/** Why these numbers are others than the heatmap's. */
+function ofHeads({ result, variant }, variants) {
+  const heads = new Set(headVariants(result));
+  const apart = variants.some((one) => heads.has(one)) && !heads.has(variant);
+  return apart ? ` A head's distance is of its own output, before the heads are combined: not on the scale of ${result.variants[variant]}.` : "";
 }
 
 function show(top) {
@@ -99,5 +106,5 @@ function row({ store, state }, cell, { text, position }) {
   const link = element("button", { type: "button", class: "link", "aria-label": label, click: () => goTo(store, cell) }, brief(value, 4));
   return element("tr", {},
     element("td", { class: "number", title: String(value) }, link), element("td", { class: "number" }, String(layerNumber)),
-    element("td", {}, name), element("td", {}, element("bdi", {}, header(text, 40))), element("td", { class: "number" }, String(position)));
+    element("td", {}, name), element("td", { class: "name" }, element("bdi", { title: header(text, 400) }, header(text, 40))), element("td", { class: "number" }, String(position)));
 }

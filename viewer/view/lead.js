@@ -1,0 +1,36 @@
+/** The strongest cell of what is shown, in words: several tokens may share the brightest colour, one of each layer. */
+import { element } from "./element.js";
+import { brief } from "./numbers.js";
+import { COLOURED_BY, valueName } from "./shown.js";
+import { currentView } from "./state.js";
+import { header } from "./words.js";
+
+/** The cell farthest from 0 that is above its layer's noise floor and not left out: {layer, token, value}, or null. */
+export function strongestCell({ values, cols, floors, excludedMask, scale: { rowMax } }) {
+  let layer = -1;
+  rowMax.forEach((most, row) => {
+    if (most > Math.max(0, floors[row] ?? 0) && !(rowMax[layer] >= most)) layer = row;
+  });
+  for (let token = 0; layer >= 0 && token < cols; token++) {
+    const value = values[layer * cols + token];
+    if (!excludedMask[token] && Math.abs(value) === rowMax[layer]) return { layer, token, value };
+  }
+  return null;
+}
+
+export function createLead(root, store) {
+  const show = (state) => {
+    const view = currentView(state);
+    root.replaceChildren(...(view ? words(state, view) : []));
+  };
+  store.subscribe((state, changed) => (changed.has("reads") || COLOURED_BY.some((key) => changed.has(key))) && show(state));
+}
+
+function words(state, view) {
+  const cell = strongestCell(view);
+  if (!cell) return ["Strongest: no cell is above the noise floor."];
+  const { text, position } = view.tokens[cell.token];
+  const name = element("bdi", { class: "token-name" }, header(text, 40));
+  const where = ` (position ${position}), layer ${view.layers[cell.layer]}, ${valueName(state, view)} ${brief(cell.value, 4)}`;
+  return ["Strongest: ", name, where];
+}
