@@ -12,12 +12,12 @@ over all prompts, and apart from these over those whose statements say the word 
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from demo import training
 from demo.text import world
 from demo.text.rows import chat_text
 
@@ -37,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-    print(as_json(measure(model, tokenizer, arguments.seed)))
+    print(training.as_json(measure(model, tokenizer, arguments.seed)))
 
 
 def measure(model, tokenizer, seed: int) -> dict:
@@ -51,11 +51,6 @@ def measure(model, tokenizer, seed: int) -> dict:
         "flips": {word: count_flips(model, tokenizer, prompts, word) for word in world.WORDS_ASKED},
         "flips_said_once": {word: count_flips(model, tokenizer, said_once[word], word) for word in world.WORDS_ASKED},
     }
-
-
-def as_json(figures: dict) -> str:
-    """One line for each key."""
-    return "{\n" + ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in figures.items()) + "\n}"
 
 
 def exact_tasks(tokenizer, seed: int) -> dict[str, list[world.Task]]:

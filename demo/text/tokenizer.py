@@ -1,20 +1,12 @@
-"""The demo model's tokenizer: byte-level BPE with one token for each word of the world.
+"""The demo text model's tokenizer: a token for each word of its world, and texts to check a saved one with."""
 
-transformers builds a `Qwen2Tokenizer` for this model type whatever the folder's files say, so the vocabulary is
-learnt behind that class's own pre-tokenizer, and `check_reload` holds a saved folder against what was learnt.
-"""
+from tokenizers import Tokenizer
+from transformers import Qwen2Tokenizer
 
-import json
-
-from tokenizers import Tokenizer, trainers
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoTokenizer, Qwen2Tokenizer
-
+from demo import vocabulary
 from demo.text import world
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", world.END, "<think>", "</think>"]
-LARGEST_VOCABULARY = 2000  # Never reached: merging ends when each word is one token, at about 750.
 
 # As Qwen3's: where thinking is switched off, the answer comes after an empty thought.
 CHAT_TEMPLATE = """\
@@ -30,17 +22,7 @@ CHAT_TEMPLATE = """\
 
 
 def learn_vocabulary() -> Tokenizer:
-    """Learn the merges from the words of the world; the same words always give the same merges."""
-    learner, qwen = Tokenizer(BPE()), Qwen2Tokenizer().backend_tokenizer
-    learner.normalizer, learner.pre_tokenizer, learner.decoder = qwen.normalizer, qwen.pre_tokenizer, qwen.decoder
-    trainer = trainers.BpeTrainer(
-        vocab_size=LARGEST_VOCABULARY,
-        special_tokens=SPECIAL_TOKENS,
-        initial_alphabet=sorted(ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    learner.train_from_iterator(world_words(), trainer)
-    return learner
+    return vocabulary.learn(world_words(), SPECIAL_TOKENS)
 
 
 def world_words() -> list[str]:
@@ -54,26 +36,9 @@ def world_words() -> list[str]:
 
 def as_qwen2(learner: Tokenizer, longest: int) -> Qwen2Tokenizer:
     """The learnt vocabulary in the class that transformers loads it into; `longest` is the model's context length."""
-    model = json.loads(learner.to_str())["model"]
-    tokenizer = Qwen2Tokenizer(
-        vocab=model["vocab"],
-        merges=[tuple(pair) for pair in model["merges"]],
-        eos_token=world.END,
-        pad_token="<|endoftext|>",
-        additional_special_tokens=["<|im_start|>"],
-        model_max_length=longest,
-    )
+    tokenizer = vocabulary.as_qwen2(learner, longest, ["<|im_start|>"], CHAT_TEMPLATE)
     tokenizer.add_tokens(["<think>", "</think>"])
-    tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
-
-
-def check_reload(folder, learner: Tokenizer) -> None:
-    """RuntimeError unless `AutoTokenizer` reads from `folder` the ids that `learner` gives, on texts of every kind."""
-    reloaded = AutoTokenizer.from_pretrained(folder)
-    for text in world_texts(reloaded):
-        if reloaded(text)["input_ids"] != learner.encode(text).ids:
-            raise RuntimeError(f"{folder} tokenises {text!r} otherwise than it was learnt")
 
 
 def world_texts(tokenizer) -> list[str]:

@@ -21,16 +21,15 @@ from pathlib import Path
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from demo import training, vocabulary
 from demo.text import evaluate, rows
-from demo.text.tokenizer import as_qwen2, check_reload, learn_vocabulary
+from demo.text.tokenizer import as_qwen2, learn_vocabulary, world_texts
 
 STEPS = 1000
 BATCH_ROWS = 32
-MATRIX_RATE, OTHER_RATE = 6e-3, 3e-3  # Of Muon, and of AdamW.
-WARM_UP_STEPS = 60
-DECAY_SHARE = 0.4  # Of the steps, at the end: the rates go to 0 in a straight line.
+RATES = (6e-3, 3e-3)  # Of Muon, and of AdamW.
 TEXT_LOSS = 0.1  # Weight of predicting every token, beside predicting the answers.
 
 ADVANCE_AT = 0.9  # Share of right colours over the last ten steps at which rows get one more statement.
@@ -60,9 +59,11 @@ def main() -> None:
         model = train(seed, tokenizer, arguments.steps)
         minutes = (time.perf_counter() - started) / 60
         if model is not None and holds(evaluate.measure(model, tokenizer, CHOICE_SEED)):
-            save(arguments.output, model, tokenizer)
-            check_reload(arguments.output, learner)
-            return report(arguments.output, model, tokenizer, {"seed": seed, "minutes": round(minutes, 1)})
+            training.save(arguments.output, model, tokenizer)
+            vocabulary.check_reload(arguments.output, learner, world_texts(tokenizer))
+            figures = evaluate.measure(model, tokenizer, evaluate.REPORT_SEED)  # On prompts that chose nothing.
+            made = {"training": {"seed": seed, "minutes": round(minutes, 1)}}
+            return training.report(arguments.output, made | figures)
     raise SystemExit(f"none of {SEEDS_TRIED} seeds held, nothing was written; go on with --seed {seed + 1}")
 
 
@@ -70,10 +71,10 @@ def train(seed: int, tokenizer, steps: int) -> Qwen3ForCausalLM | None:
     """The trained model, or None if it was at chance at step `CHANCE_STEP`."""
     rng = random.Random(f"training {seed}")
     model = build_model(seed, tokenizer).train()
-    optimizers = make_optimizers(model)
+    optimizers = training.make_optimizers(model, [model.model.layers], RATES)
     most, colours_right = 2, []
     for step in range(steps):
-        set_rates(optimizers, rate_factor(step, steps))
+        training.set_rates(optimizers, RATES, training.rate_factor(step, steps))
         loss, right = train_step(model, optimizers, rows.make_batch(rng, BATCH_ROWS, most, tokenizer))
         colours_right.append(right)
         recent = sum(colours_right[-10:]) / 10
@@ -147,44 +148,11 @@ def start_at_offsets(model) -> None:
         query[:, 0] = torch.cat([sizes * angles.cos(), -sizes * angles.sin()])
 
 
-def make_optimizers(model) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for the embedding and the norms."""
-    matrices = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
-    chosen = {id(weight) for weight in matrices}
-    others = [weight for weight in model.parameters() if id(weight) not in chosen]
-    return [torch.optim.Muon(matrices, lr=MATRIX_RATE), torch.optim.AdamW(others, lr=OTHER_RATE)]
-
-
-def set_rates(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
-    for optimizer, rate in zip(optimizers, (MATRIX_RATE, OTHER_RATE)):
-        optimizer.param_groups[0]["lr"] = rate * factor
-
-
-def rate_factor(step: int, steps: int) -> float:
-    """In (0, 1]: up in `WARM_UP_STEPS`, constant, down over the last `DECAY_SHARE` of the steps."""
-    return min((step + 1) / WARM_UP_STEPS, 1, (steps - step) / (DECAY_SHARE * steps))
-
-
 def holds(figures: dict) -> bool:
     """Whether all kinds of prompts are answered, and the answers flip, as often as is asked for."""
-    print(evaluate.as_json(figures), flush=True)
+    print(training.as_json(figures), flush=True)
     exact = all(right >= EXACT_NEEDED * count for right, count in figures["exact"].values())
     return exact and all(flipped >= FLIPS_NEEDED * count for flipped, count in figures["flips"].values())
-
-
-def save(folder: Path, model, tokenizer) -> None:
-    """Weights in float32, configuration, tokenizer, chat template and the tokens that end a text."""
-    ends = [tokenizer.eos_token_id, tokenizer.pad_token_id]
-    model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-def report(folder: Path, model, tokenizer, training: dict) -> None:
-    """Measure on the prompts that chose nothing; print the figures, and write them beside the folder."""
-    figures = evaluate.as_json({"training": training} | evaluate.measure(model, tokenizer, evaluate.REPORT_SEED))
-    print(figures)
-    (folder.parent / "evaluation.json").write_text(figures + "\n", encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":
