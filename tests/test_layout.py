@@ -164,7 +164,7 @@ def test_requirements_are_pinned_and_are_what_is_imported():
     assert all(pins)
     ours = {path.stem for path in SOURCES} | {path.name for path in ROOT.iterdir() if path.is_dir()}
     others = set().union(*map(top_level, SOURCES)) - set(sys.stdlib_module_names) - ours
-    assert others == {{"pyyaml": "yaml"}.get(pin[1], pin[1]) for pin in pins}
+    assert others == {{"pyyaml": "yaml", "pillow": "PIL"}.get(pin[1], pin[1]) for pin in pins}
 
 
 def test_make_demo_runs_a_batch_on_the_demo_model(monkeypatch):
