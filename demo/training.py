@@ -1,4 +1,4 @@
-"""What the demo models' trainings share: optimizers, the course of the rates, what is saved, how figures are written."""
+"""What the demo models' trainings share: optimizers, the course of their rates, what is saved, and the figures."""
 
 import json
 from pathlib import Path

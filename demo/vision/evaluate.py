@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, Qwen2VLImageProcessorPil, Qwen3VLForCond
 
 from demo import training
 from demo.vision import world
-from demo.vision.rows import Row, encode, turn
+from demo.vision.rows import Row, encode, turn, with_mask
 from demo.vision.tokenizer import chat_text
 
 MODEL_FOLDER = Path(__file__).parent / "model"
@@ -109,16 +109,11 @@ def next_token(demo: Demo, inputs: dict, blocked: list[int] = []) -> int:
 
 
 def masked_logits(demo: Demo, inputs: dict, blocked: list[int]) -> torch.Tensor:
-    """Logits under a causal mask `(1, 1, query, key)` whose last query is kept from `blocked`, in all layers.
-
-    The model takes positions from a mask of two dimensions only, so they are given to it here.
-    """
+    """Logits when the last query of the one row is kept from `blocked`, in all layers."""
     length = inputs["input_ids"].shape[1]
-    mask = torch.full((length, length), torch.finfo(torch.float32).min).triu(1)
-    mask[-1, blocked] = torch.finfo(torch.float32).min
-    kinds, grid = inputs["mm_token_type_ids"], inputs["image_grid_thw"]
-    positions, _ = demo.model.model.get_rope_index(inputs["input_ids"], kinds, image_grid_thw=grid)
-    return demo.model(**inputs, position_ids=positions, attention_mask=mask[None, None]).logits
+    hidden = torch.zeros(1, length, length, dtype=torch.bool)
+    hidden[0, -1, blocked] = True
+    return demo.model(**with_mask(demo.model, inputs, hidden)).logits
 
 
 if __name__ == "__main__":

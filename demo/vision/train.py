@@ -80,9 +80,10 @@ def encoder_layers(visual) -> list[torch.nn.Module]:
     return [visual.blocks, visual.merger, visual.deepstack_merger_list]
 
 
-def train_step(model, optimizers, inputs: dict, answers: torch.Tensor) -> tuple[float, float]:
+def train_step(model, optimizers, inputs: dict, answers: torch.Tensor, narrow: torch.Tensor) -> tuple[float, float]:
     """One step; the loss before it, and the share of the answers whose every token was the likeliest."""
-    logits = model(**inputs, use_cache=False).logits[:, :-1][answers[:, 1:]]
+    masked = rows.with_mask(model, inputs, rows.hidden_keys(inputs, answers, narrow))
+    logits = model(**masked, use_cache=False).logits[:, :-1][answers[:, 1:]]
     targets = inputs["input_ids"][:, 1:][answers[:, 1:]]
     loss = cross_entropy(logits, targets)
     model.zero_grad()
