@@ -134,6 +134,7 @@ function runFacts(run, { steps, variants, layers }) {
       return top.length ? top : null;
     },
     generated: (step) => likelyToken(ofStep[step]?.next),
+    seen: (step) => list(run?.tokens).slice(0, number(ofStep[step]?.positions) ?? 0).map((token) => String(token?.text ?? "")),
     promptLength: Number.isInteger(run?.prompt_length) ? run.prompt_length : null,
     images: list(run?.images).map(image),
   };

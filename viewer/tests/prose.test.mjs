@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ABSENT, EXCLUDED, FLAT, UNDEFINED } from "../view/scale.js";
-import { chunks, folded, overLayers } from "../view/prose.js";
+import { chunks, folded, overLayers, withGaps } from "../view/prose.js";
 
 const text = (words, from = 0) => words.map((word, index) => ({ text: word, position: from + index, type: "text", image: null, row: null, col: null }));
 const image = (index, rows, cols) =>
@@ -49,4 +49,16 @@ test("over layers of a signed scale: farthest from zero", () => {
   const cells = [[140, 128], [20, FLAT]];
   assert.deepEqual(over(cells, "max", 128), [{ code: 20, layer: 1, strength: 108 }, { code: 128, layer: 0, strength: 0 }]);
   assert.deepEqual(codes(cells, "mean", 128), [80, 128]);
+});
+
+test("what was not masked stands between the pieces, an image's patches as one word", () => {
+  const token = (position, more) => ({ text: "x", position, type: "text", ...more });
+  const texts = ["a", "img0[0,0]", "img0[0,1]", "img1[0,0]", "x", " b", "x", "!"];
+  const tokens = [token(4), token(6)];
+  assert.deepEqual(withGaps(folded(tokens), tokens, texts), [
+    { gap: "a[img0][img1]", from: 0, to: 0 }, { token: 0 }, { gap: " b", from: 1, to: 1 }, { token: 1 }, { gap: "!", from: 2, to: 2 },
+  ]);
+  const every = texts.map((_, position) => token(position));
+  assert.deepEqual(withGaps(folded(every), every, texts), folded(every));
+  assert.deepEqual(withGaps(folded(tokens), tokens, []), folded(tokens));
 });

@@ -3,8 +3,8 @@
 import { ABSENT, FLAT } from "./scale.js";
 
 /**
- * @typedef {{token: number}|{image: number, from: number, to: number, rows: number, cols: number}} Piece
- *   a token by its index, or the vision tokens from..to (exclusive) of one image
+ * @typedef {{token: number}|{image: number, from: number, to: number, rows: number, cols: number}|{gap: string, from: number, to: number}} Piece
+ *   a token by its index, the vision tokens from..to (exclusive) of one image, or the text of what was not masked before token `from`
  */
 
 /**
@@ -32,6 +32,30 @@ export function folded(tokens, images = []) {
     if (grid) [piece.rows, piece.cols] = grid;
   }
   return pieces;
+}
+
+/**
+ * The same pieces and, where positions are missing between them, one more for each stretch of tokens that were not masked.
+ * @param {string[]} texts   of all positions, as the run file has them; none without one
+ * @returns {Piece[]}
+ */
+export function withGaps(pieces, tokens, texts) {
+  const all = [];
+  let next = 0;
+  const fill = (to, at) => to > next && texts.length && all.push({ gap: gapText(texts.slice(next, to)), from: at, to: at });
+  for (const piece of pieces) {
+    const [first, last] = [piece.token ?? piece.from, piece.token ?? piece.to - 1];
+    fill(tokens[first].position, first);
+    all.push(piece);
+    next = tokens[last].position + 1;
+  }
+  fill(texts.length, tokens.length);
+  return all;
+}
+
+/** Tokens joined, an image's patches as one word. */
+function gapText(texts) {
+  return texts.join("").replace(/(img\d+)\[\d+,\d+\](?:\1\[\d+,\d+\])*/g, "[$1]");
 }
 
 /** Chunks of about `size` pieces; each ends where a line ends, if one does in its last half. */

@@ -1,7 +1,7 @@
 /** Reading along: the tokens as running text, each on the colour of a layer, linked with the heatmap by hover and pins. */
 import { choice, element, setOptions } from "./element.js";
 import { pinStyle, pinToggled } from "./pins.js";
-import { chunks, folded } from "./prose.js";
+import { chunks, folded, withGaps } from "./prose.js";
 import { matchesOf } from "./search.js";
 import { COLOURED_BY, cellText, chosenLayer, hoverToken, inksOf, paint, tokenColours, tokenName } from "./shown.js";
 import { currentView } from "./state.js";
@@ -112,13 +112,13 @@ function emptied(text) {
 
 /** New blocks, where they differ from those that stand. A step has the tokens of the step before it and one more. */
 function rebuild(text, state, tokens) {
-  const pieces = folded(tokens, state.result.images);
+  const pieces = withGaps(folded(tokens, state.result.images), tokens, state.result.seen(state.step));
   const direct = pieces.length <= ALL_AT_ONCE;
   const promptLength = state.result.promptLength ?? Infinity;
   const old = text.blocks;
   text.tokens = tokens;
   text.blocks = chunks(pieces, tokens).map((chunk, index) => {
-    const key = chunk.map((piece) => (piece.token === undefined ? `img ${JSON.stringify(piece)}` : `${piece.token} ${tokens[piece.token].text}`));
+    const key = chunk.map((piece) => (piece.token === undefined ? JSON.stringify(piece) : `${piece.token} ${tokens[piece.token].text}`));
     key.push(promptLength);
     const kept = old[index];
     if (kept && kept.key.length === key.length && kept.key.every((part, place) => part === key[place])) return kept;
@@ -142,7 +142,13 @@ function rebuild(text, state, tokens) {
 function make(block) {
   block.made = true;
   block.root.style.minHeight = "";
-  block.root.append(...block.chunk.map((piece) => (piece.token === undefined ? chip(piece) : span(block, piece.token))));
+  block.root.append(...block.chunk.map((piece) => (piece.token !== undefined ? span(block, piece.token) : piece.gap === undefined ? chip(piece) : gap(piece))));
+}
+
+/** Text that was not masked: no token to point at, no colour. */
+function gap({ gap: words }) {
+  const shown = running(words.length > LONGEST ? words.slice(0, LONGEST) : words) + (words.length > LONGEST ? "…" : "");
+  return element("bdi", { class: "unmasked muted", title: "Not masked in this run" }, shown);
 }
 
 function span({ tokens, promptLength }, token) {
@@ -175,7 +181,8 @@ function legendText(state, view, choice) {
   const over = { max: "The colour is that of a token's strongest cell in the heatmap, after scaling. ",
     mean: "The colour is the mean of a token's cells in the heatmap, after scaling. " };
   const generated = view.tokens.at(-1)?.position >= (state.result.promptLength ?? Infinity);
-  return (over[choice] ?? "") + (generated ? "Underlined: generated. " : "") + "Click a token to pin it.";
+  const partly = view.tokens.length < state.result.seen(state.step).length ? "Without colour: not masked in this run. " : "";
+  return (over[choice] ?? "") + partly + (generated ? "Underlined: generated. " : "") + "Click a token to pin it.";
 }
 
 function seen(text, entry) {
@@ -203,6 +210,7 @@ function colour(text, block) {
   block.dirty = false;
   const spans = block.root.children;
   block.chunk.forEach((piece, place) => {
+    if (piece.gap !== undefined) return;
     const token = piece.token ?? strongest(text, piece.from, piece.to); // a chip's colour is its strongest patch's
     paint(spans[place], text.colourOf(token).code, text.palette);
     spans[place].classList.toggle("match", text.matches.has(piece.token));

@@ -33,13 +33,13 @@ function showRun(at, result) {
   at("notes").replaceChildren(...result.notes.map((note) => element("li", {}, note)));
 }
 
-function facts({ run, layers, steps, variants, rows, tokens }) {
+function facts({ run, layers, steps, variants, rows, tokens, seen }) {
   const count = (number, one) => `${grouped(number)} ${one}${number === 1 ? "" : "s"}`;
   const model = run?.settings?.model;
   return [
     typeof model === "string" ? model : null,
     count(layers.length, "layer"),
-    count(tokens(0).length, "token"),
+    seen(0).length > tokens(0).length ? `${grouped(tokens(0).length)} of ${count(seen(0).length, "token")} masked` : count(tokens(0).length, "token"),
     count(steps.length, "step"),
     count(variants.length, "variant"),
     count(rows, "row"),
