@@ -3,7 +3,9 @@ import test from "node:test";
 
 import { fakeResult } from "./fake.mjs";
 import { cellFacts, exact, placeText, spoken } from "../view/cell.js";
+import { strongestCell } from "../view/lead.js";
 import { matchesOf } from "../view/search.js";
+import { tokenColours } from "../view/shown.js";
 import { DEFAULTS, currentView } from "../view/state.js";
 
 const tokens = (...texts) => texts.map((text, position) => ({ text, position }));
@@ -57,4 +59,16 @@ test("values have all their digits and no more", () => {
     placeText({ position: 7, type: "vision", image: 0, row: 3, col: 5 }),
     "position 7, image 0, row 3, column 5",
   );
+});
+
+test("over all layers a token's colour is on one scale, so that only the strongest of all has the last colour", () => {
+  const state = { ...DEFAULTS, result: fakeResult({ tokens: 11, layers: 5 }) };
+  const view = currentView(state);
+  const last = (choice) => {
+    const of = tokenColours({ ...state, layerChoice: choice }, view);
+    return view.tokens.map((_, token) => of(token).code).filter((code) => code === 255).length;
+  };
+  assert.deepEqual(["max", 0, 1, 2, 3, 4].map(last), [1, 1, 1, 1, 1, 1]);
+  const strongest = view.tokens.map((_, token) => token).sort((a, b) => tokenColours(state, view)(b).strength - tokenColours(state, view)(a).strength)[0];
+  assert.equal(strongest, strongestCell(view).token);
 });

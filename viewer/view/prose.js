@@ -80,8 +80,8 @@ export function chunks(pieces, tokens, size = 400) {
 /**
  * One code for each token, over the layers: 0..255 in the palette, or FLAT, UNDEFINED, EXCLUDED, ABSENT.
  *
- * "max" is the strongest cell of the token, "mean" the mean of its cells, both after scaling: raw distances of different
- * layers have different units. A flat cell counts as zero, one that is undefined or absent not at all.
+ * "max" is the strongest cell of the token, "mean" the mean of its cells, both after scaling (by a scale that all layers
+ * share). A flat cell counts as zero, one that is undefined or absent not at all.
  *
  * A token is looked up when it is asked for: a million cells would take 50 ms.
  *

@@ -61,9 +61,9 @@ export function largerOf(one, other) {
  * @param {{maxima: Float64Array, source: string}|null} [picture.steps]   each layer's largest over the steps, and whence
  * @param {Float64Array|null} [picture.also]   each layer's largest in a picture that shares this scale
  * @returns {{colourIndex: (layer: number, value: number) => number, code: (layer: number, token: number) => number,
- *   position: (layer: number, value: number) => number, rowMax: Float64Array, tops: Float64Array, signed: boolean,
+ *   position: (layer: number, value: number) => number, rowMax: Float64Array, tops: Float64Array, signed: boolean, ofLayers: boolean,
  *   low: string, middle: string, high: string, sentence: string}}
- *   `rowMax`: each layer's largest; `tops`: what the last colour stands for; `position`: 0..1, or -1..1 where signed
+ *   `ofLayers`: whether each layer has a scale of its own; `rowMax`: each layer's largest; `tops`: what the last colour stands for; `position`: 0..1, or -1..1 where signed
  */
 export function createScale({
   values,
@@ -114,6 +114,7 @@ export function createScale({
     rowMax,
     tops,
     signed,
+    ofLayers: kind === "layer",
     ...words(kind, tops, curve, signed, normalise, steps, also),
   };
 }

@@ -70,11 +70,15 @@ export function paint(one, code, { hex, grounds, inks, zero }) {
 
 let lastColours = { view: null };
 
-/** Each token's {code, layer, strength} over the chosen layers, when asked; several panels ask for the same ones. */
+/**
+ * Each token's {code, layer, strength} in the chosen layer, or over all on one scale, when asked; several panels ask for
+ * the same ones.
+ */
 export function tokenColours({ layerChoice }, view) {
   const choice = chosenLayer(layerChoice, view);
   if (lastColours.view !== view || lastColours.choice !== choice) {
-    const of = overLayers(view.scale.code, view.rows, choice, view.scale.signed ? ZERO_OF_SIGNED : 0);
+    const { code } = typeof choice === "number" ? view.scale : view.overall();
+    const of = overLayers(code, view.rows, choice, view.scale.signed ? ZERO_OF_SIGNED : 0);
     lastColours = { view, choice, of };
   }
   return lastColours.of;

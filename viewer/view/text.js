@@ -178,8 +178,8 @@ function recolour(text, state, view) {
 }
 
 function legendText(state, view, choice) {
-  const over = { max: "The colour is that of a token's strongest cell in the heatmap, after scaling. ",
-    mean: "The colour is the mean of a token's cells in the heatmap, after scaling. " };
+  const over = { max: "The colour is that of a token's strongest cell, all layers on one scale. ",
+    mean: "The colour is the mean of a token's cells, all layers on one scale. " };
   const generated = view.tokens.at(-1)?.position >= (state.result.promptLength ?? Infinity);
   const partly = view.tokens.length < state.result.seen(state.step).length ? "Without colour: not masked in this run. " : "";
   return (over[choice] ?? "") + partly + (generated ? "Underlined: generated. " : "") + "Click a token to pin it.";

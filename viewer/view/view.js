@@ -103,16 +103,24 @@ function scaled(picture, state, { signed = false, also = null }) {
   const excludedMask = maskOf(picture.tokens, state.excluded);
   const steps = state.normalise === "steps" && !signed ? acrossSteps(picture.place, state) : null;
   const { normalise, curve } = state;
-  const scale = createScale({
+  const scaledBy = (kind) => createScale({
     ...picture,
     excluded: excludedMask,
-    normalise,
+    normalise: kind,
     curve,
     signed,
     steps,
     also: steps ? null : also,
   });
-  return { ...picture, scale, excludedMask, compared: null };
+  const scale = scaledBy(normalise);
+  // Over several layers: each layer's own scale would make its largest as strong as any other's.
+  const overall = scale.ofLayers ? once(() => scaledBy("picture")) : () => scale;
+  return { ...picture, scale, overall, excludedMask, compared: null };
+}
+
+function once(make) {
+  let made = null;
+  return () => (made ??= make());
 }
 
 /** The other picture's largest distance of each layer that this one has. */
