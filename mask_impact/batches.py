@@ -32,6 +32,8 @@ def unfinished(plans: Sequence[Plan]) -> list[Plan]:
             place = Path(plan.settings.output_dir) / plan.choice.name
             console.say(f"{place}: this result is there, with the same settings; --overwrite measures it again", plan.settings.quiet)
         else:
+            if plan.choice.earlier:
+                console.say(f"{plan.choice.name}: {plan.choice.earlier}; it is measured again", plan.settings.quiet)
             left.append(plan)
     return left
 

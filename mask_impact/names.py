@@ -19,6 +19,7 @@ LONGEST_DERIVED = 40  # characters
 LONGEST_GIVEN = 200  # bytes: file systems end at 255, and the endings need their share
 PORTS = {f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"}
 DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | PORTS
+SPELT_OUT = ("computed_with",)  # facts of which a conflict says more than their name
 RESULT_FILE = re.compile(r"(.+)_(?:run\.json|(report)\.html|results\.([^.]+))", re.IGNORECASE | re.DOTALL)
 
 
@@ -38,12 +39,14 @@ class Run(Protocol):
 class Choice:
     """The name for a run; `record` is the finished run of the same settings found there, `formats` its result files.
 
-    Among the formats is "report" if its report is there.
+    Among the formats is "report" if its report is there. `earlier` says what became of an earlier run of this name that is
+    no result.
     """
 
     name: str
     record: dict | None = None
     formats: frozenset[str] = frozenset()
+    earlier: str = ""
 
 
 def name_key(name: str) -> str:
@@ -87,7 +90,14 @@ def differing_settings(record: Mapping, settings: Run, facts: Mapping[str, objec
     settings_then = record.get("settings")
     then = {**(settings_then if isinstance(settings_then, Mapping) else {}), **{key: record.get(key) for key in facts}}
     now = {**settings.numbers(), **facts}
-    return [key for key, value in now.items() if key not in then or then[key] != value]
+    return [difference(key, then.get(key), value) for key, value in now.items() if key not in then or then[key] != value]
+
+
+def difference(key: str, then: object, now: object) -> str:
+    """The name of what differs; of a mapping, each entry that does, with its two values."""
+    if not isinstance(then, Mapping) or not isinstance(now, Mapping) or key not in SPELT_OUT:
+        return key
+    return ", ".join(f"{name} {then.get(name)} then and {value} now" for name, value in now.items() if then.get(name) != value)
 
 
 def choose_names(entries: Sequence[Run], facts: Sequence[Mapping[str, object]]) -> list[Choice]:
@@ -138,13 +148,16 @@ def _fit(name: str, settings: Run, facts: Mapping[str, object], files: dict[str,
     record = _record(present)
     if record is None:
         return "files without a readable run record"
-    if differing := differing_settings(record, settings, facts):
+    own = _name_as_written(name, files)
+    failed, differing = record.get("status") == "failed", differing_settings(record, settings, facts)
+    if failed and (settings.name is not None or not differing):
+        return Choice(own, earlier=f"failed before ({record.get('reason')})")
+    if differing:
         return f"a run with other settings ({', '.join(differing)})"
-    name = _name_as_written(name, files)
     if settings.overwrite or record.get("status") != "complete":
-        return Choice(name)
+        return Choice(own)
     found = (word for path in present for word in RESULT_FILE.fullmatch(path.name).groups()[1:] if word)
-    return Choice(name, record, frozenset(found))
+    return Choice(own, record, frozenset(found))
 
 
 def _result_files(folder: Path) -> dict[str, list[Path]]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+import transformers
+
 from mask_impact.candidates import Candidate, few_words, find_device
 from mask_impact.errors import RequestError, gathering
 from mask_impact.formats import formats_for
 from mask_impact.models import Subject, measured_parts
 from mask_impact.names import Choice, choose_names
 from mask_impact.prompt_inputs import PromptInputs
+from mask_impact.renormalize import CHUNK_BYTES
 from mask_impact.settings import Settings
 from mask_impact.tokens import continuation_ids
 
@@ -49,11 +53,17 @@ def plan_all(entries: Sequence[Settings], candidate: Candidate) -> list[Plan]:
             plans.append(plan(settings, candidate))
             own[-1] = plans[-1].prompt.facts()
     with gathering(faults):
-        facts = {"device": str(find_device(entries[0])), "model_identity": candidate.identity}
+        facts = {"device": str(find_device(entries[0])), "model_identity": candidate.identity, "computed_with": computed_with()}
         choices = choose_names(entries, [facts | more for more in own])
     if faults:
         raise RequestError(*faults)
     return [replace(plan, choice=choice) for plan, choice in zip(plans, choices)]
+
+
+def computed_with() -> dict[str, str | int]:
+    """What else decides the last bits of a result."""
+    return {"torch": torch.__version__, "transformers": transformers.__version__, "threads": torch.get_num_threads(),
+            "chunk_bytes": CHUNK_BYTES}
 
 
 @few_words()

@@ -16,7 +16,7 @@ from mask_impact import __version__
 from mask_impact.jsontext import plain
 from mask_impact.measure import MeasuredLayer, ModelInputs, Step, context_full
 from mask_impact.models import Subject, measured_parts, method_of
-from mask_impact.preflight import Plan
+from mask_impact.preflight import Plan, computed_with
 from mask_impact.results import ResultTable, StepDistances
 from mask_impact.tokens import decode, token_texts
 
@@ -184,7 +184,7 @@ def plan_record(plan: Plan, subject: Subject) -> dict[str, Any]:
         "device": str(device),
         **plan.prompt.facts(),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
-        "threads": torch.get_num_threads(),
+        "computed_with": computed_with(),
         "versions": {"mask_impact": __version__, "python": platform.python_version(),
                      **{library: importlib.metadata.version(library) for library in LIBRARIES}},
     }

@@ -368,7 +368,7 @@ KINDS = {
     "state-space": ("mamba", {}, "MambaForCausalLM has no softmax attention (a state-space or recurrent model)"),
     "outside the interface": ("gptj", {}, "GPTJForCausalLM computes attention outside transformers' attention interface"),
     "encoder-decoder": (transformers.T5Config(num_layers=1), {}, "(t5) is an encoder-decoder model, which is not measured; choose"),
-    "vision-language": (transformers.Qwen3VLConfig(), {}, "(qwen3_vl) is no causal language model of text alone; choose a"),
+    "vision-language": (transformers.Qwen3VLConfig(), {}, "(qwen3_vl) is a vision-language model; run it with mask_impact_vl.py"),
     "quantised": ("llama", quantised(), "has gptq weights, which transformers does not dequantise; choose the unquantised"),
     "no model type": ("llama", {"model_type": "never_heard_of"}, "its configuration cannot be loaded ("),
 }
@@ -674,7 +674,9 @@ def test_logits_that_are_no_numbers_fail_one_prompt(command, models, tmp_path):
     bad = record_of("bad")
     assert bad["status"] == "failed" and bad["reason"] in err[0] and bad["settings"]["prompt"] == "The cat zz"
     code, out, err = command("--config", "batch.yaml", "--model", folder)
-    assert code == 1 and [line.split(":")[0] for line in out] == [str(Path("output", "one")), str(Path("output", "two")), "bad"]
+    one, two = str(Path("output", "one")), str(Path("output", "two"))
+    assert code == 1 and [line.split(":")[0] for line in out] == [one, "bad", two, "bad"]
+    assert out[1] == f"bad: failed before ({bad['reason']}); it is measured again"
 
 
 @pytest.mark.parametrize("error, reason", [

@@ -47,9 +47,9 @@ def test_names_that_are_file_names(name):
 @pytest.fixture
 def out(tmp_path):
     """The output folder, with a function that leaves a run of some settings there."""
-    def leave(name: str, settings: Settings | None, status: str = "complete", formats=("csv", "json")) -> None:
+    def leave(name: str, settings: Settings | None, status: str = "complete", formats=("csv", "json"), **more) -> None:
         if settings is not None:
-            record = {"status": status, "settings": settings.to_record(), **FACTS}
+            record = {"status": status, "settings": settings.to_record(), **FACTS, **more}
             (tmp_path / f"{name}_run.json").write_text(json.dumps(record), encoding="utf-8")
         for ending in formats:
             (tmp_path / f"{name}_results.{ending}").write_text("x", encoding="utf-8")
@@ -171,3 +171,18 @@ def test_a_batch_lists_every_name_that_is_taken(out):
     with pytest.raises(RequestError) as caught:
         names.choose_names(entries, [FACTS] * 3)
     assert len(caught.value.faults) == 2
+
+
+def test_a_failed_run_gives_way_and_says_why(out):
+    """To the same request, and under a given name to another one too: there is no result to lose."""
+    out("x", wanted(out, name="x"), status="failed", reason="no memory")
+    for settings in (wanted(out, name="x"), wanted(out, name="x", num_tokens=5)):
+        assert names.choose_name(settings, FACTS) == names.Choice("x", earlier="failed before (no memory)")
+
+
+def test_what_it_was_computed_with_is_spelt_out(out):
+    then, now = {"computed_with": {"torch": "2", "threads": 2}}, {"computed_with": {"torch": "2", "threads": 8}}
+    out("x", wanted(out, name="x"), **then)
+    assert names.choose_name(wanted(out, name="x"), FACTS | then).record
+    with pytest.raises(RequestError, match=r"other settings \(threads 2 then and 8 now\)"):
+        names.choose_name(wanted(out, name="x"), FACTS | now)
