@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import mask_impact
+import mask_impact_vl
 from mask_impact import batch, command_line
 from mask_impact.batch import STRUCTURE
 from mask_impact.guide import guide_table, with_table
@@ -16,6 +18,7 @@ from mask_impact.vision_settings import VisionSettings
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "BATCH_MODE_GUIDE.md").read_text(encoding="utf-8")
 SCRIPTS = {"mask_impact_analysis.py": Settings, "mask_impact_vl.py": VisionSettings}
+EXAMPLE_BATCHES = [("prompts_config.yaml", Settings), ("prompts_config_vl.yaml", VisionSettings)]
 PROSE = GUIDE.replace(guide_table(), "")
 
 
@@ -29,7 +32,7 @@ COMMANDS = [line for block in blocks("bash") for line in block.splitlines()]
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """A current folder with the files that the guide's examples name."""
-    for name in ("prompt.txt", "prompts_config.yaml"):
+    for name in ("prompt.txt", *(file for file, _ in EXAMPLE_BATCHES)):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / "question.txt").write_text("Who?\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -109,21 +112,65 @@ def test_the_example_batch_is_read_as_it_says():
     assert not any(entry.warnings for entry in settings) and "formats" not in settings[0].given
 
 
-def test_the_example_batch_shows_every_key():
-    text = (ROOT / "prompts_config.yaml").read_text(encoding="utf-8")
-    keys = {name for name, row in options(Settings).items() if row.scope != "flag"} | set(STRUCTURE)
+def test_the_example_batch_with_pictures_is_read_as_it_says():
+    settings = batch.read("prompts_config_vl.yaml", kind=VisionSettings)
+    common = {"model": "Qwen/Qwen3-VL-2B-Instruct"}
+    about = {"image": ["testimg.png"], "prompt": "What color is the circle?"} | common
+    assert settings == [
+        VisionSettings(name="text_only", prompt="What is the capital of Italy? Answer in one word.",
+                       system="You are a geography teacher.", **common),
+        VisionSettings(name="words", **about),
+        VisionSettings(name="patches", mask_mode="vision", **about),
+        VisionSettings(name="words_and_patches", mask_mode="both", num_tokens=2, **about | {"prompt": "What shape is blue?"}),
+        VisionSettings(name="two_pictures", image=["testimg.png", "viewer/screenshot.png"], mask_mode="both", max_image_tokens=256,
+                       prompt="Which of the two pictures shows a star?", **common),
+    ]
+    assert all(entry.chat for entry in settings) and not any(entry.warnings for entry in settings)
+    assert "formats" not in settings[0].given
+
+
+def test_the_example_batch_with_pictures_runs(monkeypatch, tmp_path):
+    """As it is, but for the model: the pictures it names are there, whatever the current folder, and every entry succeeds."""
+    assert mask_impact_vl.main(["--config", str(ROOT / "prompts_config_vl.yaml"), "--model", "demo", "--quiet"]) == 0
+    tables = {path.name.removesuffix("_results.csv"): mask_impact.read_results(path) for path in Path("output").glob("*.csv")}
+    kinds = {name: set(table.token_type) for name, table in tables.items()}
+    assert kinds == {"text_only": {"text"}, "words": {"text"}, "patches": {"vision"}, "words_and_patches": {"text", "vision"},
+                     "two_pictures": {"text", "vision"}}
+    seen = tables["two_pictures"].dropna(subset="image_index").groupby("image_index").token_position.nunique()
+    assert seen.index.tolist() == [0, 1] and seen.max() <= 256 < 1024
+
+
+@pytest.mark.parametrize("file, kind", EXAMPLE_BATCHES)
+def test_an_example_batch_shows_every_key(file, kind):
+    text = (ROOT / file).read_text(encoding="utf-8")
+    keys = {name for name, row in options(kind).items() if row.scope != "flag"} | set(STRUCTURE)
     shown = {key for key in keys if re.search(rf"^[ #-]*{key}:", text, re.MULTILINE)}
     assert keys - shown == {"prompt_file"} and "prompt_file" in text  # not beside a prompt, so in a sentence
 
 
-def test_its_comments_are_true(folder):
-    """Every commented key, put in, is read; and the entry that is switched off runs when switched on."""
-    text = Path("prompts_config.yaml").read_text(encoding="utf-8")
+def all_keys_of(file: str, kind: type) -> list:
+    """The entries of an example batch with every commented key put in, and those that are switched off switched on."""
+    text = Path(file).read_text(encoding="utf-8")
     text = re.sub(r"^( *)# (\w+:)", r"\1\2", text, flags=re.MULTILINE).replace("enabled: false", "enabled: true")
-    (folder / "all.yaml").write_text(text, encoding="utf-8")
-    entries = batch.read("all.yaml")
+    Path("all.yaml").write_text(text, encoding="utf-8")
+    return batch.read("all.yaml", kind=kind)
+
+
+def test_its_comments_are_true():
+    entries = all_keys_of("prompts_config.yaml", Settings)
     assert len(entries) == 5 and entries[0].revision == "main" and entries[0].layers == (0, 1, 2, 3, 10)
     assert entries[4].layers == tuple(range(14)) and entries[4].variants == ("heads",)
+
+
+def test_the_comments_of_the_one_with_pictures_are_true():
+    entries = all_keys_of("prompts_config_vl.yaml", VisionSettings)
+    assert len(entries) == 6 and entries[0].revision == "main" and entries[0].layers == (0, 1, 2, 3, 10)
+    assert entries[5].continuation == "It is green." and entries[5].num_tokens == 3 and entries[5].variants == ("heads",)
+    text = Path("prompts_config_vl.yaml").read_text(encoding="utf-8")
+    defaults = VisionSettings(prompt="x")
+    for said in ("mask_mode: text ", f"max_image_tokens: {defaults.max_image_tokens} ", f"model: {defaults.model} ", "chat: true "):
+        assert said in text
+    assert defaults.mask_mode == "text" and defaults.chat
 
 
 def test_the_example_prompt():
