@@ -63,7 +63,7 @@ def measure_first_layer(model: str, prompt: str) -> SingleLayer:
     """Load a model and measure its first measurable layer. Raises RequestError for a model or prompt it cannot take."""
     settings = Settings(model=model, prompt=prompt)
     candidate = candidates.examine(settings)
-    ids = preflight.plan(settings, candidate).token_ids
+    ids = preflight.plan(settings, candidate).prompt.token_ids
     subject = models.load(candidate, settings)
     first = subject.parts[:1]
     inputs = ModelInputs(ids, steps=1)
