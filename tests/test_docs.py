@@ -1,6 +1,7 @@
 """The guide and the example files say what the program does."""
 
 import ast
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -13,7 +14,8 @@ from mask_impact import batch, command_line
 from mask_impact.batch import STRUCTURE
 from mask_impact.guide import guide_table, with_table
 from mask_impact.settings import COMMAND_FLAGS, Settings, options
-from mask_impact.vision_settings import VisionSettings
+from mask_impact.vision_settings import MASK_MODES, VisionSettings
+from mask_impact_analysis import run_masking_experiment
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "BATCH_MODE_GUIDE.md").read_text(encoding="utf-8")
@@ -68,7 +70,7 @@ def test_keys_that_are_no_settings_are_in_the_prose(key):
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_every_yaml_example_is_read(text, folder):
     (folder / "example.yaml").write_text(text, encoding="utf-8")
-    assert batch.read("example.yaml")
+    assert batch.read("example.yaml", kind=VisionSettings if "image:" in text else Settings)
 
 
 @pytest.mark.parametrize("line", [pytest.param(line, id=str(n)) for n, line in enumerate(COMMANDS)])
@@ -82,20 +84,44 @@ def test_the_guide_has_examples_of_each_kind():
     assert len(COMMANDS) >= 10 and len(blocks("yaml")) >= 3 and len(blocks("python")) >= 2
 
 
-def test_every_python_example_uses_names_that_exist():
+@pytest.mark.parametrize("function, kind", [
+    (run_masking_experiment, Settings), (mask_impact_vl.run_vl_masking_experiment, VisionSettings)])
+def test_every_python_example_uses_names_that_exist(function, kind):
+    """What is given by a name, such as a loaded model, is a parameter of the function; the rest are settings."""
+    parameters = inspect.signature(function).parameters
     calls = [node for block in blocks("python") for node in ast.walk(ast.parse(block))
-             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "run_masking_experiment"]
+             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == function.__name__]
     assert calls
     for call in calls:
-        Settings.from_python(prompt=ast.literal_eval(call.args[0]),
-                             **{word.arg: ast.literal_eval(word.value) for word in call.keywords})
+        given = dict(zip(parameters, call.args)) | {word.arg: word.value for word in call.keywords}
+        objects = {name for name, value in given.items() if isinstance(value, ast.Name)}
+        assert objects <= set(parameters)
+        kind.from_python(**{name: ast.literal_eval(value) for name, value in given.items() if name not in objects})
 
 
-def test_every_command_of_the_help_is_understood():
-    lines = [line.strip() for line in command_line.EXAMPLES.format(program="x.py").splitlines() if "x.py" in line]
+def test_the_python_example_with_pictures_runs(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    [block] = [block for block in blocks("python") if "run_vl_masking_experiment(" in block]
+    names: dict = {}
+    exec(block, names)
+    assert capsys.readouterr().out.splitlines()[1].startswith("img0[1,2] ")  # the red circle's cell
+    assert set(names["table"].token_type) == {"vision"} and names["table"].attrs["run"]["generated_text"] == "square"
+
+
+def test_the_guide_shows_the_four_ways_of_use():
+    settings = [command_line.read(shlex.split(line)[2:], "x", VisionSettings)[0] for line in COMMANDS
+                if "mask_impact_vl.py" in line and "--config" not in line]
+    ways = [(bool(entry.image), entry.mask_mode) for entry in settings]
+    assert ways[:4] == [(False, "text"), *((True, mode) for mode in MASK_MODES)]
+    assert any(len(entry.image) > 1 for entry in settings) and any(not entry.chat for entry in settings)
+
+
+@pytest.mark.parametrize("examples, kind", [(command_line.EXAMPLES, Settings), (mask_impact_vl.EXAMPLES, VisionSettings)])
+def test_every_command_of_the_help_is_understood(examples, kind):
+    lines = [line.strip() for line in examples.format(program="x.py").splitlines() if "x.py" in line]
     assert len(lines) == 4
     for line in lines:
-        assert command_line.read(shlex.split(line)[2:])
+        assert command_line.read(shlex.split(line)[2:], "x.py", kind)
 
 
 def test_the_example_batch_is_read_as_it_says():

@@ -16,6 +16,7 @@ from mask_impact import batch
 from mask_impact.results import COLUMNS
 from mask_impact.runs import PER_CELL
 from mask_impact.settings import VARIANTS, Settings, options
+from mask_impact.vision import VisionInputs
 from mask_impact.vision_settings import MASK_MODES, VisionSettings
 
 ROOT = Path(__file__).parent.parent
@@ -24,6 +25,7 @@ NOT_OURS = {"__pycache__", "output", "node_modules"}
 FAST = ("settings", "vision_settings", "batch", "command_line", "names", "values", "prompts", "errors", "formats", "console", "places")
 HEAVY = ("torch", "transformers", "pyarrow", "pandas", "numpy")
 FRONT_DOOR_LINES = 130
+VISION_COLUMNS = tuple(VisionInputs([], (), "text", 0, None).columns(0))  # what a prompt with pictures adds to the table
 # A home or scratch folder of some machine; one-letter names (the x of a test's own home folder) stand for any.
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(?:/(?:work|tmp|home|root|Users)|[A-Z]:\\+Users\\?)[/\\][\w.][\w.-]")
 
@@ -123,7 +125,7 @@ def words_of_results() -> list[str]:
     """Columns, variants as asked for and as written, methods, and the run file's numbers for each cell."""
     [methods] = options(Settings)["method"].read.args
     assert {"renormalize", "rerun"} <= set(methods)
-    return [*COLUMNS, *VARIANTS, "Full", "Attn", "Head_0", *methods, *PER_CELL]
+    return [*COLUMNS, *VISION_COLUMNS, *VARIANTS, "Full", "Attn", "Head_0", *methods, *PER_CELL, *MASK_MODES]
 
 
 @pytest.mark.parametrize("word", words_of_results())
@@ -134,7 +136,12 @@ def test_the_glossary_has_every_word_of_the_results(word):
 
 def test_the_glossarys_columns_are_the_tables():
     glossary = (ROOT / "GLOSSARY.md").read_text(encoding="utf-8")
-    assert tuple(re.findall(r"^\| `(\w+)` \|", glossary, re.MULTILINE)) == COLUMNS
+    assert tuple(re.findall(r"^\| `(\w+)` \|", glossary, re.MULTILINE)) == (*COLUMNS, *VISION_COLUMNS)
+
+
+@pytest.mark.parametrize("word", ["vision token", "merged cell", "merged grid", "DeepStack", "mask mode", "M-RoPE"])
+def test_the_glossary_tells_of_pictures(word):
+    assert f"**{word}**" in (ROOT / "GLOSSARY.md").read_text(encoding="utf-8")
 
 
 def text_of(path: Path) -> str:
