@@ -1,4 +1,4 @@
-# make demo        a first result, on the small model carried here
+# make demo        first results, on the small models carried here: text, then a picture
 # make test        the tests
 # make viewer      build visualize_results.html from viewer/ (needs Node 18 or newer; its users need none)
 # make screenshot  the README's picture, of the demo (needs Chromium)
@@ -21,6 +21,7 @@ help:
 # The demo's own folder: its results are measured anew each time, and no other run is replaced.
 demo: $(INSTALLED)
 	$(RUN) mask_impact_analysis.py --config demo/text/demo_prompts.yaml --overwrite
+	$(RUN) mask_impact_vl.py --config demo/vision/demo_prompts.yaml --overwrite
 
 test: $(INSTALLED)
 	$(RUN) -m pytest -rs --no-fold-skipped

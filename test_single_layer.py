@@ -63,7 +63,7 @@ def measure_first_layer(model: str, prompt: str) -> SingleLayer:
     """Load a model and measure its first measurable layer. Raises RequestError for a model or prompt it cannot take."""
     settings = Settings(model=model, prompt=prompt)
     candidate = candidates.examine(settings)
-    ids = preflight.plan(settings, candidate).token_ids
+    ids = preflight.plan(settings, candidate).prompt.token_ids
     subject = models.load(candidate, settings)
     first = subject.parts[:1]
     inputs = ModelInputs(ids, steps=1)
@@ -138,7 +138,12 @@ def lines(found: SingleLayer, model: str) -> Iterator[str]:
         head = int(np.argmax(heads))
         yield (f"{position:4} {found.tokens[position]!r:15}{full:13.4g}{plain.l2[0, position]:10.4g}"
                f"{attn:14.4g}{plain.l2[1, position]:10.4g}   {fast.variants[2 + head]} ({heads[head]:.4g})")
-    for check in found.checks:
+    yield from verdicts(found.checks)
+
+
+def verdicts(checks: list[Check]) -> Iterator[str]:
+    """A line for each check: whether it holds, and by how much."""
+    for check in checks:
         verdict = "holds" if check.holds else "FAILS"
         yield f"{verdict}: {check.what} (relative error {check.error:.1e}, allowed {check.allowed:.0e})"
 

@@ -1,21 +1,26 @@
 """The guide and the example files say what the program does."""
 
 import ast
+import inspect
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+import mask_impact
+import mask_impact_vl
 from mask_impact import batch, command_line
 from mask_impact.batch import STRUCTURE
 from mask_impact.guide import guide_table, with_table
 from mask_impact.settings import COMMAND_FLAGS, Settings, options
-from mask_impact.vision_settings import VisionSettings
+from mask_impact.vision_settings import MASK_MODES, VisionSettings
+from mask_impact_analysis import run_masking_experiment
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "BATCH_MODE_GUIDE.md").read_text(encoding="utf-8")
 SCRIPTS = {"mask_impact_analysis.py": Settings, "mask_impact_vl.py": VisionSettings}
+EXAMPLE_BATCHES = [("prompts_config.yaml", Settings), ("prompts_config_vl.yaml", VisionSettings)]
 PROSE = GUIDE.replace(guide_table(), "")
 
 
@@ -29,7 +34,7 @@ COMMANDS = [line for block in blocks("bash") for line in block.splitlines()]
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """A current folder with the files that the guide's examples name."""
-    for name in ("prompt.txt", "prompts_config.yaml"):
+    for name in ("prompt.txt", *(file for file, _ in EXAMPLE_BATCHES)):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / "question.txt").write_text("Who?\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -66,7 +71,7 @@ def test_keys_that_are_no_settings_are_in_the_prose(key):
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_every_yaml_example_is_read(text, folder):
     (folder / "example.yaml").write_text(text, encoding="utf-8")
-    assert batch.read("example.yaml")
+    assert batch.read("example.yaml", kind=VisionSettings if "image:" in text else Settings)
 
 
 @pytest.mark.parametrize("line", [pytest.param(line, id=str(n)) for n, line in enumerate(COMMANDS)])
@@ -80,20 +85,44 @@ def test_the_guide_has_examples_of_each_kind():
     assert len(COMMANDS) >= 10 and len(blocks("yaml")) >= 3 and len(blocks("python")) >= 2
 
 
-def test_every_python_example_uses_names_that_exist():
+@pytest.mark.parametrize("function, kind", [
+    (run_masking_experiment, Settings), (mask_impact_vl.run_vl_masking_experiment, VisionSettings)])
+def test_every_python_example_uses_names_that_exist(function, kind):
+    """What is given by a name, such as a loaded model, is a parameter of the function; the rest are settings."""
+    parameters = inspect.signature(function).parameters
     calls = [node for block in blocks("python") for node in ast.walk(ast.parse(block))
-             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "run_masking_experiment"]
+             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == function.__name__]
     assert calls
     for call in calls:
-        Settings.from_python(prompt=ast.literal_eval(call.args[0]),
-                             **{word.arg: ast.literal_eval(word.value) for word in call.keywords})
+        given = dict(zip(parameters, call.args)) | {word.arg: word.value for word in call.keywords}
+        objects = {name for name, value in given.items() if isinstance(value, ast.Name)}
+        assert objects <= set(parameters)
+        kind.from_python(**{name: ast.literal_eval(value) for name, value in given.items() if name not in objects})
 
 
-def test_every_command_of_the_help_is_understood():
-    lines = [line.strip() for line in command_line.EXAMPLES.format(program="x.py").splitlines() if "x.py" in line]
+def test_the_python_example_with_pictures_runs(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    [block] = [block for block in blocks("python") if "run_vl_masking_experiment(" in block]
+    names: dict = {}
+    exec(block, names)
+    assert capsys.readouterr().out.splitlines()[1].startswith("img0[1,2] ")  # the red circle's cell
+    assert set(names["table"].token_type) == {"vision"} and names["table"].attrs["run"]["generated_text"] == "square"
+
+
+def test_the_guide_shows_the_four_ways_of_use():
+    settings = [command_line.read(shlex.split(line)[2:], "x", VisionSettings)[0] for line in COMMANDS
+                if "mask_impact_vl.py" in line and "--config" not in line]
+    ways = [(bool(entry.image), entry.mask_mode) for entry in settings]
+    assert ways[:4] == [(False, "text"), *((True, mode) for mode in MASK_MODES)]
+    assert any(len(entry.image) > 1 for entry in settings) and any(not entry.chat for entry in settings)
+
+
+@pytest.mark.parametrize("examples, kind", [(command_line.EXAMPLES, Settings), (mask_impact_vl.EXAMPLES, VisionSettings)])
+def test_every_command_of_the_help_is_understood(examples, kind):
+    lines = [line.strip() for line in examples.format(program="x.py").splitlines() if "x.py" in line]
     assert len(lines) == 4
     for line in lines:
-        assert command_line.read(shlex.split(line)[2:])
+        assert command_line.read(shlex.split(line)[2:], "x.py", kind)
 
 
 def test_the_example_batch_is_read_as_it_says():
@@ -110,21 +139,65 @@ def test_the_example_batch_is_read_as_it_says():
     assert not any(entry.warnings for entry in settings) and "formats" not in settings[0].given
 
 
-def test_the_example_batch_shows_every_key():
-    text = (ROOT / "prompts_config.yaml").read_text(encoding="utf-8")
-    keys = {name for name, row in options(Settings).items() if row.scope != "flag"} | set(STRUCTURE)
+def test_the_example_batch_with_pictures_is_read_as_it_says():
+    settings = batch.read("prompts_config_vl.yaml", kind=VisionSettings)
+    common = {"model": "Qwen/Qwen3-VL-2B-Instruct"}
+    about = {"image": ["testimg.png"], "prompt": "What color is the circle?"} | common
+    assert settings == [
+        VisionSettings(name="text_only", prompt="What is the capital of Italy? Answer in one word.",
+                       system="You are a geography teacher.", **common),
+        VisionSettings(name="words", **about),
+        VisionSettings(name="patches", mask_mode="vision", **about),
+        VisionSettings(name="words_and_patches", mask_mode="both", num_tokens=2, **about | {"prompt": "What shape is blue?"}),
+        VisionSettings(name="two_pictures", image=["testimg.png", "viewer/screenshot.png"], mask_mode="both", max_image_tokens=256,
+                       prompt="Which of the two pictures shows a star?", **common),
+    ]
+    assert all(entry.chat for entry in settings) and not any(entry.warnings for entry in settings)
+    assert "formats" not in settings[0].given
+
+
+def test_the_example_batch_with_pictures_runs(monkeypatch, tmp_path):
+    """As it is, but for the model: the pictures it names are there, whatever the current folder, and every entry succeeds."""
+    assert mask_impact_vl.main(["--config", str(ROOT / "prompts_config_vl.yaml"), "--model", "demo", "--quiet"]) == 0
+    tables = {path.name.removesuffix("_results.csv"): mask_impact.read_results(path) for path in Path("output").glob("*.csv")}
+    kinds = {name: set(table.token_type) for name, table in tables.items()}
+    assert kinds == {"text_only": {"text"}, "words": {"text"}, "patches": {"vision"}, "words_and_patches": {"text", "vision"},
+                     "two_pictures": {"text", "vision"}}
+    seen = tables["two_pictures"].dropna(subset="image_index").groupby("image_index").token_position.nunique()
+    assert seen.index.tolist() == [0, 1] and seen.max() <= 256 < 1024
+
+
+@pytest.mark.parametrize("file, kind", EXAMPLE_BATCHES)
+def test_an_example_batch_shows_every_key(file, kind):
+    text = (ROOT / file).read_text(encoding="utf-8")
+    keys = {name for name, row in options(kind).items() if row.scope != "flag"} | set(STRUCTURE)
     shown = {key for key in keys if re.search(rf"^[ #-]*{key}:", text, re.MULTILINE)}
     assert keys - shown == {"prompt_file"} and "prompt_file" in text  # not beside a prompt, so in a sentence
 
 
-def test_its_comments_are_true(folder):
-    """Every commented key, put in, is read; and the entry that is switched off runs when switched on."""
-    text = Path("prompts_config.yaml").read_text(encoding="utf-8")
+def all_keys_of(file: str, kind: type) -> list:
+    """The entries of an example batch with every commented key put in, and those that are switched off switched on."""
+    text = Path(file).read_text(encoding="utf-8")
     text = re.sub(r"^( *)# (\w+:)", r"\1\2", text, flags=re.MULTILINE).replace("enabled: false", "enabled: true")
-    (folder / "all.yaml").write_text(text, encoding="utf-8")
-    entries = batch.read("all.yaml")
+    Path("all.yaml").write_text(text, encoding="utf-8")
+    return batch.read("all.yaml", kind=kind)
+
+
+def test_its_comments_are_true():
+    entries = all_keys_of("prompts_config.yaml", Settings)
     assert len(entries) == 5 and entries[0].revision == "main" and entries[0].layers == (0, 1, 2, 3, 10)
     assert entries[4].layers == tuple(range(14)) and entries[4].variants == ("heads",)
+
+
+def test_the_comments_of_the_one_with_pictures_are_true():
+    entries = all_keys_of("prompts_config_vl.yaml", VisionSettings)
+    assert len(entries) == 6 and entries[0].revision == "main" and entries[0].layers == (0, 1, 2, 3, 10)
+    assert entries[5].continuation == "It is green." and entries[5].num_tokens == 3 and entries[5].variants == ("heads",)
+    text = Path("prompts_config_vl.yaml").read_text(encoding="utf-8")
+    defaults = VisionSettings(prompt="x")
+    for said in ("mask_mode: text ", f"max_image_tokens: {defaults.max_image_tokens} ", f"model: {defaults.model} ", "chat: true "):
+        assert said in text
+    assert defaults.mask_mode == "text" and defaults.chat
 
 
 def test_the_example_prompt():

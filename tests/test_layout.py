@@ -16,13 +16,16 @@ from mask_impact import batch
 from mask_impact.results import COLUMNS
 from mask_impact.runs import PER_CELL
 from mask_impact.settings import VARIANTS, Settings, options
+from mask_impact.vision import VisionInputs
+from mask_impact.vision_settings import MASK_MODES, VisionSettings
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mask_impact"
 NOT_OURS = {"__pycache__", "output", "node_modules"}
-FAST = ("settings", "batch", "command_line", "names", "values", "prompts", "errors", "formats", "console", "places")
+FAST = ("settings", "vision_settings", "batch", "command_line", "names", "values", "prompts", "errors", "formats", "console", "places")
 HEAVY = ("torch", "transformers", "pyarrow", "pandas", "numpy")
 FRONT_DOOR_LINES = 130
+VISION_COLUMNS = tuple(VisionInputs([], (), "text", 0, None).columns(0))  # what a prompt with pictures adds to the table
 # A home or scratch folder of some machine; one-letter names (the x of a test's own home folder) stand for any.
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(?:/(?:work|tmp|home|root|Users)|[A-Z]:\\+Users\\?)[/\\][\w.][\w.-]")
 
@@ -106,7 +109,7 @@ def test_only_the_demo_tests_and_benchmarks_import_the_demo():
     assert [path for path in sorted(users) if not path.startswith(("demo/", "tests/", "benchmarks/"))] == []
 
 
-@pytest.mark.parametrize("module", [*(f"mask_impact.{name}" for name in FAST), "mask_impact_analysis"])
+@pytest.mark.parametrize("module", [*(f"mask_impact.{name}" for name in FAST), *(path.stem for path in FRONT_DOORS)])
 def test_what_must_answer_fast_imports_nothing_heavy(module):
     program = f"import sys, {module}; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -122,7 +125,7 @@ def words_of_results() -> list[str]:
     """Columns, variants as asked for and as written, methods, and the run file's numbers for each cell."""
     [methods] = options(Settings)["method"].read.args
     assert {"renormalize", "rerun"} <= set(methods)
-    return [*COLUMNS, *VARIANTS, "Full", "Attn", "Head_0", *methods, *PER_CELL]
+    return [*COLUMNS, *VISION_COLUMNS, *VARIANTS, "Full", "Attn", "Head_0", *methods, *PER_CELL, *MASK_MODES]
 
 
 @pytest.mark.parametrize("word", words_of_results())
@@ -133,7 +136,12 @@ def test_the_glossary_has_every_word_of_the_results(word):
 
 def test_the_glossarys_columns_are_the_tables():
     glossary = (ROOT / "GLOSSARY.md").read_text(encoding="utf-8")
-    assert tuple(re.findall(r"^\| `(\w+)` \|", glossary, re.MULTILINE)) == COLUMNS
+    assert tuple(re.findall(r"^\| `(\w+)` \|", glossary, re.MULTILINE)) == (*COLUMNS, *VISION_COLUMNS)
+
+
+@pytest.mark.parametrize("word", ["vision token", "merged cell", "merged grid", "DeepStack", "mask mode", "M-RoPE"])
+def test_the_glossary_tells_of_pictures(word):
+    assert f"**{word}**" in (ROOT / "GLOSSARY.md").read_text(encoding="utf-8")
 
 
 def text_of(path: Path) -> str:
@@ -167,9 +175,23 @@ def test_requirements_are_pinned_and_are_what_is_imported():
     assert others == {{"pyyaml": "yaml", "pillow": "PIL"}.get(pin[1], pin[1]) for pin in pins}
 
 
-def test_make_demo_runs_a_batch_on_the_demo_model(monkeypatch):
-    [config] = re.findall(r"--config (\S+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+DEMO_COMMANDS = re.findall(r"^\t\$\(RUN\) (\S+\.py) --config (\S+) --overwrite$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_make_demo_runs_a_batch_of_each_front_door_on_its_demo_model(monkeypatch):
     monkeypatch.chdir(ROOT)
-    entries = batch.read(config)
-    assert len(entries) >= 3 and all(entry.name for entry in entries)
-    assert {(entry.model, entry.output_dir) for entry in entries} == {("demo", "output/demo")}
+    assert [script for script, _ in DEMO_COMMANDS] == ["mask_impact_analysis.py", "mask_impact_vl.py"]
+    names = []
+    for (_, config), kind in zip(DEMO_COMMANDS, (Settings, VisionSettings)):
+        entries = batch.read(config, kind=kind)
+        assert len(entries) >= 3 and all(entry.name for entry in entries)
+        assert {(entry.model, entry.output_dir, entry.report) for entry in entries} == {("demo", "output/demo", True)}
+        names += [entry.name for entry in entries]
+    assert len(set(names)) == len(names)  # one folder for both
+
+
+def test_the_vision_demo_asks_of_a_picture_in_every_mask_mode():
+    _, config = DEMO_COMMANDS[1]
+    entries = batch.read(str(ROOT / config), kind=VisionSettings)
+    assert {entry.mask_mode for entry in entries} == set(MASK_MODES)
+    assert all(len(entry.image) == 1 and Path(entry.image[0]).samefile(ROOT / "testimg.png") for entry in entries)
