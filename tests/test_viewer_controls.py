@@ -418,7 +418,7 @@ def picture_run(folder):
     pd.DataFrame(rows, columns=names).astype({name: "Int64" for name in names[-3:]}).to_csv(folder / "photo_results.csv", index=False)
     dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
     record = {"schema_version": 1, "status": "complete", "name": "photo", "layers": [0, 1], "variants": ["Full"], "steps": [],
-              "images": [{"width": 96, "height": 64, "resized": [64, 96], "grid": [2, 3], "uri": f"data:image/png;base64,{dot}"}]}
+              "images": [{"path": "C:\\\\pictures\\\\cat.png", "width": 96, "height": 64, "resized": [64, 96], "grid": [2, 3], "uri": f"data:image/png;base64,{dot}"}]}
     (folder / "photo_run.json").write_text(json.dumps(record), encoding="utf-8")
     return folder / "photo_results.csv", folder / "photo_run.json"
 
@@ -432,17 +432,38 @@ def test_an_images_patches_are_coloured_and_linked(viewer, tmp_path):
     viewer.page.mouse.move(box["x"] + box["width"] * 5 / 6, box["y"] + box["height"] * 3 / 4)
     viewer.settle()
     assert viewer.at("tooltip").get_attribute("data-position") == "6"
-    strongest, weakest = image.evaluate(
-        """(canvas) => {
-             const { width, height } = canvas, { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
-             return [[5 / 6, 3 / 4], [1 / 6, 1 / 4]].map(([x, y]) => {
-               const at = 4 * (Math.floor(y * height) * width + Math.floor(x * width));
-               return [...data.subarray(at, at + 4)];
-             });
-           }""")
-    assert np.dot(strongest[:3], [0.3, 0.6, 0.1]) > np.dot(weakest[:3], [0.3, 0.6, 0.1]) + 20
+    assert viewer.at("images").locator("figcaption").inner_text() == "Image 0: cat.png, 2 x 3 patches"
     assert viewer.at("text").locator("[data-token]").count() == 3
-    viewer.page.get_by_label("Opacity", exact=True).fill("0.2")
+
+
+# A patch's pixels, red, green, blue and alpha, in its middle and in its frame.
+PATCH = """(canvas, [row, col]) => {
+  const copy = Object.assign(document.createElement("canvas"), { width: canvas.width, height: canvas.height });
+  const side = canvas.width / 3, pen = copy.getContext("2d", { willReadFrequently: true });
+  pen.drawImage(canvas, 0, 0);
+  return [side / 2, 1].map((inside) => [...pen.getImageData(col * side + inside, row * side + inside, 1, 1).data]);
+}"""
+
+
+def test_what_is_over_a_picture_grows_with_the_value(viewer, tmp_path):
+    """Nothing at 0; the frame has the colour of its share as strong as the share, the tint within a part of that."""
+    results, record = picture_run(tmp_path)
+    rows = pd.read_csv(results)
+    rows.loc[rows.token_position == 1, "l2_distance"] = 0
+    rows.to_csv(results, index=False)
+    viewer.choose(results, record)
+    viewer.select("Curve", "linear")
+    viewer.select("Text layer", "1")
+    largest = rows[(rows.layer == 1) & (rows.token_position > 0)].l2_distance.max()
+    patch = lambda row, col: np.array(viewer.at("image").evaluate(PATCH, [row, col]))  # noqa: E731
+    assert patch(0, 0).max() == 0
+    for opacity in (0.2, 0.7):
+        viewer.page.get_by_label("Opacity", exact=True).fill(str(opacity))
+        for row, col in ((0, 1), (1, 2)):
+            [share] = rows[(rows.layer == 1) & (rows.patch_row == row) & (rows.patch_col == col)].l2_distance / largest
+            tint, frame = patch(row, col)
+            assert frame[:3] == pytest.approx(colours(np.array(share)), abs=NEAR)
+            assert (tint[3], frame[3]) == pytest.approx((255 * share * opacity, 255 * share), abs=2)
 
 
 # Size and sharpness

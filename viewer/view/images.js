@@ -1,10 +1,12 @@
 /** Images of a run: each picture with its patches over it, coloured for the chosen layer and variant. */
 import { element, labelled } from "./element.js";
 import { pinToggled } from "./pins.js";
-import { ABSENT, EXCLUDED, FLAT, SHADE_NAMES } from "./scale.js";
+import { ABSENT, FLAT, UNDEFINED } from "./scale.js";
 import { COLOURED_BY, cellText, hoverToken, inksOf, tokenColours, tokenName } from "./shown.js";
 import { currentView } from "./state.js";
+import { header } from "./words.js";
 
+const CELL = 16; // pixels of a patch's side, two of them its frame
 const PICTURE = /^data:image\/(png|jpeg|webp);base64,/;
 
 /**
@@ -24,7 +26,7 @@ export function patchGrid(tokens, index, grid) {
 }
 
 export function createImages(root, store) {
-  const opacity = element("input", { type: "range", min: 0, max: 1, step: 0.05, value: 0.6, input: () => fade() });
+  const opacity = element("input", { type: "range", min: 0, max: 1, step: 0.05, value: 0.2, input: () => images.view && recolour(images, store.get()) });
   const list = element("div", { class: "images" });
   const note = element("p", { class: "muted small" });
   const value = element("p", { class: "value muted" });
@@ -32,9 +34,7 @@ export function createImages(root, store) {
     element("div", { class: "panel-head" }, element("h2", {}, "Images"), labelled("Opacity", opacity)),
     list, note, value);
   root.append(section);
-  const images = { root, list, note, value, store, shown: [], tokens: null, result: null, view: null };
-  const fade = () => list.style.setProperty("--opacity", opacity.value);
-  fade();
+  const images = { root, list, note, value, opacity, store, shown: [], tokens: null, result: null, view: null };
   const update = (state, changed = null) => updated(images, state, changed);
   store.subscribe(update);
   update(store.get());
@@ -49,7 +49,7 @@ function updated(images, state, changed) {
   if (images.result !== result || images.tokens !== result.tokens(state.step)) rebuild(images, state);
   if (view && (view !== images.view || has(...COLOURED_BY))) {
     images.view = view;
-    images.shown.forEach((image) => colour(image, state, view));
+    recolour(images, state);
   }
   if (has("hover", "pins", "result", "step")) mark(images, state);
 }
@@ -67,12 +67,18 @@ function rebuild(images, state) {
     images.list.replaceChildren(...images.shown.map(({ root }) => root));
   }
   const masked = grids.some(({ tokens }) => tokens.some((token) => token >= 0));
-  images.note.textContent = masked ? "" : "This run masked no image tokens (mask mode text): nothing is coloured.";
+  images.note.textContent = masked ? "A patch at or near 0 leaves the picture as it is; the larger, the stronger its frame and tint." : "This run masked no image tokens (mask mode text): nothing is coloured.";
+}
+
+/** What a picture is called: its index, as its tokens have it, and its file without folders. */
+export function imageName({ run }, index) {
+  const path = run?.images?.[index]?.path;
+  return `Image ${index}${typeof path === "string" ? `: ${header(path.split(/[\\/]/).at(-1), 60)}` : ""}`;
 }
 
 function figure(images, { width, height, resized, uri }, index, grid) {
   const [wide, high] = [width ?? resized?.[1] ?? grid.cols, height ?? resized?.[0] ?? grid.rows];
-  const name = `Image ${index}, ${grid.rows} x ${grid.cols} patches`;
+  const name = `${imageName(images.result, index)}, ${grid.rows} x ${grid.cols} patches`;
   const canvas = element("canvas", {
     "data-testid": "image", "data-image": index, tabindex: 0, role: "img", "aria-label": `${name}. Arrow keys move, Enter pins.`,
   });
@@ -122,18 +128,36 @@ function keyed(store, { grid }, event, point) {
   event.stopPropagation();
 }
 
-/** One pixel for each patch; the style sheet enlarges them without smoothing. What is left out or absent shows the picture. */
-function colour({ canvas, grid }, state, view) {
+function recolour({ shown, view, opacity }, state) {
+  for (const image of shown) colour(image, state, view, Number(opacity.value));
+}
+
+/**
+ * A frame and a tint for each patch, both as strong as its colour is far from 0's: what is 0, left out or absent shows
+ * the picture. The tint is weak, so that what is in a strong patch can still be seen; the style sheet enlarges the cells
+ * without smoothing.
+ */
+function colour({ canvas, grid }, state, view, opacity) {
   const colourOf = tokenColours(state, view);
-  const { hex, grounds } = inksOf(state, view.scale.signed);
-  [canvas.width, canvas.height] = [grid.cols, grid.rows];
+  const { hex, grounds, zero } = inksOf(state, view.scale.signed);
+  [canvas.width, canvas.height] = [grid.cols * CELL, grid.rows * CELL];
   const pen = canvas.getContext("2d");
   grid.tokens.forEach((token, patch) => {
     const code = token < 0 ? ABSENT : colourOf(token).code;
-    if (code === ABSENT || code === EXCLUDED) return;
-    pen.fillStyle = code < FLAT ? hex[code] : grounds[SHADE_NAMES[code - FLAT]];
-    pen.fillRect(patch % grid.cols, Math.floor(patch / grid.cols), 1, 1);
+    const [x, y] = [(patch % grid.cols) * CELL, Math.floor(patch / grid.cols) * CELL];
+    if (code < FLAT) paintPatch(pen, x, y, { colour: hex[code], share: Math.abs(code - zero) / (255 - zero), opacity });
+    else if (code === UNDEFINED) paintPatch(pen, x, y, { colour: grounds.undefined, share: 1, opacity: 1 });
   });
+}
+
+function paintPatch(pen, x, y, { colour, share, opacity }) {
+  pen.globalAlpha = share;
+  pen.strokeStyle = "#000";
+  pen.strokeRect(x + 0.5, y + 0.5, CELL - 1, CELL - 1); // a light frame would be lost on a light picture
+  pen.strokeStyle = pen.fillStyle = colour;
+  pen.strokeRect(x + 1.5, y + 1.5, CELL - 3, CELL - 3);
+  pen.globalAlpha = share * opacity;
+  pen.fillRect(x + 2, y + 2, CELL - 4, CELL - 4);
 }
 
 function mark({ shown, value, view, tokens }, state) {
