@@ -117,7 +117,7 @@ test("the layout leaves room for labels, and turns with the picture", () => {
     Array.from({ length: 300 }, (_, index) => ` word${index}`),
     28,
   );
-  const room = { width: 1000, height: 500, ratio: 1 };
+  const room = { width: 1000, height: 500, ratio: 1, bar: 15 };
   const upright = layoutOf({ view, state: { transposed: false, cell: null }, room });
   assert.deepEqual([upright.rows, upright.cols, upright.turned], [28, 300, true]);
   assert.ok(
@@ -126,6 +126,8 @@ test("the layout leaves room for labels, and turns with the picture", () => {
   );
   const turned = layoutOf({ view, state: { transposed: true, cell: 40 }, room });
   assert.deepEqual([turned.rows, turned.cols, turned.cell, turned.turned], [300, 28, 40, false]);
+  const both = layoutOf({ view: { ...view, rows: 90 }, state: { transposed: false, cell: 32 }, room });
+  assert.equal(both.width + both.edges.left + both.edges.right + room.bar, 1000); // the scroll bar takes none of the edges
   const one = layoutOf({ view: viewOf([""], 1), state: { transposed: false, cell: null }, room });
   assert.ok(
     Object.values(one)

@@ -8,6 +8,11 @@ export function textWidth(characters, size) {
   return Math.ceil(characters * CHARACTER * size);
 }
 
+/** A label stands at every so many cells: lines of text keep two pixels apart. */
+export function labelEvery(cell, size) {
+  return Math.ceil((size + 2) / cell);
+}
+
 /** The size of labels beside cells. */
 export function labelSize(cell) {
   return Math.max(9, Math.min(12, cell - 2));

@@ -1,7 +1,7 @@
 /** A small line chart over layers as SVG: arithmetic of its axes, and the drawing. */
 import { drawn } from "./element.js";
 
-const SIZE = { width: 480, height: 200, left: 58, right: 12, top: 12, bottom: 38 };
+const SIZE = { width: 440, height: 230, left: 58, right: 12, top: 12, bottom: 38 }; // near its size on the page, so that 12 px of text stay legible
 
 /** Round numbers from `low` to `high`, both included or passed: steps of 1, 2 or 5 times a power of ten. */
 export function ticks(low, high, most = 5) {
@@ -42,7 +42,7 @@ export function chart(lines, layers, axis, name) {
   const [low, high] = range(lines);
   const x = (place) => left + ((place + 0.5) / layers.length) * (width - left - right);
   const y = (value) => top + (1 - (value - low) / (high - low)) * (height - top - bottom);
-  const every = Math.ceil(layers.length / 16);
+  const every = Math.ceil(layers.length / 12);
   const labelled = layers.flatMap((layer, place) => (place % every === 0 ? [[layer, place]] : []));
   return drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": name, class: "chart" },
     ...ticks(low, high).flatMap((value) => [

@@ -4,7 +4,7 @@
  * Rows are layers and columns tokens, or the reverse. "Row" and "column" mean what is on the screen; layer and token
  * what it stands for. Pointing at a cell moves marks and never redraws the picture.
  */
-import { createAxis, textWidth } from "./axes.js";
+import { createAxis, labelEvery, textWidth } from "./axes.js";
 import { paletteOf, pixel } from "./colours.js";
 import { element } from "./element.js";
 import { inkOn } from "./ink.js";
@@ -48,7 +48,6 @@ export function createHeatmap(root, store, options) {
   map.marks = createMarks(map);
   map.redraw = () => draw(map);
   map.scrollTo = (x, y) => scrollTo(map, x, y);
-  barSize();
   map.tokenAxis = () => (map.transposed ? map.axes.left : map.axes.top);
   map.layerAxis = () => (map.transposed ? map.axes.top : map.axes.left);
   listenTo(map);
@@ -101,7 +100,7 @@ function watchSize(map) {
     const height = Math.max(220, Math.round(globalThis.innerHeight * 0.62));
     const ratio = globalThis.devicePixelRatio || 1;
     if (map.room?.width === width && map.room.height === height && map.room.ratio === ratio) return;
-    map.room = { width, height, ratio };
+    map.room = { width, height, ratio, bar: barSize() };
     if (map.view) draw(map);
   };
   map.measure();
@@ -285,7 +284,7 @@ function label(map) {
     map.labelled = { view, matches: map.matches };
   const cols = { first: seen.firstCol, last: seen.lastCol, scrolled: scrolled.x };
   const rows = { first: seen.firstRow, last: seen.lastRow, scrolled: scrolled.y };
-  const shared = { cell, size, every: Math.ceil((size + 1) / cell), version: map.labelled };
+  const shared = { cell, size, every: labelEvery(cell, size), version: map.labelled };
   const ofTokens = { ...shared, ...(transposed ? rows : cols) };
   const ofLayers = { ...shared, ...(transposed ? cols : rows) };
   const [tokens, layers] = [map.tokenAxis(), map.layerAxis()];

@@ -4,11 +4,11 @@ import { brief } from "./numbers.js";
 import { fittingCell, wholeCell } from "./pixels.js";
 
 export const MOST_CHARACTERS = 18; // of a token's label
-const POSITION_WIDTH = 72; // of the word "position" in a corner, in CSS pixels
+const CORNER = { width: 66, height: 22 }; // the least room in which "position" stands whole
 
 /**
  * Sizes in CSS pixels: of a cell, of the labels around, of the window that scrolls.
- * @param {{view: object, state: object, room: {width: number, height: number}}} map
+ * @param {{view: object, state: object, room: {width: number, height: number, bar: number}}} map   `bar`: of a scroll bar
  */
 export function layoutOf({ view, state, room }) {
   const { transposed } = state;
@@ -20,8 +20,9 @@ export function layoutOf({ view, state, room }) {
   const size = labelSize(cell);
   const turned = !transposed || textWidth(labels.layers, size) > cell;
   const edges = edgesOf(labels, size, transposed, turned);
-  const width = Math.max(60, Math.min(cols * cell, room.width - edges.left - edges.right));
   const height = Math.max(cell, Math.min(rows * cell, room.height - edges.top - edges.bottom));
+  const bar = rows * cell > height ? room.bar : 0;
+  const width = Math.max(60, Math.min(cols * cell, room.width - edges.left - edges.right - bar));
   return { transposed, rows, cols, cell, size, turned, edges, width, height, whole: wholeCell(rows, cols, wide, high) };
 }
 
@@ -29,10 +30,10 @@ function edgesOf({ tokens, layers, maxima, positions }, size, transposed, turned
   const [token, layer, most, position] = [tokens, layers, maxima, positions].map(
     (length) => textWidth(length, size) + 10,
   );
-  const line = size + 8;
-  if (!transposed)
-    return { top: Math.max(token, 44), bottom: line, left: Math.max(layer, POSITION_WIDTH), right: Math.max(most, 58) };
-  return { left: Math.max(token, 70), right: Math.max(position, POSITION_WIDTH), top: turned ? layer : line, bottom: most };
+  const line = Math.max(size + 8, CORNER.height);
+  const beside = (length) => Math.max(length, CORNER.width);
+  if (!transposed) return { top: Math.max(token, 44), bottom: line, left: beside(layer), right: beside(most) };
+  return { left: beside(token), right: beside(position), top: turned ? Math.max(layer, line) : line, bottom: most };
 }
 
 /** The longest labels, in characters. */
