@@ -68,7 +68,16 @@ test("headers are at most so many characters", () => {
 });
 
 test("a very long text is cut before it is looked at", () => {
-  const start = performance.now();
-  header("\u202e".repeat(5_000_000), 12);
-  assert.ok(performance.now() - start < 50);
+  const own = String.prototype.replace;
+  let longest = 0;
+  String.prototype.replace = function (...words) {
+    longest = Math.max(longest, this.length);
+    return own.apply(this, words);
+  };
+  try {
+    header("\u202e".repeat(5_000_000), 12);
+  } finally {
+    String.prototype.replace = own;
+  }
+  assert.ok(longest > 0 && longest < 10_000);
 });
