@@ -58,9 +58,15 @@ def examine(path: str) -> Picture:
     return Picture(path, image.width, image.height, hashlib.sha256(data).hexdigest(), note)
 
 
-def load(path: str) -> Image.Image:
-    """The picture in RGB as a person sees it: first frame, upright, alpha over white. Raises RequestError as examine does."""
-    return _decoded(_bytes(path), path)[0]
+def load(path: str, sha256: str | None = None) -> Image.Image:
+    """The picture in RGB as a person sees it: first frame, upright, alpha over white.
+
+    Raises RequestError as examine does, and for a file that has not this hash.
+    """
+    data = _bytes(path)
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise RequestError(f"{shown(path)}: the picture is no longer the one that was looked at; run again")
+    return _decoded(data, path)[0]
 
 
 def data_uri(image: Image.Image, widest: int = 1024) -> str:
