@@ -2,6 +2,7 @@
 
     python benchmarks/cost.py                    # the whole table: about half an hour on two cores
     python benchmarks/cost.py --lengths 64       # one length of the first block only
+    python benchmarks/cost.py --vl               # Qwen3-VL-2B's shape instead: cost_vl.py
 
 A plain forward pass is model(input_ids, use_cache=True, logits_to_keep=1) under inference mode: the same model, dtype
 and attention. Numerator and denominator take turns in one process; printed are medians of the pairs' ratios.
@@ -10,7 +11,6 @@ and attention. Numerator and denominator take turns in one process; printed are 
 from __future__ import annotations
 
 import argparse
-import platform
 import resource
 import subprocess
 import sys
@@ -22,12 +22,12 @@ from statistics import median
 
 import numpy as np
 import torch
-import transformers
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import tables  # noqa: E402
+from benchmarks import cost_vl, tables  # noqa: E402
+from benchmarks.timing import head, line, random_model, ratio, seconds  # noqa: E402
 from mask_impact.attention import attached  # noqa: E402
 from mask_impact.load_check import measurable_parts  # noqa: E402
 from mask_impact.measure import Method, ModelInputs, generation_steps, measured_layers  # noqa: E402
@@ -42,23 +42,11 @@ LIMITS = {64: 1.8, 256: 1.7, 1024: 1.6}
 WHOLE, ATTENTION = Method(), Method(variants=("attn", "heads"))
 
 
-def build() -> Qwen3ForCausalLM:
-    """Qwen3-0.6B's shape, float32, random weights."""
-    torch.manual_seed(0)
-    with transformers.initialization.no_init_weights():
-        model = Qwen3ForCausalLM(Qwen3Config(**CONFIG)).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.normal_(0, 0.02) if weight.dim() > 1 else weight.fill_(1)
-    model.tie_weights()
-    return model
-
-
 class Bench:
     """The model, its parts, and the two things that are timed."""
 
     def __init__(self, pairs: int):
-        self.pairs, self.model = pairs, build()
+        self.pairs, self.model = pairs, random_model(Qwen3ForCausalLM, Qwen3Config(**CONFIG))
         self.parts, _ = measurable_parts(self.model)
 
     def tokens(self, length: int) -> list[int]:
@@ -77,19 +65,7 @@ class Bench:
 
     def ratio(self, work: Callable[[], float | None], ids: list[int]) -> tuple[float, float]:
         """The median of work's seconds over those of a plain forward pass, and the median pass in seconds."""
-        work(), self.plain(ids)
-        ratios, passes = [], []
-        for _ in range(self.pairs):
-            passes.append(seconds(lambda: self.plain(ids)))
-            ratios.append(seconds(work) / passes[-1])
-        return median(ratios), median(passes)
-
-
-def seconds(work: Callable[[], float | None]) -> float:
-    """How long `work` takes, or what it says it took."""
-    started = time.perf_counter()
-    said = work()
-    return said if isinstance(said, float) else time.perf_counter() - started
+        return ratio(work, lambda: self.plain(ids), self.pairs)
 
 
 def further_token(bench: Bench, ids: list[int]) -> float:
@@ -159,11 +135,6 @@ def peak_resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def line(what: str, found: str, limit: str) -> None:
-    """One row of the table, in Markdown."""
-    print(f"| {what} | {found} | {limit} |", flush=True)
-
-
 def analyses(bench: Bench, lengths: list[int]) -> None:
     """The whole analysis, and attention and heads only, over a plain forward pass."""
     for length in lengths:
@@ -199,18 +170,19 @@ def integers(text: str) -> list[int]:
 
 
 def main() -> None:
-    """Print the table, or with --lengths its first block alone."""
+    """Print the table, with --lengths its first block alone, with --vl that of a question about a picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lengths", type=integers, help="only the first block, at these lengths")
+    parser.add_argument("--vl", action="store_true", help="a question about a picture, on the shape of Qwen3-VL-2B")
+    parser.add_argument("--depth", type=int, default=cost_vl.DEPTH, help="with --vl: text layers, where memory asks for fewer")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory:
         return print_memory(options.memory)
-    print(
-        f"{tables.hardware()}, {torch.get_num_threads()} threads; Python {platform.python_version()}, "
-        f"torch {torch.__version__}, transformers {transformers.__version__}; "
-        f"float32, medians of {options.pairs} pairs\n\n| | measured | goal |\n|---|---|---|")
+    head(options.pairs)
+    if options.vl:
+        return cost_vl.table(options.pairs, options.depth)
     bench = Bench(options.pairs)
     analyses(bench, options.lengths or list(LIMITS))
     if options.lengths:

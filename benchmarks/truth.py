@@ -1,15 +1,20 @@
 """Does the strongest token hold the answer? The demo model on fresh prompts whose answer stands in one place.
 
     python benchmarks/truth.py                  # 100 prompts, about a minute
+    python benchmarks/truth.py --vl             # 100 pictures, likewise
 
 Of prompts that the model answers rightly: how often the colour word is the top token when the colour is predicted, and
 the container word when the container is, by L2 summed over layers (and over heads), the first position left out.
+
+Of pictures, whatever the model answers: how often the top token of all, words and patches and the first position included,
+is a patch of the thing asked about.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +25,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from demo.text import world  # noqa: E402
-from mask_impact import candidates, models  # noqa: E402
+from demo.vision import world as vision_world  # noqa: E402
+from mask_impact import candidates, models, vision  # noqa: E402
 from mask_impact.measure import ModelInputs, measured_layers  # noqa: E402
 from mask_impact.settings import Settings  # noqa: E402
+from mask_impact.vision_settings import VisionSettings  # noqa: E402
 
 SEED, PROMPTS = 4000, 100
 
@@ -33,14 +40,26 @@ def demo() -> models.Subject:
     return models.load(candidates.examine(settings), settings)
 
 
-def top_positions(subject: models.Subject, ids: list[int]) -> tuple[dict[str, int], int]:
-    """The strongest position by each kind of variant, and the token that the model predicts."""
-    totals = {kind: np.zeros(len(ids)) for kind in ("Full", "Attn", "Heads")}
-    for layer in measured_layers(subject.model, subject.parts, ModelInputs(ids, 1)):
+def vision_demo() -> models.Subject:
+    """The demo vision model, likewise."""
+    settings = VisionSettings(prompt="-", model="demo", device="cpu")
+    return models.load(vision.examine(settings), settings)
+
+
+def summed(subject: models.Subject, inputs: ModelInputs) -> tuple[dict[str, np.ndarray], int]:
+    """L2 summed over layers, by kind of variant (position,), and the token that the model predicts."""
+    totals = {kind: np.zeros(len(inputs.token_ids)) for kind in ("Full", "Attn", "Heads")}
+    for layer in measured_layers(subject.model, subject.parts, inputs):
         totals["Full"] += layer.l2[0]
         totals["Attn"] += layer.l2[1]
         totals["Heads"] += layer.l2[2:].sum(0)
-    return {kind: 1 + int(np.argmax(total[1:])) for kind, total in totals.items()}, layer.step.next_id
+    return totals, layer.step.next_id
+
+
+def top_positions(subject: models.Subject, ids: list[int]) -> tuple[dict[str, int], int]:
+    """The strongest position but the first by each kind of variant, and the token that the model predicts."""
+    totals, predicted = summed(subject, ModelInputs(ids, 1))
+    return {kind: 1 + int(np.argmax(total[1:])) for kind, total in totals.items()}, predicted
 
 
 def answered(subject: models.Subject, word: str, count: int, seed: int) -> Iterator[tuple[list[int], int]]:
@@ -66,12 +85,37 @@ def counts(subject: models.Subject, word: str, count: int = PROMPTS, seed: int =
     return hits
 
 
+def picture_counts(subject: models.Subject, count: int = PROMPTS, seed: int = SEED) -> Counter:
+    """How often the top token of all is a patch of the thing asked about, by kind of variant; "right" counts right answers.
+
+    Each picture is asked one question, about a thing's colour and about its shape in turns.
+    """
+    hits: Counter = Counter(pictures=count)
+    with tempfile.TemporaryDirectory() as folder:
+        for index, picture in enumerate(vision_world.fresh_pictures(seed, count)):
+            path, question = str(Path(folder, f"{index}.png")), picture.questions[index % 2]
+            picture.image.save(path)
+            asked = subject.candidate.prompt_inputs(VisionSettings(prompt=question.text, image=path, mask_mode="both", model="demo"))
+            cells = {(0, *cell) for cell in question.asked.cells}
+            fed = ModelInputs(asked.token_ids, 1, masked=asked.masked, further=lambda ids: asked.further(ids, torch.device("cpu")))
+            totals, predicted = summed(subject, fed)
+            hits.update(kind for kind, total in totals.items() if tuple(asked.places[np.argmax(total)].tolist()) in cells)
+            hits["right"] += predicted == subject.tokenizer(question.answer)["input_ids"][0]
+    return hits
+
+
 def main() -> None:
-    """Print the table: of how many prompts, and by kind of variant how often the top token holds the answer."""
+    """Print the table: of how many prompts or pictures, and by kind of variant how often the top token holds the answer."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prompts", type=int, default=PROMPTS)
+    parser.add_argument("--vl", action="store_true", help="the demo vision model, on fresh pictures")
+    parser.add_argument("--prompts", type=int, default=PROMPTS, help="how many prompts or pictures (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=SEED)
     options = parser.parse_args()
+    if options.vl:
+        found = picture_counts(vision_demo(), options.prompts, options.seed)
+        print("| pictures | answered rightly | Full | Attn | Heads |\n|---|---|---|---|---|\n"
+              f"| {found['pictures']} | {found['right']} | {found['Full']} | {found['Attn']} | {found['Heads']} |")
+        return
     subject = demo()
     print("| answer | prompts | Full | Attn | Heads |\n|---|---|---|---|---|")
     for word in ("colour", "container"):

@@ -130,9 +130,10 @@ def _value(words: list, row: Option, faults: list[str]) -> object:
 def _single(flags: dict[str, object], kind: type[Kind], faults: list[str]) -> Kind:
     """The settings of the one prompt that the flags ask for."""
     chosen = defaults(kind) | flags
-    faults = faults + kind.contradictions(chosen)
     source = chosen["prompt_file"]
-    if "prompt" not in flags and source is not UNREADABLE and not (faults and source == "-"):
+    unasked = kind.faults_without_prompt(chosen) if "prompt" not in flags and source is None else []
+    faults = faults + kind.contradictions(chosen) + unasked
+    if "prompt" not in flags and source is not UNREADABLE and not unasked and not (faults and source == "-"):
         try:
             chosen |= _prompt(source)
         except RequestError as error:

@@ -10,6 +10,7 @@ import hashlib
 import io
 import logging
 import os
+import re
 import warnings
 from array import array
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "ICO", "AVIF", "J
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 AVIF_BRANDS = (b"avif", b"avis")
+ADDRESS = re.compile(r"https?:/|data:image/")  # anywhere: a batch file's folder may stand before it
 ORIENTATION = 0x0112
 UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
            5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -58,9 +60,15 @@ def examine(path: str) -> Picture:
     return Picture(path, image.width, image.height, hashlib.sha256(data).hexdigest(), note)
 
 
-def load(path: str) -> Image.Image:
-    """The picture in RGB as a person sees it: first frame, upright, alpha over white. Raises RequestError as examine does."""
-    return _decoded(_bytes(path), path)[0]
+def load(path: str, sha256: str | None = None) -> Image.Image:
+    """The picture in RGB as a person sees it: first frame, upright, alpha over white.
+
+    Raises RequestError as examine does, and for a file that has not this hash.
+    """
+    data = _bytes(path)
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise RequestError(f"{shown(path)}: the picture is no longer the one that was looked at; run again")
+    return _decoded(data, path)[0]
 
 
 def data_uri(image: Image.Image, widest: int = 1024) -> str:
@@ -91,6 +99,8 @@ def _bytes(path: str) -> bytes:
     name = shown(path)
     if str(path).lower().endswith(VIDEO_SUFFIXES) and os.path.exists(path):
         raise _video(name)
+    if ADDRESS.search(str(path)) and not os.path.exists(path):
+        raise RequestError(f"{name[:80]}: this is an address, and pictures are read from files; download it and name the file")
     if os.path.isdir(path):
         raise RequestError(f"{name}: this is a folder; name a picture in it")
     try:

@@ -206,6 +206,11 @@ class Settings:
             faults.append("thinking needs chat, which is off; add --chat (in YAML chat: true) or leave thinking out")
         return faults
 
+    @staticmethod
+    def faults_without_prompt(chosen: Mapping[str, object]) -> list[str]:
+        """Faults of settings that a prompt has to be given with: the default file's does not go with them."""
+        return []
+
     @property
     def title(self) -> str:
         """What a result's name is made of where none is given."""

@@ -56,10 +56,17 @@ class SeenPicture:
         """How many tokens the picture has."""
         return self.grid[0] * self.grid[1]
 
+    def load(self) -> Image.Image:
+        """The picture in RGB. Raises RunError if the file is not what it was when it was looked at."""
+        try:
+            return pictures.load(self.picture.path, self.picture.sha256)
+        except RequestError as error:
+            raise RunError(str(error)) from None
+
     def record(self) -> dict[str, Any]:
         """What the run file has of the picture: `uri` is what the model saw, scaled down for the viewer where it is large."""
         height, width = self.resized
-        seen = pictures.load(self.picture.path).resize((width, height), Image.Resampling.BICUBIC)
+        seen = self.load().resize((width, height), Image.Resampling.BICUBIC)
         return {"path": self.picture.path, "width": self.picture.width, "height": self.picture.height,
                 "resized": list(self.resized), "grid": list(self.grid), "uri": pictures.data_uri(seen)}
 
@@ -100,14 +107,12 @@ class VisionInputs(PromptInputs):
                 "mm_token_type_ids": torch.from_numpy(kinds)[None].to(device)}
 
     def pixels(self, image: SeenPicture) -> dict[str, torch.Tensor]:
-        """The picture's patches as the encoder takes them. Raises RunError if the file has changed since it was looked at."""
-        try:
-            made = self.processor(images=[pictures.load(image.picture.path)], size=image.limits, return_tensors="pt")
-        except RequestError as error:
-            raise RunError(str(error)) from None
-        merge = self.processor.merge_size
-        if made["image_grid_thw"].tolist() != [[1, image.grid[0] * merge, image.grid[1] * merge]]:
-            raise RunError(f"{image.picture.path}: the picture is no longer the one that was looked at; run again")
+        """The picture's patches as the encoder takes them. Raises RunError as SeenPicture.load does, and for another grid."""
+        made = self.processor(images=[image.load()], size=image.limits, return_tensors="pt")
+        merge, found = self.processor.merge_size, made["image_grid_thw"].tolist()
+        if found != [[1, image.grid[0] * merge, image.grid[1] * merge]]:
+            raise RunError(f"{image.picture.path}: the image processor makes a grid of {found[0][1]} x {found[0][2]} patches of it, "
+                           f"where {image.grid[0] * merge} x {image.grid[1] * merge} were counted on")
         return made
 
     def texts(self, texts: list[str]) -> list[str]:
@@ -226,12 +231,21 @@ def refuse_config(name: str, config: PreTrainedConfig, code: bool = False) -> No
 
 def refuse_misfit(name: str, config: PreTrainedConfig, processor: Qwen2VLImageProcessorPil) -> None:
     """Raise RequestError, by name, if the image processor cuts pictures otherwise than the model takes them."""
+    refuse_sizes(name, processor)
     vision = config.vision_config
     model = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
     cut = processor.patch_size, processor.merge_size, processor.temporal_patch_size
     if cut != model:
         raise RequestError(f"--model {name!r}: its image processor has patch, merge and temporal sizes {cut}, its configuration "
                            f"{model}: they do not belong together; fetch the model again")
+
+
+def refuse_sizes(name: str, processor: Qwen2VLImageProcessorPil) -> None:
+    """Raise RequestError, by name, if the image processor does not tell the fewest and the most pixels of a picture."""
+    fewest, most = (processor.size.get(edge) for edge in ("shortest_edge", "longest_edge"))
+    if not (isinstance(fewest, int) and isinstance(most, int) and 0 < fewest <= most):
+        raise RequestError(f"{name!r}: its image processor (preprocessor_config.json) has shortest_edge {fewest} and longest_edge {most} "
+                           "as size; expected the fewest and the most pixels of a picture")
 
 
 def of_loaded(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, image_processor: Any,
@@ -246,6 +260,7 @@ def of_loaded(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase 
     processor = Qwen2VLImageProcessorPil(
         patch_size=vision.patch_size, merge_size=vision.spatial_merge_size, temporal_patch_size=vision.temporal_patch_size,
         **own | {"size": dict(own["size"])})
+    refuse_sizes(name, processor)
     return VisionCandidate(name, model.config, tokenizer, None, processor)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mask_impact import values
-from mask_impact.settings import Settings, option
+from mask_impact.settings import UNREADABLE, Settings, option
 
 MASK_MODES = ("text", "vision", "both")
 
@@ -42,6 +42,11 @@ class VisionSettings(Settings):
         if chosen["mask_mode"] in ("vision", "both") and chosen["image"] == ():
             faults.append(f"mask_mode {chosen['mask_mode']} needs a picture; add --image FILE (in YAML image: FILE), or mask the text")
         return faults
+
+    @staticmethod
+    def faults_without_prompt(chosen: Mapping[str, object]) -> list[str]:
+        asked = chosen["image"] not in ((), UNREADABLE)
+        return ["--image needs a question about it; ask with --prompt TEXT or --prompt-file FILE"] if asked else []
 
     @property
     def title(self) -> str:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import truth
 from demo import vocabulary
 from demo.vision import evaluate, rows, tokenizer, world
 
@@ -39,6 +40,19 @@ def test_the_answer_is_read_in_the_picture(demo):
     assert found["asked"][1] == found["another"][1] == 100
     assert found["asked"][0] >= 90
     assert found["another"][0] <= 5
+
+
+def test_the_top_token_of_all_is_a_patch_of_the_thing_asked_about():
+    """By Full L2 summed over layers, the first position included; `python benchmarks/truth.py --vl` takes 100 pictures."""
+    found = truth.picture_counts(truth.vision_demo(), 20, SEED)
+    assert found["pictures"] == 20 and found["Full"] >= 19
+
+
+def test_a_wrong_cell_would_be_seen(monkeypatch):
+    """The same count with the next cell of the row in the thing's place: the test above could fail."""
+    cells = world.Thing.cells.fget
+    monkeypatch.setattr(world.Thing, "cells", property(lambda thing: tuple((row, (col + 1) % 6) for row, col in cells(thing))))
+    assert truth.picture_counts(truth.vision_demo(), 10, SEED)["Full"] <= 2
 
 
 def test_a_mask_that_blocks_nothing_changes_nothing(demo):

@@ -134,6 +134,8 @@ def test_what_is_no_picture_is_named(name, data, words, tmp_path):
 def test_what_cannot_be_read_is_named(tmp_path):
     assert "there is no such file" in fault(str(tmp_path / "none\n\x1b[1m.png")) and "folder" in fault(str(tmp_path))
     assert "null character" in fault("a\0.png")
+    for address in ("https://example.org/a.png", "sub/http://example.org/a.png", "data:image/png;base64," + 5000 * "A"):
+        assert "this is an address" in fault(address) and len(fault(address)) < 200
     locked = tmp_path / "locked.png"
     locked.write_bytes(b"x")
     locked.chmod(0)
