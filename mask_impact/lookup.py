@@ -27,6 +27,7 @@ from mask_impact.writers import report_path, results_path, run_path
 COLUMN = dict(zip(METRICS, DISTANCES))
 SMALLEST_FIRST = tuple(reversed(FORMATS))
 MOST_LISTED = 20
+ROOM_FOR_LAYERS = 60  # columns of a screen
 
 
 def find(word: str) -> Path:
@@ -100,8 +101,9 @@ def show(path: Path, screen: Screen, *, step: int | None = None, variant: str | 
         console.say(line)
     console.say(screen.bold(screen.cut(f"Strongest tokens ({METRICS[metric]} summed over layers, position 0 left out)", screen.width)))
     for token in strongest:
-        line = f"{token.position:>6} {token.total:>9.3g}  layer {token.layer}: {token.largest:.3g}  "
-        console.say(line + screen.quoted(token.text, max(5, screen.width - len(line))))
+        where = f"layer {token.layer}: {token.largest:.3g}  " if screen.width >= ROOM_FOR_LAYERS else ""
+        line = f"{token.position:>6} {token.total:>9.3g}  {where}"
+        console.say(line + screen.quoted(token.text, screen.width - len(line)))
     if not strongest:
         console.say("  none: there is no defined distance but position 0's")
     console.say("")

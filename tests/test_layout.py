@@ -20,7 +20,7 @@ from mask_impact.settings import VARIANTS, Settings, options
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mask_impact"
 NOT_OURS = {"__pycache__", "output", "node_modules"}
-FAST = ("settings", "batch", "command_line", "names", "values", "prompts", "errors", "formats", "console", "places")
+FAST = ("settings", "batch", "command_line", "names", "values", "prompts", "errors", "formats", "console", "places", "terminal", "__main__")
 HEAVY = ("torch", "transformers", "pyarrow", "pandas", "numpy")
 FRONT_DOOR_LINES = 130
 # A home or scratch folder of some machine; one-letter names (the x of a test's own home folder) stand for any.
