@@ -43,14 +43,15 @@ def block_picture(table: ResultTable, metric: str, screen: Screen, floor: Sequen
 
 
 def scales(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """The largest distance of each layer (layer,) without position 0; with it where there is no other, NaN where there is none."""
+    """The largest distance of each layer (layer,) without position 0; with it where all others are 0, -1 where none is defined."""
     rest = values[:, positions > 0]
     rest = np.where(np.isnan(rest), 0, rest).max(1, initial=0)
     return np.where(rest > 0, rest, np.where(np.isnan(values), -1, values).max(1, initial=-1))
 
 
 def levels_of(values: np.ndarray, largest: np.ndarray, floor: Sequence[float | None] | None = None) -> np.ndarray:
-    """The level of each distance (layer, position): UNDEFINED, ZERO, ROUNDING, or 1 to LEVELS in proportion to the layer's largest."""
+    """The level of each distance (layer, position): UNDEFINED, ZERO, ROUNDING, or 1 to LEVELS, in proportion to the layer's
+    largest."""
     floors = np.array([0 if value is None else value for value in floor or [None] * len(values)], dtype=np.float64)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         parts = np.ceil(values / largest[:, None] * LEVELS)
@@ -64,13 +65,16 @@ def levels_of(values: np.ndarray, largest: np.ndarray, floor: Sequence[float | N
 def labels(table: ResultTable) -> list[str]:
     """What stands over each column: the token without its first space, a picture's cell as `row,column`."""
     [step] = table.steps
-    rows, columns = (table.places[name].to_pylist() if name in table.places else [None] * len(table.tokens) for name in ("patch_row", "patch_col"))
-    return [text_over(table.tokens[place]) if rows[place] is None else f"{rows[place]},{columns[place]}" for place in step.positions]
+    texts = [text_over(token) for token in table.tokens]
+    if {"patch_row", "patch_col"} <= set(table.places):
+        cells = zip(table.places["patch_row"].to_pylist(), table.places["patch_col"].to_pylist())
+        texts = [text if row is None else f"{row},{column}" for text, (row, column) in zip(texts, cells)]
+    return [texts[position] for position in step.positions]
 
 
 def text_over(token: str) -> str:
     """A token over its column, where the space before a word takes room and says little."""
-    return token[1:] if token.startswith(" ") and token.strip(" ") else token.replace(" ", "_") if not token.strip(" ") else token
+    return token.removeprefix(" ") if token.strip(" ") else "_" * len(token)
 
 
 def column_widths(texts: Sequence[int], last: int, room: int) -> tuple[int, int]:

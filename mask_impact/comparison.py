@@ -16,7 +16,7 @@ from mask_impact.errors import RequestError
 from mask_impact.lookup import as_table, ranges, shorter
 from mask_impact.reading import read_results
 from mask_impact.results import ResultTable
-from mask_impact.strongest import METRICS, strongest_tokens
+from mask_impact.strongest import METRICS, StrongToken, strongest_tokens
 from mask_impact.terminal import Screen
 
 TOP = 3
@@ -28,9 +28,10 @@ def compare(one: Path, other: Path, screen: Screen, metric: str = "l2") -> None:
     tables = [as_table(path, read_results(path)) for path in (one, other)]
     if faults := differing_axes(*tables):
         raise RequestError(*(f"{one} and {other} cannot be compared: {fault}" for fault in faults))
-    for line in [f"A  {one}", f"B  {other}"]:
-        console.say(screen.cut(line, screen.width))
-    for line in [*differing_tokens(*tables, screen), "", *differences(*tables, metric, screen), "", *changes(*tables, metric, screen)]:
+    names = [screen.cut(line, screen.width) for line in (f"A  {one}", f"B  {other}")]
+    for line in [*names, *differing_tokens(*tables, screen), "",
+                 *differences(*tables, metric, screen), "",
+                 *changes(*tables, metric, screen)]:
         console.say(line)
 
 
@@ -41,13 +42,18 @@ def differing_axes(one: ResultTable, other: ResultTable) -> list[str]:
         "generation steps": [ranges([step.step for step in table.steps]) for table in (one, other)],
         "variants": [", ".join(shorter(variants_of(table))) for table in (one, other)],
         "layers": [ranges(sorted({layer for _, layer in table.cells})) for table in (one, other)],
-        "positions": [", ".join(dict.fromkeys(ranges(step.positions.tolist()) for step in table.steps)) for table in (one, other)],
+        "positions": [positions_of(table) for table in (one, other)],
     }.items():
         if pair[0] != pair[1]:
             faults.append(f"their {name} differ ({short(pair[0])} and {short(pair[1])})")
     if not faults and one.cells != other.cells:
         faults.append("they have other layers in some variants")
     return faults
+
+
+def positions_of(table: ResultTable) -> str:
+    """The masked positions of each step, those of like steps once."""
+    return ", ".join(dict.fromkeys(ranges(step.positions.tolist()) for step in table.steps))
 
 
 def short(text: str) -> str:
@@ -65,8 +71,9 @@ def differing_tokens(one: ResultTable, other: ResultTable, screen: Screen) -> It
     places = sorted({int(position) for step in one.steps for position in step.positions})
     found = [place for place in places if one.tokens[place] != other.tokens[place]]
     for place in found[:MOST_LISTED]:
-        both = (screen.width - len(f"position {place}: A  B ")) // 2
-        yield f"position {place}: A {screen.quoted(one.tokens[place], max(6, both))} B {screen.quoted(other.tokens[place], max(6, both))}"
+        room = max(6, (screen.width - len(f"position {place}: A  B ")) // 2)
+        a, b = (screen.quoted(table.tokens[place], room) for table in (one, other))
+        yield f"position {place}: A {a} B {b}"
     if len(found) > MOST_LISTED:
         yield f"... and other tokens at {len(found) - MOST_LISTED} more positions"
 
@@ -76,7 +83,8 @@ def differences(one: ResultTable, other: ResultTable, metric: str, screen: Scree
     if all(np.array_equal(getattr(a, metric), getattr(b, metric), equal_nan=True) for a, b in zip(one.steps, other.steps)):
         yield f"equal: every {METRICS[metric]} is the same in both"
         return
-    yield from screen.lines(f"|A - B| of the {METRICS[metric]} over all steps and positions; relative to A's largest of that variant and layer")
+    yield from screen.lines(f"|A - B| of the {METRICS[metric]} over all steps and positions; relative: to A's largest of that "
+                            "variant and layer")
     yield screen.bold(f"{'variant':<9}{'layer':>5}{'largest':>11}{'mean':>11}{'relative':>11}{'mean':>11}")
     for variant in variants_of(one):
         rows = [row for row, (kind, _) in enumerate(one.cells) if kind == variant]
@@ -106,9 +114,9 @@ def changes(one: ResultTable, other: ResultTable, metric: str, screen: Screen) -
     total = changed = 0
     for place, step in enumerate(one.steps):
         for variant in variants_of(one):
-            a, b = ([(token.position, token.text) for token in strongest_tokens(table, TOP, place, variant, metric)] for table in (one, other))
+            a, b = (strongest_tokens(table, TOP, place, variant, metric) for table in (one, other))
             total += 1
-            if [position for position, _ in a] != [position for position, _ in b]:
+            if [token.position for token in a] != [token.position for token in b]:
                 changed += 1
                 yield f"step {step.step}, {screen.safe(variant)}: the {TOP} strongest tokens (position 0 left out) changed"
                 yield f"  A  {tokens_in_line(a, screen)}"
@@ -117,7 +125,8 @@ def changes(one: ResultTable, other: ResultTable, metric: str, screen: Screen) -
     yield from screen.lines(f"the {TOP} strongest tokens are the same, in the same order, in {where} pairs of step and variant")
 
 
-def tokens_in_line(tokens: Sequence[tuple[int, str]], screen: Screen) -> str:
+def tokens_in_line(tokens: Sequence[StrongToken], screen: Screen) -> str:
     """`3 " France", 1 " capital"`, each cut so that all fit into the line."""
     room = (screen.width - 5) // max(1, len(tokens)) - 2
-    return ", ".join(f"{position} {screen.quoted(text, max(5, room - len(str(position)) - 1))}" for position, text in tokens) or "none"
+    texts = [f"{token.position} {screen.quoted(token.text, max(5, room - len(str(token.position)) - 1))}" for token in tokens]
+    return ", ".join(texts) or "none"

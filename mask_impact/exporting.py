@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mask_impact import console
 from mask_impact.errors import RequestError
@@ -31,7 +30,8 @@ class StoredTable:
     """A table that was read, in the form that the writers take: `schema`, `batches`, `heatmaps`; text as a dictionary."""
 
     def __init__(self, table: pa.Table):
-        coded = [pa.dictionary(pa.int32(), pa.string()) if pa.types.is_string(field.type) else field.type for field in table.schema]
+        text = pa.dictionary(pa.int32(), pa.string())
+        coded = [text if pa.types.is_string(field.type) else field.type for field in table.schema]
         self.schema = pa.schema(list(zip(table.column_names, coded)))
         self._table = table
 
@@ -42,18 +42,17 @@ class StoredTable:
 
     def heatmaps(self) -> Iterator[pa.RecordBatch]:
         """The whole table, one batch for each run of rows of one generation step and variant."""
-        keys = [pc.dictionary_encode(self._table[name].combine_chunks()).indices.to_numpy() for name in ("generation_step", "variant")]
-        ends = np.flatnonzero((np.diff(keys[0]) != 0) | (np.diff(keys[1]) != 0)) + 1
+        columns = [self._table[name].combine_chunks() for name in ("generation_step", "variant")]
+        step, variant = (column.dictionary_encode().indices.to_numpy() for column in columns)
+        ends = np.flatnonzero((np.diff(step) != 0) | (np.diff(variant) != 0)) + 1
         edges = [0, *ends.tolist(), self._table.num_rows] if self._table.num_rows else []
         for first, last in zip(edges, edges[1:]):
             yield self._batch(first, last)
 
     def _batch(self, first: int, last: int) -> pa.RecordBatch:
-        part = self._table.slice(first, last - first).combine_chunks()
-        columns = [part[name].combine_chunks() if part.num_rows else pa.array([], part.schema.field(name).type) for name in self.schema.names]
-        return pa.RecordBatch.from_arrays([
-            column.dictionary_encode() if pa.types.is_dictionary(kind) else column for column, kind in zip(columns, self.schema.types)
-        ], schema=self.schema)
+        columns = [column.combine_chunks() for column in self._table.slice(first, last - first).columns]
+        coded = [column.dictionary_encode() if pa.types.is_string(column.type) else column for column in columns]
+        return pa.RecordBatch.from_arrays(coded, schema=self.schema)
 
 
 def export(path: Path, form: str, overwrite: bool = False) -> None:
@@ -68,7 +67,7 @@ def export(path: Path, form: str, overwrite: bool = False) -> None:
     refuse_present(target, overwrite)
     table, run = read_table(path)
     if form == "json" and table.num_rows > JSON_ROWS:
-        raise RequestError(f"{path}: {table.num_rows:,} rows are more than the {JSON_ROWS:,} that JSON holds; export --to parquet or csv")
+        raise RequestError(f"{path}: {table.num_rows:,} rows are more than the {JSON_ROWS:,} that JSON holds; take parquet or csv")
     text = json_text(run or {}).encode("utf-8", "backslashreplace")
     files = {target: partial(WRITERS[form], StoredTable(table), run_text=text)}
     if form != "parquet" and run is not None and (beside := missing_run_file(path, run)):

@@ -20,7 +20,7 @@ from mask_impact.reading import read_results
 from mask_impact.report import table_of, write_report
 from mask_impact.results import DISTANCES, ResultTable
 from mask_impact.settings import Settings, unknown
-from mask_impact.strongest import METRICS, strongest_tokens
+from mask_impact.strongest import METRICS, StrongToken, strongest_tokens
 from mask_impact.terminal import Screen
 from mask_impact.writers import report_path, results_path, run_path
 
@@ -51,7 +51,8 @@ def find(word: str) -> Path:
     except (OSError, ValueError) as error:
         if isinstance(error, RequestError):
             raise
-        raise RequestError(f"{values.quoted(word)}: no result can be found there ({getattr(error, 'strerror', None) or error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"{values.quoted(word)}: no result can be found there ({reason})") from None
 
 
 def why_missing(folders: list[Path], name: str) -> str:
@@ -60,13 +61,14 @@ def why_missing(folders: list[Path], name: str) -> str:
         if (run := run_path(folder, name)).is_file():
             record = json.loads(run.read_bytes())
             if isinstance(record, dict) and record.get("status") != "complete":
-                return f"this run is not finished ({record.get('status')}: {record.get('reason', 'no reason is recorded')}), it has no table"
+                reason = record.get("reason", "no reason is recorded")
+                return f"this run is not finished ({record.get('status')}: {reason}), it has no table"
     present = sorted({match[1] for folder in folders if folder.is_dir() for path in folder.iterdir()
                       if (match := RESULT_FILE.fullmatch(path.name)) and match[3] in FORMATS})
     listed = ", ".join(present[:MOST_LISTED]) + (", ..." if len(present) > MOST_LISTED else "")
     where = " or ".join(repr(str(folder)) for folder in dict.fromkeys(folders))
     hint = values.did_you_mean(name, present)
-    return f"there is no such result{hint or ';'} " + (f"in {where} there is {listed}" if present else f"in {where} there is none")
+    return f"there is no such result{hint or ';'} in {where} there is {listed or 'none'}"
 
 
 def show(path: Path, screen: Screen, *, step: int | None = None, variant: str | None = None, top: int = 10,
@@ -90,25 +92,30 @@ def show(path: Path, screen: Screen, *, step: int | None = None, variant: str | 
     table = as_table(path, frame[(frame["generation_step"] == step) & (frame["variant"] == variant)])
     strongest = strongest_tokens(table, top, metric=metric)
     if as_json:
-        console.say(json.dumps(plain({
-            "file": str(path), "model": setting(run, "model"), "prompt": setting(run, "prompt"), "generated_text": run.get("generated_text"),
-            "step": step, "variant": variant, "metric": COLUMN[metric], "steps": steps, "variants": variants,
+        console.say(json.dumps(plain({  # in ASCII, where nothing drives a terminal
+            "file": str(path), "model": setting(run, "model"), "prompt": setting(run, "prompt"),
+            "generated_text": run.get("generated_text"), "step": step, "variant": variant, "metric": COLUMN[metric],
+            "steps": steps, "variants": variants,
             "strongest": [{"position": token.position, "token": token.text, "sum_over_layers": token.total, "layer": token.layer,
                            "largest": token.largest} for token in strongest]})))
         return
     shown = f"step {step} of {ranges(steps)}, variant {variant} of {', '.join(shorter(variants))}"
-    for line in [*about(path, run, screen), *screen.lines(f"shown      {shown}", " " * 11), ""]:
+    for line in [*about(path, run, screen), *screen.lines(f"shown      {shown}", " " * 11), "",
+                 *strongest_lines(strongest, metric, screen), "",
+                 *block_picture(table, metric, screen, noise_floor(run, table, metric))]:
         console.say(line)
-    console.say(screen.bold(screen.cut(f"Strongest tokens ({METRICS[metric]} summed over layers, position 0 left out)", screen.width)))
+
+
+def strongest_lines(strongest: list[StrongToken], metric: str, screen: Screen) -> Iterator[str]:
+    """The strongest tokens, one to a line: position, sum over layers, the largest distance with its layer, text."""
+    heading = f"Strongest tokens ({METRICS[metric]} summed over layers, position 0 left out)"
+    yield screen.bold(screen.cut(heading, screen.width))
     for token in strongest:
         where = f"layer {token.layer}: {token.largest:.3g}  " if screen.width >= ROOM_FOR_LAYERS else ""
         line = f"{token.position:>6} {token.total:>9.3g}  {where}"
-        console.say(line + screen.quoted(token.text, screen.width - len(line)))
+        yield line + screen.quoted(token.text, screen.width - len(line))
     if not strongest:
-        console.say("  none: there is no defined distance but position 0's")
-    console.say("")
-    for line in block_picture(table, metric, screen, noise_floor(run, table, metric)):
-        console.say(line)
+        yield from screen.lines("  none: there is no defined distance but position 0's")
 
 
 def about(path: Path, run: Mapping[str, Any], screen: Screen) -> Iterator[str]:
@@ -149,7 +156,7 @@ def as_table(path: Path, frame: Any) -> ResultTable:
     try:
         return table_of(frame)
     except RequestError:
-        raise RequestError(f"{path}: rows are missing, or are not in the order in which they were written; write it again") from None
+        raise RequestError(f"{path}: rows are missing, or not in the order in which they were written; write it again") from None
 
 
 def report(path: Path, overwrite: bool = False) -> None:

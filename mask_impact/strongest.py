@@ -25,7 +25,8 @@ class StrongToken:
     largest: float
 
 
-def strongest_tokens(table: ResultTable, count: int, step: int = 0, variant: str | None = None, metric: str = "l2") -> list[StrongToken]:
+def strongest_tokens(table: ResultTable, count: int, step: int = 0, variant: str | None = None,
+                     metric: str = "l2") -> list[StrongToken]:
     """The `count` strongest tokens of the table's step number `step` (its place in the list), largest sum over layers first.
 
     `variant` is the table's first one if None. Position 0, the usual attention sink, is left out, and tokens whose distance is
@@ -40,5 +41,6 @@ def strongest_tokens(table: ResultTable, count: int, step: int = 0, variant: str
     found = []
     for place in order[:count]:
         row, position = int(np.nanargmax(distances[:, place])), int(positions[place])
-        found.append(StrongToken(position, table.tokens[position], float(total[place]), table.cells[rows[row]][1], float(distances[row, place])))
+        layer, largest = table.cells[rows[row]][1], float(distances[row, place])
+        found.append(StrongToken(position, table.tokens[position], float(total[place]), layer, largest))
     return found

@@ -28,8 +28,10 @@ from mask_impact.terminal import BLOCKS, MOST_MARKS, Screen, columns_of
 from mask_impact.writers import write_results
 
 ROOT = Path(__file__).parent.parent
-HOSTILE = ["\x1b[2J\x1b]0;title\x07", "\r\n", "\u202etxt.exe", "\u200d\u2066", "\u0301\u0301", "e" + "\u0301" * 40, "漢字漢字漢字漢字", "\ufe0f", "\0",
-           "\x9b31m", "\u2028", "\"", "\\", "\\x1b", "", " ", "\t", "שלום", "😀👩\u200d💻", "\U0001f1eb\U0001f1f7", "e\ue000", "x" * 5000]
+HOSTILE = ["\x1b[2J\x1b]0;title\x07", "\r\n", "\u202etxt.exe", "\u200d\u2066", "\u0301\u0301", "e" + "\u0301" * 40,
+           "漢字漢字漢字漢字", "\ufe0f", "\0",
+           "\x9b31m", "\u2028", "\"", "\\", "\\x1b", "", " ", "\t", "שלום",
+           "😀👩\u200d💻", "\U0001f1eb\U0001f1f7", "e\ue000", "x" * 5000]
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +40,13 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     where = ["--output-dir", str(folder), "--quiet", "--formats", "csv,json,parquet"]
     text = ["--model", "demo", "--num-tokens", "2", *where, "--prompt"]
-    for words in (["The capital of France is", "--output", "france", "--report"], ["The capital of Italy is", "--output", "italy"],
+    for words in (["The capital of France is", "--output", "france", "--report"],
+                  ["The capital of Italy is", "--output", "italy"],
                   ["The", "--output", "one"], ["The capital of France is", "--output", "rerun", "--method", "rerun"],
                   ["The capital of France is", "--output", "double", "--dtype", "float64"]):
         assert mask_impact_analysis.main([*text, *words]) == 0
-    assert mask_impact_vl.main(["--model", "demo", "--image", str(ROOT / "testimg.png"), "--prompt", "What color is the circle?", "--mask-mode",
-                                "vision", "--output", "circle", *where]) == 0
+    picture = ["--image", str(ROOT / "testimg.png"), "--mask-mode", "vision", "--prompt", "What color is the circle?"]
+    assert mask_impact_vl.main(["--model", "demo", *picture, "--output", "circle", *where]) == 0
     return folder
 
 
@@ -72,15 +75,16 @@ def hostile(folder, name="evil"):
     table = ResultTable(HOSTILE, [("Full", 0), ("Full", 1)])
     l2 = np.arange(2 * len(HOSTILE), dtype=np.float32).reshape(2, -1)
     table.steps.append(StepDistances(0, l2, l2 / 100))
-    record = {"status": "complete", "settings": {"model": "m\x1b[31m", "prompt": "".join(HOSTILE)}, "generated_text": HOSTILE[0], "device": "\x1b"}
+    settings = {"model": "m\x1b[31m", "prompt": "".join(HOSTILE)}
+    record = {"status": "complete", "settings": settings, "generated_text": HOSTILE[0], "device": "\x1b"}
     write_results(table, folder, name, ("csv",), record)
     return table
 
 
 def program(*words, **options):
     environment = os.environ | options.pop("env", {})
-    return subprocess.Popen([sys.executable, "-m", "mask_impact", *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            env=environment, **options)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-m", "mask_impact", *map(str, words)], cwd=ROOT, env=environment, **pipes, **options)
 
 
 # show
@@ -88,14 +92,15 @@ def program(*words, **options):
 def test_show(folder, ask):
     code, out, err = ask("show", "output/france_results.csv", "--step", 0, "--variant", "Full")
     assert (code, err) == (0, [])
-    assert out[:6] == ["output/france_results.csv", "model      demo on cpu", 'prompt     "The capital of France is"', 'generated  " Paris."',
-                       "shown      step 0 of 0-1, variant Full of Full, Attn, Head_0 to Head_3", ""]
+    assert out[:6] == ["output/france_results.csv", "model      demo on cpu", 'prompt     "The capital of France is"',
+                       'generated  " Paris."', "shown      step 0 of 0-1, variant Full of Full, Attn, Head_0 to Head_3", ""]
     frame = read_results("output/france_results.csv").query("generation_step == 0 and variant == 'Full' and token_position > 0")
     sums = frame.astype({"l2_distance": float}).groupby("token_position").l2_distance.sum().sort_values(ascending=False)
     listed = [line.split(maxsplit=2) for line in out[7:11]]
-    assert [(int(position), total) for position, total, _ in listed] == [(position, f"{total:.3g}") for position, total in sums.items()]
+    assert [(int(position), total) for position, total, _ in listed] == [(place, f"{total:.3g}") for place, total in sums.items()]
     assert listed[0][2].endswith('" France"')
-    assert out[12].split() == ["layer", "largest", "0", "1", "2", "3", "4"] and out[13].split() == ["The", "capital", "of", "France", "is"]
+    assert out[12].split() == ["layer", "largest", "0", "1", "2", "3", "4"]
+    assert out[13].split() == ["The", "capital", "of", "France", "is"]
     assert [line.split()[0] for line in out[14:17]] == ["0", "1", "2"]
     for line, (_, rows) in zip(out[14:17], frame.groupby("layer")):
         assert line.split()[1] == f"{rows.l2_distance.max():.3g}"
@@ -103,18 +108,21 @@ def test_show(folder, ask):
     assert "scale" in out[18] and "without position 0" in " ".join(out[18:])
 
 
-@pytest.mark.parametrize("word", ["output/france", "output/france_run.json", "output/france_report.html", "output/france_results.json", "france"])
+@pytest.mark.parametrize("word", [
+    "output/france", "output/france_run.json", "output/france_report.html", "output/france_results.json", "france"])
 def test_a_result_is_found_by_any_of_its_names(folder, ask, word):
     code, out, err = ask("show", word, "--json")
     assert (code, err) == (0, []) and json.loads(out[0])["prompt"] == "The capital of France is"
 
 
 def test_json_is_for_scripts(folder, ask):
-    code, [line], err = ask("show", "output/france", "--json", "--step", 1, "--variant", "head_2", "--top", 2, "--metric", "cosine")
+    words = ["--json", "--step", 1, "--variant", "head_2", "--top", 2, "--metric", "cosine"]
+    code, [line], err = ask("show", "output/france", *words)
     found = json.loads(line)
     assert (code, err) == (0, []) and line.isascii()
     assert (found["step"], found["variant"], found["metric"], found["steps"]) == (1, "Head_2", "cosine_distance", [0, 1])
-    rows = read_results("output/france_results.csv").query("generation_step == 1 and variant == 'Head_2'").astype({"cosine_distance": float})
+    rows = read_results("output/france_results.csv").query("generation_step == 1 and variant == 'Head_2'")
+    rows = rows.astype({"cosine_distance": float})
     for token in found["strongest"]:
         mine = rows[rows.token_position == token["position"]]
         assert token["sum_over_layers"] == mine.cosine_distance.sum() and token["largest"] == mine.cosine_distance.max()
@@ -155,7 +163,8 @@ def test_cells_at_the_noise_floor_are_drawn_apart(folder, ask):
     assert set("".join(rows[0])) == {"~"} and not set("~") & set("".join(rows[1] + rows[2])) and "noise floor" in " ".join(out)
 
 
-@pytest.mark.parametrize("record", ["[]", '{"settings": 3, "steps": {"a": 1}, "layers": 7}', '{"steps": [{"step": 0}], "status": "\\u001b[2J"}'])
+@pytest.mark.parametrize("record", [
+    "[]", '{"settings": 3, "steps": {"a": 1}, "layers": 7}', '{"steps": [{"step": 0}], "status": "\\u001b[2J"}'])
 def test_a_strange_run_record_is_no_traceback(folder, ask, record):
     (folder / "italy_run.json").write_text(record, encoding="utf-8")
     code, out, err = ask("show", "output/italy_results.csv")
@@ -167,7 +176,8 @@ def test_a_strange_run_record_is_no_traceback(folder, ask, record):
 @pytest.mark.parametrize("screen", [Screen(), Screen(40, unicode=False), Screen(30), Screen(200)])
 def test_no_token_drives_the_terminal(folder, ask, screen):
     hostile(folder)
-    for words in (["show", "output/evil", "--top", 30], ["compare", "output/evil", "output/evil"], ["show", "output/evil", "--json"]):
+    evil = "output/evil"
+    for words in (["show", evil, "--top", 30], ["compare", evil, evil], ["show", evil, "--json"]):
         code, out, err = ask(*words, screen=screen)
         assert (code, err) == (0, [])
         text = "".join(out)
@@ -203,7 +213,8 @@ def test_text_made_safe():
     assert screen.cut("\x1b\x1b\x1b", 10) == r"\x1b\x1b…" and Screen(unicode=False).cut("é" * 9, 10) == r"\xe9\xe9.."
 
 
-@pytest.mark.parametrize("encoding, unicode", [("utf-8", True), ("ascii", False), ("cp1252", False), ("latin-1", False), ("gb18030", True), (None, False)])
+@pytest.mark.parametrize("encoding, unicode", [
+    ("utf-8", True), ("ascii", False), ("cp1252", False), ("latin-1", False), ("gb18030", True), (None, False)])
 def test_blocks_where_the_encoding_has_them(encoding, unicode):
     assert Screen.of(SimpleNamespace(encoding=encoding, isatty=lambda: False)).unicode == unicode
 
@@ -239,7 +250,8 @@ def test_strongest_leave_out_what_is_undefined_in_every_layer():
     table = ResultTable(list("abcd"), [("Full", 3), ("Full", 5), ("Attn", 3)])
     l2 = np.array([[9, np.nan, 1, 2], [9, np.nan, np.nan, 0], [0, 5, 0, 0]], np.float32)
     table.steps.append(StepDistances(0, l2, l2))
-    assert [(token.text, token.total, token.layer, token.largest) for token in strongest_tokens(table, 9)] == [("d", 2, 3, 2), ("c", 1, 3, 1)]
+    found = [(token.text, token.total, token.layer, token.largest) for token in strongest_tokens(table, 9)]
+    assert found == [("d", 2, 3, 2), ("c", 1, 3, 1)]
     assert strongest_tokens(table, 1, variant="Attn")[0].text == "b"
 
 
@@ -254,7 +266,8 @@ def test_equal_results_compare_equal(folder, ask):
 def test_differences_are_those_of_the_tables(folder, ask):
     code, out, _ = ask("compare", "output/france", "output/italy")
     a, b = (read_results(f"output/{name}_results.csv") for name in ("france", "italy"))
-    apart = a.assign(apart=(a.l2_distance.astype(float) - b.l2_distance.astype(float)).abs(), l2_distance=a.l2_distance.astype(float))
+    a, b = (frame.astype({"l2_distance": float}) for frame in (a, b))
+    apart = a.assign(apart=(a.l2_distance - b.l2_distance).abs())
     lines = {tuple(line.split()[:2]): line.split()[2:] for line in out if re.match(r"\w+ +\d+ +[\d.]", line)}
     assert code == 0 and len(lines) == 18
     for (variant, layer), rows in apart.groupby(["variant", "layer"]):
@@ -319,7 +332,8 @@ def test_exports_are_what_a_run_writes_byte_for_byte(folder, ask, name, source, 
     wanted.unlink()
     assert ask("export", f"output/{name}_results.{source}", "--to", target)[0] == 0
     again = read_results(wanted)
-    assert again.equals(table) and again.dtypes.equals(table.dtypes) and again.attrs == table.attrs and wanted.read_bytes() == before
+    assert again.equals(table) and again.dtypes.equals(table.dtypes) and again.attrs == table.attrs
+    assert wanted.read_bytes() == before
     wanted.write_bytes(b"another")
     assert ask("export", f"output/{name}_results.{source}", "--to", target, "--overwrite")[0] == 0
     assert wanted.read_bytes() == before
@@ -333,7 +347,8 @@ def test_hostile_tokens_are_exported_as_they_are(folder, ask):
 
 
 def test_further_columns_and_missing_rows_are_kept(folder, ask):
-    table = ResultTable(list("abc"), [("Full", 0), ("Full", 2)], places={"span": pa.array(["x", None, "z"]), "weight": pa.array([1, None, 2**53])})
+    further = {"span": pa.array(["x", None, "z"]), "weight": pa.array([1, None, 2**53])}
+    table = ResultTable(list("abc"), [("Full", 0), ("Full", 2)], places=further)
     table.steps.append(StepDistances(4, *np.ones((2, 2, 2)), np.array([0, 2])))
     write_results(table, folder, "more", ("csv",), {"status": "complete", "dtypes": {"results": "float64"}})
     for source, target in (("csv", "parquet"), ("csv", "json")):
@@ -400,8 +415,9 @@ def test_json_holds_its_rows_and_no_more(folder, ask, monkeypatch):
 def test_wrong_requests_are_one_line(folder, ask, words, fault):
     lines = (folder / "france_results.csv").read_text(encoding="utf-8").splitlines(keepends=True)
     here = folder.parent
-    for name, text in {"testimg.txt": "", "empty_results.csv": "\n", "short_results.csv": "".join(lines)[:-5], "odd_results.csv": '"\x1b[2J"\n1\n',
-                       "headings_results.csv": lines[0], "gaps_results.csv": "".join(lines[:5] + lines[7:])}.items():
+    for name, text in {"testimg.txt": "", "empty_results.csv": "\n", "odd_results.csv": '"\x1b[2J"\n1\n',
+                       "short_results.csv": "".join(lines)[:-5], "headings_results.csv": lines[0],
+                       "gaps_results.csv": "".join(lines[:5] + lines[7:])}.items():
         (here / name).write_text(text, encoding="utf-8")
     (folder / "failed_run.json").write_text('{"status": "failed", "reason": "out of memory"}', encoding="utf-8")
     files = sorted(path for path in here.rglob("*"))
@@ -453,4 +469,5 @@ def test_as_a_command(results, encoding, blocks):
 
 def test_ranges_and_heads():
     assert ranges([0]) == "0" and ranges([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8" and ranges([]) == ""
-    assert shorter(["Full", *(f"Head_{n}" for n in range(16))]) == ["Full", "Head_0 to Head_15"] and shorter(["Head_0"]) == ["Head_0"]
+    assert shorter(["Full", *(f"Head_{n}" for n in range(16))]) == ["Full", "Head_0 to Head_15"]
+    assert shorter(["Head_0"]) == ["Head_0"]
