@@ -471,3 +471,10 @@ def test_ranges_and_heads():
     assert ranges([0]) == "0" and ranges([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8" and ranges([]) == ""
     assert shorter(["Full", *(f"Head_{n}" for n in range(16))]) == ["Full", "Head_0 to Head_15"]
     assert shorter(["Head_0"]) == ["Head_0"]
+
+
+def test_no_model_library_is_imported(results):
+    look = f"import sys; from mask_impact import __main__; __main__.main(['show', {str(results / 'france')!r}]); "
+    answer = subprocess.run([sys.executable, "-c", look + "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"], cwd=ROOT,
+                            stdout=subprocess.DEVNULL)
+    assert answer.returncode == 0
