@@ -13,8 +13,7 @@ import numpy as np
 from mask_impact import console
 from mask_impact.blocks import number
 from mask_impact.errors import RequestError
-from mask_impact.lookup import as_table, ranges, shorter
-from mask_impact.reading import read_results
+from mask_impact.lookup import as_table, ranges, read, shorter
 from mask_impact.results import ResultTable
 from mask_impact.strongest import METRICS, StrongToken, strongest_tokens
 from mask_impact.terminal import Screen
@@ -25,7 +24,7 @@ MOST_LISTED = 5
 
 def compare(one: Path, other: Path, screen: Screen, metric: str = "l2") -> None:
     """Print how far the two tables lie apart. Raises RequestError if their steps, variants, layers or positions differ."""
-    tables = [as_table(path, read_results(path)) for path in (one, other)]
+    tables = [as_table(path, read(path)) for path in (one, other)]
     if faults := differing_axes(*tables):
         raise RequestError(*(f"{one} and {other} cannot be compared: {fault}" for fault in faults))
     names = [screen.cut(line, screen.width) for line in (f"A  {one}", f"B  {other}")]

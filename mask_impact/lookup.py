@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mask_impact import console, values
 from mask_impact.blocks import block_picture
@@ -18,13 +18,17 @@ from mask_impact.jsontext import plain
 from mask_impact.names import RESULT_FILE
 from mask_impact.reading import read_results
 from mask_impact.report import table_of, write_report
-from mask_impact.results import DISTANCES, ResultTable
+from mask_impact.results import COLUMNS, DISTANCES, ResultTable
 from mask_impact.settings import Settings, unknown
 from mask_impact.strongest import METRICS, StrongToken, strongest_tokens
 from mask_impact.terminal import Screen
 from mask_impact.writers import report_path, results_path, run_path
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 COLUMN = dict(zip(METRICS, DISTANCES))
+KEYS = tuple(name for name in COLUMNS if name not in DISTANCES)
 SMALLEST_FIRST = tuple(reversed(FORMATS))
 MOST_LISTED = 20
 ROOM_FOR_LAYERS = 60  # columns of a screen
@@ -77,10 +81,8 @@ def show(path: Path, screen: Screen, *, step: int | None = None, variant: str | 
 
     Raises RequestError for a table that cannot be read or is not whole, and for a step or variant that it does not have.
     """
-    frame = read_results(path)
+    frame = read(path)
     run = frame.attrs.get("run") or {}
-    if frame.empty:
-        raise RequestError(f"{path}: the table has no rows, so there is nothing to show")
     steps, variants = (frame[name].unique().tolist() for name in ("generation_step", "variant"))
     if step is not None and step not in steps:
         raise RequestError(f"--step {step} is not in {path}; it has {ranges(steps)}")
@@ -151,11 +153,21 @@ def noise_floor(run: Mapping[str, Any], table: ResultTable, metric: str) -> list
         return None
 
 
-def as_table(path: Path, frame: Any) -> ResultTable:
+def read(path: Path) -> pd.DataFrame:
+    """A table that has rows, and in each of them all but the distances. Raises RequestError for any other."""
+    frame = read_results(path)
+    if frame.empty:
+        raise RequestError(f"{path}: the table has no rows, so there is nothing to look at")
+    if frame[list(KEYS)].isna().any(axis=None):
+        raise RequestError(f"{path}: {', '.join(KEYS)} have a value in every row of a result, and here they have not; write it again")
+    return frame
+
+
+def as_table(path: Path, frame: pd.DataFrame) -> ResultTable:
     """The rows of a DataFrame as arrays. Raises RequestError if some are missing."""
     try:
         return table_of(frame)
-    except RequestError:
+    except (ValueError, TypeError):
         raise RequestError(f"{path}: rows are missing, or not in the order in which they were written; write it again") from None
 
 
@@ -163,7 +175,8 @@ def report(path: Path, overwrite: bool = False) -> None:
     """Write the report of a result that is there. Raises RequestError if it has one, unless `overwrite`."""
     page = report_path(path.parent, path.stem.removesuffix("_results"))
     refuse_present(page, overwrite)
-    write_report(path, None, page)
+    frame = read(path)
+    write_report(as_table(path, frame), frame.attrs.get("run"), page)
     console.say(f"wrote {page}; open it in a browser")
 
 

@@ -57,7 +57,7 @@ def read_table(path: str | Path) -> tuple[pa.Table, dict[str, Any] | None]:
         raise RequestError(f"{path}: there is no such file; name a file that ends in _results.csv, .json or .parquet")
     try:
         table, run = reader(path)
-    except (pa.ArrowException, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, json.JSONDecodeError, UnicodeDecodeError, OverflowError, RecursionError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise RequestError(f"{path}: not a whole result file ({reason[:200]}); write it again") from error
     _check_rows(path, table.num_rows, run)
@@ -140,7 +140,7 @@ def run_record_of(path: Path, text: bytes) -> dict[str, Any]:
     """The run record in the text of a file. Raises RequestError if there is none."""
     try:
         record = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{path}: its run record is not JSON ({error}); run again, or move the file away") from error
     if not isinstance(record, dict):
         raise RequestError(f"{path}: its run record is a {type(record).__name__}, not an object; run again")

@@ -22,7 +22,7 @@ from mask_impact.blocks import RAMP, ROUNDING, UNDEFINED, ZERO, column_widths, l
 from mask_impact.comparison import distances_apart
 from mask_impact.formats import FORMATS
 from mask_impact.lookup import ranges, shorter
-from mask_impact.results import ResultTable, StepDistances
+from mask_impact.results import COLUMNS, ResultTable, StepDistances
 from mask_impact.strongest import strongest_tokens
 from mask_impact.terminal import BLOCKS, MOST_MARKS, Screen, columns_of
 from mask_impact.writers import write_results
@@ -409,7 +409,11 @@ def test_json_holds_its_rows_and_no_more(folder, ask, monkeypatch):
     (["show", "odd_results.csv"], r"\x1b[2J"),
     (["show", "headings_results.csv"], "has no rows"),
     (["show", "gaps_results.csv"], "rows are missing"),
-    (["report", "gaps_results.csv"], "every row of the table"),
+    (["report", "gaps_results.csv"], "rows are missing"),
+    (["compare", "gaps_results.csv", "output/france"], "rows are missing"),
+    (["show", "holes_results.csv"], "have a value in every row"),
+    (["show", "huge_results.json"], "not a whole result file"),
+    (["show", "deep_results.json"], "not a whole result file"),
     (["show", "failed"], "not finished (failed: out of memory)"),
 ])
 def test_wrong_requests_are_one_line(folder, ask, words, fault):
@@ -417,7 +421,9 @@ def test_wrong_requests_are_one_line(folder, ask, words, fault):
     here = folder.parent
     for name, text in {"testimg.txt": "", "empty_results.csv": "\n", "odd_results.csv": '"\x1b[2J"\n1\n',
                        "short_results.csv": "".join(lines)[:-5], "headings_results.csv": lines[0],
-                       "gaps_results.csv": "".join(lines[:5] + lines[7:])}.items():
+                       "gaps_results.csv": "".join(lines[:5] + lines[7:]), "deep_results.json": "[" * 10**5,
+                       "holes_results.csv": "".join([*lines[:5], ',,"a",,"Full",1,1\n']),
+                       "huge_results.json": json.dumps({name: [10**30] for name in COLUMNS})}.items():
         (here / name).write_text(text, encoding="utf-8")
     (folder / "failed_run.json").write_text('{"status": "failed", "reason": "out of memory"}', encoding="utf-8")
     files = sorted(path for path in here.rglob("*"))
