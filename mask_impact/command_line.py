@@ -61,7 +61,9 @@ def versions() -> str:
     return ", ".join([*parts, f"Python {platform.python_version()}"])
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose faults are RequestErrors."""
+
     def error(self, message: str) -> None:
         hint = "; write --flag=VALUE where the value begins with a dash" if "expected one argument" in message else ""
         raise RequestError(f"{message.removeprefix('argument ')}{hint}; see --help")
@@ -70,7 +72,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser(program: str, kind: type, description: str, examples: str) -> argparse.ArgumentParser:
     """Every flag collects its words in a list, so that a flag given twice is seen."""
     usage = "%(prog)s [--prompt TEXT | --prompt-file FILE | --config FILE] [flags]"
-    parser = _Parser(prog=program, usage=usage, description=description,
+    parser = Parser(prog=program, usage=usage, description=description,
                      epilog=examples.format(program=program), add_help=False, allow_abbrev=False,
                      formatter_class=argparse.RawDescriptionHelpFormatter)
     groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}

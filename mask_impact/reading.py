@@ -40,6 +40,15 @@ def read_results(path: str | Path) -> pd.DataFrame:
     after the seven are kept. `attrs["run"]` has the run record, where the file or {name}_run.json beside it holds one.
     Raises RequestError, one line, for a file that is missing, cut short, or not a result.
     """
+    table, run = read_table(path)
+    frame = table.to_pandas()
+    if run is not None:
+        frame.attrs["run"] = run
+    return frame
+
+
+def read_table(path: str | Path) -> tuple[pa.Table, dict[str, Any] | None]:
+    """The table as `read_results` reads it, still Arrow's, further columns in the types of the file; and the run record or None."""
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -48,14 +57,11 @@ def read_results(path: str | Path) -> pd.DataFrame:
         raise RequestError(f"{path}: there is no such file; name a file that ends in _results.csv, .json or .parquet")
     try:
         table, run = reader(path)
-    except (pa.ArrowException, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, json.JSONDecodeError, UnicodeDecodeError, OverflowError, RecursionError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise RequestError(f"{path}: not a whole result file ({reason[:200]}); write it again") from error
     _check_rows(path, table.num_rows, run)
-    frame = table.to_pandas()
-    if run is not None:
-        frame.attrs["run"] = run
-    return frame
+    return table, run
 
 
 def _read_parquet(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
@@ -63,7 +69,7 @@ def _read_parquet(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
         table = file.read()
         text = (file.metadata.metadata or {}).get(RUN_KEY.encode())
     _check_columns(path, table.column_names)
-    run = None if text is None else _run_record(path, text)
+    run = None if text is None else run_record_of(path, text)
     return _typed(table, table.schema.field(DISTANCES[0]).type), run
 
 
@@ -127,13 +133,14 @@ def _neighbouring_run(path: Path) -> dict[str, Any] | None:
     """The record in {name}_run.json beside {name}_results.csv or .json; None if there is no such file."""
     name = path.stem.removesuffix("_results")
     file = path.with_name(f"{name}_run.json")
-    return _run_record(file, file.read_bytes()) if name != path.stem and file.is_file() else None
+    return run_record_of(file, file.read_bytes()) if name != path.stem and file.is_file() else None
 
 
-def _run_record(path: Path, text: bytes) -> dict[str, Any]:
+def run_record_of(path: Path, text: bytes) -> dict[str, Any]:
+    """The run record in the text of a file. Raises RequestError if there is none."""
     try:
         record = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{path}: its run record is not JSON ({error}); run again, or move the file away") from error
     if not isinstance(record, dict):
         raise RequestError(f"{path}: its run record is a {type(record).__name__}, not an object; run again")

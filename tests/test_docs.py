@@ -10,7 +10,7 @@ import pytest
 
 import mask_impact
 import mask_impact_vl
-from mask_impact import batch, command_line
+from mask_impact import __main__, batch, command_line
 from mask_impact.batch import STRUCTURE
 from mask_impact.guide import guide_table, with_table
 from mask_impact.settings import COMMAND_FLAGS, Settings, options
@@ -78,7 +78,21 @@ def test_every_yaml_example_is_read(text, folder):
 def test_every_command_is_understood(line, folder):
     command = line.split("| ")[-1]
     python, script, *words = shlex.split(command.replace("--prompt-file -", "--prompt-file question.txt"))
-    assert python == "python" and command_line.read(words, script, SCRIPTS[script])
+    assert python == "python"
+    if script == "-m":
+        assert words[0] == "mask_impact" and __main__.read(words[1:])
+    else:
+        assert command_line.read(words, script, SCRIPTS[script])
+
+
+def test_every_command_and_flag_of_the_look_up_is_in_the_guide():
+    [section] = re.findall(r"^## Looking at results in the shell\n(.*?)^## ", GUIDE, re.MULTILINE | re.DOTALL)
+    words = set(re.findall(r"--[a-z]+|\*\*`[a-z]+`\*\*", section))
+    assert {f"**`{name}`**" for name in ("show", "compare", "report", "export")} <= words
+    for name, results in {"show": ["a"], "compare": ["a", "b"], "report": ["a"], "export": ["a", "--to", "csv"]}.items():
+        flags = vars(__main__.read([name, *results]))
+        named = {"--json" if flag == "as_json" else f"--{flag}" for flag in flags}
+        assert named - {"--command", "--result", "--a", "--b", "--given"} <= words
 
 
 def test_the_guide_has_examples_of_each_kind():

@@ -22,7 +22,8 @@ from mask_impact.vision_settings import MASK_MODES, VisionSettings
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mask_impact"
 NOT_OURS = {"__pycache__", "output", "node_modules"}
-FAST = ("settings", "vision_settings", "batch", "command_line", "names", "values", "prompts", "errors", "formats", "console", "places")
+FAST = ("settings", "vision_settings", "batch", "command_line", "names", "values", "prompts", "errors", "formats", "console",
+        "places", "terminal", "__main__")
 HEAVY = ("torch", "transformers", "pyarrow", "pandas", "numpy")
 FRONT_DOOR_LINES = 130
 VISION_COLUMNS = tuple(VisionInputs([], (), "text", 0, None).columns(0))  # what a prompt with pictures adds to the table

@@ -1,0 +1,115 @@
+"""A look-up from the shell: results that are there, shown, compared, made into a report, or written in another format.
+
+    python -m mask_impact show output/capital --step 0 --variant Full
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from mask_impact import console, terminal, values
+from mask_impact.command_line import Parser, versions
+from mask_impact.errors import RequestError, RunError, as_run_error
+from mask_impact.formats import FORMATS
+
+DESCRIPTION = """\
+Looks at results that are there. RESULT is a result file, a run file, or a name such as output/capital."""
+EXAMPLES = """\
+examples:
+  python -m mask_impact show output/capital_results.csv --step 0 --variant Full
+  python -m mask_impact show output/capital --variant Head_3 --top 5 --json
+  python -m mask_impact compare output/capital output/capital_rerun --metric cosine
+  python -m mask_impact report output/capital
+  python -m mask_impact export output/capital_results.csv --to parquet
+
+BATCH_MODE_GUIDE.md has a section on them. NO_COLOR switches the colours off."""
+
+
+def read(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The request; raises RequestError for a wrong one, SystemExit(0) after --help and --version."""
+    form = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, "epilog": EXAMPLES}
+    parser = Parser(prog="python -m mask_impact", description=DESCRIPTION, **form)
+    parser.add_argument("--version", action="version", version=versions(), help="print versions and stop")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, help: str, *results: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=f"{help.capitalize()}.", **form)
+        for result in results:
+            added.add_argument(result, metavar=result.upper(), help="a result file, a run file, or a name such as output/capital")
+        return added
+
+    show = command("show", "print the strongest tokens and a block picture of one step and variant", "result")
+    show.add_argument("--step", metavar="K", action=Once, type=step_number, help="generation step (default: the first)")
+    show.add_argument("--variant", metavar="NAME", action=Once, help="Full, Attn, Head_0, ... (default: the first there is)")
+    show.add_argument("--top", metavar="N", action=Once, type=count, default=10, help="how many tokens (default: 10)")
+    show.add_argument("--json", dest="as_json", action="store_true", help="print the strongest tokens as JSON, for scripts")
+    compare = command("compare", "print where two results of the same shape differ, and by how much", "a", "b")
+    for each in (show, compare):
+        each.add_argument("--metric", action=Once, choices=("l2", "cosine"), default="l2", help="which distance (default: l2)")
+    report = command("report", "write {name}_report.html, the page that shows a result, beside it", "result")
+    export = command("export", "write a result in another format, beside it", "result")
+    export.add_argument("--to", metavar="FORMAT", action=Once, choices=FORMATS, required=True, help=", ".join(FORMATS))
+    for each in (report, export):
+        each.add_argument("--overwrite", action="store_true", help="replace the file that is there")
+    return parser.parse_args(argv)
+
+
+class Once(argparse.Action):
+    """A flag that may not be given twice with different values."""
+
+    def __call__(self, parser, namespace, value, flag=None):
+        given = namespace.__dict__.setdefault("given", {})
+        if given.setdefault(flag, value) != value:
+            parser.error(f"{flag} {given[flag]!r} and {value!r}: two different values are given; keep one")
+        setattr(namespace, self.dest, value)
+
+
+def count(word: str) -> int:
+    """A number from 1 on."""
+    try:
+        return values.whole_number(values.number_in_flag(word))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def step_number(word: str) -> int:
+    """A number from 0 on."""
+    number = values.number_in_flag(word)
+    if not isinstance(number, int) or number < 0:
+        raise argparse.ArgumentTypeError(f"expected a generation step, counted from 0, found {values.quoted(word)}")
+    return number
+
+
+def main(argv: Sequence[str] | None = None, screen: terminal.Screen = terminal.Screen()) -> int:
+    """From the command line to the answer; returns the exit code. `screen` is what standard output can show."""
+    try:
+        asked = read(argv)
+        answer(asked, screen)
+    except RequestError as error:
+        raise RequestError(*map(screen.safe, error.faults)) from None
+    except (RunError, MemoryError, OSError) as error:
+        raise RunError(screen.safe(str(as_run_error(error)))) from error
+    return console.SUCCESS
+
+
+def answer(asked: argparse.Namespace, screen: terminal.Screen) -> None:
+    """Do what is asked; the modules that read tables are imported here, after a wrong flag was answered."""
+    from mask_impact import lookup
+    if asked.command == "compare":
+        from mask_impact import comparison
+        comparison.compare(lookup.find(asked.a), lookup.find(asked.b), screen, asked.metric)
+    elif asked.command == "export":
+        from mask_impact import exporting
+        exporting.export(lookup.find(asked.result), asked.to, asked.overwrite)
+    elif asked.command == "report":
+        lookup.report(lookup.find(asked.result), asked.overwrite)
+    else:
+        lookup.show(lookup.find(asked.result), screen, step=asked.step, variant=asked.variant, top=asked.top, metric=asked.metric,
+                    as_json=asked.as_json)
+
+
+if __name__ == "__main__":
+    present = terminal.Screen.of(sys.stdout)  # before console makes every stream UTF-8
+    console.leave(console.exit_code(lambda: main(None, present)))
