@@ -27,6 +27,8 @@ DISTANCES = ("l2_distance", "cosine_distance")
 # One batch then takes about 12 MB, and a step of 250,000 rows is still one batch.
 _BATCH_ROWS = 262_144
 
+STRONGEST = 3  # positions named after a run and in its record
+
 
 def column_types(distance: pa.DataType) -> dict[str, pa.DataType]:
     """The Arrow type of each of the seven columns, given that of the distances (float32 or float64)."""
@@ -147,3 +149,16 @@ def tiled(values: pa.Array, times: int) -> pa.Array:
         coded = values.dictionary_encode()
         return pa.DictionaryArray.from_arrays(np.tile(coded.indices, times), coded.dictionary)
     return values.take(pa.array(np.tile(np.arange(len(values)), times)))
+
+
+def top_tokens(table: ResultTable, count: int = STRONGEST) -> list[tuple[int, str, float]]:
+    """The strongest positions of the first step as (position, token, L2 summed over layers) of the table's first variant.
+
+    Position 0, the usual attention sink, is left out.
+    """
+    kind = table.cells[0][0]
+    rows = [number for number, (variant, _) in enumerate(table.cells) if variant == kind]
+    total = np.nansum(table.steps[0].l2[rows].astype(np.float64), axis=0)
+    positions = table.steps[0].positions
+    order = [place for place in np.argsort(-total, kind="stable") if positions[place] > 0]
+    return [(int(positions[place]), table.tokens[positions[place]], float(total[place])) for place in order[:count]]

@@ -17,7 +17,7 @@ from mask_impact.jsontext import plain
 from mask_impact.measure import MeasuredLayer, ModelInputs, Step, context_full
 from mask_impact.models import Subject, measured_parts, method_of
 from mask_impact.preflight import Plan
-from mask_impact.results import ResultTable, StepDistances
+from mask_impact.results import ResultTable, StepDistances, top_tokens
 from mask_impact.tokens import decode, token_texts
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ class Run:
             "tokens": [{"id": token, "text": text} for token, text in zip(self.all_ids, self.texts)],
             "prompt_length": len(self.plan.prompt.token_ids),
             "generated_text": self.generated_text,
+            "strongest": [{"position": at, "text": text, "l2": l2} for at, text, l2 in top_tokens(self.table())],
             "stopped_by": self.stopped_by(),
             "variants": list(dict.fromkeys(name for name, _ in self.cells)),
             "layers": [part.index for part in self.parts],

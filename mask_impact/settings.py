@@ -216,6 +216,11 @@ class Settings:
         """The most generation steps; None for one per token of the continuation."""
         return None if self.continuation is not None and "num_tokens" not in self.given else self.num_tokens
 
+    @property
+    def batch_file(self) -> str | None:
+        """The batch file that the entry stands in."""
+        return self.place.rpartition(":")[0] or None
+
     def at(self, fault: str) -> str:
         """The fault, with the place of the batch entry in front where there is one."""
         return f"{self.place}: {fault}" if self.place else fault

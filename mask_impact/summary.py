@@ -7,17 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from mask_impact import console
 from mask_impact.formats import file_sizes
 from mask_impact.models import Subject, measured_parts
 from mask_impact.preflight import Plan, rows_to_come
-from mask_impact.results import ResultTable
+from mask_impact.results import top_tokens
 from mask_impact.runs import Run
 
-TOP = 3
 LONGEST_SHOWN = 80  # characters of the generated text
 
 
@@ -79,16 +77,3 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
 def shortened(text: str) -> str:
     """The text, or its beginning where it is too long for a line."""
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
-
-
-def top_tokens(table: ResultTable, count: int = TOP) -> list[tuple[int, str, float]]:
-    """The strongest positions of the first step as (position, token, L2 summed over layers) of the table's first variant.
-
-    Position 0, the usual attention sink, is left out.
-    """
-    kind = table.cells[0][0]
-    rows = [number for number, (variant, _) in enumerate(table.cells) if variant == kind]
-    total = np.nansum(table.steps[0].l2[rows].astype(np.float64), axis=0)
-    positions = table.steps[0].positions
-    order = [place for place in np.argsort(-total, kind="stable") if positions[place] > 0]
-    return [(int(positions[place]), table.tokens[positions[place]], float(total[place])) for place in order[:count]]
