@@ -60,9 +60,11 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint = places.find(entries[0])
 
     # The model: first what needs no weights, every entry and its pictures checked against it; then the weights, checked too.
-    from mask_impact import batches, closing, preflight, summary, vision
+    from mask_impact import batches, closing, dry_run, preflight, summary, vision
     candidate = vision.examine(entries[0], checkpoint)
     asked = preflight.plan_all(entries, candidate)
+    if entries[0].dry_run:
+        return dry_run.tell(asked, candidate)
     plans = batches.unfinished(asked)
     subject = batches.loaded(plans, candidate) if plans else None
 

@@ -30,11 +30,19 @@ def progress(run: Run, quiet: bool) -> Iterator[tqdm]:
 
 def before(plan: Plan, subject: Subject) -> None:
     """Say, in one line, what is to come."""
-    rows = rows_to_come(plan, subject)
-    sizes = ", ".join(f"{form} {megabytes(size)}" for form, size in file_sizes(rows, plan.settings.formats).items())
-    counts = ", ".join([plan.prompt.described(), counted(plan.steps, "step"),
-                        counted(len(measured_parts(plan.settings, subject)), "layer")])
-    console.say(f"{plan.choice.name}: {counts}, at most {rows:,} rows ({sizes})", plan.settings.quiet)
+    rows, layers = rows_to_come(plan, subject), len(measured_parts(plan.settings, subject))
+    console.say(f"{plan.choice.name}: {counts(plan, layers)}, {extent(rows, plan.settings.formats)}", plan.settings.quiet)
+
+
+def counts(plan: Plan, layers: int) -> str:
+    """What is measured: tokens, steps, layers."""
+    return ", ".join([plan.prompt.described(), counted(plan.steps, "step"), counted(layers, "layer")])
+
+
+def extent(rows: int, formats: tuple[str, ...]) -> str:
+    """How large the table can be, and its files."""
+    sizes = ", ".join(f"{form} {megabytes(size)}" for form, size in file_sizes(rows, formats).items())
+    return f"at most {rows:,} rows ({sizes})"
 
 
 def counted(number: int, what: str) -> str:

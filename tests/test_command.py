@@ -674,7 +674,7 @@ def test_logits_that_are_no_numbers_fail_one_prompt(command, models, tmp_path):
     bad = record_of("bad")
     assert bad["status"] == "failed" and bad["reason"] in err[0] and bad["settings"]["prompt"] == "The cat zz"
     code, out, err = command("--config", "batch.yaml", "--model", folder)
-    assert code == 1 and [line.split(":")[0] for line in out] == [str(Path("output", "one")), str(Path("output", "two")), "bad"]
+    assert code == 1 and [line.split(":")[0] for line in out[:3]] == [str(Path("output", "one")), str(Path("output", "two")), "bad"]
 
 
 @pytest.mark.parametrize("error, reason", [
