@@ -51,7 +51,7 @@ def readable(entries: Sequence[dict[str, object]], kind: type[Kind], faults: tup
     """The settings of those entries that could be read in spite of these faults."""
     sound = []
     for entry in entries:
-        if "prompt" in entry and UNREADABLE not in entry.values():
+        if "prompt" in entry:
             with gathering([]):  # what it would say is among the faults
                 sound.append(kind(**entry, file_faults=faults))
     return sound
