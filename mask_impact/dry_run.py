@@ -57,9 +57,9 @@ def total(plans: Sequence[Plan], left: Sequence[Plan], times: dict[str, float], 
 
 def told(plan: Plan, candidate: Candidate) -> str:
     """Tokens, steps, layers, rows and bytes. Layers are at most so many: that one has no softmax attention can come out later."""
-    heads = getattr(candidate.config.get_text_config(), "num_attention_heads", None)
+    heads = number(candidate.config.get_text_config(), "num_attention_heads")
     count = len(layers(plan, candidate))
-    if not isinstance(heads, int):
+    if heads is None:
         return f"{counts(plan, count)}, rows unknown until the weights are loaded"
     rows = most_rows(plan, [heads] * count)
     formats, notice = formats_for(rows, plan.settings.formats, "formats" in plan.settings.given)
@@ -81,17 +81,23 @@ def layers(plan: Plan, candidate: Candidate) -> list[int]:
 
 def layer_sizes(config: PreTrainedConfig) -> Sizes | None:
     """A decoder layer's sizes, a gated MLP and the chosen experts assumed; None where the configuration does not give them."""
-    width, heads = (getattr(config, name, None) for name in ("hidden_size", "num_attention_heads"))
-    if not (isinstance(width, int) and isinstance(heads, int) and width and heads):
+    width, heads = number(config, "hidden_size"), number(config, "num_attention_heads")
+    if not width or not heads:
         return None
-    of_head = getattr(config, "head_dim", None) or width // heads
-    keys = getattr(config, "num_key_value_heads", None) or heads
-    chosen = getattr(config, "num_experts_per_tok", None) or 1
-    inner = getattr(config, "moe_intermediate_size", None) or getattr(config, "intermediate_size", None) or 4 * width
-    if not all(isinstance(number, int) for number in (of_head, keys, chosen, inner)):
-        return None
-    row = width * heads * of_head + 3 * width * inner * chosen
+    of_head = number(config, "head_dim") or width // heads
+    keys = number(config, "num_key_value_heads") or heads
+    inner = number(config, "moe_intermediate_size") or number(config, "intermediate_size") or 4 * width
+    row = width * heads * of_head + 3 * width * inner * (number(config, "num_experts_per_tok") or 1)
     return Sizes(row + width * of_head * (heads + 2 * keys), row)
+
+
+def number(config: PreTrainedConfig, name: str) -> int | None:
+    """What the configuration says under this name, if that is one number for all layers."""
+    try:
+        value = getattr(config, name, None)
+    except Exception:  # a configuration whose layers differ refuses to give one value (Gemma 4's head_dim)
+        return None
+    return value if isinstance(value, int) else None
 
 
 def seconds(plan: Plan, measured: Sequence[int], of_model: int, sizes: Sizes, speed: float) -> float:

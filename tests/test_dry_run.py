@@ -163,12 +163,13 @@ def planned(folder, kind=Settings, examine=candidates.examine, **settings):
     return preflight.plan_all([asked], candidate)[0], candidate
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3_next", "gpt2", "mixtral", "gemma3"])
+@pytest.mark.parametrize("name", ["llama", "qwen3_next", "gpt2", "mixtral", "gemma4"])
 def test_rows_are_those_of_the_loaded_model(name, tmp_path):
     zoo.save(name, tmp_path / name)
     plan, candidate = planned(tmp_path / name, num_tokens=3)
     rows = preflight.rows_to_come(plan, models.load(candidate, plan.settings))
     assert f"at most {rows:,} rows" in dry_run.told(plan, candidate)
+    assert dry_run.layer_sizes(candidate.config.get_text_config()).token > 0
 
 
 def test_rows_are_those_of_the_loaded_vision_model(tmp_path):

@@ -93,9 +93,10 @@ def test_the_checker_knows_every_rule_that_is_used():
 
 SCALARS = [None, True, False, -1, 0, 1, 2, 9999, 10_000, 10**6, 10**6 + 1, 10**30, -0.5, 2.5, "", " ", "x", "é" * 101, "x" * 201,
            "3-0", "0-3,10", "cuda:100", "cuda:7", "full,heads", "csv", "demo", "auto\n", "000000003", "0000000003", "con.txt"]
-PIECES = ["full", "attn", "heads", "csv", "json", "auto", "float32", "model", "rerun", "both", "cuda", "cpu", "mps", ":", ",", ",",
-          " ", "\t", "\n", "\u3000", "-", "-", "0", "3", "07", "10", "9999", "10000", "٣", "con", "COM1", "lpt²", "nul", "conin$", ".",
-          "..", "a", "É", "\\", "/", "*", "?", '"', "<", "|", "\0", "\x1f", "\x7f", "\x85", "\u2028", "~", "日本", "x.txt"]
+PIECES = ["full", "attn", "heads", "csv", "json", "auto", "float32", "model", "rerun", "both", "cuda", "cpu", "mps", ":", ",",
+          ",", " ", "\t", "\n", "\u3000", "-", "-", "0", "3", "07", "10", "9999", "10000", "٣", "con", "COM1", "lpt²",
+          "nul", "conin$", ".", "..", "a", "É", "\\", "/", "*", "?", '"', "<", "|", "\0", "\x1f", "\x7f", "\x85", "\u2028", "~",
+          "日本", "x.txt"]
 
 
 def words(chance: random.Random) -> str:
@@ -162,7 +163,7 @@ def random_file(chance: random.Random, kind: type[Settings]) -> dict:
     table = options(kind)
     keys = [*table, *batch.STRUCTURE, "nonsense"]
     good = {"num_tokens": 2, "layers": "0-3", "chat": True, "system": "S", "variants": ["full"], "formats": "csv",
-            "device": "cpu", "model": "demo", "report": False, "image": [], "dtype": "float32", "continuation": None, "enabled": True}
+            "device": "cpu", "model": "demo", "report": False, "image": [], "dtype": "float32", "continuation": None}
 
     def some(level: str) -> dict:
         rate = chance.choice([0, 0, 0, 1])
