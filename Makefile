@@ -2,7 +2,7 @@
 # make test        the tests
 # make viewer      build visualize_results.html from viewer/ (needs Node 18 or newer; its users need none)
 # make screenshot  the README's picture, of the demo (needs Chromium)
-# make guide       write the table of settings in BATCH_MODE_GUIDE.md again
+# make guide       write the table of settings in BATCH_MODE_GUIDE.md and the schemas of the batch files again
 # make clean       remove the virtual environment, viewer/node_modules and what the demo wrote
 #
 # All but viewer and clean make a virtual environment in .venv and install requirements.txt into it, if that is still to be done.
@@ -34,6 +34,7 @@ screenshot: demo
 
 guide: $(INSTALLED)
 	$(RUN) -m mask_impact.guide
+	$(RUN) -m mask_impact.schema
 
 # Written last, so that an installation that broke off is begun again.
 $(INSTALLED): requirements.txt

@@ -48,20 +48,22 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint = places.find(entries[0])
 
     # The model: first what needs no weights, every entry checked against it; then the weights, checked too.
-    from mask_impact import batches, candidates, preflight, summary
+    from mask_impact import batches, candidates, closing, dry_run, preflight, summary
     candidate = candidates.examine(entries[0], checkpoint)
-    plans = batches.unfinished(preflight.plan_all(entries, candidate))
-    if not plans:
-        return console.SUCCESS
-    subject = batches.loaded(plans, candidate)
+    asked = preflight.plan_all(entries, candidate)
+    if entries[0].dry_run:
+        return dry_run.tell(asked, candidate)
+    plans = batches.unfinished(asked)
+    subject = batches.loaded(plans, candidate) if plans else None
 
-    # The measurement and its files, prompt by prompt. One that fails is recorded, and the others go on.
+    # The measurement and its files, prompt by prompt. One that fails is recorded, the others go on; a batch ends with a table.
     failures: list[Plan] = []
     for plan in plans:
         with batches.failing_into(failures, plan, subject):
             summary.before(plan, subject)
             run = measure(plan, subject, entries[0].quiet)
             summary.after(run, batches.write(run))
+    closing.close(asked, failures)
     return batches.exit_code(plans, failures)
 
 

@@ -25,7 +25,7 @@ from mask_impact import models, preflight, vision
 from mask_impact.console import exit_code
 from mask_impact.measure import MeasuredLayer, Method, measured_layers
 from mask_impact.runs import Run
-from mask_impact.summary import top_tokens
+from mask_impact.strongest import StrongToken, strongest_tokens
 from mask_impact.vision_settings import VisionSettings
 from test_single_layer import AGREEMENT, Check, largest_difference, verdicts
 
@@ -38,13 +38,13 @@ STEPS, SHOWN = 2, 5  # generation steps, and tokens of the lists
 class Phase:
     """A prompt measured in every layer.
 
-    `cells` (position,) is True at the picture's cells; `strongest` are (position, token, Full L2 summed over layers), as the
-    front door prints them; `answer` is what the model generated.
+    `cells` (position,) is True at the picture's cells; `strongest` are the strongest tokens by Full L2, as the front
+    door prints them; `answer` is what the model generated.
     """
 
     title: str
     cells: np.ndarray
-    strongest: list[tuple[int, str, float]]
+    strongest: list[StrongToken]
     answer: str
     checks: list[Check]
 
@@ -74,7 +74,7 @@ def measure_phase(title: str, plan: preflight.Plan, subject: models.Subject) -> 
         Check(f"renormalize = rerun in layer {fast.layer}", largest_difference(fast.l2, plain.l2), AGREEMENT),
         Check(f"the vision encoder {'runs once' if cells.any() else 'never runs'}", abs(len(encoded) - int(cells.any())), 0),
         *(masking_bites(kind, fast, chosen) for kind, chosen in (("words", ~cells), ("patches", cells)) if chosen.any())]
-    return Phase(title, cells, top_tokens(run.table(), SHOWN), run.generated_text, checks)
+    return Phase(title, cells, strongest_tokens(run.table(), SHOWN), run.generated_text, checks)
 
 
 @contextmanager
@@ -99,8 +99,8 @@ def lines(phase: Phase) -> Iterator[str]:
     """What was asked, the strongest tokens, and the checks."""
     yield (f"{phase.title}: {len(phase.cells)} tokens, {phase.cells.sum()} of them of a picture; "
            f"the model answers {phase.answer!r}; the strongest at step 0 (Full L2 summed over layers):")
-    for position, token, value in phase.strongest:
-        yield f"{position:6} {token!r:20}{value:10.4g}"
+    for token in phase.strongest:
+        yield f"{token.position:6} {token.text!r:20}{token.total:10.4g}"
     yield from verdicts(phase.checks)
 
 
@@ -135,8 +135,8 @@ def test_text_alone_has_no_cells_and_the_picture_all_of_its(phases):
 def test_the_answer_comes_from_the_cell_of_the_thing(phases):
     """The red circle lies in row 1, column 2; without a picture nothing can be known of it."""
     text, pictured = phases
-    assert pictured.answer == "red<|im_end|>" and pictured.strongest[0][1] == "img0[1,2]"
-    assert not text.answer.startswith("red") and text.strongest[0][1] == " circle"
+    assert pictured.answer == "red<|im_end|>" and pictured.strongest[0].text == "img0[1,2]"
+    assert not text.answer.startswith("red") and text.strongest[0].text == " circle"
 
 
 def test_the_printed_lines_say_so(phases, capsys):

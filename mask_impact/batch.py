@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
-from mask_impact.errors import RequestError
+from mask_impact.errors import RequestError, gathering
 from mask_impact.names import name_key
 from mask_impact.prompts import read_prompt, read_text
 from mask_impact.settings import UNREADABLE, Kind, Settings, defaults, options, read_value, unknown
@@ -28,7 +28,8 @@ def read(path: str, flags: Mapping[str, object] | None = None, kind: type[Kind] 
          faults: Sequence[str] = ()) -> list[Kind]:
     """The settings of every enabled entry. `flags` are values that the command line gave: they win over the file.
 
-    Raises RequestError with `faults` (those of the command line) and all of the file's own, each with file and line.
+    Raises RequestError with `faults` (those of the command line) and all of the file's own, each with file and line. For a dry
+    run they go into the `file_faults` of those entries that can be read, so that these are checked further.
     """
     file = _File(path, kind)
     try:
@@ -37,9 +38,23 @@ def read(path: str, flags: Mapping[str, object] | None = None, kind: type[Kind] 
         raise RequestError(*faults, f"{path}: nested too deeply; a batch file needs three levels") from None
     except RequestError as error:
         raise RequestError(*faults, *error.faults) from None
-    if faults or file.faults:
-        raise RequestError(*faults, *(f"{path}:{line}: {fault}" for line, fault in sorted(file.faults)))
-    return [kind(**entry) for entry in entries]
+    found = (*faults, *(f"{path}:{line}: {fault}" for line, fault in sorted(file.faults)))
+    if not found:
+        return [kind(**entry) for entry in entries]
+    sound = readable(entries, kind, found) if flags and flags.get("dry_run") is True else []
+    if not sound:
+        raise RequestError(*found)
+    return sound
+
+
+def readable(entries: Sequence[dict[str, object]], kind: type[Kind], faults: tuple[str, ...]) -> list[Kind]:
+    """The settings of those entries that could be read in spite of these faults."""
+    sound = []
+    for entry in entries:
+        if "prompt" in entry:
+            with gathering([]):  # what it would say is among the faults
+                sound.append(kind(**entry, file_faults=faults))
+    return sound
 
 
 class _File:
@@ -183,7 +198,7 @@ class _File:
 
     def prompt(self, node: yaml.Node, members: Members, own: Mapping[str, object]) -> dict[str, str]:
         """Prompt and prompt file of an entry that names a file (relative to the batch file); otherwise nothing."""
-        found = own.keys() & {"prompt", "prompt_file"}
+        found = {name for name in ("prompt", "prompt_file") if own.get(name) is not None}
         if len(found) == 2:
             self.faults.add((_line(node), "an entry has both prompt and prompt_file; keep one of them"))
         elif not found:

@@ -22,12 +22,9 @@ def unfinished(plans: Sequence[Plan]) -> list[Plan]:
 
     Raises RequestError if reports are asked for and the page that they are made of is not there.
     """
-    if any(plan.settings.report for plan in plans):
-        report.page()
+    warn(plans)
     left = []
     for plan in plans:
-        for warning in [*plan.settings.warnings, *plan.prompt.notes()]:
-            console.warn(warning)
         if plan.finished and (not plan.lacks_report or report_of_present(plan)):
             place = Path(plan.settings.output_dir) / plan.choice.name
             console.say(f"{place}: this result is there, with the same settings; --overwrite measures it again", plan.settings.quiet)
@@ -36,6 +33,15 @@ def unfinished(plans: Sequence[Plan]) -> list[Plan]:
                 console.say(f"{plan.choice.name}: {plan.choice.earlier}; it is measured again", plan.settings.quiet)
             left.append(plan)
     return left
+
+
+def warn(plans: Sequence[Plan]) -> None:
+    """A line for whatever the user may not expect of these prompts. Raises RequestError as `unfinished` does."""
+    if any(plan.settings.report for plan in plans):
+        report.page()
+    for plan in plans:
+        for warning in [*plan.settings.warnings, *plan.prompt.notes()]:
+            console.warn(warning)
 
 
 def report_of_present(plan: Plan) -> bool:

@@ -89,7 +89,7 @@ def read_candidate(settings: Settings, checkpoint: Checkpoint | None, refuse: Ca
             tokenizer = read_file(checkpoint, "tokenizer", AutoTokenizer.from_pretrained, trust_remote_code=code)
             refuse_empty(checkpoint.name, tokenizer)
     if faults:
-        raise RequestError(*dict.fromkeys(faults))
+        raise RequestError(*settings.file_faults, *dict.fromkeys(faults))
     return Candidate(checkpoint.name, config, tokenizer, checkpoint)
 
 

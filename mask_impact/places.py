@@ -16,7 +16,7 @@ def find(settings: Settings) -> Checkpoint:
     with gathering(faults):
         checkpoint = find_checkpoint(settings.model, settings.revision, settings.trust_remote_code, settings.DEMO)
     if faults:
-        raise RequestError(*faults)
+        raise RequestError(*settings.file_faults, *faults)
     return checkpoint
 
 

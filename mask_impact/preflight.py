@@ -46,7 +46,7 @@ class Plan:
 
 def plan_all(entries: Sequence[Settings], candidate: Candidate) -> list[Plan]:
     """A plan for each entry; raises RequestError with the faults of all of them."""
-    plans, choices, own, faults = [], [], [], []
+    plans, choices, own, faults = [], [], [], [*entries[0].file_faults]
     for settings in entries:
         own.append({})
         with gathering(faults, settings.at):
@@ -120,7 +120,16 @@ def refuse_skipped(plans: Sequence[Plan], subject: Subject) -> None:
 
 def rows_to_come(plan: Plan, subject: Subject) -> int:
     """The most rows that the plan's table can have."""
-    heads = [part.heads for part in measured_parts(plan.settings, subject)]
+    return most_rows(plan, [part.heads for part in measured_parts(plan.settings, subject)])
+
+
+def most_rows(plan: Plan, heads: Sequence[int]) -> int:
+    """The most rows that the plan's table can have, of layers that have these numbers of heads."""
     kinds = {"full": len(heads), "attn": len(heads), "heads": sum(heads)}
     cells = sum(kinds[variant] for variant in plan.settings.variants)
-    return cells * sum(len(plan.prompt.masked(len(plan.prompt.token_ids) + step)) for step in range(plan.steps))
+    return cells * sum(masked_positions(plan))
+
+
+def masked_positions(plan: Plan) -> list[int]:
+    """How many positions each step masks in turn."""
+    return [len(plan.prompt.masked(len(plan.prompt.token_ids) + step)) for step in range(plan.steps)]

@@ -28,6 +28,7 @@ DISTANCES = ("l2_distance", "cosine_distance")
 _BATCH_ROWS = 262_144
 
 
+
 def column_types(distance: pa.DataType) -> dict[str, pa.DataType]:
     """The Arrow type of each of the seven columns, given that of the distances (float32 or float64)."""
     text, whole = pa.string(), pa.int64()

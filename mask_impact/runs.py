@@ -18,6 +18,7 @@ from mask_impact.measure import MeasuredLayer, ModelInputs, Step, context_full
 from mask_impact.models import Subject, measured_parts, method_of
 from mask_impact.preflight import Plan, computed_with
 from mask_impact.results import ResultTable, StepDistances
+from mask_impact.strongest import STRONGEST, strongest_tokens
 from mask_impact.tokens import decode, token_texts
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ class Run:
             "tokens": [{"id": token, "text": text} for token, text in zip(self.all_ids, self.texts)],
             "prompt_length": len(self.plan.prompt.token_ids),
             "generated_text": self.generated_text,
+            "strongest": [{"position": one.position, "text": one.text, "l2": one.total} for one in strongest_tokens(self.table(), STRONGEST)],
             "stopped_by": self.stopped_by(),
             "variants": list(dict.fromkeys(name for name, _ in self.cells)),
             "layers": [part.index for part in self.parts],

@@ -88,7 +88,7 @@ class Settings:
     """One prompt's run, resolved and checked. Raises RequestError, with every fault, when it is made of wrong values.
 
     `given` names what was set and not left at its default, `place` is `file:line` of a batch entry, and `warnings` are
-    lines for the user; these three take no part in comparisons.
+    lines for the user, `file_faults` what else is wrong in the batch file of a dry run; these four take no part in comparisons.
     """
 
     DEMO: ClassVar[str] = "text"  # the folder of `demo` that the model of that name lies in
@@ -164,12 +164,16 @@ class Settings:
     quiet: bool = option(
         "--quiet", values.switch, "print nothing but warnings and errors", False, scope="flag", group="results",
         changes_numbers=False)
+    dry_run: bool = option(
+        "--dry-run", values.switch, "check everything and print what would run; load no weights, write nothing", False,
+        scope="flag", group="results", changes_numbers=False)
     trust_remote_code: bool = option(
         "--trust-remote-code", values.switch, "run Python code that the model's repository brings along", False,
         scope="flag", group="model")
     given: frozenset[str] = field(default=frozenset(), compare=False)
     place: str = field(default="", compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
+    file_faults: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self):
         faults: list[str] = []
@@ -220,6 +224,11 @@ class Settings:
     def most_steps(self) -> int | None:
         """The most generation steps; None for one per token of the continuation."""
         return None if self.continuation is not None and "num_tokens" not in self.given else self.num_tokens
+
+    @property
+    def batch_file(self) -> str | None:
+        """The batch file that the entry stands in."""
+        return self.place.rpartition(":")[0] or None
 
     def at(self, fault: str) -> str:
         """The fault, with the place of the batch entry in front where there is one."""

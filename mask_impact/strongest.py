@@ -11,6 +11,7 @@ import numpy as np
 
 from mask_impact.results import ResultTable
 
+STRONGEST = 3  # tokens that a run names by itself
 METRICS = {"l2": "L2 distance", "cosine": "cosine distance"}  # the names of StepDistances' arrays, in words
 
 

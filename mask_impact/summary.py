@@ -14,9 +14,8 @@ from mask_impact.formats import file_sizes
 from mask_impact.models import Subject, measured_parts
 from mask_impact.preflight import Plan, rows_to_come
 from mask_impact.runs import Run
-from mask_impact.strongest import strongest_tokens
+from mask_impact.strongest import STRONGEST, strongest_tokens
 
-TOP = 3
 LONGEST_SHOWN = 80  # characters of the generated text
 
 
@@ -31,11 +30,19 @@ def progress(run: Run, quiet: bool) -> Iterator[tqdm]:
 
 def before(plan: Plan, subject: Subject) -> None:
     """Say, in one line, what is to come."""
-    rows = rows_to_come(plan, subject)
-    sizes = ", ".join(f"{form} {megabytes(size)}" for form, size in file_sizes(rows, plan.settings.formats).items())
-    counts = ", ".join([plan.prompt.described(), counted(plan.steps, "step"),
-                        counted(len(measured_parts(plan.settings, subject)), "layer")])
-    console.say(f"{plan.choice.name}: {counts}, at most {rows:,} rows ({sizes})", plan.settings.quiet)
+    rows, layers = rows_to_come(plan, subject), len(measured_parts(plan.settings, subject))
+    console.say(f"{plan.choice.name}: {counts(plan, layers)}, {extent(rows, plan.settings.formats)}", plan.settings.quiet)
+
+
+def counts(plan: Plan, layers: int) -> str:
+    """What is measured: tokens, steps, layers."""
+    return ", ".join([plan.prompt.described(), counted(plan.steps, "step"), counted(layers, "layer")])
+
+
+def extent(rows: int, formats: tuple[str, ...]) -> str:
+    """How large the table can be, and its files."""
+    sizes = ", ".join(f"{form} {megabytes(size)}" for form, size in file_sizes(rows, formats).items())
+    return f"at most {rows:,} rows ({sizes})"
 
 
 def counted(number: int, what: str) -> str:
@@ -62,7 +69,7 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
     table, first = run.table(), run.steps[0]["next"]
     if ends := {"end token": "an end token", "context length": "the model's context length"}.get(run.stopped_by()):
         yield f"stopped at {ends} after {len(run.steps)} of {counted(run.plan.steps_asked, 'step')}"
-    if strongest := strongest_tokens(table, TOP):
+    if strongest := strongest_tokens(table, STRONGEST):
         shown = ", ".join(f"{token.text!r} at {token.position} ({token.total:.3g})" for token in strongest)
         yield f"strongest at step 0 ({table.cells[0][0]} L2 summed over layers, position 0 left out): {shown}"
     said = "given" if run.plan.continuation_ids else "generated"

@@ -249,3 +249,8 @@ def test_billions_of_merges_are_read_rightly(write):
 def test_the_same_alias_twice_is_the_same_name_twice(faults):
     [fault] = faults("prompts:\n- &a {prompt: x, name: n}\n- *a\n")
     assert "name 'n' is also on line 2" in fault
+
+
+def test_an_empty_prompt_file_is_none(faults, write):
+    assert faults("prompts: [{prompt_file: }]") == ["b.yaml:1: an entry needs its prompt, either as prompt or as prompt_file"]
+    assert batch.read(write("prompts: [{prompt_file: , prompt: a}]"))[0].prompt == "a"

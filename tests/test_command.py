@@ -215,7 +215,7 @@ def test_settings_come_from_flag_entry_defaults_and_top_level_in_this_order(comm
     assert command("--config", config, "--layers", 2)[0] == 0
     own, shared = record_of("own", "elsewhere"), record_of("shared", "elsewhere")
     assert [(len(run["steps"]), run["variants"], run["layers"]) for run in (own, shared)] == [(2, ["Attn"], [2]), (3, ["Attn"], [2])]
-    assert len(files_in("elsewhere")) == 6 and not Path("output").exists()
+    assert len(files_in("elsewhere")) == 7 and not Path("output").exists()
 
 
 def test_quiet_prints_nothing_on_success(command, llama):
@@ -669,13 +669,13 @@ def test_logits_that_are_no_numbers_fail_one_prompt(command, models, tmp_path):
     code, out, err = command("--config", yaml_file(BATCH), "--model", folder)
     assert code == 1 and err[-1] == "error: 1 of 3 prompts failed: bad" and len(err) == 2
     assert err[0] == "error: bad: the logits of generation step 0 are not numbers; try another --dtype"
-    assert files_in("output") == ["bad_run.json", "one_results.csv", "one_results.json", "one_run.json",
+    assert files_in("output") == ["bad_run.json", "batch_summary.csv", "one_results.csv", "one_results.json", "one_run.json",
                                   "two_results.csv", "two_results.json", "two_run.json"]
     bad = record_of("bad")
     assert bad["status"] == "failed" and bad["reason"] in err[0] and bad["settings"]["prompt"] == "The cat zz"
     code, out, err = command("--config", "batch.yaml", "--model", folder)
     one, two = str(Path("output", "one")), str(Path("output", "two"))
-    assert code == 1 and [line.split(":")[0] for line in out] == [one, "bad", two, "bad"]
+    assert code == 1 and [line.split(":")[0] for line in out[:4]] == [one, "bad", two, "bad"]
     assert out[1] == f"bad: failed before ({bad['reason']}); it is measured again"
 
 

@@ -36,6 +36,7 @@ EVERY_FIELD = {
     "report": (["--report"], "true", True, True, {}),
     "overwrite": (["--overwrite"], None, True, True, {}),
     "quiet": (["--quiet"], None, True, True, {}),
+    "dry_run": (["--dry-run"], None, True, True, {}),
     "trust_remote_code": (["--trust-remote-code"], None, True, True, {}),
 }
 TABLE = options(Settings)
@@ -81,7 +82,7 @@ def test_a_flag_arrives(name):
 
 def test_what_is_no_yaml_key():
     assert [name for name, (_, yaml, *_) in EVERY_FIELD.items() if yaml is None] == [
-        name for name, row in TABLE.items() if row.scope == "flag"] == ["overwrite", "quiet", "trust_remote_code"]
+        name for name, row in TABLE.items() if row.scope == "flag"] == ["overwrite", "quiet", "dry_run", "trust_remote_code"]
 
 
 @pytest.mark.parametrize("name", [name for name, (_, yaml, *_) in EVERY_FIELD.items() if yaml is not None])
@@ -121,7 +122,7 @@ def test_the_record_holds_every_field_as_json_has_it(name):
     assert json.loads(json.dumps(record)) == record
     assert record[name] == (list(stored) if isinstance(stored, tuple) else stored)
     assert (name in settings.numbers()) == (name not in (
-        "prompt_file", "name", "output_dir", "formats", "report", "overwrite", "quiet"))
+        "prompt_file", "name", "output_dir", "formats", "report", "overwrite", "quiet", "dry_run"))
 
 
 def test_reading_a_stored_value_again_changes_nothing():

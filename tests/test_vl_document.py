@@ -14,7 +14,7 @@ from transformers import Qwen2VLImageProcessorPil
 
 from mask_impact import command_line, models, preflight, vision
 from mask_impact.runs import Run
-from mask_impact.summary import top_tokens
+from mask_impact.strongest import strongest_tokens
 from mask_impact.vision_settings import MASK_MODES, VisionSettings
 from mask_impact_vl import measure
 
@@ -157,7 +157,8 @@ def test_the_modes_rows(subject, asked):
 
 def test_the_cell_of_the_example_is_the_strongest(subject, asked):
     run = measure(preflight.plan(asked, subject.candidate), subject)
-    assert top_tokens(run.table())[0][:2] == (12, "img0[1,2]")
+    [top] = strongest_tokens(run.table(), 1)
+    assert (top.position, top.text) == (12, "img0[1,2]")
 
 
 def test_the_phases_are_all_there():
