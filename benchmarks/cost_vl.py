@@ -1,7 +1,7 @@
 """What an analysis of a question about a picture costs, on the shape of Qwen3-VL-2B with random weights.
 
-    python benchmarks/cost.py --vl               # about ten minutes on two cores, 10 GB of memory
-    python benchmarks/cost.py --vl --depth 7     # text layers and encoder blocks at a quarter
+    python benchmarks/cost.py --vl               # all layers: 8.5 GB of weights
+    python benchmarks/cost.py --vl --depth 14    # half of the text layers and of the encoder blocks: 6.6 GB at the peak
 
 The plain forward pass takes the same prompt with its picture, through the vision encoder. The analysis masks words and
 patches, and begins with the picture's file.
