@@ -102,9 +102,9 @@ def answer(asked: argparse.Namespace, screen: terminal.Screen) -> None:
         comparison.compare(lookup.find(asked.a), lookup.find(asked.b), screen, asked.metric)
     elif asked.command == "export":
         from mask_impact import exporting
-        exporting.export(lookup.find(asked.result), asked.to, asked.overwrite)
+        exporting.export(lookup.find(asked.result), asked.to, screen, asked.overwrite)
     elif asked.command == "report":
-        lookup.report(lookup.find(asked.result), asked.overwrite)
+        lookup.report(lookup.find(asked.result), screen, asked.overwrite)
     else:
         lookup.show(lookup.find(asked.result), screen, step=asked.step, variant=asked.variant, top=asked.top, metric=asked.metric,
                     as_json=asked.as_json)

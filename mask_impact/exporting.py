@@ -1,6 +1,6 @@
 """A result in another format, bit for bit, with every column that it has.
 
-    export(Path("output/capital_results.csv"), "parquet")
+    export(Path("output/capital_results.csv"), "parquet", Screen())
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mask_impact.jsontext import json_text
 from mask_impact.lookup import refuse_present
 from mask_impact.names import RESULT_FILE
 from mask_impact.reading import read_table, run_record_of
+from mask_impact.terminal import Screen
 from mask_impact.writers import WRITERS, run_path
 
 _BATCH_ROWS = 262_144
@@ -55,7 +56,7 @@ class StoredTable:
         return pa.RecordBatch.from_arrays(coded, schema=self.schema)
 
 
-def export(path: Path, form: str, overwrite: bool = False) -> None:
+def export(path: Path, form: str, screen: Screen, overwrite: bool = False) -> None:
     """Write the result in a file beside it; its run file too, where only the Parquet file holds the run.
 
     Raises RequestError for a result that cannot be read, a file that is there (unless `overwrite`), a run file that is another
@@ -73,7 +74,7 @@ def export(path: Path, form: str, overwrite: bool = False) -> None:
     if form != "parquet" and run is not None and (beside := missing_run_file(path, run)):
         files[beside] = lambda temporary: temporary.write_bytes(text)
     write_whole(files)
-    console.say(f"wrote {' and '.join(map(str, files))}: {table.num_rows:,} rows")
+    console.say(screen.safe(f"wrote {' and '.join(map(str, files))}: {table.num_rows:,} rows"))
 
 
 def missing_run_file(path: Path, run: Mapping[str, Any]) -> Path | None:

@@ -171,13 +171,13 @@ def as_table(path: Path, frame: pd.DataFrame) -> ResultTable:
         raise RequestError(f"{path}: rows are missing, or not in the order in which they were written; write it again") from None
 
 
-def report(path: Path, overwrite: bool = False) -> None:
+def report(path: Path, screen: Screen, overwrite: bool = False) -> None:
     """Write the report of a result that is there. Raises RequestError if it has one, unless `overwrite`."""
     page = report_path(path.parent, path.stem.removesuffix("_results"))
     refuse_present(page, overwrite)
     frame = read(path)
     write_report(as_table(path, frame), frame.attrs.get("run"), page)
-    console.say(f"wrote {page}; open it in a browser")
+    console.say(screen.safe(f"wrote {page}; open it in a browser"))
 
 
 def refuse_present(path: Path, overwrite: bool) -> None:

@@ -241,7 +241,7 @@ def test_ascii_where_there_are_no_blocks(folder, ask):
 
 @pytest.mark.parametrize("texts, last, room, expected", [
     ([3, 7, 2, 6, 2], 4, 64, (8, 5)), ([5000] * 5, 4, 64, (10, 5)), ([4] * 52, 51, 64, (5, 13)), ([3] * 2000, 1999, 64, (5, 13)),
-    ([3] * 20000, 19999, 64, (6, 10)), ([1], 0, 8, (2, 1)), ([9] * 3, 2, 8, (5, 1)), ([], 0, 64, (2, 1))])
+    ([3] * 20000, 19999, 64, (6, 10)), ([9] * 10, 9, 64, (6, 10)), ([1], 0, 8, (2, 1)), ([9] * 3, 2, 8, (5, 1)), ([], 0, 64, (2, 1))])
 def test_widths_and_folds(texts, last, room, expected):
     assert column_widths(texts, last, room) == expected
 
@@ -261,6 +261,10 @@ def test_equal_results_compare_equal(folder, ask):
     code, out, err = ask("compare", "output/france_results.csv", "output/france_results.parquet")
     assert (code, err) == (0, []) and any(line.startswith("equal: every L2 distance") for line in out)
     assert "the same order, in all 12 pairs" in " ".join(out)
+
+
+def test_undefined_in_both_is_equal(folder, ask):
+    assert any(line.startswith("equal: every L2 distance") for line in ask("compare", "output/one", "output/one")[1])
 
 
 def test_differences_are_those_of_the_tables(folder, ask):
@@ -344,6 +348,14 @@ def test_hostile_tokens_are_exported_as_they_are(folder, ask):
     for source, target in (("csv", "json"), ("json", "parquet")):
         assert ask("export", f"output/evil_results.{source}", "--to", target)[0] == 0
         assert read_results(folder / f"evil_results.{target}").equals(table)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
+def test_no_file_name_drives_the_terminal(folder, ask):
+    hostile(folder, "a\x1b[2J")
+    for words in (["show"], ["report"], ["export", "--to", "json"], ["export", "--to", "json"]):
+        code, out, err = ask(words[0], "output/a\x1b[2J", *words[1:])
+        assert code in (0, 2) and r"\x1b" in "".join(out + err) and "\x1b" not in "".join(out + err)
 
 
 def test_further_columns_and_missing_rows_are_kept(folder, ask):
