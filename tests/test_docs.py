@@ -173,7 +173,7 @@ def test_the_example_batch_with_pictures_is_read_as_it_says():
 def test_the_example_batch_with_pictures_runs(monkeypatch, tmp_path):
     """As it is, but for the model: the pictures it names are there, whatever the current folder, and every entry succeeds."""
     assert mask_impact_vl.main(["--config", str(ROOT / "prompts_config_vl.yaml"), "--model", "demo", "--quiet"]) == 0
-    tables = {path.name.removesuffix("_results.csv"): mask_impact.read_results(path) for path in Path("output").glob("*.csv")}
+    tables = {path.name.removesuffix("_results.csv"): mask_impact.read_results(path) for path in Path("output").glob("*_results.csv")}
     kinds = {name: set(table.token_type) for name, table in tables.items()}
     assert kinds == {"text_only": {"text"}, "words": {"text"}, "patches": {"vision"}, "words_and_patches": {"text", "vision"},
                      "two_pictures": {"text", "vision"}}
