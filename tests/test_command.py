@@ -58,18 +58,6 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def command(capsys):
-    """Run the command in this process: (exit code, lines on standard output, lines on standard error)."""
-    def run(*words):
-        capsys.readouterr()
-        code = console.exit_code(lambda: mask_impact_analysis.main([str(word) for word in words]))
-        said = capsys.readouterr()
-        return code, said.out.splitlines(), said.err.splitlines()
-
-    return run
-
-
-@pytest.fixture
 def loads(monkeypatch):
     """The folders that weights are loaded from, in order."""
     loaded, load = [], transformers.AutoModelForCausalLM.from_pretrained

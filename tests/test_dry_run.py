@@ -11,7 +11,7 @@ import zoo
 
 import mask_impact_analysis
 import mask_impact_vl
-from mask_impact import candidates, console, dry_run, models, preflight, vision
+from mask_impact import candidates, dry_run, models, preflight, vision
 from mask_impact.settings import Settings
 from mask_impact.vision_settings import VisionSettings
 
@@ -32,18 +32,6 @@ def here(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     Path("night.yaml").write_text(BATCH, encoding="utf-8")
-
-
-@pytest.fixture
-def command(capsys):
-    """Run a front door in this process: (exit code, standard output, standard error), as lines."""
-    def run(*words, main=mask_impact_analysis.main):
-        capsys.readouterr()
-        code = console.exit_code(lambda: main([str(word) for word in words]))
-        said = capsys.readouterr()
-        return code, said.out.splitlines(), said.err.splitlines()
-
-    return run
 
 
 @pytest.fixture
@@ -147,7 +135,7 @@ def test_one_prompt_of_the_command_line_too_and_quiet_says_nothing(command, no_w
 
 def test_pictures_are_counted(command, no_weights):
     words = ["--model", "demo", "--image", PICTURE, "--prompt", "What color is the circle?", "--mask-mode", "vision"]
-    code, out, _ = command(*words, "--dry-run", main=mask_impact_vl.main)
+    code, out, _ = command(*words, "--dry-run", door=mask_impact_vl)
     assert code == 0 and " of a picture, " in out[0] and "at most " in out[0]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import mask_impact_analysis
 import mask_impact_vl
-from mask_impact import closing, console, names, read_results
+from mask_impact import closing, names, read_results
 from mask_impact.errors import RunError
 from mask_impact.settings import Settings
 
@@ -28,18 +28,6 @@ SUMMARY = Path("output/night_summary.csv")
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("night.yaml").write_text(BATCH, encoding="utf-8")
-
-
-@pytest.fixture
-def command(capsys):
-    """Run a front door in this process: (exit code, standard output, standard error), as lines."""
-    def run(*words, main=mask_impact_analysis.main):
-        capsys.readouterr()
-        code = console.exit_code(lambda: main([str(word) for word in words]))
-        said = capsys.readouterr()
-        return code, said.out.splitlines(), said.err.splitlines()
-
-    return run
 
 
 @pytest.fixture
@@ -180,7 +168,7 @@ def test_a_summary_that_cannot_be_written_is_a_warning(command, monkeypatch):
 def test_pictures_too(command):
     entry = f'{{name: p, image: "{PICTURE}", mask_mode: vision, prompt: "What color is the circle?"}}'
     Path("night.yaml").write_text(f"model: demo\nprompts: [{entry}]", encoding="utf-8")
-    code, out, _ = command("--config", "night.yaml", main=mask_impact_vl.main)
+    code, out, _ = command("--config", "night.yaml", door=mask_impact_vl)
     assert code == 0 and table_of(out)[-2] == "1 complete"
     assert summary()["p"]["top_token"].startswith("img0[")
 

@@ -19,7 +19,7 @@ from transformers import Qwen2VLConfig
 
 import mask_impact_analysis
 import mask_impact_vl
-from mask_impact import batches, console, read_results
+from mask_impact import batches, read_results
 from mask_impact_vl import run_vl_masking_experiment
 
 QUESTION = "Which one?"
@@ -52,15 +52,9 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def command(capsys):
-    """Run the command in this process: (exit code, lines on standard output, lines on standard error)."""
-    def run(*words, door=mask_impact_vl):
-        capsys.readouterr()
-        code = console.exit_code(lambda: door.main([str(word) for word in words]))
-        said = capsys.readouterr()
-        return code, said.out.splitlines(), said.err.splitlines()
-
-    return run
+def command(command):
+    """Run mask_impact_vl.py, or another front door, in this process."""
+    return lambda *words, door=mask_impact_vl: command(*words, door=door)
 
 
 @pytest.fixture
