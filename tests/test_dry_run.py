@@ -9,7 +9,6 @@ import transformers
 import vision_zoo
 import zoo
 
-import mask_impact_analysis
 import mask_impact_vl
 from mask_impact import candidates, dry_run, models, preflight, vision
 from mask_impact.settings import Settings

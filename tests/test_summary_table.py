@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import mask_impact_analysis
 import mask_impact_vl
 from mask_impact import closing, names, read_results
 from mask_impact.errors import RunError
