@@ -10,6 +10,7 @@ with its chat template, each `<|image_pad|>` of it repeated once for each token 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -213,9 +214,20 @@ def examine(settings: VisionSettings, checkpoint: Checkpoint | None = None) -> V
     """A Qwen3-VL, with everything that its small files tell. Raises RequestError, by name, with all faults."""
     checkpoint = checkpoint or find_checkpoint(settings.model, settings.revision, settings.trust_remote_code, settings.DEMO)
     candidate = read_candidate(settings, checkpoint, refuse_config)
+    if candidate.tokenizer.chat_template is None:
+        candidate.tokenizer.chat_template = processors_template(checkpoint)
     processor = read_file(checkpoint, "image processor (preprocessor_config.json)", Qwen2VLImageProcessorPil.from_pretrained)
     refuse_misfit(checkpoint.name, candidate.config, processor)
     return VisionCandidate(candidate.name, candidate.config, candidate.tokenizer, candidate.checkpoint, processor)
+
+
+def processors_template(checkpoint: Checkpoint) -> str | None:
+    """The chat template that a processor keeps beside its tokenizer (chat_template.json), or None."""
+    file = checkpoint.folder / "chat_template.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))["chat_template"] if file.is_file() else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"--model {checkpoint.name!r}: its {file.name} cannot be read ({first_line(error)}); fetch the model again") from None
 
 
 def refuse_config(name: str, config: PreTrainedConfig, code: bool = False) -> None:

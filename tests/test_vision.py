@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 
 import numpy as np
 import pandas as pd
@@ -264,3 +265,19 @@ def test_a_picture_that_changes_under_way_fails_by_name(tmp_path):
     for late in (lambda: inputs.further(inputs.token_ids, DEVICE), inputs.record):
         with pytest.raises(RunError, match="^.*p.png: there is no such file"):
             late()
+
+
+def test_a_template_in_the_processors_file_is_used(tmp_path, pictured):
+    """Some Qwen3-VL folders have the chat template in chat_template.json alone, which a tokenizer does not look at."""
+    vision_zoo.save("qwen3_vl", tmp_path / "m")
+    path = pictured(SIZES[0])
+    expected = run_vl_masking_experiment(QUESTION, path, model_name=str(tmp_path / "m"))
+    (tmp_path / "m" / "chat_template.jinja").unlink()
+    with pytest.raises(RequestError, match="no chat template"):
+        run_vl_masking_experiment(QUESTION, path, model_name=str(tmp_path / "m"))
+    file = tmp_path / "m" / "chat_template.json"
+    file.write_text(json.dumps({"chat_template": vision_zoo.TEMPLATE}), encoding="utf-8")
+    assert run_vl_masking_experiment(QUESTION, path, model_name=str(tmp_path / "m")).equals(expected)
+    file.write_text("{", encoding="utf-8")
+    with pytest.raises(RequestError, match="chat_template.json cannot be read"):
+        run_vl_masking_experiment(QUESTION, path, model_name=str(tmp_path / "m"))
