@@ -136,7 +136,7 @@ class VisionInputs(PromptInputs):
         return [image.picture.note for image in self.images if image.picture.note]
 
     def described(self) -> str:
-        shapes = ", ".join(f"{image.tokens:,} of a picture, {image.grid[0]} x {image.grid[1]}" for image in self.images)
+        shapes = "; ".join(f"{image.tokens:,} of a picture, {image.grid[0]} x {image.grid[1]}" for image in self.images)
         chosen = {"text": "text", "vision": "vision", "both": "text and vision"}[self.mask_mode]
         return super().described() + (f" ({shapes}; {chosen} tokens masked)" if self.images else "")
 
@@ -177,9 +177,11 @@ class VisionCandidate(Candidate):
         image, video = self.config.image_token_id, self.config.video_token_id
         if video in ids:
             raise RequestError(f"the prompt holds {self.word(video)}, but video is not supported; give single frames as pictures")
-        if list(ids).count(image) != len(counts):
-            raise RequestError(f"the prompt has {list(ids).count(image)} times {self.word(image)} for {len(counts)} pictures; "
-                               "leave that word out of the text, pictures are placed in front of it")
+        found = list(ids).count(image)
+        if found > len(counts):
+            raise RequestError(f"the prompt's text holds the word {self.word(image)}; leave it out, pictures are placed in front of the text")
+        if found < len(counts):
+            raise RequestError(f"the model's chat template has places for {found} of {len(counts)} pictures; leave chat off (--no-chat)")
         left = iter(counts)
         return [token for one in ids for token in ([one] * next(left) if one == image else [one])]
 

@@ -281,3 +281,11 @@ def test_a_template_in_the_processors_file_is_used(tmp_path, pictured):
     file.write_text("{", encoding="utf-8")
     with pytest.raises(RequestError, match="chat_template.json cannot be read"):
         run_vl_masking_experiment(QUESTION, path, model_name=str(tmp_path / "m"))
+
+
+def test_a_template_without_places_for_pictures_is_told_so(tmp_path, pictured):
+    tokenizer = vision_zoo.tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}{% endfor %}"
+    with pytest.raises(RequestError, match="places for 0 of 2 pictures"):
+        run_vl_masking_experiment(QUESTION, pictured(SIZES[1]), model=vision_zoo.build("qwen3_vl"), tokenizer=tokenizer,
+                                  image_processor=vision_zoo.processor())
