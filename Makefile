@@ -21,7 +21,7 @@ help:
 # The demo's own folder: its results are measured anew each time, and no other run is replaced.
 demo: $(INSTALLED)
 	$(RUN) mask_impact_analysis.py --config demo/text/demo_prompts.yaml --overwrite
-	$(RUN) mask_impact_vl.py --config demo/vision/demo_prompts.yaml --overwrite
+	$(RUN) mask_impact_vl.py --config demo/vision/demo_pictures.yaml --overwrite
 
 test: $(INSTALLED)
 	$(RUN) -m pytest -rs --no-fold-skipped

@@ -150,6 +150,8 @@ class _File:
         if scope or key in STRUCTURE:
             home = HOMES[scope] if scope else LEVELS[STRUCTURE[key]]
             return f"{key} does not belong in {LEVELS[level]}; move it to {home}"
+        if script := self.kind.ELSEWHERE.get(key):
+            return f"{key} is a key of {script}; run that with this file"
         return unknown("key", key, [*(name for name, row in self.options.items() if row.scope in SCOPES[level]),
                                     *(name for name, home in STRUCTURE.items() if home == level)])
 

@@ -38,7 +38,7 @@ def read(argv: Sequence[str] | None = None, program: str = "mask_impact_analysis
     parser = _parser(program, kind, description, examples)
     namespace, strays = parser.parse_known_args(argv)
     said = {name: words for name, words in vars(namespace).items() if words}
-    faults = _stray_faults(strays, parser) + _conflicts(said, options(kind))
+    faults = _stray_faults(strays, parser, kind.ELSEWHERE) + _conflicts(said, options(kind))
     config = said.pop("config", [None])[-1]
     flags = {name: _value(words, options(kind)[name], faults) for name, words in said.items()}
     if config is not None:
@@ -98,11 +98,15 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, row: Option, default: o
         group.add_argument(row.off_flag, dest=name, action="append_const", const=False, help=f"not {row.flag}")
 
 
-def _stray_faults(strays: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+def _stray_faults(strays: Sequence[str], parser: argparse.ArgumentParser, elsewhere: Mapping[str, str]) -> list[str]:
     """Faults of the words that belong to no flag; the value after an unknown flag is passed over in silence."""
     known = [flag for action in parser._actions for flag in action.option_strings]
-    faults = [f"unknown flag {quoted(word)}{did_you_mean(word.split('=')[0], known)}; see --help"
-              for word in strays if word.startswith("-")]
+    faults = []
+    for word in (word for word in strays if word.startswith("-")):
+        flag = word.split("=")[0]
+        script = elsewhere.get(flag.removeprefix("--").replace("-", "_"))
+        faults.append(f"{flag} is a flag of {script}; run that" if script
+                      else f"unknown flag {quoted(word)}{did_you_mean(flag, known)}; see --help")
     if strays and not faults:
         words = ", ".join(map(quoted, strays))
         faults.append(f"unexpected {words}; give the prompt with --prompt, in quotes if it has spaces")

@@ -92,6 +92,7 @@ class Settings:
     """
 
     DEMO: ClassVar[str] = "text"  # the folder of `demo` that the model of that name lies in
+    ELSEWHERE: ClassVar[Mapping[str, str]] = dict.fromkeys(("image", "mask_mode", "max_image_tokens"), "mask_impact_vl.py")
 
     prompt: str = option(
         "--prompt", values.prompt_text, "the text whose next token is explained", metavar="TEXT",

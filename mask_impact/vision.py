@@ -136,9 +136,11 @@ class VisionInputs(PromptInputs):
         return [image.picture.note for image in self.images if image.picture.note]
 
     def described(self) -> str:
-        shapes = "; ".join(f"{image.tokens:,} of a picture, {image.grid[0]} x {image.grid[1]}" for image in self.images)
-        chosen = {"text": "text", "vision": "vision", "both": "text and vision"}[self.mask_mode]
-        return super().described() + (f" ({shapes}; {chosen} tokens masked)" if self.images else "")
+        shapes = "; ".join(f"img{number}: {image.tokens:,}, {image.grid[0]} rows x {image.grid[1]} columns"
+                           for number, image in enumerate(self.images))
+        chosen = {"text": "text tokens masked, --mask-mode both masks the picture too", "vision": "vision tokens masked",
+                  "both": "text and vision tokens masked"}[self.mask_mode]
+        return super().described() + (f" ({shapes}; {chosen})" if self.images else "")
 
 
 @dataclass(frozen=True)

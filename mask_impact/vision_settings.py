@@ -22,6 +22,7 @@ class VisionSettings(Settings):
     """One prompt's run with a vision-language model, resolved and checked; see Settings."""
 
     DEMO: ClassVar[str] = "vision"
+    ELSEWHERE: ClassVar[Mapping[str, str]] = {}
 
     chat: bool = with_default("chat", True)
     model: str = with_default("model", "Qwen/Qwen3-VL-2B-Instruct")

@@ -254,3 +254,9 @@ def test_the_same_alias_twice_is_the_same_name_twice(faults):
 def test_an_empty_prompt_file_is_none(faults, write):
     assert faults("prompts: [{prompt_file: }]") == ["b.yaml:1: an entry needs its prompt, either as prompt or as prompt_file"]
     assert batch.read(write("prompts: [{prompt_file: , prompt: a}]"))[0].prompt == "a"
+
+
+def test_keys_of_the_other_script_name_it(faults):
+    found = faults("prompts:\n  - prompt: x\n    image: a.png\n    mask_mode: both\n")
+    assert [fault.split(": ", 1)[1] for fault in found] == [
+        f"{key} is a key of mask_impact_vl.py; run that with this file" for key in ("image", "mask_mode")]

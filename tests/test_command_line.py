@@ -180,3 +180,9 @@ def test_a_pipe_is_a_prompt_file(folder):
     writer = subprocess.Popen([sys.executable, "-c", "open('pipe', 'w').write('From a pipe\\n')"], cwd=folder)
     assert command_line.read(["--prompt-file", "pipe"])[0].prompt == "From a pipe"
     assert writer.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("flag", ["--image", "--mask-mode", "--max-image-tokens"])
+def test_flags_of_the_other_script_name_it(flag):
+    assert faults("--prompt", "x", flag, "y") == [f"{flag} is a flag of mask_impact_vl.py; run that"]
+    assert faults("--prompt", "x", f"{flag}=y") == [f"{flag} is a flag of mask_impact_vl.py; run that"]

@@ -135,7 +135,7 @@ def test_one_prompt_of_the_command_line_too_and_quiet_says_nothing(command, no_w
 def test_pictures_are_counted(command, no_weights):
     words = ["--model", "demo", "--image", PICTURE, "--prompt", "What color is the circle?", "--mask-mode", "vision"]
     code, out, _ = command(*words, "--dry-run", door=mask_impact_vl)
-    assert code == 0 and " of a picture, " in out[0] and "at most " in out[0]
+    assert code == 0 and "(img0: 36, 6 rows x 6 columns; " in out[0] and "at most " in out[0]
 
 
 def test_a_yaml_key_it_is_not(command):

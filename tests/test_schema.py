@@ -217,7 +217,7 @@ def test_files_that_both_refuse(text, tmp_path):
 
 def examples() -> list[str]:
     guide = (ROOT / "BATCH_MODE_GUIDE.md").read_text(encoding="utf-8")
-    files = [*ROOT.glob("prompts_config*.yaml"), ROOT / "demo" / "text" / "demo_prompts.yaml"]
+    files = [*ROOT.glob("prompts_config*.yaml"), ROOT / "demo" / "text" / "demo_prompts.yaml", ROOT / "demo" / "vision" / "demo_pictures.yaml"]
     blocks = re.findall(r"^```yaml\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
     return [*blocks, *(path.read_text(encoding="utf-8") for path in files)]
 

@@ -105,7 +105,7 @@ def test_text_only(command, vl):
 def test_a_picture_in_every_mask_mode(mode, kinds, command, vl):
     code, out, err = command("--model", vl, "--image", "cat.png", "--prompt", QUESTION, "--output", "cat", *(["--mask-mode", mode] * (mode is not None)))
     assert (code, err) == (0, [])
-    assert "(15 of a picture, 3 x 5; " in out[0] and f"{' and '.join(sorted(kinds))} tokens masked)" in out[0]
+    assert "(img0: 15, 3 rows x 5 columns; " in out[0] and f"{' and '.join(sorted(kinds))} tokens masked" in out[0]
     table, run = read_results("output/cat_results.csv"), record_of("cat")
     assert set(table.token_type) == kinds and table.equals(read_results("output/cat_results.json"))
     assert len(table) == run["rows"] and f"at most {run['rows']:,} rows" in out[0]

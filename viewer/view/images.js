@@ -66,8 +66,6 @@ function rebuild(images, state) {
     images.shown = result.images.map((image, index) => figure(images, image, index, grids[index]));
     images.list.replaceChildren(...images.shown.map(({ root }) => root));
   }
-  const masked = grids.some(({ tokens }) => tokens.some((token) => token >= 0));
-  images.note.textContent = masked ? "A patch at or near 0 leaves the picture as it is; the larger, the stronger its frame and tint." : "This run masked no image tokens (mask mode text): nothing is coloured.";
 }
 
 /** What a picture is called: its index, as its tokens have it, and its file without folders. */
@@ -87,7 +85,7 @@ function figure(images, { width, height, resized, uri }, index, grid) {
   const picture = PICTURE.test(uri ?? "") ? element("img", { src: uri, alt: "" }) : element("div", { class: "no-picture" });
   const stack = element("div", { class: "stack" }, picture, canvas, lines, marks);
   stack.style.aspectRatio = `${wide} / ${high}`;
-  stack.style.maxWidth = `${Math.max(240, Math.min(wide, 560))}px`;
+  stack.style.maxWidth = `min(${Math.max(240, Math.min(wide, 560))}px, ${Math.round((60 * wide) / high)}vh)`; // not higher than 60vh
   lines.style.backgroundSize = `calc(100% / ${grid.cols}) calc(100% / ${grid.rows})`;
   const image = { root: element("figure", {}, stack, element("figcaption", { class: "muted" }, picture.localName === "img" ? name : `${name}; the run file has no picture of it`)), canvas, marks, grid, index };
   listen(images, image);
@@ -128,16 +126,30 @@ function keyed(store, { grid }, event, point) {
   event.stopPropagation();
 }
 
-function recolour({ shown, view, opacity }, state) {
-  for (const image of shown) colour(image, state, view, Number(opacity.value));
+function recolour({ shown, view, opacity, note, tokens }, state) {
+  const colourOf = tokenColours(state, view);
+  const { zero } = inksOf(state, view.scale.signed);
+  const patches = shown.flatMap(({ grid }) => Array.from(grid.tokens)).filter((token) => token >= 0);
+  const strongest = patches.reduce((best, token) => (best < 0 || colourOf(token).strength > colourOf(best).strength ? token : best), -1);
+  const top = strongest < 0 ? 0 : Math.max(0, colourOf(strongest).strength) / (255 - zero);
+  for (const image of shown) colour(image, state, view, { opacity: Number(opacity.value), top });
+  note.textContent = noteText(tokens[strongest], top);
+}
+
+/** What the patches' marks are scaled by: a word may be so much stronger that no patch would be seen beside it. */
+function noteText(strongest, top) {
+  if (!strongest) return "This run masked no image tokens (mask mode text): nothing is coloured. With --mask-mode both the picture is measured too.";
+  if (!top) return "No patch is above the noise floor: nothing is coloured.";
+  return `The stronger a patch, the stronger its frame and tint, all scaled by the strongest patch, ${tokenName(strongest)}${top < 1 ? " (another token is stronger)" : ""}.`;
 }
 
 /**
- * A frame and a tint for each patch, both as strong as its colour is far from 0's: what is 0, left out or absent shows
+ * A frame and a tint for each patch, both as strong as its colour is far from 0's, over `top`, the strongest patch's share of
+ * the scale: what is 0, left out or absent shows
  * the picture. The tint is weak, so that what is in a strong patch can still be seen; the style sheet enlarges the cells
  * without smoothing.
  */
-function colour({ canvas, grid }, state, view, opacity) {
+function colour({ canvas, grid }, state, view, { opacity, top }) {
   const colourOf = tokenColours(state, view);
   const { hex, grounds, zero } = inksOf(state, view.scale.signed);
   [canvas.width, canvas.height] = [grid.cols * CELL, grid.rows * CELL];
@@ -145,7 +157,8 @@ function colour({ canvas, grid }, state, view, opacity) {
   grid.tokens.forEach((token, patch) => {
     const code = token < 0 ? ABSENT : colourOf(token).code;
     const [x, y] = [(patch % grid.cols) * CELL, Math.floor(patch / grid.cols) * CELL];
-    if (code < FLAT) paintPatch(pen, x, y, { colour: hex[code], share: Math.abs(code - zero) / (255 - zero), opacity });
+    const away = top && code < FLAT ? (code - zero) / top : 0;
+    if (away) paintPatch(pen, x, y, { colour: hex[Math.round(zero + away)], share: Math.abs(away) / (255 - zero), opacity });
     else if (code === UNDEFINED) paintPatch(pen, x, y, { colour: grounds.undefined, share: 1, opacity: 1 });
   });
 }

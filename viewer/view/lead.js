@@ -28,9 +28,9 @@ export function createLead(root, store) {
 
 function words(state, view) {
   const cell = strongestCell(view);
-  if (!cell) return ["Strongest: no cell is above the noise floor."];
+  if (!cell) return ["Strongest cell: none is above the noise floor."];
   const { text, position } = view.tokens[cell.token];
   const name = element("bdi", { class: "token-name" }, header(text, 40));
   const where = ` (position ${position}), layer ${view.layers[cell.layer]}, ${valueName(state, view)} ${brief(cell.value, 4)}`;
-  return ["Strongest: ", name, where];
+  return ["Strongest cell: ", name, where];
 }

@@ -17,6 +17,7 @@ export function createTitle(store, calm) {
   calm.subscribe((state, changed) => {
     if (!state.result) return;
     if (changed.has("result")) showRun(at, state.result);
+    at("about-picture").hidden = !state.result.images.length;
     at("maps").classList.toggle("beside", state.transposed);
     if (!["result", "variant", "metric", "step", "compare", "otherResult"].some((key) => changed.has(key))) return;
     at("map-title").textContent = mapTitle(state);
