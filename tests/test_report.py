@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_command import command, files_in, here, llama, loads, models, record_of, yaml_file  # noqa: F401
+from test_command import files_in, here, llama, loads, models, record_of, yaml_file  # noqa: F401
 
 from mask_impact import batches, console, read_results, report
 from mask_impact.errors import RequestError
