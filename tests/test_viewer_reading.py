@@ -75,3 +75,15 @@ def test_the_profiles_numbers_are_at_least_10_pixels(key, width):
 def test_the_step_is_told_with_the_last_one(key):
     key.step(1)
     assert key.page.locator("#step-number").inner_text() == "1 (last: 2)"
+
+
+def test_the_strongest_cell_is_shown_with_a_click(viewer, tmp_path):
+    """Of 2,000 tokens it is far to the right of what is in sight."""
+    values = np.random.default_rng(4).random((3, 2000))
+    values[1, 1900] = 9
+    viewer.choose(written(tmp_path, "csv", [f" t{place}" for place in range(2000)], values))
+    labels = viewer.at("heatmap").locator(".label", has_text="t1900")
+    assert labels.count() == 0
+    viewer.page.get_by_role("button", name="·t1900").click()
+    labels.first.wait_for(timeout=5000)
+    assert viewer.at("text").locator(".pinned").inner_text().strip() == "t1900"

@@ -1,7 +1,7 @@
 /** The strongest cell of what is shown, in words: several tokens may share the brightest colour, one of each layer. */
 import { element } from "./element.js";
 import { brief } from "./numbers.js";
-import { COLOURED_BY, valueName } from "./shown.js";
+import { COLOURED_BY, goTo, valueName } from "./shown.js";
 import { currentView } from "./state.js";
 import { header } from "./words.js";
 
@@ -21,16 +21,17 @@ export function strongestCell({ values, cols, floors, excludedMask, scale: { row
 export function createLead(root, store) {
   const show = (state) => {
     const view = currentView(state);
-    root.replaceChildren(...(view ? words(state, view) : []));
+    root.replaceChildren(...(view ? words(state, view, store) : []));
   };
   store.subscribe((state, changed) => (changed.has("reads") || COLOURED_BY.some((key) => changed.has(key))) && show(state));
 }
 
-function words(state, view) {
+function words(state, view, store) {
   const cell = strongestCell(view);
   if (!cell) return ["Strongest cell: none is above the noise floor."];
   const { text, position } = view.tokens[cell.token];
-  const name = element("bdi", { class: "token-name" }, header(text, 40));
+  const show = () => goTo(store, { variant: state.variant, layer: cell.layer, token: cell.token });
+  const name = element("button", { class: "link", title: "Show it in the heatmap", click: show }, element("bdi", { class: "token-name" }, header(text, 40)));
   const where = ` (position ${position}), layer ${view.layers[cell.layer]}, ${valueName(state, view)} ${brief(cell.value, 4)}`;
   return ["Strongest cell: ", name, where];
 }
