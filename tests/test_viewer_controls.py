@@ -446,15 +446,17 @@ PATCH = """(canvas, [row, col]) => {
 
 
 def test_what_is_over_a_picture_grows_with_the_value(viewer, tmp_path):
-    """Nothing at 0; the frame has the colour of its share as strong as the share, the tint within a part of that."""
+    """Nothing at 0; the frame has the colour of its share of the strongest patch, as strong as that, the tint within a part of
+    it. Words, here ten times as strong, have no part in it."""
     results, record = picture_run(tmp_path)
     rows = pd.read_csv(results)
     rows.loc[rows.token_position == 1, "l2_distance"] = 0
+    rows.loc[rows.patch_row.isna(), "l2_distance"] *= 10
     rows.to_csv(results, index=False)
     viewer.choose(results, record)
     viewer.select("Curve", "linear")
     viewer.select("Text layer", "1")
-    largest = rows[(rows.layer == 1) & (rows.token_position > 0)].l2_distance.max()
+    largest = rows[(rows.layer == 1) & rows.patch_row.notna()].l2_distance.max()
     patch = lambda row, col: np.array(viewer.at("image").evaluate(PATCH, [row, col]))  # noqa: E731
     assert patch(0, 0).max() == 0
     for opacity in (0.2, 0.7):

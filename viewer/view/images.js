@@ -1,8 +1,9 @@
 /** Images of a run: each picture with its patches over it, coloured for the chosen layer and variant. */
 import { element, labelled } from "./element.js";
 import { pinToggled } from "./pins.js";
-import { ABSENT, FLAT, UNDEFINED } from "./scale.js";
-import { COLOURED_BY, cellText, hoverToken, inksOf, tokenColours, tokenName } from "./shown.js";
+import { overLayers } from "./prose.js";
+import { ABSENT, FLAT, UNDEFINED, createScale } from "./scale.js";
+import { COLOURED_BY, cellText, chosenLayer, hoverToken, inksOf, tokenColours, tokenName } from "./shown.js";
 import { currentView } from "./state.js";
 import { header } from "./words.js";
 
@@ -127,38 +128,37 @@ function keyed(store, { grid }, event, point) {
 }
 
 function recolour({ shown, view, opacity, note, tokens }, state) {
-  const colourOf = tokenColours(state, view);
-  const { zero } = inksOf(state, view.scale.signed);
+  const colourOf = patchColours(state, view);
   const patches = shown.flatMap(({ grid }) => Array.from(grid.tokens)).filter((token) => token >= 0);
   const strongest = patches.reduce((best, token) => (best < 0 || colourOf(token).strength > colourOf(best).strength ? token : best), -1);
-  const top = strongest < 0 ? 0 : Math.max(0, colourOf(strongest).strength) / (255 - zero);
-  for (const image of shown) colour(image, state, view, { opacity: Number(opacity.value), top });
-  note.textContent = noteText(tokens[strongest], top);
+  for (const image of shown) colour(image, inksOf(state, view.scale.signed), colourOf, Number(opacity.value));
+  if (strongest < 0) note.textContent = "This run masked no image tokens (mask mode text): nothing is coloured. With --mask-mode both the picture is measured too.";
+  else if (colourOf(strongest).strength <= 0) note.textContent = "No patch is above the noise floor: nothing is coloured.";
+  else note.textContent = `The stronger a patch, the stronger its frame and tint. The strongest is ${tokenName(tokens[strongest])}; words have no part in this scale.`;
 }
 
-/** What the patches' marks are scaled by: a word may be so much stronger that no patch would be seen beside it. */
-function noteText(strongest, top) {
-  if (!strongest) return "This run masked no image tokens (mask mode text): nothing is coloured. With --mask-mode both the picture is measured too.";
-  if (!top) return "No patch is above the noise floor: nothing is coloured.";
-  return `The stronger a patch, the stronger its frame and tint, all scaled by the strongest patch, ${tokenName(strongest)}${top < 1 ? " (another token is stronger)" : ""}.`;
+/** Each token's {code, layer, strength} on a scale of the patches alone: beside a much stronger word none would be seen. */
+function patchColours(state, view) {
+  const choice = chosenLayer(state.layerChoice, view);
+  const excluded = Uint8Array.from(view.tokens, ({ type }, token) => (view.excludedMask[token] || type !== "vision" ? 1 : 0));
+  const { code } = createScale({
+    ...view, excluded, normalise: typeof choice === "number" ? "layer" : "picture", curve: state.curve, signed: view.scale.signed,
+  });
+  return overLayers(code, view.rows, choice, inksOf(state, view.scale.signed).zero);
 }
 
 /**
- * A frame and a tint for each patch, both as strong as its colour is far from 0's, over `top`, the strongest patch's share of
- * the scale: what is 0, left out or absent shows
- * the picture. The tint is weak, so that what is in a strong patch can still be seen; the style sheet enlarges the cells
+ * A frame and a tint for each patch, both as strong as its colour is far from 0's: what is 0, left out or absent shows the
+ * picture. The tint is weak, so that what is in a strong patch can still be seen; the style sheet enlarges the cells
  * without smoothing.
  */
-function colour({ canvas, grid }, state, view, { opacity, top }) {
-  const colourOf = tokenColours(state, view);
-  const { hex, grounds, zero } = inksOf(state, view.scale.signed);
+function colour({ canvas, grid }, { hex, grounds, zero }, colourOf, opacity) {
   [canvas.width, canvas.height] = [grid.cols * CELL, grid.rows * CELL];
   const pen = canvas.getContext("2d");
   grid.tokens.forEach((token, patch) => {
     const code = token < 0 ? ABSENT : colourOf(token).code;
     const [x, y] = [(patch % grid.cols) * CELL, Math.floor(patch / grid.cols) * CELL];
-    const away = top && code < FLAT ? (code - zero) / top : 0;
-    if (away) paintPatch(pen, x, y, { colour: hex[Math.round(zero + away)], share: Math.abs(away) / (255 - zero), opacity });
+    if (code < FLAT) paintPatch(pen, x, y, { colour: hex[code], share: Math.abs(code - zero) / (255 - zero), opacity });
     else if (code === UNDEFINED) paintPatch(pen, x, y, { colour: grounds.undefined, share: 1, opacity: 1 });
   });
 }
