@@ -18,7 +18,7 @@ from mask_impact.summary import counted, counts, extent
 
 CALIBRATION_SECONDS = 0.1
 LAYER_SECONDS = 0.01  # what a layer takes at each step whatever its size: 9 ms in the demo model, on a busy core
-ASSUMED = ("tokens and masked rows pass each layer's weights at the {speed:,.0f} GFLOP/s that a short matrix product reaches on "
+ASSUMED = ("tokens and masked rows pass each layer's weights at the {speed:,.3g} GFLOP/s that a short matrix product reaches on "
            "{device} now, and each layer takes 10 ms a step besides; without loading, pictures and writing")
 
 
