@@ -94,6 +94,7 @@ def switch(value: object) -> bool:
 
 
 def whole_number(value: object) -> int:
+    """A whole number from 1 to MOST_NUMBER, of any type that counts as one, but no truth value."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise misfit(f"a whole number from 1 to {MOST_NUMBER}", value)
     number = value.__index__()

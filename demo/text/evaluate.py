@@ -31,6 +31,7 @@ SAME_LOGITS = 1e-4  # Two attention kernels' rounding in float32, on logits of a
 
 
 def main() -> None:
+    """Print the figures of a saved model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=MODEL_FOLDER, help="a folder that train.py wrote")
     parser.add_argument("--seed", type=int, default=REPORT_SEED, help="seed of the prompts (%(default)s)")

@@ -45,6 +45,7 @@ EXACT_NEEDED, FLIPS_NEEDED = 0.99, 0.93
 
 
 def main() -> None:
+    """Train seed after seed until one holds, and save it with its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="the first seed to try (%(default)s)")
     parser.add_argument("--steps", type=int, default=STEPS, help="(%(default)s)")

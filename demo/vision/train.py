@@ -37,6 +37,7 @@ EXACT_NEEDED, FLIPS_NEEDED = 0.98, 0.9
 
 
 def main() -> None:
+    """Train seed after seed until one holds, and save it with its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="the first seed to try (%(default)s)")
     parser.add_argument("--steps", type=int, default=STEPS, help="(%(default)s)")
@@ -61,6 +62,7 @@ def main() -> None:
 
 
 def train(seed: int, tokenizer, processor, steps: int) -> Qwen3VLForConditionalGeneration:
+    """The model of a seed after so many steps of BATCH_ROWS rows each."""
     rng = random.Random(f"training {seed}")
     model = build_model(seed, tokenizer).train()
     layers = [model.model.language_model.layers, *encoder_layers(model.model.visual)]
