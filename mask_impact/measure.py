@@ -105,7 +105,7 @@ def measured_layers(
     Raises RunError where the logits or a layer's update are not numbers, or where an identity of the method fails on
     the first step.
     """
-    map_large_blocks()
+    map_large_blocks(len(inputs.token_ids))
     with attached(model.get_decoder()), fresh_positions(model):
         for step, records in generation_steps(model, parts, inputs, method):
             for record in records:
