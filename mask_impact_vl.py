@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint = places.find(entries[0])
 
     # The model: first what needs no weights, every entry and its pictures checked against it; then the weights, checked too.
-    from mask_impact import batches, closing, dry_run, preflight, summary, vision
+    from mask_impact import batches, claims, closing, dry_run, preflight, summary, vision
     candidate = vision.examine(entries[0], checkpoint)
     asked = preflight.plan_all(entries, candidate)
     if entries[0].dry_run:
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
 
     # The measurement and its files, prompt by prompt. One that fails is recorded, the others go on; a batch ends with a table.
     failures: list[Plan] = []
-    for plan in plans:
+    for plan in claims.claimed(plans, subject, failures):
         with batches.failing_into(failures, plan, subject):
             summary.before(plan, subject)
             run = measure(plan, subject, entries[0].quiet)

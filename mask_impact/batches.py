@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mask_impact import console, models, preflight, report
+from mask_impact import console, interrupts, models, preflight, report
 from mask_impact.candidates import Candidate
-from mask_impact.errors import RequestError, RunError, as_run_error
+from mask_impact.errors import RequestError, RunError, StopAsked, as_run_error
 from mask_impact.formats import FORMATS, REPORT_ROWS, formats_for
 from mask_impact.models import Subject
+from mask_impact.names import begun_path
 from mask_impact.preflight import Plan, rows_to_come
 from mask_impact.runs import Run, failure_record
 from mask_impact.writers import report_path, results_path, run_path, write_failure, write_results
@@ -30,7 +31,8 @@ def unfinished(plans: Sequence[Plan]) -> list[Plan]:
             console.say(f"{place}: this result is there, with the same settings; --overwrite measures it again", plan.settings.quiet)
         else:
             if plan.choice.earlier:
-                console.say(f"{plan.choice.name}: {plan.choice.earlier}; it is measured again", plan.settings.quiet)
+                what = "it goes on behind the steps that are there" if plan.choice.goes_on else "it is measured again"
+                console.say(f"{plan.choice.name}: {plan.choice.earlier}; {what}", plan.settings.quiet)
             left.append(plan)
     return left
 
@@ -88,6 +90,8 @@ def failing_into(failures: list[Plan], plan: Plan, subject: Subject) -> Iterator
     """Let a plan fail alone: its reason is said, recorded in its run file, and the plan noted in `failures`."""
     try:
         yield
+    except StopAsked as stopped:
+        console.warn(f"{plan.choice.name}: {stopped}")
     except Exception as error:  # a batch goes on overnight, whatever one of its prompts meets
         failures.append(plan)
         reason = str(as_run_error(error))
@@ -121,7 +125,9 @@ def write(run: Run) -> list[Path]:
     settings, table, choice, record = run.plan.settings, run.table(), run.plan.choice, run.record()
     wanted = tuple(form for form in FORMATS if form in settings.formats or form in choice.formats)
     formats, notice = formats_for(len(table), wanted, "formats" in settings.given)
-    *tables, run_file = write_results(table, Path(settings.output_dir), choice.name, formats, record)
+    folder = Path(settings.output_dir)
+    workplace = begun_path(folder, choice.name).parent
+    *tables, run_file = write_results(table, folder, choice.name, formats, record, workplace)
     if notice and "formats" not in settings.given:
         console.say(f"  {notice}", settings.quiet)
     if not settings.report and "report" not in choice.formats:
@@ -129,13 +135,21 @@ def write(run: Run) -> list[Path]:
     if too_long := report.report_fault(len(table)):
         console.warn(f"{choice.name}: {too_long}")
         return [*tables, run_file]
-    page = report_path(Path(settings.output_dir), choice.name)
-    report.write_report(table, record, page)
+    page = report_path(folder, choice.name)
+    report.write_report(table, record, page, workplace)
     return [*tables, page, run_file]
 
 
 def exit_code(plans: Sequence[Plan], failures: Sequence[Plan]) -> int:
-    """The command's exit code; of several plans, a line says which failed."""
-    if failures and len(plans) > 1:
-        console.fault(f"{len(failures)} of {len(plans)} prompts failed: {', '.join(plan.choice.name for plan in failures)}")
-    return console.FAILED if failures else console.SUCCESS
+    """The command's exit code; of several plans, a line says which failed, or are left to another run."""
+    if interrupts.asked():
+        console.fault("interrupted; what was finished is kept, and the same command goes on from there")
+        return console.INTERRUPTED
+    failed = [plan.choice.name for plan in failures]
+    if failed and len(plans) > 1:
+        console.fault(f"{len(failed)} of {len(plans)} prompts failed: {', '.join(failed)}")
+    left = [plan.choice.name for plan in plans if plan.choice.name not in failed
+            and not is_complete(run_path(Path(plan.settings.output_dir), plan.choice.name))]
+    if left:
+        console.fault(f"{', '.join(left)}: not finished yet by the run that measures it")
+    return console.FAILED if failed or left else console.SUCCESS

@@ -15,9 +15,12 @@ import pyarrow as pa
 import pyarrow.csv
 
 from mask_impact import console
+from mask_impact.claims import alone
 from mask_impact.errors import RunError
 from mask_impact.files import make_folder, write_whole
+from mask_impact.names import begun_path
 from mask_impact.preflight import Plan
+from mask_impact.unfinished import PartFiles
 from mask_impact.writers import run_path
 
 COLUMNS = {
@@ -40,14 +43,21 @@ def close(plans: Sequence[Plan], failures: Collection[Plan]) -> None:
     settings = plans[0].settings
     if settings.batch_file is None:
         return
-    rows = [summarised(plan, plan in failures) for plan in plans]
+    failed = {plan.choice.name for plan in failures}
+    rows = [summarised(plan, plan.choice.name in failed) for plan in plans]
     path = summary_path(settings.output_dir, settings.batch_file)
     for line in table_lines(rows):
         console.say(line, settings.quiet)
     try:
-        make_folder(path.parent)
-        write_whole({path: lambda temporary: write_summary(rows, temporary)})
-        console.say(f"wrote {path}", settings.quiet)
+        with alone(path.parent, path.stem) as held:
+            if held:
+                place = PartFiles(path.parent, path.stem)
+                make_folder(place.folder)
+                try:
+                    write_whole({path: lambda temporary: write_summary(rows, temporary)}, folder=place.folder)
+                finally:
+                    place.clear()
+                console.say(f"wrote {path}", settings.quiet)
     except RunError as error:
         console.warn(f"the summary is missing: {error}")
 
@@ -64,12 +74,21 @@ def summarised(plan: Plan, failed: bool) -> Row:
     try:
         told = row | record_row(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        told = row | {"status": "missing"}
+        told = row | unfinished_row(path.parent, plan.choice.name)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         told = row | {"status": "unreadable", "reason": f"{path.name} cannot be read"}
     if failed and told["status"] == "complete":
         return told | {"status": "failed", "reason": "failed now; the earlier result is kept"}
-    return told | {"status": "failed", "reason": told["reason"] or "not recorded"} if failed else told
+    recorded = told["status"] == "failed" and told["reason"]
+    return told | {"status": "failed", "reason": recorded or "not recorded"} if failed else told
+
+
+def unfinished_row(folder: Path, name: str) -> Row:
+    """What there is of a run without a run file: its steps, if it was begun."""
+    if not begun_path(folder, name).exists():
+        return {"status": "missing"}
+    steps = len(list(begun_path(folder, name).parent.glob("step_*")))
+    return {"status": "unfinished", "steps": steps, "reason": "the same command goes on from there"}
 
 
 def record_row(record: Row) -> Row:

@@ -27,6 +27,10 @@ class RunError(RuntimeError):
     """Something failed that only running can show: memory, disk, not-a-number (exit code 1)."""
 
 
+class StopAsked(Exception):
+    """Ctrl-C was pressed, and the generation step at work then is finished and kept."""
+
+
 @contextmanager
 def gathering(faults: list[str], placed: Callable[[str], str] = str) -> Iterator[None]:
     """Add the faults of a RequestError raised inside to `faults`, each put through `placed`, and go on after the block."""

@@ -14,20 +14,24 @@ from mask_impact.errors import RunError
 _ABANDONED_SECONDS = 3600
 
 
-def write_whole(files: Mapping[Path, Callable[[Path], None]], outdated: Iterable[Path] = ()) -> None:
-    """Write every file under a temporary name beside it, delete `outdated`, then give the files their names, in order.
+def write_whole(files: Mapping[Path, Callable[[Path], None]], outdated: Iterable[Path] = (), folder: Path | None = None,
+                to_disk: bool = True) -> None:
+    """Write every file under a temporary name, delete `outdated`, then give the files their names, in order.
 
-    `files` maps each final path to the function that writes it. Until all of them are written nothing that exists is
-    touched; however it ends, no temporary file stays. Raises RunError, one line with file and reason.
+    `files` maps each final path to the function that writes it. Temporary files lie in `folder`, on the same file system, which
+    this process alone writes to, or else beside the final ones. Until all of them are written nothing that exists is touched; however it ends, no temporary
+    file stays. With `to_disk` a full disk, or a power cut, finds them on the disk before they have their names. Raises
+    RunError, one line with file and reason.
     """
     outdated = list(outdated)
-    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
+    temporaries = {path: (folder or path.parent) / f".{path.name}.{os.getpid()}.tmp" for path in files}
     try:
         for path, write in files.items():
             with _one_line("written", path):
-                _sweep(path)
+                _sweep(temporaries[path].parent, path.name, 0 if folder else _ABANDONED_SECONDS)
                 write(temporaries[path])
-                _to_disk(temporaries[path])
+                if to_disk:
+                    _to_disk(temporaries[path])
         for path in [*outdated, *files]:
             with _one_line("replaced", path):
                 _check_replaceable(path)
@@ -76,11 +80,11 @@ def _to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _sweep(path: Path) -> None:
-    """Remove what killed processes left of this file."""
-    prefix = f".{path.name}."
-    for found in path.parent.iterdir():
+def _sweep(folder: Path, name: str, seconds: float) -> None:
+    """Remove what killed processes left of the file of this name, untouched for so long."""
+    prefix = f".{name}."
+    for found in folder.iterdir():
         if found.name.startswith(prefix) and found.suffix == ".tmp":
             with suppress(OSError):
-                if time.time() - found.stat().st_mtime > _ABANDONED_SECONDS:
+                if time.time() - found.stat().st_mtime >= seconds:
                     found.unlink()

@@ -7,9 +7,10 @@ decoding step and its rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,28 @@ from mask_impact.parts import LayerParts
 from mask_impact.recording import LayerDistances, LayerRecord, recording
 from mask_impact.renormalize import renormalized
 from mask_impact.rerun import Rerun, rerun
-from mask_impact.riding import riding
+from mask_impact.riding import own_answers, riding, riding_again
 from mask_impact.rows import MaskedRows
 from mask_impact.rowpass import RowPass, in_dtype
 
 TOP_TOKENS = 5
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a step leaves, so that its forward pass can be made again, to the last bit, without measuring it.
+
+    The token that followed; a digest of the logits' bytes; and of a decoding step, where masked rows rode in the model's own
+    calls, what these answered for the model's own row: by ("projection" or "branch", layer index), each (1, 1, d_model).
+    """
+
+    next_id: int
+    digest: str
+    rode: dict[tuple[str, int], Tensor]
+
+    def same(self, other: Replay) -> bool:
+        """Whether both are of the same pass, bit for bit."""
+        return (self.next_id, self.digest) == (other.next_id, other.digest)
 
 
 @dataclass
@@ -45,6 +63,7 @@ class Step:
     top: list[tuple[int, float]]
     next_id: int
     next_probability: float
+    replay: Replay | None = None
 
     @property
     def index(self) -> int:
@@ -71,6 +90,8 @@ class ModelInputs:
     The prompt's token ids, and the ids of a given continuation if any. `stop_ids` end the run when predicted;
     `context_length` is the model's, if it has one. `masked` gives the positions that are masked in turn, ascending, of a
     sequence of so many tokens; `further` whatever else a call takes that begins at the prompt's start, given its tokens.
+    `done` are the first steps, measured before: the model is taken through them again, and they are not yielded. Where it
+    goes another way now, be it in the last bit, `start_over` is called and every step is measured.
     """
 
     token_ids: list[int]
@@ -80,6 +101,8 @@ class ModelInputs:
     context_length: int | None = None
     masked: Callable[[int], np.ndarray] = np.arange
     further: Callable[[list[int]], dict[str, Any]] = lambda _: {}
+    done: Sequence[Replay] = ()
+    start_over: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -123,12 +146,19 @@ def generation_steps(
         further = inputs.further(fed) if len(fed) == len(token_ids) else {}
         masked = inputs.masked(len(token_ids))
         moment = Moment(index, len(token_ids), masked if len(masked) < len(token_ids) else None)
-        with recording(parts, whole=method.name == "rerun") as records, riders(records, method, len(fed), moment):
+        done = inputs.done[index] if index < len(inputs.done) else None
+        with recording(parts, whole=method.name == "rerun") as records, riders(records, method, len(fed), moment, done):
             answer = model(
                 input_ids=torch.tensor([fed], device=model.device), past_key_values=cache, use_cache=method.use_cache,
                 logits_to_keep=1, **further)
         step = predicted(moment, token_ids, answer.logits[0, -1], inputs.continuation_ids)
-        yield step, records
+        step.replay = Replay(step.next_id, digest(answer.logits[0, -1]), own_answers(records) if len(fed) == 1 else {})
+        if done is None:
+            yield step, records
+        elif not done.same(step.replay):
+            inputs.start_over()
+            yield from generation_steps(model, parts, replace(inputs, done=()), method)
+            return
         if ends(step, inputs):
             return
         token_ids, unseen = [*token_ids, step.next_id], [step.next_id]
@@ -177,8 +207,18 @@ def context_full(step: Step, inputs: ModelInputs) -> bool:
     return inputs.context_length is not None and len(step.token_ids) >= inputs.context_length
 
 
-def riders(records: list[LayerRecord], method: Method, fed: int, moment: Moment) -> AbstractContextManager[None]:
-    """Let the rows of the default method ride in the forward pass of `fed` tokens, where they can."""
+def digest(logits: Tensor) -> str:
+    """A short name for logits; other bits have another name."""
+    return blake2b(logits.float().cpu().numpy().tobytes(), digest_size=16).hexdigest()
+
+
+def riders(
+    records: list[LayerRecord], method: Method, fed: int, moment: Moment, done: Replay | None
+) -> AbstractContextManager[None]:
+    """Let the rows of the default method ride in the forward pass of `fed` tokens, where they can; a decoding step that was
+    measured before is answered as then."""
+    if done is not None and done.rode:
+        return riding_again(records, done.rode)
     if method.name != "renormalize" or not method.riding:
         return nullcontext()
     return riding(records, method.variants, method.dtype, fed, moment)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 import transformers
@@ -21,7 +21,10 @@ from mask_impact.tokens import continuation_ids
 
 @dataclass(frozen=True)
 class Plan:
-    """One entry, ready to run: its inputs, the steps asked for and the most it can take, and the name of its results."""
+    """One entry, ready to run: its inputs, the steps asked for and the most it can take, and the name of its results.
+
+    `facts` are what else decides its numbers, as in a run record (`differing_settings`).
+    """
 
     settings: Settings
     prompt: PromptInputs
@@ -29,6 +32,7 @@ class Plan:
     steps: int
     continuation_ids: list[int] | None = None
     choice: Choice | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -52,12 +56,14 @@ def plan_all(entries: Sequence[Settings], candidate: Candidate) -> list[Plan]:
         with gathering(faults, settings.at):
             plans.append(plan(settings, candidate))
             own[-1] = plans[-1].prompt.facts()
+    facts: list[dict[str, object]] = []
     with gathering(faults):
-        facts = {"device": str(find_device(entries[0])), "model_identity": candidate.identity, "computed_with": computed_with()}
-        choices = choose_names(entries, [facts | more for more in own])
+        common = {"device": str(find_device(entries[0])), "model_identity": candidate.identity, "computed_with": computed_with()}
+        facts = [common | more for more in own]
+        choices = choose_names(entries, facts)
     if faults:
         raise RequestError(*faults)
-    return [replace(plan, choice=choice) for plan, choice in zip(plans, choices)]
+    return [replace(plan, choice=choice, facts=known) for plan, choice, known in zip(plans, choices, facts)]
 
 
 def computed_with() -> dict[str, str | int]:

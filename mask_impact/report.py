@@ -36,8 +36,9 @@ KIND, PLACES = "token_type", ("image_index", "patch_row", "patch_col")  # furthe
 ROUNDED = "This report holds float32: distances are rounded to 7 digits. The result files hold float64."
 
 
-def write_report(table: ResultTable | pd.DataFrame | str | Path, run: Mapping[str, Any] | None, path: str | Path) -> None:
-    """Write the page with a run inside.
+def write_report(table: ResultTable | pd.DataFrame | str | Path, run: Mapping[str, Any] | None, path: str | Path,
+                 temporaries: Path | None = None) -> None:
+    """Write the page with a run inside; until it is whole it lies in the folder `temporaries`, if that is given.
 
     `table` is a table, or a file that `read_results` reads. `run` is the run record; None takes the one that belongs to
     the table, if there is one. Raises RequestError for a table that cannot be read, has more than REPORT_ROWS rows, or
@@ -59,7 +60,7 @@ def write_report(table: ResultTable | pd.DataFrame | str | Path, run: Mapping[st
             file.writelines(blocks(frame, run, name))
             file.write(after)
 
-    write_whole({path: write})
+    write_whole({path: write}, folder=temporaries)
 
 
 def report_fault(rows: int) -> str | None:

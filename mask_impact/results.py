@@ -10,7 +10,7 @@ columns follow from them and are made a few hundred thousand rows at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -63,13 +63,14 @@ class ResultTable:
     """Every distance of a run, with the names of its axes.
 
     `tokens` has the text of every position of the longest step. `cells` has the (variant, layer) pairs, variant-major:
-    Full over all layers, Attn over all layers, Head_0 over its layers, ... Step `k` covers its own positions. `places` are
+    Full over all layers, Attn over all layers, Head_0 over its layers, ... Step `k` covers its own positions, and may be read
+    from a file each time it is asked for. `places` are
     further columns by name, (position,) like `tokens`: text, or whole numbers where they are not null.
     """
 
     tokens: list[str]
     cells: list[tuple[str, int]]
-    steps: list[StepDistances] = field(default_factory=list)
+    steps: Sequence[StepDistances] = field(default_factory=list)
     places: dict[str, pa.Array] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ tokens, a fifth at 256, and at 1,024 a twentieth.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import torch
@@ -47,7 +47,7 @@ class Ride:
         self.heads = head_rows(self.closed, keys, seed, out=both[0, count:].view(-1, *self.closed.output.shape))
         answer = forward(both)
         self.answers = answer[0, count:]
-        return answer[:, :count]
+        return self.own("projection", answer[:, :count])
 
     def through_branch(self, forward: Callable, own: Tensor) -> Tensor:
         """Answer for the branch: its own rows (1, query, d_model) and, kept here, those that the attention's rows give."""
@@ -55,7 +55,13 @@ class Ride:
         entering = rows.entering_branch(on_the_baseline(self.answers, self.answers[0]))
         answer = forward(torch.cat([own, entering], 1))
         self.branch_rows = answer[0, own.shape[1]:]
-        return answer[:, :own.shape[1]]
+        return self.own("branch", answer[:, :own.shape[1]])
+
+    def own(self, module: str, answer: Tensor) -> Tensor:
+        """Note, of one row, what the module answered the model, and hand it on."""
+        if answer.shape[1] == 1:
+            self.record.rode[module] = answer.clone()
+        return answer
 
     def masked_rows(self) -> MaskedRows:
         """The layer's masked rows, once the forward pass has left it."""
@@ -101,3 +107,16 @@ def riding(
             answers[parts.branches[0]] = partial(ride.through_branch, parts.branches[0].forward)
     with answering(answers), hooked(*[ride.record.parts.layer.register_forward_hook(ride.arrive) for ride in rides]):
         yield
+
+
+def own_answers(records: list[LayerRecord]) -> dict[tuple[str, int], Tensor]:
+    """What the modules that rows rode in answered the model, of one row, by module and layer index."""
+    return {(module, record.parts.index): answer for record in records for module, answer in record.rode.items()}
+
+
+def riding_again(records: list[LayerRecord], rode: dict[tuple[str, int], Tensor]) -> AbstractContextManager[None]:
+    """Let the modules that rows rode in answer the model, in the forward pass inside, as they did then (`own_answers`)."""
+    by_index = {record.parts.index: record.parts for record in records}
+    modules = {(kind, index): parts.projection if kind == "projection" else parts.branches[0]
+               for kind, index in rode for parts in [by_index[index]]}
+    return answering({module: lambda *_, _answer=rode[key].to(next(module.parameters()).device): _answer for key, module in modules.items()})

@@ -7,19 +7,22 @@ import platform
 import time
 from datetime import datetime, timezone
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from mask_impact import __version__
+from mask_impact import __version__, console, interrupts
+from mask_impact.errors import StopAsked
 from mask_impact.jsontext import plain
-from mask_impact.measure import MeasuredLayer, ModelInputs, Step, context_full
+from mask_impact.measure import MeasuredLayer, ModelInputs, Step, context_full, ends
 from mask_impact.models import Subject, measured_parts, method_of
 from mask_impact.preflight import Plan, computed_with
 from mask_impact.results import ResultTable, StepDistances
 from mask_impact.strongest import STRONGEST, strongest_tokens
 from mask_impact.tokens import decode, token_texts
+from mask_impact.unfinished import Part, PartFiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,22 +35,34 @@ PER_CELL = ("baseline_norm", "noise_floor_l2", "noise_floor_cosine", "max_l2", "
 class Run:
     """Collects measured layers, in the order they come, into a table and a record.
 
-    `parts` are the layers asked for, `inputs` what the model is fed, `method` how it is measured.
+    `parts` are the layers asked for, `inputs` what the model is fed, `method` how it is measured. Where result files are to come
+    (the plan has a name), finished steps are kept in part files, and the run begins behind those that are there.
     """
 
     def __init__(self, plan: Plan, subject: Subject):
         self.plan, self.subject = plan, subject
         self.parts = measured_parts(plan.settings, subject)
+        self.method = method_of(plan.settings)
+        self.kept = None if plan.choice is None else PartFiles(Path(plan.settings.output_dir), plan.choice.name)
+        done = () if self.kept is None else self.kept.column(lambda part: part.replay)
         self.inputs = ModelInputs(
             plan.prompt.token_ids, plan.steps, plan.continuation_ids, subject.stop_ids, subject.candidate.context_length,
-            plan.prompt.masked, partial(plan.prompt.further, device=subject.model.device))
-        self.method = method_of(plan.settings)
+            plan.prompt.masked, partial(plan.prompt.further, device=subject.model.device), done, self._start_over)
         self.steps: list[dict[str, Any]] = []
-        self.distances: list[StepDistances] = []
+        self.distances = [] if self.kept is None else self.kept.column(lambda part: part.distances)
         self.cells: list[tuple[str, int]] = []
         self.last: Step | None = None
         self._open: list[MeasuredLayer] = []
-        self._started, self._clock = datetime.now(timezone.utc), time.monotonic()
+        self._started, self._clock = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
+        if self.kept:
+            self.steps = [part.record for part in self.kept]
+            self._started, self._clock = self.kept[-1].started, self._clock - self.kept[-1].seconds
+
+    def _start_over(self) -> None:
+        console.warn(f"{self.plan.choice.name}: the model's answers differ in their last bits from those of the steps that are "
+                     "there; the run starts over")
+        self.kept.clear_steps()
+        self.steps = []
 
     def add(self, measured: MeasuredLayer) -> None:
         """Take one more layer; after a step's last one the step is closed."""
@@ -67,8 +82,27 @@ class Run:
             np.stack([layer.l2[row, masked] for _, layer, row in rows]),
             np.stack([layer.cosine[row, masked] for _, layer, row in rows]),
             masked)
-        self.distances.append(distances)
         self.steps.append(self._step_record(rows, distances))
+        if self.kept is None:
+            self.distances.append(distances)
+        elif len(self.steps) == self.plan.steps or ends(self.last, self.inputs):
+            self.distances.more.append(distances)
+        else:
+            self._keep(distances)
+
+    def _keep(self, distances: StepDistances) -> None:
+        """Keep a step that is not the last one in a part file. Raises StopAsked where Ctrl-C was pressed meanwhile."""
+        seen = len(self.last.token_ids)
+        self.kept.append(Part(
+            distances, self.last.replay, self.steps[-1], self.cells, self.texts[:seen], self.plan.prompt.columns(seen),
+            self.seconds, self._started))
+        if interrupts.asked():
+            raise StopAsked(f"stopped after {len(self.steps)} of {self.plan.steps} steps; the same command goes on from there")
+
+    @property
+    def seconds(self) -> float:
+        """How long was measured by now, the time of steps that are not measured again included."""
+        return round(time.monotonic() - self._clock, 3)
 
     def _step_record(self, rows: list, distances: StepDistances) -> dict[str, Any]:
         """Per variant one number for each measured layer, null where a layer has no such head."""
@@ -154,8 +188,8 @@ class Run:
             "layers": [part.index for part in self.parts],
             "skipped_layers": [{"layer": layer, "reason": why} for layer, why in self.subject.skipped.items()],
             "steps": self.steps,
-            "started": self._started.isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - self._clock, 3),
+            "started": self._started,
+            "seconds": self.seconds,
             "rows": len(self.table()),
             **self.plan.prompt.record(),
         })
@@ -195,3 +229,8 @@ def plan_record(plan: Plan, subject: Subject) -> dict[str, Any]:
 def failure_record(plan: Plan, subject: Subject, reason: str) -> dict[str, Any]:
     """What is left of a run that failed: its settings and the reason."""
     return {"schema_version": SCHEMA_VERSION, "status": "failed", "reason": reason, **plan_record(plan, subject)}
+
+
+def begun_record(plan: Plan, subject: Subject) -> dict[str, Any]:
+    """What is said of a run before its first step: its settings."""
+    return {"schema_version": SCHEMA_VERSION, "status": "unfinished", **plan_record(plan, subject)}

@@ -24,7 +24,7 @@ def progress(run: Run, quiet: bool) -> Iterator[tqdm]:
     """One bar over the run's generation steps and layers, with the time left; none where nobody looks."""
     name = run.plan.choice.name[:30] if run.plan.choice else None
     total = run.plan.steps * len(run.parts)
-    with tqdm(total=total, desc=name, unit="layer", leave=False, disable=quiet or None, file=sys.stderr) as bar:
+    with tqdm(total=total, initial=len(run.steps) * len(run.parts), desc=name, unit="layer", leave=False, disable=quiet or None, file=sys.stderr) as bar:
         yield bar
 
 

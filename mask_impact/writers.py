@@ -26,8 +26,10 @@ RUN_KEY = "mask_impact_run"
 
 
 def write_results(table: ResultTable, folder: Path, name: str, formats: tuple[str, ...],
-                  run_record: Mapping[str, Any]) -> list[Path]:
+                  run_record: Mapping[str, Any], temporaries: Path | None = None) -> list[Path]:
     """Write the table in each of `formats`, then the run file; return the paths in that order.
+
+    Until they are whole the files lie in the folder `temporaries`, if that is given.
 
     An earlier result of this name stays whole until every new file is written; then its run file goes first, so that
     the result exists with its own run file or not at all. Its tables in other formats and its report are deleted. `run_record` gets
@@ -42,7 +44,7 @@ def write_results(table: ResultTable, folder: Path, name: str, formats: tuple[st
     stale = [path for form in WRITERS if (path := results_path(folder, name, form)) not in tables]
     make_folder(folder)
     outdated = [run_file, report_path(folder, name), *stale]
-    write_whole({**tables, run_file: lambda path: path.write_bytes(text)}, outdated)
+    write_whole({**tables, run_file: lambda path: path.write_bytes(text)}, outdated, temporaries)
     return [*tables, run_file]
 
 

@@ -176,7 +176,7 @@ def test_pictures_too(command):
 def test_a_summary_is_no_result(stem, tmp_path):
     path = closing.summary_path(str(tmp_path), f"some/where/{stem}.yaml")
     path.write_text("x", encoding="utf-8")
-    assert path.name == f"{stem}_summary.csv" and names._result_files(tmp_path) == {}
+    assert path.name == f"{stem}_summary.csv" and not names.Present(tmp_path).files(stem)
     for name in ("capital", "capital_summary", stem):
         assert names.choose_name(Settings(prompt="P", name=name, output_dir=str(tmp_path)), {}).record is None
 

@@ -1,0 +1,44 @@
+"""Ctrl-C: once, and the generation step at work is finished first; twice, and all stops at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+NOTICE = b"stopping after the generation step at work; Ctrl-C again stops at once\n"
+
+_asked = threading.Event()
+
+
+def asked() -> bool:
+    """Whether to stop, since Ctrl-C was pressed while `listening`."""
+    return _asked.is_set()
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Note the first Ctrl-C inside; a second one raises KeyboardInterrupt.
+
+    Only a program's main thread can listen, and one that ignores Ctrl-C (under nohup) goes on ignoring it.
+    """
+    _asked.clear()
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, _first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _first(_signal: int, _frame: Any) -> None:
+    _asked.set()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Not by print, which may be at work in the very line that was interrupted; on a terminal behind the progress bar.
+    os.write(2, b"\n" * os.isatty(2) + NOTICE)
