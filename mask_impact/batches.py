@@ -9,31 +9,30 @@ from pathlib import Path
 
 from mask_impact import console, interrupts, models, preflight, report
 from mask_impact.candidates import Candidate
-from mask_impact.errors import RequestError, RunError, StopAsked, as_run_error
+from mask_impact.completing import completed
+from mask_impact.errors import RunError, StopAsked, as_run_error
 from mask_impact.formats import FORMATS, REPORT_ROWS, formats_for
 from mask_impact.models import Subject
 from mask_impact.names import begun_path
 from mask_impact.preflight import Plan, rows_to_come
 from mask_impact.runs import Run, failure_record
-from mask_impact.writers import report_path, results_path, run_path, write_failure, write_results
+from mask_impact.writers import report_path, run_path, write_failure, write_results
 
 
 def unfinished(plans: Sequence[Plan]) -> list[Plan]:
-    """The plans whose results are not there yet; a line for each of the others, whose report is made if only that is missing.
+    """The plans whose results are not there yet; a line for each of the others, of which what is missing is made.
 
     Raises RequestError if reports are asked for and the page that they are made of is not there.
     """
     warn(plans)
     left = []
     for plan in plans:
-        if plan.finished and (not plan.lacks_report or report_of_present(plan)):
-            place = Path(plan.settings.output_dir) / plan.choice.name
-            console.say(f"{place}: this result is there, with the same settings; --overwrite measures it again", plan.settings.quiet)
-        else:
-            if plan.choice.earlier:
-                what = "it goes on behind the steps that are there" if plan.choice.goes_on else "it is measured again"
-                console.say(f"{plan.choice.name}: {plan.choice.earlier}; {what}", plan.settings.quiet)
-            left.append(plan)
+        if plan.finished and completed(plan):
+            continue
+        if plan.choice.earlier:
+            what = "it goes on behind the steps that are there" if plan.choice.goes_on else "it is measured again"
+            console.say(f"{plan.choice.name}: {plan.choice.earlier}; {what}", plan.settings.quiet)
+        left.append(plan)
     return left
 
 
@@ -44,23 +43,6 @@ def warn(plans: Sequence[Plan]) -> None:
     for plan in plans:
         for warning in [*plan.settings.warnings, *plan.prompt.notes()]:
             console.warn(warning)
-
-
-def report_of_present(plan: Plan) -> bool:
-    """Make the report of a result that is there; False, with a line, where its table turns out to be unreadable."""
-    folder, choice = Path(plan.settings.output_dir), plan.choice
-    if too_long := report.report_fault(choice.record.get("rows", 0)):
-        console.warn(f"{choice.name}: {too_long}")
-        return True
-    form = next(form for form in ("parquet", "csv", "json") if form in choice.formats)
-    path = report_path(folder, choice.name)
-    try:
-        report.write_report(results_path(folder, choice.name, form), choice.record, path)
-    except (RequestError, RunError) as error:
-        console.warn(f"{choice.name}: {error}; it is measured again")
-        return False
-    console.say(f"{path}: made of the result that is there", plan.settings.quiet)
-    return True
 
 
 def loaded(plans: Sequence[Plan], candidate: Candidate) -> Subject:

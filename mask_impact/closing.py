@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.csv
 
 from mask_impact import console
-from mask_impact.claims import alone
 from mask_impact.errors import RunError
 from mask_impact.files import make_folder, write_whole
+from mask_impact.locks import alone
 from mask_impact.names import begun_path
 from mask_impact.preflight import Plan
 from mask_impact.unfinished import PartFiles

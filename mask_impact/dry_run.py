@@ -70,7 +70,7 @@ def presence(plan: Plan) -> str:
     """What is there of the result."""
     if not plan.finished:
         return ""
-    return "; there already, its report is to be made" if plan.lacks_report else "; there already"
+    return f"; there already, of which {', '.join(plan.lacks)} is to be made" if plan.lacks else "; there already"
 
 
 def layers(plan: Plan, candidate: Candidate) -> list[int]:

@@ -10,7 +10,7 @@ import transformers
 
 from mask_impact.candidates import Candidate, few_words, find_device
 from mask_impact.errors import RequestError, gathering
-from mask_impact.formats import formats_for
+from mask_impact.formats import FORMATS, formats_for
 from mask_impact.models import Subject, measured_parts
 from mask_impact.names import Choice, choose_names
 from mask_impact.prompt_inputs import PromptInputs
@@ -36,16 +36,15 @@ class Plan:
 
     @property
     def finished(self) -> bool:
-        """Whether the result is there already, in every format asked for (Parquet does for JSON where that was too large)."""
-        if self.choice.record is None:
-            return False
-        wanted, _ = formats_for(self.choice.record.get("rows", 0), self.settings.formats, explicit=False)
-        return set(wanted) <= self.choice.formats
+        """Whether the result is there already: what is missing of it (`lacks`) can be made of its table."""
+        return self.choice.record is not None and not self.choice.formats.isdisjoint(FORMATS)
 
     @property
-    def lacks_report(self) -> bool:
-        """Whether a report is asked for that is not there."""
-        return self.settings.report and "report" not in self.choice.formats
+    def lacks(self) -> tuple[str, ...]:
+        """The formats asked for that a finished result does not have (Parquet does for JSON where that was too large), and "report"."""
+        wanted, _ = formats_for(self.choice.record.get("rows", 0), self.settings.formats, explicit=False)
+        asked = (*wanted, "report") if self.settings.report else wanted
+        return tuple(what for what in asked if what not in self.choice.formats)
 
 
 def plan_all(entries: Sequence[Settings], candidate: Candidate) -> list[Plan]:

@@ -1,0 +1,77 @@
+"""A result that is there: what else is asked for, made of its table without measuring again."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from mask_impact import console, report
+from mask_impact.errors import RequestError, RunError
+from mask_impact.exporting import StoredTable
+from mask_impact.files import write_whole
+from mask_impact.formats import FORMATS
+from mask_impact.jsontext import json_text
+from mask_impact.locks import alone
+from mask_impact.names import begun_path
+from mask_impact.preflight import Plan
+from mask_impact.reading import read_table
+from mask_impact.unfinished import PartFiles
+from mask_impact.writers import WRITERS, report_path, results_path
+
+READ_FIRST = ("parquet", "csv", "json")
+
+
+def completed(plan: Plan) -> bool:
+    """Make what a finished result lacks, with a line for each result; False where its table turns out to be unreadable."""
+    folder, name, quiet = Path(plan.settings.output_dir), plan.choice.name, plan.settings.quiet
+    if begun_path(folder, name).parent.exists():
+        sweep(folder, name)
+    if not plan.lacks:
+        console.say(f"{folder / name}: this result is there, with the same settings; --overwrite measures it again", quiet)
+        return True
+    try:
+        made = [*formats_of_present(plan), *report_of_present(plan)]
+    except (RequestError, RunError) as error:
+        console.warn(f"{name}: {error}; it is measured again")
+        return False
+    for path in made:
+        console.say(f"{path}: made of the result that is there", quiet)
+    return True
+
+
+def sweep(folder: Path, name: str) -> None:
+    """Remove what a killed process left of a run whose result is whole, unless one is at work there."""
+    with alone(folder, name) as held:
+        if held:
+            PartFiles(folder, name).clear()
+
+
+def table_path(plan: Plan) -> Path:
+    """The result's table, in the format that is read fastest."""
+    form = next(form for form in READ_FIRST if form in plan.choice.formats)
+    return results_path(Path(plan.settings.output_dir), plan.choice.name, form)
+
+
+def formats_of_present(plan: Plan) -> list[Path]:
+    """Write the formats that are missing. Raises RequestError for a table that cannot be read, RunError if it cannot be written."""
+    missing = [form for form in plan.lacks if form in FORMATS]
+    if not missing:
+        return []
+    table, run = read_table(table_path(plan))
+    text = json_text(run or plan.choice.record).encode("utf-8", "backslashreplace")
+    folder, stored = Path(plan.settings.output_dir), StoredTable(table)
+    files = {results_path(folder, plan.choice.name, form): partial(WRITERS[form], stored, run_text=text) for form in missing}
+    write_whole(files)
+    return list(files)
+
+
+def report_of_present(plan: Plan) -> list[Path]:
+    """Write the report, if it is missing; where the table is too long for one, a line says so. Raises as `formats_of_present`."""
+    if "report" not in plan.lacks:
+        return []
+    if too_long := report.report_fault(plan.choice.record.get("rows", 0)):
+        console.warn(f"{plan.choice.name}: {too_long}")
+        return []
+    path = report_path(Path(plan.settings.output_dir), plan.choice.name)
+    report.write_report(table_path(plan), plan.choice.record, path)
+    return [path]
