@@ -62,6 +62,8 @@ def export(path: Path, form: str, screen: Screen, overwrite: bool = False) -> No
     Raises RequestError for a result that cannot be read, a file that is there (unless `overwrite`), a run file that is another
     run's, and more rows than JSON holds; RunError if it cannot be written.
     """
+    if path.is_dir():
+        raise RequestError(f"{path}: this run is not finished; show and report can look at its steps, and the same command goes on with it")
     if path.suffix.lower() == f".{form}":
         raise RequestError(f"{path} is {form} already; name another format with --to")
     target = path.with_suffix(f".{form}")

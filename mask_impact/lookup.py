@@ -15,7 +15,7 @@ from mask_impact.blocks import block_picture
 from mask_impact.errors import RequestError
 from mask_impact.formats import FORMATS
 from mask_impact.jsontext import plain
-from mask_impact.names import RESULT_FILE
+from mask_impact.names import RESULT_FILE, begun_path
 from mask_impact.reading import read_results
 from mask_impact.report import table_of, write_report
 from mask_impact.results import COLUMNS, DISTANCES, ResultTable
@@ -35,7 +35,8 @@ ROOM_FOR_LAYERS = 60  # columns of a screen
 
 
 def find(word: str) -> Path:
-    """The table that a result file, a run file, a report or a name such as output/capital stands for.
+    """The table that a result file, a run file, a report or a name such as output/capital stands for; of a run that is not
+    finished, but has finished steps, their folder.
 
     Raises RequestError, one line, if there is none, saying which results there are.
     """
@@ -51,6 +52,8 @@ def find(word: str) -> Path:
                 for form in SMALLEST_FIRST:
                     if (found := results_path(folder, name, form)).is_file():
                         return found
+                if any((steps := begun_path(folder, name).parent).glob("step_*")):
+                    return steps
         raise RequestError(f"{word}: {why_missing(folders, name)}")
     except (OSError, ValueError) as error:
         if isinstance(error, RequestError):
@@ -62,6 +65,8 @@ def find(word: str) -> Path:
 def why_missing(folders: list[Path], name: str) -> str:
     """What is there in place of the table of result `name`."""
     for folder in folders:
+        if any(begun_path(folder, name).parent.glob("step_*")):
+            return f"this run is not finished; {str(folder / name)!r} stands for the steps that it has"
         if (run := run_path(folder, name)).is_file():
             record = json.loads(run.read_bytes())
             if isinstance(record, dict) and record.get("status") != "complete":
@@ -126,7 +131,9 @@ def about(path: Path, run: Mapping[str, Any], screen: Screen) -> Iterator[str]:
     if not run:
         yield from screen.lines("without a run file beside it, so model and prompt are unknown")
         return
-    if run.get("status") != "complete":
+    if path.is_dir():
+        yield from screen.lines(f"not finished: it has steps {ranges([step['step'] for step in run['steps']])} so far")
+    elif run.get("status") != "complete":
         yield from screen.lines(f"warning: its run file does not say that it is complete, but {run.get('status')!r}")
     room = screen.width - 11
     yield "model      " + screen.cut(f"{setting(run, 'model')} on {run.get('device')}", room)
@@ -155,11 +162,26 @@ def noise_floor(run: Mapping[str, Any], table: ResultTable, metric: str) -> list
 
 def read(path: Path) -> pd.DataFrame:
     """A table that has rows, and in each of them all but the distances. Raises RequestError for any other."""
-    frame = read_results(path)
+    frame = read_unfinished(path) if path.is_dir() else read_results(path)
     if frame.empty:
         raise RequestError(f"{path}: the table has no rows, so there is nothing to look at")
     if frame[list(KEYS)].isna().any(axis=None):
         raise RequestError(f"{path}: {', '.join(KEYS)} have a value in every row of a result, and here they have not; write it again")
+    return frame
+
+
+def read_unfinished(folder: Path) -> pd.DataFrame:
+    """The steps that are there of a run that is not finished. Raises RequestError if none can be read."""
+    from mask_impact.unfinished import unfinished_table  # with torch, which takes seconds to import
+
+    try:
+        table, run = unfinished_table(folder.parent.parent, folder.name) or (None, None)
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{folder}: cannot be read ({error}); start the run again") from None
+    if table is None:
+        raise RequestError(f"{folder}: no step in it can be read; start the run again")
+    frame = table.to_dataframe()
+    frame.attrs["run"] = run
     return frame
 
 
@@ -173,7 +195,7 @@ def as_table(path: Path, frame: pd.DataFrame) -> ResultTable:
 
 def report(path: Path, screen: Screen, overwrite: bool = False) -> None:
     """Write the report of a result that is there. Raises RequestError if it has one, unless `overwrite`."""
-    page = report_path(path.parent, path.stem.removesuffix("_results"))
+    page = report_path(path.parent.parent, path.name) if path.is_dir() else report_path(path.parent, path.stem.removesuffix("_results"))
     refuse_present(page, overwrite)
     frame = read(path)
     write_report(as_table(path, frame), frame.attrs.get("run"), page)

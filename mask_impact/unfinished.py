@@ -160,5 +160,6 @@ def unfinished_table(folder: Path, name: str) -> tuple[ResultTable, dict[str, An
     record, last = json.loads((parts.folder / "run.json").read_bytes()), parts[-1]
     layers = list(dict.fromkeys(layer for _, layer in last.cells))
     record |= {"steps": [part.record for part in parts], "layers": layers, "variants": list(dict.fromkeys(name for name, _ in last.cells)),
-               "rows": sum(part.distances.l2.size for part in parts)}
+               "rows": sum(part.distances.l2.size for part in parts),
+               "generated_text": "".join(part.record["next"]["text"] for part in parts)}
     return ResultTable(last.texts, last.cells, parts.column(lambda part: part.distances), last.places), record

@@ -12,7 +12,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import mask_impact_analysis
 import mask_impact_vl
-from mask_impact import batches, interrupts, locks, measure, read_results, runs, unfinished
+from mask_impact import batches, console, interrupts, locks, measure, read_results, runs, unfinished
+from mask_impact.__main__ import main as look_up
 from mask_impact.errors import RunError
 from mask_impact.load_check import measurable_parts
 
@@ -362,3 +363,43 @@ def test_a_table_that_cannot_be_read_is_measured_again_for_its_missing_format(co
     code, _, err = command(*TEXT[:-1], "json")
     assert code == 0 and len(err) == 1 and err[0].endswith("it is measured again")
     assert len(read_results("output/x_results.json")) == len(read_results("output/x_results.csv")) > 0
+
+
+def look(capsys, *words):
+    capsys.readouterr()
+    code = console.exit_code(lambda: look_up([str(word) for word in words]))
+    said = capsys.readouterr()
+    return code, said.out.splitlines(), said.err.splitlines()
+
+
+@pytest.mark.parametrize("word", ["output/x", "x", "output/x_run.json"])
+def test_show_reads_a_run_that_is_not_finished(word, command, cut_off, capsys):
+    command(*TEXT, "--output-dir", "whole")
+    cut_off(3, *TEXT)
+    code, out, err = look(capsys, "show", word, "--step", 2)
+    whole = look(capsys, "show", "whole/x", "--step", 2)[1]
+    assert (code, err) == (0, []) and out[1] == "not finished: it has steps 0-2 so far"
+    assert "generated  \" blue bag.\"" in out and "step 2 of 0-2" in "\n".join(out)
+    assert out[out.index(""):] == whole[whole.index(""):]
+
+
+def test_report_and_compare_read_a_run_that_is_not_finished_and_export_refuses(command, cut_off, capsys):
+    cut_off(3, *TEXT)
+    assert look(capsys, "report", "output/x")[0] == 0
+    page = Path("output/x_report.html").read_text(encoding="utf-8")
+    assert 'id="report-data-2-0"' in page and 'id="report-data-3-0"' not in page
+    assert "'output/x' stands for the steps" in look(capsys, "show", "output/x_results.csv")[2][0]
+    code, _, err = look(capsys, "export", "output/x", "--to", "csv")
+    assert code == 2 and "this run is not finished" in err[0] and not Path("output/x_results.csv").exists()
+    assert look(capsys, "compare", "output/x", "output/x")[0] == 0
+    assert command(*TEXT)[0] == 0 and not Path("output/x_report.html").exists()
+
+
+def test_steps_that_cannot_be_read_are_one_line(cut_off, capsys):
+    cut_off(1, *TEXT)
+    Path("output/.partial/x/run.json").write_text("torn", encoding="utf-8")
+    code, _, err = look(capsys, "show", "output/x")
+    assert code == 2 and len(err) == 1 and "start the run again" in err[0]
+    Path("output/.partial/x/step_0000.safetensors").write_bytes(b"torn")
+    code, _, err = look(capsys, "show", "output/x")
+    assert code == 2 and len(err) == 1 and "no step in it can be read" in err[0]
