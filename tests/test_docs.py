@@ -2,17 +2,21 @@
 
 import ast
 import inspect
+import os
 import re
 import shlex
+import signal
 from pathlib import Path
 
 import pytest
 
 import mask_impact
+import mask_impact_analysis
 import mask_impact_vl
-from mask_impact import __main__, batch, command_line
+from mask_impact import __main__, batch, command_line, console
 from mask_impact.batch import STRUCTURE
 from mask_impact.guide import guide_table, with_table
+from mask_impact.runs import Run
 from mask_impact.settings import COMMAND_FLAGS, Settings, options
 from mask_impact.vision_settings import MASK_MODES, VisionSettings
 from mask_impact_analysis import run_masking_experiment
@@ -216,3 +220,49 @@ def test_the_comments_of_the_one_with_pictures_are_true():
 
 def test_the_example_prompt():
     assert command_line.read([])[0].prompt == "The capital of France is"
+
+
+def transcripts(section: str) -> list[list[tuple[str, list[str]]]]:
+    """The console blocks of a section of the guide: each a list of commands, with the lines that each prints among others."""
+    text = GUIDE.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    found = re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [[(lines[0], lines[1:]) for lines in map(str.splitlines, block.split("$ ")[1:])] for block in found]
+
+
+def said_by(line: str, command, capfd) -> list[str]:
+    """What a command of a transcript prints, on both streams."""
+    words = shlex.split(line)
+    capfd.readouterr()
+    if words[1] == "mask_impact_analysis.py":
+        code, out, err = command(*words[2:])
+        return [*capfd.readouterr().err.splitlines(), *out, *err]
+    assert words[:3] == ["python", "-m", "mask_impact"] and console.exit_code(lambda: __main__.main(words[3:])) == 0
+    return capfd.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("section, breaks", [("Stopping and resuming", "interrupted"), ("Failures", "failing")])
+def test_the_transcripts_of_the_guide_are_true(section, breaks, capfd, monkeypatch, folder):
+    def command(*words):
+        code = console.exit_code(lambda: mask_impact_analysis.main(words))
+        said = capfd.readouterr()
+        return code, said.out.splitlines(), said.err.splitlines()
+
+    add = Run.add
+
+    def broken(self, layer):
+        if breaks == "interrupted" and (self.plan.choice.name, layer.step.index, layer.layer) == ("coin", 1, 0):
+            os.kill(os.getpid(), signal.SIGINT)
+        if breaks == "failing" and self.plan.choice.name == "france":
+            raise MemoryError("Cannot allocate memory")
+        add(self, layer)
+
+    [yaml] = [block for block in blocks("yaml") if "name: coin" in block]
+    Path("night.yaml").write_text(yaml, encoding="utf-8")
+    [script] = transcripts(section)
+    assert len(script) > 1
+    for number, (line, expected) in enumerate(script):
+        with monkeypatch.context() as patch:
+            if number == 0:
+                patch.setattr(Run, "add", broken)
+            said = said_by(line, command, capfd)
+        assert expected and [line for line in expected if line not in said] == []
