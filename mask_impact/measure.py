@@ -23,6 +23,7 @@ from mask_impact.layer_distances import Moment, collected
 from mask_impact.leave_one_out import LeaveOneOut, leave_one_out
 from mask_impact.memory import map_large_blocks
 from mask_impact.parts import LayerParts
+from mask_impact.projected import ProjectedValues, values_kept
 from mask_impact.recording import LayerDistances, LayerRecord, recording
 from mask_impact.renormalize import renormalized
 from mask_impact.rerun import Rerun, rerun
@@ -118,12 +119,13 @@ def generation_steps(
 ) -> Iterator[tuple[Step, list[LayerRecord]]]:
     """Run the model greedily, or along a given continuation, and yield each step with what its layers did."""
     token_ids, unseen, cache = list(inputs.token_ids), list(inputs.token_ids), None
+    values = kept_between_steps(model, parts, inputs, method)
     for index in range(inputs.steps):
         fed = unseen if method.use_cache else token_ids
         further = inputs.further(fed) if len(fed) == len(token_ids) else {}
         masked = inputs.masked(len(token_ids))
         moment = Moment(index, len(token_ids), masked if len(masked) < len(token_ids) else None)
-        with recording(parts, whole=method.name == "rerun") as records, riders(records, method, len(fed), moment):
+        with recording(parts, whole=method.name == "rerun") as records, riders(records, method, len(fed), moment, values):
             answer = model(
                 input_ids=torch.tensor([fed], device=model.device), past_key_values=cache, use_cache=method.use_cache,
                 logits_to_keep=1, **further)
@@ -177,11 +179,22 @@ def context_full(step: Step, inputs: ModelInputs) -> bool:
     return inputs.context_length is not None and len(step.token_ids) >= inputs.context_length
 
 
-def riders(records: list[LayerRecord], method: Method, fed: int, moment: Moment) -> AbstractContextManager[None]:
+def kept_between_steps(
+    model: PreTrainedModel, parts: list[LayerParts], inputs: ModelInputs, method: Method
+) -> ProjectedValues | None:
+    """Room for the projected values of the whole run; None if there is one step, or no cache that leaves values as they are."""
+    if inputs.steps == 1 or not method.use_cache:
+        return None
+    return values_kept(model, parts, len(inputs.masked(len(inputs.token_ids) + inputs.steps - 1)))
+
+
+def riders(
+    records: list[LayerRecord], method: Method, fed: int, moment: Moment, values: ProjectedValues | None
+) -> AbstractContextManager[None]:
     """Let the rows of the default method ride in the forward pass of `fed` tokens, where they can."""
     if method.name != "renormalize" or not method.riding:
         return nullcontext()
-    return riding(records, method.variants, method.dtype, fed, moment)
+    return riding(records, method.variants, method.dtype, fed, moment, values)
 
 
 def measure_layer(step: Step, record: LayerRecord, method: Method) -> MeasuredLayer:

@@ -21,6 +21,7 @@ from mask_impact.attention import final_query
 from mask_impact.layer_distances import Moment, collected
 from mask_impact.leave_one_out import leave_one_out
 from mask_impact.parts import hooked
+from mask_impact.projected import ProjectedValues, projected_rows, projects_plainly
 from mask_impact.recording import LayerRecord
 from mask_impact.renormalize import head_rows, on_the_baseline, row_count, rows_per_chunk
 from mask_impact.rowpass import RowPass, answering
@@ -32,15 +33,21 @@ MOST_FED = 1024  # past so many tokens in one forward pass nothing is gained, an
 class Ride:
     """One layer's rows on their way through one forward pass of `length` tokens in all."""
 
-    def __init__(self, record: LayerRecord, variants: tuple[str, ...], moment: Moment):
+    def __init__(
+        self, record: LayerRecord, variants: tuple[str, ...], moment: Moment, values: ProjectedValues | None = None
+    ):
         self.record, self.variants, self.moment = record, variants, moment
+        self.values = values if projects_plainly(record.parts) else None
         self.branch_rows: Tensor | None = None
 
     def through_projection(self, forward: Callable, own: Tensor) -> Tensor:
         """Answer for the output projection: its own rows (1, query, head * d_v) and, kept here, the heads' rows."""
-        record = self.record
-        self.query = final_query(record.attention, self.moment.length, own.dtype, self.moment.masked)
+        self.query = final_query(self.record.attention, self.moment.length, own.dtype, self.moment.masked)
         self.closed = leave_one_out(self.query)
+        return self._joined(forward, own) if self.values is None else self._kept(forward, own)
+
+    def _joined(self, forward: Callable, own: Tensor) -> Tensor:
+        """The heads' rows beside the model's own, in one product."""
         keys, seed, count = self.query.keys, self.moment.step, own.shape[1]
         both = own.new_empty(1, count + row_count(keys, seed), own.shape[2])
         both[:, :count] = own
@@ -48,6 +55,14 @@ class Ride:
         answer = forward(both)
         self.answers = answer[0, count:]
         return answer[:, :count]
+
+    def _kept(self, forward: Callable, own: Tensor) -> Tensor:
+        """The model's own rows by themselves, and the heads' by the values that are kept from step to step."""
+        parts, keys = self.record.parts, self.query.keys
+        self.heads = head_rows(self.closed, keys, self.moment.step)
+        values = self.values.take_in(parts, self.query, self.moment)
+        self.answers = projected_rows(parts, self.closed, keys, self.heads, values)
+        return forward(own)
 
     def through_branch(self, forward: Callable, own: Tensor) -> Tensor:
         """Answer for the branch: its own rows (1, query, d_model) and, kept here, those that the attention's rows give."""
@@ -89,10 +104,15 @@ def can_ride(record: LayerRecord, variants: tuple[str, ...], dtype: torch.dtype 
 
 @contextmanager
 def riding(
-    records: list[LayerRecord], variants: tuple[str, ...], dtype: torch.dtype | None, fed: int, moment: Moment
+    records: list[LayerRecord], variants: tuple[str, ...], dtype: torch.dtype | None, fed: int, moment: Moment,
+    values: ProjectedValues | None = None,
 ) -> Iterator[None]:
-    """Measure, in the forward pass inside, every layer that can ride; the others' records are left as they are."""
-    rides = [Ride(record, variants, moment) for record in records if can_ride(record, variants, dtype, fed, moment.length)]
+    """Measure, in the forward pass inside, every layer that can ride; the others' records are left as they are.
+
+    `values` are kept from step to step; without them every row goes through the output projection.
+    """
+    can = [record for record in records if can_ride(record, variants, dtype, fed, moment.length)]
+    rides = [Ride(record, variants, moment, values) for record in can]
     answers = {}
     for ride in rides:
         parts = ride.record.parts
