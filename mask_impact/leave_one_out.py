@@ -25,17 +25,17 @@ class LeaveOneOut:
     """Head outputs of the final query with each key masked in turn.
 
     weights (head, key) sum to 1, or to 1 minus the sink's share; output (head, d_v); undefined (key,) where masking
-    leaves some head no key and no sink.
+    leaves some head no key and no sink; heaviest_difference (head, d_v) is o_j - o at each head's heaviest key, 0 if undefined.
     """
 
     weights: Tensor
     output: Tensor
     undefined: Tensor
     any_undefined: bool
+    heaviest_difference: Tensor
     _value: Tensor
     _ratio: Tensor
     _heaviest: Tensor
-    _heaviest_difference: Tensor
 
     def differences(self, keys: Tensor, out: Tensor | None = None) -> Tensor:
         """o_j - o for the keys at the indices `keys`, in order: (len(keys), head, d_v), in `out` if given. 0 where undefined."""
@@ -49,8 +49,17 @@ class LeaveOneOut:
         torch.sub(self.output.view(groups, -1, width), value.transpose(0, 1).unsqueeze(2), out=grouped)
         grouped.mul_(ratio.T.reshape(len(keys), groups, heads // groups, 1))
         row, head = (keys[:, None] == self._heaviest).nonzero(as_tuple=True)
-        out[row, head] = self._heaviest_difference[head]
+        out[row, head] = self.heaviest_difference[head]
         return out.masked_fill_(self.undefined[keys, None, None], 0) if self.any_undefined else out
+
+    def factors(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """p_j / (1 - p_j), but 0 at a head's heaviest key, and 1 there and 0 elsewhere: both (len(keys), head). 0 where undefined."""
+        heaviest = keys[:, None] == self._heaviest
+        ratio = self._ratio.T[keys].masked_fill(heaviest, 0)
+        if self.any_undefined:
+            ratio.masked_fill_(self.undefined[keys, None], 0)
+            heaviest &= ~self.undefined[keys, None]
+        return ratio, heaviest.to(ratio)
 
     def conservation(self, keys: Tensor, difference: Tensor) -> Tensor:
         """These keys' share of sum_j (1 - p_j)(o_j - o), (head, d_v), from their differences (row, head, d_v).
@@ -87,15 +96,16 @@ def leave_one_out(query: FinalQuery) -> LeaveOneOut:
     heaviest_difference = weights.gather(1, heaviest[:, None]).to(value) * (combine(others, value) - own_value)
     alone = (query.visible.sum(-1) == 1) & (query.sink is None)
     undefined = (query.visible & alone[:, None]).any(0)
+    heaviest_difference.masked_fill_(undefined[heaviest, None], 0)
     return LeaveOneOut(
         weights=weights,
         output=combine(weights, value),
         undefined=undefined,
         any_undefined=bool(undefined.any()),
+        heaviest_difference=heaviest_difference,
         _value=value,
         _ratio=(weights / (1 - weights)).to(value),
         _heaviest=heaviest,
-        _heaviest_difference=heaviest_difference,
     )
 
 

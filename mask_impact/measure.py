@@ -24,10 +24,11 @@ from mask_impact.layer_distances import Moment, collected
 from mask_impact.leave_one_out import LeaveOneOut, leave_one_out
 from mask_impact.memory import map_large_blocks
 from mask_impact.parts import LayerParts
+from mask_impact.projected import ProjectedValues, values_kept
 from mask_impact.recording import LayerDistances, LayerRecord, recording
 from mask_impact.renormalize import renormalized
 from mask_impact.rerun import Rerun, rerun
-from mask_impact.riding import own_answers, riding, riding_again
+from mask_impact.riding import own_answers, riding
 from mask_impact.rows import MaskedRows
 from mask_impact.rowpass import RowPass, in_dtype
 
@@ -141,13 +142,16 @@ def generation_steps(
 ) -> Iterator[tuple[Step, list[LayerRecord]]]:
     """Run the model greedily, or along a given continuation, and yield each step with what its layers did."""
     token_ids, unseen, cache = list(inputs.token_ids), list(inputs.token_ids), None
+    values = kept_between_steps(model, parts, inputs, method)
     for index in range(inputs.steps):
         fed = unseen if method.use_cache else token_ids
         further = inputs.further(fed) if len(fed) == len(token_ids) else {}
         masked = inputs.masked(len(token_ids))
         moment = Moment(index, len(token_ids), masked if len(masked) < len(token_ids) else None)
         done = inputs.done[index] if index < len(inputs.done) else None
-        with recording(parts, whole=method.name == "rerun") as records, riders(records, method, len(fed), moment, done):
+        rode = done.rode if done is not None and len(fed) == 1 else None
+        with (recording(parts, whole=method.name == "rerun") as records,
+              riders(records, method, len(fed), moment, values, rode)):
             answer = model(
                 input_ids=torch.tensor([fed], device=model.device), past_key_values=cache, use_cache=method.use_cache,
                 logits_to_keep=1, **further)
@@ -212,16 +216,23 @@ def digest(logits: Tensor) -> str:
     return blake2b(logits.float().cpu().numpy().tobytes(), digest_size=16).hexdigest()
 
 
+def kept_between_steps(
+    model: PreTrainedModel, parts: list[LayerParts], inputs: ModelInputs, method: Method
+) -> ProjectedValues | None:
+    """Room for the projected values of the whole run; None if there is one step, or no cache that leaves values as they are."""
+    if inputs.steps == 1 or not method.use_cache:
+        return None
+    return values_kept(model, parts, len(inputs.masked(len(inputs.token_ids) + inputs.steps - 1)))
+
+
 def riders(
-    records: list[LayerRecord], method: Method, fed: int, moment: Moment, done: Replay | None
+    records: list[LayerRecord], method: Method, fed: int, moment: Moment, values: ProjectedValues | None,
+    rode: dict[tuple[str, int], Tensor] | None,
 ) -> AbstractContextManager[None]:
-    """Let the rows of the default method ride in the forward pass of `fed` tokens, where they can; a decoding step that was
-    measured before is answered as then."""
-    if done is not None and done.rode:
-        return riding_again(records, done.rode)
+    """Let the rows of the default method ride in the forward pass of `fed` tokens, where they can."""
     if method.name != "renormalize" or not method.riding:
         return nullcontext()
-    return riding(records, method.variants, method.dtype, fed, moment)
+    return riding(records, method.variants, method.dtype, fed, moment, values, rode)
 
 
 def measure_layer(step: Step, record: LayerRecord, method: Method) -> MeasuredLayer:

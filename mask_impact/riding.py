@@ -11,7 +11,7 @@ tokens, a fifth at 256, and at 1,024 a twentieth.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -21,6 +21,7 @@ from mask_impact.attention import final_query
 from mask_impact.layer_distances import Moment, collected
 from mask_impact.leave_one_out import leave_one_out
 from mask_impact.parts import hooked
+from mask_impact.projected import ProjectedValues, projected_rows, projects_plainly
 from mask_impact.recording import LayerRecord
 from mask_impact.renormalize import head_rows, on_the_baseline, row_count, rows_per_chunk
 from mask_impact.rowpass import RowPass, answering
@@ -32,15 +33,21 @@ MOST_FED = 1024  # past so many tokens in one forward pass nothing is gained, an
 class Ride:
     """One layer's rows on their way through one forward pass of `length` tokens in all."""
 
-    def __init__(self, record: LayerRecord, variants: tuple[str, ...], moment: Moment):
+    def __init__(
+        self, record: LayerRecord, variants: tuple[str, ...], moment: Moment, values: ProjectedValues | None = None
+    ):
         self.record, self.variants, self.moment = record, variants, moment
+        self.values = values if projects_plainly(record.parts) else None
         self.branch_rows: Tensor | None = None
 
     def through_projection(self, forward: Callable, own: Tensor) -> Tensor:
         """Answer for the output projection: its own rows (1, query, head * d_v) and, kept here, the heads' rows."""
-        record = self.record
-        self.query = final_query(record.attention, self.moment.length, own.dtype, self.moment.masked)
+        self.query = final_query(self.record.attention, self.moment.length, own.dtype, self.moment.masked)
         self.closed = leave_one_out(self.query)
+        return self._joined(forward, own) if self.values is None else self._kept(forward, own)
+
+    def _joined(self, forward: Callable, own: Tensor) -> Tensor:
+        """The heads' rows beside the model's own, in one product."""
         keys, seed, count = self.query.keys, self.moment.step, own.shape[1]
         both = own.new_empty(1, count + row_count(keys, seed), own.shape[2])
         both[:, :count] = own
@@ -48,6 +55,14 @@ class Ride:
         answer = forward(both)
         self.answers = answer[0, count:]
         return self.own("projection", answer[:, :count])
+
+    def _kept(self, forward: Callable, own: Tensor) -> Tensor:
+        """The model's own rows by themselves, and the heads' by the values that are kept from step to step."""
+        parts, keys = self.record.parts, self.query.keys
+        self.heads = head_rows(self.closed, keys, self.moment.step)
+        values = self.values.take_in(parts, self.query, self.moment)
+        self.answers = projected_rows(parts, self.closed, keys, self.heads, values)
+        return forward(own)
 
     def through_branch(self, forward: Callable, own: Tensor) -> Tensor:
         """Answer for the branch: its own rows (1, query, d_model) and, kept here, those that the attention's rows give."""
@@ -62,6 +77,18 @@ class Ride:
         if answer.shape[1] == 1:
             self.record.rode[module] = answer.clone()
         return answer
+
+    def past_projection(self, forward: Callable, rode: dict[tuple[str, int], Tensor], own: Tensor) -> Tensor:
+        """Answer for the output projection as it did when the pass was measured; the projected values grow as then."""
+        if self.values is None:
+            return rode["projection", self.record.parts.index].to(own)
+        query = final_query(self.record.attention, self.moment.length, own.dtype, self.moment.masked)
+        self.values.take_in(self.record.parts, query, self.moment)
+        return forward(own)
+
+    def past_branch(self, rode: dict[tuple[str, int], Tensor], own: Tensor) -> Tensor:
+        """Answer for the branch as it did when the pass was measured."""
+        return rode["branch", self.record.parts.index].to(own)
 
     def masked_rows(self) -> MaskedRows:
         """The layer's masked rows, once the forward pass has left it."""
@@ -95,28 +122,32 @@ def can_ride(record: LayerRecord, variants: tuple[str, ...], dtype: torch.dtype 
 
 @contextmanager
 def riding(
-    records: list[LayerRecord], variants: tuple[str, ...], dtype: torch.dtype | None, fed: int, moment: Moment
+    records: list[LayerRecord], variants: tuple[str, ...], dtype: torch.dtype | None, fed: int, moment: Moment,
+    values: ProjectedValues | None = None, rode: dict[tuple[str, int], Tensor] | None = None,
 ) -> Iterator[None]:
-    """Measure, in the forward pass inside, every layer that can ride; the others' records are left as they are."""
-    rides = [Ride(record, variants, moment) for record in records if can_ride(record, variants, dtype, fed, moment.length)]
-    answers = {}
-    for ride in rides:
+    """Measure, in the forward pass inside, every layer that can ride; the others' records are left as they are.
+
+    `values` are kept from step to step; without them every row goes through the output projection. With `rode`, the
+    `own_answers` of this very pass when it was measured, it is made again to the last bit and not measured.
+    """
+    can = [record for record in records if can_ride(record, variants, dtype, fed, moment.length)]
+    answers, hooks = {}, []
+    for ride in [Ride(record, variants, moment, values) for record in can]:
         parts = ride.record.parts
+        [branch] = parts.branches
+        if rode is not None:
+            answers[parts.projection] = partial(ride.past_projection, parts.projection.forward, rode)
+            if ("branch", parts.index) in rode:
+                answers[branch] = partial(ride.past_branch, rode)
+            continue
         answers[parts.projection] = partial(ride.through_projection, parts.projection.forward)
         if "full" in variants:
-            answers[parts.branches[0]] = partial(ride.through_branch, parts.branches[0].forward)
-    with answering(answers), hooked(*[ride.record.parts.layer.register_forward_hook(ride.arrive) for ride in rides]):
+            answers[branch] = partial(ride.through_branch, branch.forward)
+        hooks.append(parts.layer.register_forward_hook(ride.arrive))
+    with answering(answers), hooked(*hooks):
         yield
 
 
 def own_answers(records: list[LayerRecord]) -> dict[tuple[str, int], Tensor]:
-    """What the modules that rows rode in answered the model, of one row, by module and layer index."""
+    """What the modules that rows rode in answered the model, of one row, by module and layer index: (1, 1, d_model)."""
     return {(module, record.parts.index): answer for record in records for module, answer in record.rode.items()}
-
-
-def riding_again(records: list[LayerRecord], rode: dict[tuple[str, int], Tensor]) -> AbstractContextManager[None]:
-    """Let the modules that rows rode in answer the model, in the forward pass inside, as they did then (`own_answers`)."""
-    by_index = {record.parts.index: record.parts for record in records}
-    modules = {(kind, index): parts.projection if kind == "projection" else parts.branches[0]
-               for kind, index in rode for parts in [by_index[index]]}
-    return answering({module: lambda *_, _answer=rode[key].to(next(module.parameters()).device): _answer for key, module in modules.items()})

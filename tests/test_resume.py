@@ -12,7 +12,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import mask_impact_analysis
 import mask_impact_vl
-from mask_impact import batches, console, interrupts, locks, measure, read_results, runs, unfinished
+from mask_impact import batches, console, interrupts, locks, measure, projected, read_results, riding, runs, unfinished
 from mask_impact.__main__ import main as look_up
 from mask_impact.errors import RunError
 from mask_impact.load_check import measurable_parts
@@ -94,6 +94,9 @@ def test_only_the_steps_that_are_missing_are_measured(command, cut_off, monkeypa
     assert measured == [(step, layer) for step in range(3, steps) for layer in range(3)]
 
 
+arrive = riding.Ride.arrive
+
+
 def wide_model():
     """Wide enough for a matrix product of one row and one of many to differ in their last bits."""
     torch.manual_seed(3)
@@ -102,18 +105,23 @@ def wide_model():
     return Qwen3ForCausalLM(config).eval()
 
 
-def layers_of(model, steps, done=(), again=lambda: None):
+def layers_of(model, steps, done=(), again=lambda: None, method=measure.Method()):
     found, _ = measurable_parts(model)
     inputs = measure.ModelInputs(list(range(7, 90)), steps, done=done, start_over=again)
-    return list(measure.measured_layers(model, found, inputs))
+    return list(measure.measured_layers(model, found, inputs, method))
 
 
-def test_rows_that_rode_leave_their_mark_and_are_answered_for_when_replayed():
-    model = wide_model()
-    whole = layers_of(model, 5)
+@pytest.mark.parametrize("share, variants, kinds", [
+    (1 / 4, ("full", "attn", "heads"), ["branch"]), (0, ("full", "attn", "heads"), ["branch", "projection"]),
+    (1 / 4, ("attn", "heads"), []), (0, ("attn", "heads"), ["projection"])])
+def test_rows_that_rode_leave_their_mark_and_are_answered_for_when_replayed(share, variants, kinds, monkeypatch):
+    monkeypatch.setattr(projected, "SHARE", share)
+    model, method = wide_model(), measure.Method(variants=variants)
+    whole = layers_of(model, 5, method=method)
     done = [layer.step.replay for layer in whole[::3]][:3]
-    assert not done[0].rode and set(done[1].rode) == {(kind, layer) for kind in ("projection", "branch") for layer in range(3)}
-    resumed = layers_of(model, 5, done)
+    assert not done[0].rode and set(done[1].rode) == {(kind, layer) for kind in kinds for layer in range(3)}
+    monkeypatch.setattr(riding.Ride, "arrive", lambda self, *_: arrive(self, *_) if self.moment.step in (0, 3, 4) else pytest.fail())
+    resumed = layers_of(model, 5, done, method=method)
     assert [layer.step.index for layer in resumed] == [3] * 3 + [4] * 3
     for one, other in zip(whole[9:], resumed):
         assert (one.l2 == other.l2).all() and (one.cosine == other.cosine).all()
