@@ -53,12 +53,11 @@ class LeaveOneOut:
         return out.masked_fill_(self.undefined[keys, None, None], 0) if self.any_undefined else out
 
     def factors(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """p_j / (1 - p_j), but 0 at a head's heaviest key, and 1 there and 0 elsewhere: both (len(keys), head). 0 where undefined."""
+        """p_j / (1 - p_j), but 0 at a head's heaviest key or where undefined; and 1 there and 0 elsewhere: both (len(keys), head)."""
         heaviest = keys[:, None] == self._heaviest
         ratio = self._ratio.T[keys].masked_fill(heaviest, 0)
         if self.any_undefined:
             ratio.masked_fill_(self.undefined[keys, None], 0)
-            heaviest &= ~self.undefined[keys, None]
         return ratio, heaviest.to(ratio)
 
     def conservation(self, keys: Tensor, difference: Tensor) -> Tensor:

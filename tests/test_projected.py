@@ -118,13 +118,14 @@ def test_room_is_a_share_of_the_weights():
     assert projected.values_kept(model, parts, 326) is None
 
 
-def final(heads=6, groups=2, length=9, width=5, sink=False, hidden=2, seed=0):
-    """A final query of random logits and values, its first keys hidden."""
-    generator = torch.Generator().manual_seed(seed)
+def final(heads=6, groups=2, length=9, sink=False, hidden=(0, 1), alone=0):
+    """A final query of random logits and values, with hidden keys; the first `alone` heads see the last key only."""
+    generator = torch.Generator().manual_seed(0)
+    visible = torch.ones(heads, length, dtype=torch.bool)
+    visible[:, list(hidden)] = visible[:alone, :-1] = False
     logits = 3 * torch.randn(heads, length, generator=generator)
-    visible = torch.arange(length).expand(heads, -1) >= hidden
     return FinalQuery(
-        logits.masked_fill(~visible, float("-inf")), torch.randn(groups, length, width, generator=generator),
+        logits.masked_fill(~visible, float("-inf")), torch.randn(groups, length, 5, generator=generator),
         torch.randn(heads, generator=generator) if sink else None, visible, offset=3)
 
 
@@ -136,10 +137,11 @@ def layer_of(query, d_model=7):
 
 
 @pytest.mark.parametrize("query", [
-    final(), final(sink=True), final(length=3), final(length=3, sink=True), final(groups=6), final(heads=1, groups=1)],
-    ids=["hidden keys", "sink", "undefined", "one key and a sink", "a value for each head", "one head"])
+    final(), final(sink=True), final(hidden=(0, 3, 5)), final(length=3), final(length=3, sink=True), final(alone=2), final(groups=6),
+    final(heads=1, groups=1)],
+    ids=["hidden keys", "sink", "gaps", "undefined", "one key and a sink", "undefined for two heads", "a value each", "one head"])
 def test_rows_are_the_projected_heads(query):
-    """Baseline, masked rows and control rows, with hidden keys, learned sinks, groups of heads, and a key without which nothing is left."""
+    """Baseline, masked rows and control rows, whatever the heads see and share."""
     parts, closed, length = layer_of(query), leave_one_out(query), 3 + query.logits.shape[1]
     heads = head_rows(closed, query.keys, seed=0)
     values = ProjectedValues(length).take_in(parts, query, Moment(1, length))
