@@ -37,14 +37,15 @@ TOP_TOKENS = 5
 class Step:
     """One generation step: the tokens the model saw, the likeliest next ones, and the one that follows.
 
-    `top` is (token id, probability), likeliest first; probabilities are in [0, 1].
+    `top` is (token id, probability), likeliest first; probabilities are in [0, 1]. A step that predicts nothing, as an
+    encoder's, has none of the three.
     """
 
     moment: Moment
     token_ids: list[int]
     top: list[tuple[int, float]]
-    next_id: int
-    next_probability: float
+    next_id: int | None
+    next_probability: float | None
 
     @property
     def index(self) -> int:
