@@ -306,7 +306,8 @@ def encoder_parts(model: PreTrainedModel, method: Method = Method()) -> list[Lay
     if None in sightings:
         raise RunError(f"block {sightings.index(None)} of {type(encoder).__name__} has no softmax attention; it cannot be measured")
     rows = [replace(seen, call=row_of(seen.call, len(seen.call.hidden) - 1)) for seen in sightings]
-    parts = [judged(row, method) for row in rows]
+    with attached(encoder):
+        parts = [judged(row, method) for row in rows]
     check_passage(encoder, parts)
     for seen in sightings:
         check_weights(seen.parts.index, seen.attention)
