@@ -32,7 +32,7 @@ class Run(Protocol):
     overwrite: bool
 
     def numbers(self) -> dict[str, object]: ...
-    def at(self, fault: str) -> str: ...
+    def placed(self, fault: str) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _given_name(settings: Run, facts: Mapping[str, object], files: dict[str, lis
         return choice
     if settings.overwrite:
         return Choice(_name_as_written(settings.name, files))
-    raise RequestError(settings.at(f"the name {settings.name!r} is taken in {settings.output_dir!r} by {choice}; "
+    raise RequestError(settings.placed(f"the name {settings.name!r} is taken in {settings.output_dir!r} by {choice}; "
                                    "choose another or add --overwrite"))
 
 

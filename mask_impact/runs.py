@@ -17,7 +17,7 @@ from mask_impact.jsontext import plain
 from mask_impact.measure import MeasuredLayer, ModelInputs, Step, context_full
 from mask_impact.models import Subject, measured_parts, method_of
 from mask_impact.preflight import Plan, computed_with
-from mask_impact.results import ResultTable, StepDistances
+from mask_impact.results import ResultTable, StepDistances, left_out
 from mask_impact.strongest import STRONGEST, strongest_tokens
 from mask_impact.tokens import decode, token_texts
 
@@ -38,9 +38,9 @@ class Run:
     def __init__(self, plan: Plan, subject: Subject):
         self.plan, self.subject = plan, subject
         self.parts = measured_parts(plan.settings, subject)
-        self.inputs = ModelInputs(
+        self.inputs = plan.prompt.fed(ModelInputs(
             plan.prompt.token_ids, plan.steps, plan.continuation_ids, subject.stop_ids, subject.candidate.context_length,
-            plan.prompt.masked, partial(plan.prompt.further, device=subject.model.device))
+            plan.prompt.masked, partial(plan.prompt.further, device=subject.model.device)))
         self.method = method_of(plan.settings)
         self.steps: list[dict[str, Any]] = []
         self.distances: list[StepDistances] = []
@@ -74,12 +74,13 @@ class Run:
         """Per variant one number for each measured layer, null where a layer has no such head."""
         step = self.last
         values = {kind: [getattr(layer, kind)[row] for _, layer, row in rows] for kind in PER_CELL[:3]}
-        values |= {"max_l2": largest(distances.l2, distances.positions), "max_cosine": largest(distances.cosine, distances.positions)}
+        rest = distances.positions != left_out(self.plan.prompt.columns(1))
+        values |= {"max_l2": largest(distances.l2[:, rest]), "max_cosine": largest(distances.cosine[:, rest])}
         return {
             "step": step.index,
             "positions": len(step.token_ids),
             "top": [self._token(token, probability) for token, probability in step.top],
-            "next": self._token(step.next_id, step.next_probability),
+            "next": None if step.next_id is None else self._token(step.next_id, step.next_probability),
             **{kind: self._by_variant(rows, values[kind]) for kind in PER_CELL},
         }
 
@@ -98,11 +99,13 @@ class Run:
     @property
     def all_ids(self) -> list[int]:
         """The prompt's tokens and those that were generated or given."""
-        return [*self.last.token_ids, self.last.next_id]
+        return [*self.last.token_ids, *([] if self.last.next_id is None else [self.last.next_id])]
 
     @property
-    def generated_text(self) -> str:
-        """What the model generated, or the given continuation, as text."""
+    def generated_text(self) -> str | None:
+        """What the model generated, or the given continuation, as text; None where nothing is predicted."""
+        if not self.plan.prompt.predicts:
+            return None
         whole, prompt = (decode(self.subject.tokenizer, ids) for ids in (self.all_ids, self.plan.prompt.token_ids))
         if whole.startswith(prompt):
             return whole[len(prompt):]
@@ -129,8 +132,10 @@ class Run:
         """How many distances are undefined, since masking leaves no key at all."""
         return sum(int(np.isnan(step.l2).sum()) for step in self.distances)
 
-    def stopped_by(self) -> str:
-        """Why the run took no further step."""
+    def stopped_by(self) -> str | None:
+        """Why the run took no further step; None where there is but one."""
+        if not self.plan.prompt.predicts:
+            return None
         if len(self.steps) < self.plan.steps:
             return "end token"
         if len(self.steps) < self.plan.steps_asked and context_full(self.last, self.inputs):
@@ -167,10 +172,9 @@ class Run:
         return {**{key: str(dtype).removeprefix("torch.") for key, dtype in names.items()}, "results": str(self.distances[0].l2.dtype)}
 
 
-def largest(distances: np.ndarray, positions: np.ndarray) -> list[float]:
-    """The largest distance of each cell (cell, position) without position 0, the usual attention sink; NaN where there is none."""
-    rest = distances[:, positions > 0]
-    filled = np.where(np.isnan(rest), -1, rest).max(1, initial=-1)
+def largest(distances: np.ndarray) -> list[float]:
+    """The largest distance of each cell (cell, position); NaN where there is none."""
+    filled = np.where(np.isnan(distances), -1, distances).max(1, initial=-1)
     return [float("nan") if value < 0 else value for value in filled]
 
 
