@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from mask_impact import measure
 from mask_impact.attention import AttentionCall, attached, final_query, tapped
 from mask_impact.identities import TOLERANCE, check_identities
-from mask_impact.errors import RunError
+from mask_impact.errors import RequestError, RunError
 from mask_impact.layer_distances import Gathering, Moment
 from mask_impact.leave_one_out import leave_one_out
 from mask_impact.load_check import check_weights, judged
@@ -45,11 +45,13 @@ SAMPLE_CELLS = [(2, 3), (1, 2)]  # rows and columns of the pictures that an enco
 class CellInputs(ModelInputs):
     """What a run of the encoder feeds it: `token_ids` stand for the cells of all pictures, row by row, `size` patches each.
 
-    `measured` are the indices of the cells that are measured: one, or all of them, of whose distances the mean is taken.
+    `measured` are the indices of the cells that are measured: one, or all of them, of whose distances the mean is taken;
+    `keep` keeps Full's L2 distances of each of them beside it.
     """
 
     measured: tuple[int, ...]
     size: int
+    keep: bool = False
 
 
 def measured_layers(
@@ -212,6 +214,7 @@ def mean_distances(passed: PassedBlock, inputs: CellInputs, moment: Moment, meth
     Raises RunError as `cell_distances` does.
     """
     means: dict[str, Mean] = {}
+    each = []
     for cell in inputs.measured:
         found = cell_distances(passed, cell, inputs.size, moment, method)
         if len(inputs.measured) == 1:
@@ -221,7 +224,10 @@ def mean_distances(passed: PassedBlock, inputs: CellInputs, moment: Moment, meth
         for kind in AVERAGED:
             value = getattr(found, kind)
             means.setdefault(kind, Mean(value.shape)).add(np.where(own, value, np.nan) if value.ndim == 2 else value)
-    return replace(found, **{kind: mean.result().astype(getattr(found, kind).dtype) for kind, mean in means.items()})
+        if inputs.keep:
+            each.append(found.l2[found.variants.index("Full")])
+    averaged = {kind: mean.result().astype(getattr(found, kind).dtype) for kind, mean in means.items()}
+    return replace(found, **averaged, each=np.stack(each) if each else None)
 
 
 class Mean:
@@ -304,7 +310,7 @@ def encoder_parts(model: PreTrainedModel, method: Method = Method()) -> list[Lay
     pictures = sample_pictures(encoder, SAMPLE_CELLS[:1])
     sightings = watched(encoder, lambda: encoder(pictures["pixel_values"], grid_thw=pictures["image_grid_thw"]), causal=False)
     if None in sightings:
-        raise RunError(f"block {sightings.index(None)} of {type(encoder).__name__} has no softmax attention; it cannot be measured")
+        raise RequestError(f"block {sightings.index(None)} of {type(encoder).__name__} has no softmax attention; it cannot be measured")
     rows = [replace(seen, call=row_of(seen.call, len(seen.call.hidden) - 1)) for seen in sightings]
     with attached(encoder):
         parts = [judged(row, method) for row in rows]

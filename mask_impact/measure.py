@@ -58,7 +58,7 @@ class Step:
         return np.arange(self.moment.length) if self.moment.masked is None else self.moment.masked
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MeasuredLayer(LayerDistances):
     """One layer's distances at one step."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.metadata
 import platform
 import time
@@ -45,6 +46,7 @@ class Run:
         self.steps: list[dict[str, Any]] = []
         self.distances: list[StepDistances] = []
         self.cells: list[tuple[str, int]] = []
+        self.each: list[np.ndarray] = []
         self.last: Step | None = None
         self._open: list[MeasuredLayer] = []
         self._started, self._clock = datetime.now(timezone.utc), time.monotonic()
@@ -61,6 +63,7 @@ class Run:
         rows = [(name, layer, layer.variants.index(name)) for name in names for layer in layers if name in layer.variants]
         self.last = layers[0].step
         self.cells = [(name, layer.layer) for name, layer, _ in rows]
+        self.each = [layer.each for layer in layers if layer.each is not None]
         masked = self.last.masked
         distances = StepDistances(
             self.last.index,
@@ -163,7 +166,16 @@ class Run:
             "seconds": round(time.monotonic() - self._clock, 3),
             "rows": len(self.table()),
             **self.plan.prompt.record(),
+            **self._each_record(),
         })
+
+    def _each_record(self) -> dict[str, Any]:
+        """Full's L2 distances at each measured cell, where they were kept: (layer, measured, position), float32 in base64."""
+        if not self.each:
+            return {}
+        kept = np.stack(self.each).astype("<f4")
+        packed = base64.b64encode(kept.tobytes()).decode("ascii")
+        return {"each_measured": {"variant": "Full", "distance": "l2_distance", "shape": kept.shape, "float32": packed}}
 
     def _dtypes(self) -> dict[str, str]:
         own = self.subject.model.dtype

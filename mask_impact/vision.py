@@ -41,6 +41,7 @@ from mask_impact.vision_settings import VisionSettings
 
 KINDS = ("qwen3_vl", "qwen3_vl_moe")
 ANOTHER_MODEL = "choose a Qwen3-VL model, such as Qwen/Qwen3-VL-2B-Instruct"
+MOST_KEPT = 2**20  # numbers that the run file keeps of each measured cell: 5.6 MB of it; 209 cells in 24 blocks
 STEEPEST = 200  # the longer side over the shorter, past which the image processor refuses a picture
 PLAIN = dict(size={"shortest_edge": 65_536, "longest_edge": 16_777_216}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
 
@@ -156,7 +157,8 @@ class VisionInputs(PromptInputs):
 class EncoderInputs(VisionInputs):
     """Pictures without a prompt: every token is a cell, in the order of reading, picture after picture.
 
-    `measured` are those that the encoder is measured at, `passes` about what that costs, in plain passes of the encoder.
+    `measured` are those that the encoder is measured at, `passes` about what that costs, in plain passes of the encoder; `keep`
+    says whether the run file has the distances at each of them.
     """
 
     predicts: ClassVar[bool] = False
@@ -164,6 +166,7 @@ class EncoderInputs(VisionInputs):
 
     measured: tuple[int, ...]
     passes: float
+    keep: bool
 
     @property
     def rows_each(self) -> int:
@@ -174,7 +177,7 @@ class EncoderInputs(VisionInputs):
         return len(self.measured)
 
     def fed(self, inputs: ModelInputs) -> CellInputs:
-        return CellInputs(**vars(inputs), measured=self.measured, size=self.rows_each)
+        return CellInputs(**vars(inputs), measured=self.measured, size=self.rows_each, keep=self.keep)
 
     def record(self) -> dict[str, Any]:
         return super().record() | {"part": "encoder", "measured_position": self.measured[0] if self.one else None}
@@ -211,7 +214,9 @@ class VisionCandidate(Candidate):
             measured = measured_cells(settings, images)
             ids = [self.config.image_token_id] * sum(image.tokens for image in images)
             passes = encoder_passes(self.config.vision_config, settings, images, measured)
-            return EncoderInputs(ids, tuple(images), "vision", self.config.image_token_id, self.processor, measured, passes)
+            blocks = len(settings.layers or range(self.layers(settings)))
+            keep = "full" in settings.variants and len(measured) > 1 and len(measured) * len(ids) * blocks <= MOST_KEPT
+            return EncoderInputs(ids, tuple(images), "vision", self.config.image_token_id, self.processor, measured, passes, keep)
         ids = self.expanded(self.question_ids(settings), [image.tokens for image in images])
         return VisionInputs(ids, tuple(images), settings.mask_mode, self.config.image_token_id, self.processor)
 
