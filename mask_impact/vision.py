@@ -41,7 +41,7 @@ from mask_impact.vision_settings import VisionSettings
 
 KINDS = ("qwen3_vl", "qwen3_vl_moe")
 ANOTHER_MODEL = "choose a Qwen3-VL model, such as Qwen/Qwen3-VL-2B-Instruct"
-MOST_KEPT = 2**20  # numbers that the run file keeps of each measured cell: 5.6 MB of it; 209 cells in 24 blocks
+MOST_KEPT = 2**20  # numbers that the run file keeps of every measured cell: 5.6 MB of it, of up to 209 cells in 24 blocks
 STEEPEST = 200  # the longer side over the shorter, past which the image processor refuses a picture
 PLAIN = dict(size={"shortest_edge": 65_536, "longest_edge": 16_777_216}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import vision_zoo
+import zoo
 from encoder_oracle import encoder_oracle
 from measuring import relative_error
 
 import mask_impact_analysis
 import mask_impact_vl
-from mask_impact import __main__, read_results
+from mask_impact import __main__, pictures, read_results, vision
 from mask_impact.vision_settings import VisionSettings
 from mask_impact_vl import run_vl_masking_experiment
 
@@ -65,9 +67,9 @@ def test_the_table_is_that_of_the_plain_implementation(images, at, cell, method,
     assert list(table)[7:] == ["token_type", "image_index", "patch_row", "patch_col"]
     assert set(table.generation_step) == {0} and set(table.token_type) == {"vision"} and set(table.layer) == {0, 1}
     model = vision_zoo.build("qwen3_vl")
-    made = [vision_zoo.processor()(images=[mask_impact_pictures(path)], return_tensors="pt") for path in images]
+    made = [vision_zoo.processor()(images=[pictures.load(path)], return_tensors="pt") for path in images]
     stacked = {key: np.concatenate([one[key] for one in made]) for key in ("pixel_values", "image_grid_thw")}
-    expected = encoder_oracle(model, **{key: as_tensor(value) for key, value in stacked.items()}, cell=cell)
+    expected = encoder_oracle(model, **{key: torch.from_numpy(value) for key, value in stacked.items()}, cell=cell)
     for (variant, layer), (l2, cosine) in expected.items():
         rows = table[(table.variant == variant) & (table.layer == layer)]
         assert rows.token_position.tolist() == list(range(len(l2)))
@@ -79,18 +81,6 @@ def test_the_table_is_that_of_the_plain_implementation(images, at, cell, method,
     assert list(zip(first.image_index, first.patch_row, first.patch_col)) == cells
     assert (run["part"], run["measured_position"], run["settings"]["at"], run["settings"]["part"]) == ("encoder", cell, at, "encoder")
     assert [image["path"] for image in run["images"]] == images and run["rows"] == len(table)
-
-
-def mask_impact_pictures(path):
-    from mask_impact import pictures
-
-    return pictures.load(path)
-
-
-def as_tensor(array):
-    import torch
-
-    return torch.from_numpy(array)
 
 
 def test_what_the_run_file_says(ask):
@@ -123,6 +113,15 @@ def test_all_says_its_cost_and_is_the_mean(ask):
             total = total + read_results("output/one_results.csv").set_index(key).l2_distance
     own = means[means.image_index == 1].set_index(key).l2_distance
     assert np.allclose(own, (total / 14).loc[own.index], rtol=1e-5)
+
+
+@pytest.mark.parametrize("most, words, kept", [(15 * 15 * 2, [], True), (15 * 15 * 2 - 1, [], False), (15 * 15, ["--layers", 0], True),
+                                                (10**6, ["--variants", "attn,heads"], False)])
+def test_the_distances_at_every_measured_cell_are_kept_where_they_are_few(most, words, kept, ask, monkeypatch):
+    monkeypatch.setattr(vision, "MOST_KEPT", most)
+    assert ask("--image", "cat.png", "--at", "all", "--output", "all", *words)[0] == 0
+    assert ("each_measured" in record_of("all")) is kept
+    assert ask("--image", "cat.png", "--at", "1,2", "--output", "one", *words)[0] == 0 and "each_measured" not in record_of("one")
 
 
 def test_layers_and_variants_are_chosen_as_in_the_decoder(ask):
@@ -187,8 +186,6 @@ def test_other_doors_and_parts(ask, command, models, here):
 
 
 def test_a_text_model_is_refused_by_name(command, tmp_path):
-    import zoo
-
     zoo.save("llama", tmp_path / "llama")
     code, out, err = command("--model", tmp_path / "llama", "--part", "encoder", "--image", "cat.png", "--at", "0,0", door=mask_impact_vl)
     assert (code, out, len(err)) == (2, [], 1) and "(llama) is a model of text alone: run it with mask_impact_analysis.py" in err[0]

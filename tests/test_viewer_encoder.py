@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import numpy as np
 import pytest
 from browser import ROOT, Viewer, a_browser, viewer  # noqa: F401
@@ -109,8 +111,6 @@ def test_a_report_has_it_too(a_browser, run):  # noqa: F811
 
 def test_what_is_kept_is_what_the_cells_alone_give(run):
     """The run file's numbers, by hand: (block, measured, masked) in float32."""
-    import base64
-
     record = read_results(run / "all_results.csv").attrs["run"]["each_measured"]
     kept = np.frombuffer(base64.b64decode(record["float32"]), "<f4").reshape(record["shape"])
     assert (record["variant"], record["distance"], record["shape"]) == ("Full", "l2_distance", [2, 36, 36])
