@@ -27,7 +27,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from mask_impact import pictures
 from mask_impact.candidates import Candidate, loaded_name, naming, read_candidate, read_file, refuse_quantised, refuse_strange_weights
 from mask_impact.checkpoints import Checkpoint, find_checkpoint
-from mask_impact.encoder import CellInputs, encoder_parts
+from mask_impact.encoder import CellInputs
+from mask_impact.encoder_check import encoder_parts
 from mask_impact.errors import RequestError, RunError, first_line, gathering
 from mask_impact.load_check import refuse_class
 from mask_impact.measure import Method, ModelInputs

@@ -13,7 +13,9 @@ from measuring import relative_error
 
 from mask_impact import encoder
 from mask_impact.attention import FinalQuery
-from mask_impact.encoder import CellInputs, encoder_parts, measured_layers, sample_pictures, vision_encoder
+from mask_impact.encoder import CellInputs, measured_layers
+from mask_impact.encoder_blocks import vision_encoder
+from mask_impact.encoder_check import encoder_parts, sample_pictures
 from mask_impact.errors import RequestError, RunError
 from mask_impact.leave_one_out import leave_one_out
 from mask_impact.measure import Method
@@ -55,6 +57,15 @@ def test_both_methods_equal_the_plain_implementation(name, grids, method):
                 assert relative_error(block.l2[row], l2) <= 1e-4, (cell, block.layer, variant)
                 assert np.abs(block.cosine[row] - cosine.numpy()).max() <= 1e-5
                 assert block.l2[row, cell] > 0  # the measured cell is masked in its turn too
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_with_eager_attention_too(method):
+    model = vision_zoo.build("qwen3_vl")
+    model.set_attn_implementation("eager")
+    for block, own in zip(blocks(model, GRIDS[1], 20, method=method), blocks(vision_zoo.build("qwen3_vl"), GRIDS[1], 20)):
+        assert all(relative_error(block.l2[row], own.l2[row]) <= 1e-4 for row in range(4))
+    assert model.config.vision_config._attn_implementation == "eager"
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
@@ -139,8 +150,9 @@ def test_a_bfloat16_encoder_is_measured_in_float32():
     assert all(weight.dtype == torch.bfloat16 for weight in model.parameters())
 
 
-def test_the_noise_floor_lies_below_the_distances():
-    for block in blocks(vision_zoo.build("qwen3_vl"), GRIDS[0], 4):
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_the_noise_floor_lies_below_the_distances(method):
+    for block in blocks(vision_zoo.build("qwen3_vl"), GRIDS[0], 4, method=method):
         for floor, distances in ((block.noise_floor_l2, block.l2), (block.noise_floor_cosine, block.cosine)):
             assert (floor > 0).all() and (floor < 1e-2 * distances.min(1)).all()
 
