@@ -2,6 +2,7 @@
 """At which layer, through which head, does a vision-language model's next token depend on which word or image patch?
 
     python mask_impact_vl.py --model demo --image testimg.png --prompt "What color is the circle?" --mask-mode both --report
+    python mask_impact_vl.py --model demo --image testimg.png --part encoder --at 1,2 --report
     python mask_impact_vl.py --config prompts_config_vl.yaml
 
 The method is that of mask_impact_analysis.py, whose docstring tells it: one token at a time is hidden from one layer's
@@ -10,14 +11,13 @@ attention, and the change of the layer's update at the final position is measure
 
 A Qwen3-VL's encoder turns every picture into a grid of vision tokens, one for each cell of `merge_size` x `merge_size` patches,
 which stand in the prompt between <|vision_start|> and <|vision_end|>, row by row. In the decoder they are causal like every
-other token: only what the model could see is masked, and it is masked in place, so that no other token moves. The picture is
-encoded once. Its features enter a second time after the first decoder layers (DeepStack), between the layers: each layer is
-measured from its own input, and that addition is no part of any layer's update. So a patch that is hidden in one layer is still
-there for the next: the numbers tell what this layer reads from it, not what the model would be without it.
+other token, and masked in place: no other token moves. Their features enter again between the first layers (DeepStack), which
+is no part of an update. So a patch that is hidden in one layer is there for the next: the numbers tell what this layer reads.
 
-    --mask-mode text      hides the text tokens in turn, those around the picture too (the default)
-    --mask-mode vision    hides the picture's cells in turn: `img0[3,5]` is row 3, column 5 of the first picture
-    --mask-mode both      hides both
+    --mask-mode text, vision or both    hides in turn the text tokens (the default), the picture's cells (`img0[3,5]`: row 3,
+                                        column 5 of the first picture), or both
+    --part encoder --at ROW,COL         measures the encoder in place of the decoder: in each of its blocks every cell is hidden
+                                        in turn from one cell of its picture, whose update is compared; `--at all` from each
 
 VL_IMPLEMENTATION.md has a picture's way through the model in numbers, BATCH_MODE_GUIDE.md the settings, GLOSSARY.md the words.
 """
@@ -46,7 +46,7 @@ EXAMPLES = """\
 examples:
   python {program} --model demo --image testimg.png --prompt "What color is the circle?" --mask-mode both --report
   python {program} --image chart.png --prompt "Which bar is the tallest?" --mask-mode vision --max-image-tokens 576
-  python {program} --image before.jpg --image after.jpg --prompt "What has changed?" --num-tokens 10
+  python {program} --model demo --image testimg.png --part encoder --at 1,2 --report
   python {program} --config prompts_config_vl.yaml
 
 BATCH_MODE_GUIDE.md explains every flag, the batch file and the result files."""
@@ -80,8 +80,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(plan: Plan, subject: Subject, quiet: bool = True) -> Run:
-    """One prompt: in every generation step, in every layer, each word or patch masked in turn."""
-    from mask_impact.measure import measured_layers
+    """One prompt, or a picture's encoder: in every generation step, in every layer, each word or patch masked in turn."""
+    from mask_impact.encoder import measured_layers
     from mask_impact.runs import Run
     from mask_impact.summary import progress
 
@@ -94,7 +94,7 @@ def measure(plan: Plan, subject: Subject, quiet: bool = True) -> Run:
 
 
 def run_vl_masking_experiment(
-    prompt: str,
+    prompt: str | None = None,
     image: str | PathLike | Sequence[str | PathLike] | None = None,
     mask_mode: str = VisionSettings.mask_mode,
     model_name: str = VisionSettings.model,
@@ -108,8 +108,8 @@ def run_vl_masking_experiment(
 ) -> pd.DataFrame:
     """The long table of one prompt as a DataFrame, the run record in `df.attrs["run"]`; no file is written.
 
-    `image` is the path of a picture, or a list of them. The rest is as in `run_masking_experiment`; a loaded model's
-    `image_processor` is needed only where its sizes or its normalisation are not those that Qwen3-VL comes with.
+    `image` is a path, or a list of them; `part="encoder"` with `at="3,5"` takes them without a prompt. The rest is as in
+    `run_masking_experiment`; a loaded model's `image_processor` is needed only where it differs from the one of Qwen3-VL.
 
     Raises ValueError, all faults at once, for a wrong request; RunError for what only running can show.
     """

@@ -3,6 +3,7 @@
     python benchmarks/cost.py                    # the whole table: about half an hour on two cores
     python benchmarks/cost.py --lengths 64       # one length of the first block only
     python benchmarks/cost.py --vl               # Qwen3-VL-2B's shape instead: cost_vl.py
+    python benchmarks/cost.py --encoder          # its vision encoder, measured itself: cost_encoder.py
 
 A plain forward pass is model(input_ids, use_cache=True, logits_to_keep=1) under inference mode: the same model, dtype
 and attention. Numerator and denominator take turns in one process; printed are medians of the pairs' ratios.
@@ -26,7 +27,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import cost_vl, tables  # noqa: E402
+from benchmarks import cost_encoder, cost_vl, tables  # noqa: E402
 from benchmarks.timing import head, line, random_model, ratio, seconds  # noqa: E402
 from mask_impact.attention import attached  # noqa: E402
 from mask_impact.load_check import measurable_parts  # noqa: E402
@@ -170,10 +171,11 @@ def integers(text: str) -> list[int]:
 
 
 def main() -> None:
-    """Print the table, with --lengths its first block alone, with --vl that of a question about a picture."""
+    """Print the table, with --lengths its first block alone, with --vl that of a question about a picture, with --encoder the encoder's."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lengths", type=integers, help="only the first block, at these lengths")
     parser.add_argument("--vl", action="store_true", help="a question about a picture, on the shape of Qwen3-VL-2B")
+    parser.add_argument("--encoder", action="store_true", help="one cell of a picture, in the encoder of Qwen3-VL-2B's shape")
     parser.add_argument("--depth", type=int, default=cost_vl.DEPTH, help="with --vl: text layers, where memory asks for fewer")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
@@ -183,6 +185,8 @@ def main() -> None:
     head(options.pairs)
     if options.vl:
         return cost_vl.table(options.pairs, options.depth)
+    if options.encoder:
+        return cost_encoder.table(options.pairs)
     bench = Bench(options.pairs)
     analyses(bench, options.lengths or list(LIMITS))
     if options.lengths:

@@ -51,7 +51,7 @@ def readable(entries: Sequence[dict[str, object]], kind: type[Kind], faults: tup
     """The settings of those entries that could be read in spite of these faults."""
     sound = []
     for entry in entries:
-        if "prompt" in entry:
+        if "prompt" in entry or not kind.takes_prompt(defaults(kind) | entry):
             with gathering([]):  # what it would say is among the faults
                 sound.append(kind(**entry, file_faults=faults))
     return sound
@@ -191,19 +191,22 @@ class _File:
         if own.pop("enabled", True) is False:
             return None
         chosen = {**shared, **own, **flags}
+        idle = self.kind.idle(self.defaults | chosen) - own.keys()
+        chosen = {name: value for name, value in chosen.items() if name not in idle}
         given = frozenset(name for name, value in chosen.items() if value is not None)
         if isinstance(node, yaml.MappingNode):
-            chosen |= self.prompt(node, members, own)
-            self.faults.update((_line(node), fault) for fault in self.kind.contradictions(self.defaults | chosen))
+            chosen |= self.prompt(node, members, own, self.kind.takes_prompt(self.defaults | chosen))
+            together = self.defaults | chosen | {"given": given}
+            self.faults.update((_line(node), fault) for fault in self.kind.contradictions(together))
         self.one_of_its_name(members, own)
         return chosen | {"given": given, "place": f"{self.path}:{_line(node)}", "warnings": self.warnings(members, own)}
 
-    def prompt(self, node: yaml.Node, members: Members, own: Mapping[str, object]) -> dict[str, str]:
+    def prompt(self, node: yaml.Node, members: Members, own: Mapping[str, object], needed: bool) -> dict[str, str]:
         """Prompt and prompt file of an entry that names a file (relative to the batch file); otherwise nothing."""
         found = {name for name in ("prompt", "prompt_file") if own.get(name) is not None}
         if len(found) == 2:
             self.faults.add((_line(node), "an entry has both prompt and prompt_file; keep one of them"))
-        elif not found:
+        elif not found and needed:
             self.faults.add((_line(node), "an entry needs its prompt, either as prompt or as prompt_file"))
         elif isinstance(source := own.get("prompt_file"), str):
             return self.prompt_in_file(source, members["prompt_file"][0])

@@ -50,7 +50,7 @@ def loaded(plans: Sequence[Plan], candidate: Candidate) -> Subject:
 
     Raises RequestError for weights that do not fit, and for layers asked for that turn out to have no softmax attention.
     """
-    subject = models.load(candidate, plans[0].settings)
+    subject = models.load(candidate, plans[0].settings, {plan.settings.part for plan in plans})
     preflight.refuse_skipped(plans, subject)
     warn_of_size(plans, subject)
     return subject

@@ -27,7 +27,7 @@ def block_picture(table: ResultTable, metric: str, screen: Screen, floor: Sequen
     """
     [step], layers = table.steps, [layer for _, layer in table.cells]
     values = getattr(step, metric).astype(np.float64)
-    largest = scales(values, step.positions)
+    largest = scales(values, step.positions, table.left_out)
     levels = levels_of(values, largest, floor)
     texts = labels(table)
     width, count = column_widths([screen.columns(text) for text in texts], int(step.positions.max(initial=0)), screen.width - 16)
@@ -39,12 +39,13 @@ def block_picture(table: ResultTable, metric: str, screen: Screen, floor: Sequen
         for name, row in zip(names, levels[:, part]):
             yield name + " ".join(screen.painted(mark(level, screen) * (width - 1), level) for level in row)
         yield ""
-    yield from screen.lines(legend(levels, metric, screen))
+    yield from screen.lines(legend(levels, metric, screen, table.left_out))
 
 
-def scales(values: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """The largest distance of each layer (layer,) without position 0; with it where all others are 0, -1 where none is defined."""
-    rest = values[:, positions > 0]
+def scales(values: np.ndarray, positions: np.ndarray, left_out: int | None = 0) -> np.ndarray:
+    """The largest distance of each layer (layer,) without the position that is left out; with it where all others are 0, -1
+    where none is defined."""
+    rest = values[:, positions != left_out]
     rest = np.where(np.isnan(rest), 0, rest).max(1, initial=0)
     return np.where(rest > 0, rest, np.where(np.isnan(values), -1, values).max(1, initial=-1))
 
@@ -93,13 +94,15 @@ def mark(level: int, screen: Screen) -> str:
     return (BLOCKS if screen.unicode else RAMP)[level - 1] if level > 0 else MARKS[screen.unicode][level]
 
 
-def legend(levels: np.ndarray, metric: str, screen: Screen) -> str:
+def legend(levels: np.ndarray, metric: str, screen: Screen, left_out: int | None = 0) -> str:
     """What the characters mean; those beside the scale only where they occur."""
     words = {ZERO: "exactly 0", ROUNDING: "at or below the noise floor", UNDEFINED: "undefined, no key is left"}
     others = "".join(f"; {mark(level, screen)} {said}" for level, said in words.items() if (levels == level).any())
     ramp = BLOCKS if screen.unicode else RAMP
-    return (f"Each layer has its own scale: {ramp} from 0 to the layer's largest {METRICS[metric]} without position 0, the "
-            f"number beside the layer{others}. Position 0 may be larger than it is drawn.")
+    without, larger = ("", "") if left_out is None else (
+        f" without position {left_out}", f" Position {left_out} may be larger than it is drawn.")
+    return (f"Each layer has its own scale: {ramp} from 0 to the layer's largest {METRICS[metric]}{without}, the "
+            f"number beside the layer{others}.{larger}")
 
 
 def number(value: float) -> str:

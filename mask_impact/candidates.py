@@ -15,6 +15,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from mask_impact.checkpoints import Checkpoint, find_checkpoint
 from mask_impact.errors import RequestError, as_run_error, first_line, gathering, out_of_memory
 from mask_impact.load_check import refuse_class
+from mask_impact.measure import Method
+from mask_impact.parts import LayerParts
 from mask_impact.prompt_inputs import PromptInputs
 from mask_impact.settings import Settings, defaults
 from mask_impact.tokens import prompt_ids
@@ -39,15 +41,21 @@ class Candidate:
     tokenizer: PreTrainedTokenizerBase
     checkpoint: Checkpoint | None = None
 
-    @property
-    def layers(self) -> int:
-        """How many decoder layers the model has."""
-        return self.config.get_text_config().num_hidden_layers
+    def measured_config(self, settings: Settings) -> PreTrainedConfig:
+        """The configuration of the layers that these settings measure."""
+        return self.config.get_text_config()
 
-    @property
-    def other_layers(self) -> dict[int, str]:
+    def encoder_parts(self, model: PreTrainedModel, method: Method) -> list[LayerParts]:
+        """The blocks of the model's encoder that can be measured, checked; none where none is. Raises RequestError, RunError."""
+        return []
+
+    def layers(self, settings: Settings) -> int:
+        """How many layers there are, of which these settings measure some."""
+        return self.measured_config(settings).num_hidden_layers
+
+    def other_layers(self, settings: Settings) -> dict[int, str]:
         """The layers whose kind, as the configuration names it, is no softmax attention; what it does not name comes out later."""
-        config = self.config.get_text_config()
+        config = self.measured_config(settings)
         kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
         return {layer: f"no softmax attention ({kind})" for layer, kind in enumerate(kinds) if kind not in SOFTMAX_KINDS}
 

@@ -99,7 +99,7 @@ def record_row(record: Row) -> Row:
     return {
         "status": "complete", "tokens": record["prompt_length"], "steps": len(record["steps"]), "rows": record["rows"],
         "seconds": record["seconds"], "generated_text": record["generated_text"],
-        "first_token_probability": record["steps"][0]["next"]["probability"],
+        "first_token_probability": (record["steps"][0]["next"] or {"probability": None})["probability"],
         "top_position": strongest.get("position"), "top_token": strongest.get("text")}
 
 
@@ -128,7 +128,7 @@ def shown(row: Row) -> tuple[str, ...]:
     top = "" if row["top_position"] is None else f"{cut(repr(row['top_token']), LONGEST_TOKEN)} at {row['top_position']}"
     numbers = ["" if row[name] is None else f"{row[name]:,.1f}" if name == "seconds" else f"{row[name]:,}" for name in NUMBERS]
     failed = row["status"] != "complete"
-    end = row["reason"] or "" if failed else repr(row["generated_text"])
+    end = row["reason"] or "" if failed else "" if row["generated_text"] is None else repr(row["generated_text"])
     return cut(harmless(row["name"]), LONGEST_NAME), row["status"], *numbers, top, cut(harmless(end), LONGEST_END)
 
 

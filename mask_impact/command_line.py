@@ -138,8 +138,8 @@ def _single(flags: dict[str, object], kind: type[Kind], faults: list[str]) -> Ki
     chosen = defaults(kind) | flags
     source = chosen["prompt_file"]
     unasked = kind.faults_without_prompt(chosen) if "prompt" not in flags and source is None else []
-    faults = faults + kind.contradictions(chosen) + unasked
-    if "prompt" not in flags and source is not UNREADABLE and not unasked and not (faults and source == "-"):
+    faults = faults + kind.contradictions(chosen | {"given": frozenset(flags)}) + unasked
+    if kind.takes_prompt(chosen) and "prompt" not in flags and source is not UNREADABLE and not unasked and not (faults and source == "-"):
         try:
             chosen |= _prompt(source)
         except RequestError as error:

@@ -111,13 +111,14 @@ def distances_apart(one: ResultTable, other: ResultTable, row: int, metric: str)
 def changes(one: ResultTable, other: ResultTable, metric: str, screen: Screen) -> Iterator[str]:
     """The strongest tokens of each step and variant where they are others, or in another order."""
     total = changed = 0
+    without = "" if one.left_out is None else f" (position {one.left_out} left out)"
     for place, step in enumerate(one.steps):
         for variant in variants_of(one):
             a, b = (strongest_tokens(table, TOP, place, variant, metric) for table in (one, other))
             total += 1
             if [token.position for token in a] != [token.position for token in b]:
                 changed += 1
-                yield f"step {step.step}, {screen.safe(variant)}: the {TOP} strongest tokens (position 0 left out) changed"
+                yield f"step {step.step}, {screen.safe(variant)}: the {TOP} strongest tokens{without} changed"
                 yield f"  A  {tokens_in_line(a, screen)}"
                 yield f"  B  {tokens_in_line(b, screen)}"
     where = f"all {total}" if not changed else f"{total - changed} of {total}"

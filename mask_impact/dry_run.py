@@ -34,9 +34,11 @@ def tell(plans: Sequence[Plan], candidate: Candidate) -> int:
     """Print a line for each plan and one for all of them; returns the exit code. Raises RequestError as a run would."""
     batches.warn(plans)
     quiet, left = plans[0].settings.quiet, [plan for plan in plans if not plan.finished]
-    sizes = layer_sizes(candidate.config.get_text_config())
-    speed = sizes and multiplications_per_second(candidate.config.get_text_config(), plans[0].settings)
-    times = {plan.choice.name: seconds(plan, layers(plan, candidate), candidate.layers, sizes, speed) for plan in left if sizes}
+    sizes = {plan.settings.part: layer_sizes(candidate.measured_config(plan.settings)) for plan in plans}
+    config = candidate.measured_config(plans[0].settings)
+    speed = multiplications_per_second(config, plans[0].settings) if all(sizes.values()) else None
+    times = {plan.choice.name: seconds(plan, layers(plan, candidate), candidate.layers(plan.settings), sizes[plan.settings.part], speed)
+             for plan in left if speed}
     for plan in plans:
         estimate = f", about {duration(times[plan.choice.name])}" if plan.choice.name in times else ""
         console.say(f"{plan.choice.name}: {told(plan, candidate)}{estimate}{presence(plan)}", quiet)
@@ -57,7 +59,7 @@ def total(plans: Sequence[Plan], left: Sequence[Plan], times: dict[str, float], 
 
 def told(plan: Plan, candidate: Candidate) -> str:
     """Tokens, steps, layers, rows and bytes. Layers are at most so many: that one has no softmax attention can come out later."""
-    heads = number(candidate.config.get_text_config(), "num_attention_heads")
+    heads = number(candidate.measured_config(plan.settings), "num_attention_heads")
     count = len(layers(plan, candidate))
     if heads is None:
         return f"{counts(plan, count)}, rows unknown until the weights are loaded"
@@ -75,8 +77,8 @@ def presence(plan: Plan) -> str:
 
 def layers(plan: Plan, candidate: Candidate) -> list[int]:
     """The layers asked for, without those that the configuration says have no softmax attention."""
-    asked, others = plan.settings.layers, candidate.other_layers
-    return [layer for layer in range(candidate.layers) if layer not in others and (asked is None or layer in asked)]
+    asked, others = plan.settings.layers, candidate.other_layers(plan.settings)
+    return [layer for layer in range(candidate.layers(plan.settings)) if layer not in others and (asked is None or layer in asked)]
 
 
 def layer_sizes(config: PreTrainedConfig) -> Sizes | None:
@@ -106,13 +108,14 @@ def seconds(plan: Plan, measured: Sequence[int], of_model: int, sizes: Sizes, sp
     `rerun` sends a layer's whole input through it for each masked token. Attention's own products and the vocabulary's are left
     out.
     """
-    prompt, masked = len(plan.prompt.token_ids), masked_positions(plan)
+    each, places = plan.prompt.rows_each, plan.prompt.measured_places
+    prompt, masked = len(plan.prompt.token_ids) * each, [count * places for count in masked_positions(plan)]
     passed = (prompt + plan.steps - 1) * of_model * sizes.token
     if plan.settings.method == "rerun":
         again = sum(rows * (prompt + step) for step, rows in enumerate(masked)) * sizes.token
         passes = sum(masked)
     else:
-        again, passes = sum(masked) * sizes.row, plan.steps
+        again, passes = sum(masked) * each * sizes.row, plan.steps * places
     return (passed + again * len(measured)) / speed + LAYER_SECONDS * passes * len(measured)
 
 

@@ -1,11 +1,12 @@
-"""What every head would have answered with one key masked: the closed form, and its care for the heaviest key.
+"""What every head would have answered with one key, or one set of keys, masked: the closed form, and its care for the heaviest.
 
 Masking key j renormalises the softmax over the others, so with weights p and output o = sum_k p_k v_k
     o_j - o = p_j / (1 - p_j) (o - v_j)
-for every key. The difference is kept, never o_j itself: it has full precision however small it is. Only the heaviest
-key can hold more than half the weight; there 1 - p_j cancels, and the softmax is taken again without it: with its
-output o',
-    o_j - o = p_j (o' - v_j).
+for every key. A set S of keys leaves as one, with p_S the sum of its weights:
+    o_S - o = (p_S o - sum_{k in S} p_k v_k) / (1 - p_S) = sum_{k in S} p_k / (1 - p_S) (o - v_k).
+The difference is kept, never o_S itself: it has full precision however small it is. Sets share no key, so only the heaviest
+can hold more than half the weight; there 1 - p_S cancels, and the softmax is taken again without it: with its output o',
+    o_S - o = sum_{k in S} p_k (o' - v_k).
 A learned sink is one more term of the denominator and drops out of both lines.
 """
 
@@ -22,50 +23,65 @@ from mask_impact.distances import norm, widest
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """Head outputs of the final query with each key masked in turn.
+    """Head outputs of the final query with each set of keys masked in turn, `size` neighbouring keys a set; plain keys are sets of 1.
 
-    weights (head, key) sum to 1, or to 1 minus the sink's share; output (head, d_v); undefined (key,) where masking
-    leaves some head no key and no sink; heaviest_difference (head, d_v) is o_j - o at each head's heaviest key, 0 if undefined.
+    weights (head, key) sum to 1, or to 1 minus the sink's share, masses (head, set) likewise; output (head, d_v); undefined
+    (set,) where masking leaves some head no key and no sink; heaviest_difference (head, d_v) is o_S - o of each head's heaviest
+    set, 0 if undefined.
     """
 
     weights: Tensor
+    masses: Tensor
     output: Tensor
     undefined: Tensor
     any_undefined: bool
     heaviest_difference: Tensor
+    size: int
     _value: Tensor
     _ratio: Tensor
     _heaviest: Tensor
 
-    def differences(self, keys: Tensor, out: Tensor | None = None) -> Tensor:
-        """o_j - o for the keys at the indices `keys`, in order: (len(keys), head, d_v), in `out` if given. 0 where undefined."""
-        (groups, every, width), heads = self._value.shape, len(self.output)
+    def differences(self, sets: Tensor, out: Tensor | None = None) -> Tensor:
+        """o_S - o for the sets at the indices `sets`, in order: (len(sets), head, d_v), in `out` if given. 0 where undefined."""
+        (groups, _, width), heads = self._value.shape, len(self.output)
         if out is None:
-            out = self.output.new_empty(len(keys), *self.output.shape)
-        value, ratio = self._value, self._ratio
-        if len(keys) < every:
-            value, ratio = value[:, keys], ratio[:, keys]
-        grouped = out.view(len(keys), groups, heads // groups, width)
-        torch.sub(self.output.view(groups, -1, width), value.transpose(0, 1).unsqueeze(2), out=grouped)
-        grouped.mul_(ratio.T.reshape(len(keys), groups, heads // groups, 1))
-        row, head = (keys[:, None] == self._heaviest).nonzero(as_tuple=True)
+            out = self.output.new_empty(len(sets), *self.output.shape)
+        grouped, output = out.view(len(sets), groups, heads // groups, width), self.output.view(groups, -1, width)
+        for member in range(self.size):
+            value, ratio = (self._of(tensor, sets, member) for tensor in (self._value, self._ratio))
+            value, ratio = value.transpose(0, 1).unsqueeze(2), ratio.T.reshape(len(sets), groups, heads // groups, 1)
+            if member == 0:
+                torch.sub(output, value, out=grouped)
+                grouped.mul_(ratio)
+            else:
+                grouped.addcmul_(output - value, ratio)
+        row, head = (sets[:, None] == self._heaviest).nonzero(as_tuple=True)
         out[row, head] = self.heaviest_difference[head]
-        return out.masked_fill_(self.undefined[keys, None, None], 0) if self.any_undefined else out
+        return out.masked_fill_(self.undefined[sets, None, None], 0) if self.any_undefined else out
+
+    def _of(self, tensor: Tensor, sets: Tensor, member: int) -> Tensor:
+        """Of a tensor (head, key, ...) the keys that stand at one place of these sets."""
+        if len(sets) < self.masses.shape[1]:
+            return tensor[:, sets * self.size + member]
+        return tensor[:, member :: self.size]
 
     def factors(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """p_j / (1 - p_j), but 0 at a head's heaviest key or where undefined; and 1 there and 0 elsewhere: both (len(keys), head)."""
+        """p_j / (1 - p_j), but 0 at a head's heaviest key or where undefined; and 1 there and 0 elsewhere: both (len(keys), head).
+
+        For sets of one key.
+        """
         heaviest = keys[:, None] == self._heaviest
         ratio = self._ratio.T[keys].masked_fill(heaviest, 0)
         if self.any_undefined:
             ratio.masked_fill_(self.undefined[keys, None], 0)
         return ratio, heaviest.to(ratio)
 
-    def conservation(self, keys: Tensor, difference: Tensor) -> Tensor:
-        """These keys' share of sum_j (1 - p_j)(o_j - o), (head, d_v), from their differences (row, head, d_v).
+    def conservation(self, sets: Tensor, difference: Tensor) -> Tensor:
+        """These sets' share of sum_S (1 - p_S)(o_S - o), (head, d_v), from their differences (row, head, d_v).
 
-        Over all keys the sum is o (sum_j p_j - 1): 0, but for a sink.
+        Over all sets the sum is o (sum_S p_S - 1): 0, but for a sink.
         """
-        kept = (1 - self.weights[:, keys]).to(difference)
+        kept = (1 - self.masses[:, sets]).to(difference)
         return torch.matmul(kept[:, None], difference.transpose(0, 1))[:, 0]
 
     def conservation_error(self, total: Tensor) -> float:
@@ -83,27 +99,32 @@ def softmax_with_sink(logits: Tensor, sink: Tensor | None) -> Tensor:
     return torch.cat([logits, sink[:, None].to(logits.dtype)], -1).softmax(-1)[:, :-1]
 
 
-def leave_one_out(query: FinalQuery) -> LeaveOneOut:
-    """The closed form for one layer's final query."""
-    logits = query.logits.to(widest(query.logits))
+def leave_one_out(query: FinalQuery, size: int = 1) -> LeaveOneOut:
+    """The closed form for one layer's final query, `size` neighbouring keys masked at a time."""
+    logits, value = query.logits.to(widest(query.logits)), query.value
+    heads, groups = len(logits), len(value)
     weights = softmax_with_sink(logits, query.sink)
-    heaviest = weights.argmax(-1)
-    others = softmax_with_sink(logits.scatter(1, heaviest[:, None], float("-inf")), query.sink)
-    value = query.value
-    heads, groups = len(weights), len(value)
-    own_value = value[torch.arange(heads, device=value.device) // (heads // groups), heaviest]
-    heaviest_difference = weights.gather(1, heaviest[:, None]).to(value) * (combine(others, value) - own_value)
-    alone = (query.visible.sum(-1) == 1) & (query.sink is None)
-    undefined = (query.visible & alone[:, None]).any(0)
+    masses = weights.view(heads, -1, size).sum(-1)
+    heaviest, every = masses.argmax(-1), torch.arange(heads, device=value.device)
+    without = logits.view(heads, -1, size).scatter(1, heaviest[:, None, None].expand(-1, 1, size), float("-inf"))
+    others = combine(softmax_with_sink(without.flatten(1), query.sink), value)
+    own_value = value.view(groups, -1, size, value.shape[-1])[every // (heads // groups), heaviest]
+    own_weight = weights.view(heads, -1, size)[every, heaviest].to(value)
+    visible = query.visible.view(heads, -1, size).any(-1)
+    alone = (visible.sum(-1) == 1) & (query.sink is None)
+    undefined = (visible & alone[:, None]).any(0)
+    heaviest_difference = (own_weight[..., None] * (others[:, None] - own_value)).sum(1)
     heaviest_difference.masked_fill_(undefined[heaviest, None], 0)
     return LeaveOneOut(
         weights=weights,
+        masses=masses,
         output=combine(weights, value),
         undefined=undefined,
         any_undefined=bool(undefined.any()),
         heaviest_difference=heaviest_difference,
+        size=size,
         _value=value,
-        _ratio=(weights / (1 - weights)).to(value),
+        _ratio=(weights / (1 - masses).repeat_interleave(size, 1)).to(value),
         _heaviest=heaviest,
     )
 

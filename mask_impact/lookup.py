@@ -20,7 +20,7 @@ from mask_impact.reading import read_results
 from mask_impact.report import table_of, write_report
 from mask_impact.results import COLUMNS, DISTANCES, ResultTable
 from mask_impact.settings import Settings, unknown
-from mask_impact.strongest import METRICS, StrongToken, strongest_tokens
+from mask_impact.strongest import METRICS, StrongToken, spared, strongest_tokens
 from mask_impact.terminal import Screen
 from mask_impact.writers import report_path, results_path, run_path
 
@@ -108,14 +108,14 @@ def show(path: Path, screen: Screen, *, step: int | None = None, variant: str | 
         return
     shown = f"step {step} of {ranges(steps)}, variant {variant} of {', '.join(shorter(variants))}"
     for line in [*about(path, run, screen), *screen.lines(f"shown      {shown}", " " * 11), "",
-                 *strongest_lines(strongest, metric, screen), "",
+                 *strongest_lines(strongest, metric, screen, spared(table)), "",
                  *block_picture(table, metric, screen, noise_floor(run, table, metric))]:
         console.say(line)
 
 
-def strongest_lines(strongest: list[StrongToken], metric: str, screen: Screen) -> Iterator[str]:
+def strongest_lines(strongest: list[StrongToken], metric: str, screen: Screen, without: str) -> Iterator[str]:
     """The strongest tokens, one to a line: position, sum over layers, the largest distance with its layer, text."""
-    heading = f"Strongest tokens ({METRICS[metric]} summed over layers, position 0 left out)"
+    heading = f"Strongest tokens ({METRICS[metric]} summed over layers{without})"
     yield screen.bold(screen.cut(heading, screen.width))
     for token in strongest:
         where = f"layer {token.layer}: {token.largest:.3g}  " if screen.width >= ROOM_FOR_LAYERS else ""
@@ -137,10 +137,21 @@ def about(path: Path, run: Mapping[str, Any], screen: Screen) -> Iterator[str]:
         yield from screen.lines(f"warning: its run file does not say that it is complete, but {run.get('status')!r}")
     room = screen.width - 11
     yield "model      " + screen.cut(f"{setting(run, 'model')} on {run.get('device')}", room)
-    yield "prompt     " + screen.quoted(str(setting(run, "prompt")), room)
+    encoder = setting(run, "part") == "encoder"
+    if encoder:
+        yield "encoder    " + screen.cut(measured_at(run), room)
+    else:
+        yield "prompt     " + screen.quoted(str(setting(run, "prompt")), room)
     if images := setting(run, "image"):
         yield "pictures   " + screen.cut(", ".join(map(str, images)) if isinstance(images, list) else str(images), room)
-    yield "generated  " + screen.quoted(str(run.get("generated_text", "")), room)
+    if not encoder:
+        yield "generated  " + screen.quoted(str(run.get("generated_text", "")), room)
+
+
+def measured_at(run: Mapping[str, Any]) -> str:
+    """Where a run of the encoder was measured."""
+    at = setting(run, "at")
+    return "the mean over all measured cells" if at == "all" else f"measured at cell {at} (row, column)"
 
 
 def setting(run: Mapping[str, Any], name: str) -> Any:

@@ -56,14 +56,15 @@ class Replay:
 class Step:
     """One generation step: the tokens the model saw, the likeliest next ones, and the one that follows.
 
-    `top` is (token id, probability), likeliest first; probabilities are in [0, 1].
+    `top` is (token id, probability), likeliest first; probabilities are in [0, 1]. A step that predicts nothing, as an
+    encoder's, has none of the three.
     """
 
     moment: Moment
     token_ids: list[int]
     top: list[tuple[int, float]]
-    next_id: int
-    next_probability: float
+    next_id: int | None
+    next_probability: float | None
     replay: Replay | None = None
 
     @property
@@ -77,7 +78,7 @@ class Step:
         return np.arange(self.moment.length) if self.moment.masked is None else self.moment.masked
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MeasuredLayer(LayerDistances):
     """One layer's distances at one step."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,12 +30,14 @@ MISFITS = {
 
 @dataclass(frozen=True)
 class Subject:
-    """A loaded model, checked: the layers that can be measured, and the others by index with the reason why not."""
+    """A loaded model, checked: the layers that can be measured, and the others by index with the reason why not; the blocks of
+    its encoder, where that was asked for."""
 
     candidate: Candidate
     model: PreTrainedModel
     parts: list[LayerParts]
     skipped: dict[int, str] = field(default_factory=dict)
+    encoder: list[LayerParts] = field(default_factory=list)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -48,8 +50,8 @@ class Subject:
         return end_ids(self.tokenizer, None if generation is None else generation.eos_token_id)
 
 
-def load(candidate: Candidate, settings: Settings) -> Subject:
-    """Load the weights, move them to the device and check them. Raises RequestError for weights that do not fit the model,
+def load(candidate: Candidate, settings: Settings, wanted: Collection[str] = ("decoder",)) -> Subject:
+    """Load the weights, move them to the device and check the parts of the model that are wanted. Raises RequestError for weights that do not fit the model,
     RunError where memory runs out or a check of the loaded model fails."""
     checkpoint, device = with_weights(candidate.checkpoint, settings.quiet), find_device(settings)
     dtype, method = wanted_dtype(settings, device), quantisation(candidate.config)
@@ -62,7 +64,7 @@ def load(candidate: Candidate, settings: Settings) -> Subject:
         try:
             if method is not None:  # dequantised weights need not be in the dtype of the others
                 model = model.to(candidate.config.dtype if dtype == "auto" else dtype)
-            return prepare(candidate, model.to(device), settings)
+            return prepare(candidate, model.to(device), settings, wanted)
         except RequestError:
             raise
         except Exception as error:
@@ -88,14 +90,16 @@ def refuse_misfits(name: str, info: dict[str, Any]) -> None:
         raise RequestError(*faults)
 
 
-def prepare(candidate: Candidate, model: PreTrainedModel, settings: Settings) -> Subject:
-    """Check a loaded model and find its parts. Experts run by themselves in float64, for which grouped kernels do not exist."""
+def prepare(candidate: Candidate, model: PreTrainedModel, settings: Settings, wanted: Collection[str]) -> Subject:
+    """Check a loaded model, in the parts that are wanted, and find its layers. Experts run by themselves in float64, for which grouped kernels do not exist."""
     model.eval()
     if model.dtype == torch.float64 and has_experts(model):
         model.set_experts_implementation("eager")
+    method = method_of(settings)
     with naming(candidate.name) if candidate.checkpoint else nullcontext():
-        parts, skipped = measurable_parts(model, method_of(settings))
-    return Subject(candidate, model, parts, skipped)
+        parts, skipped = measurable_parts(model, method) if "decoder" in wanted else ([], {})
+        encoder = candidate.encoder_parts(model, method) if "encoder" in wanted else []
+    return Subject(candidate, model, parts, skipped, encoder)
 
 
 def has_experts(model: PreTrainedModel) -> bool:
@@ -105,7 +109,8 @@ def has_experts(model: PreTrainedModel) -> bool:
 
 def measured_parts(settings: Settings, subject: Subject) -> list[LayerParts]:
     """The parts of the layers that these settings ask for."""
-    return [part for part in subject.parts if settings.layers is None or part.index in settings.layers]
+    parts = subject.encoder if settings.part == "encoder" else subject.parts
+    return [part for part in parts if settings.layers is None or part.index in settings.layers]
 
 
 def method_of(settings: Settings) -> Method:
@@ -117,12 +122,12 @@ def method_of(settings: Settings) -> Method:
 def ready(candidate: Candidate, settings: Settings, model: PreTrainedModel | None = None) -> Iterator[Subject]:
     """The candidate's model, loaded and checked; one that the caller has loaded is as it was on leaving."""
     if model is None:
-        yield load(candidate, settings)
+        yield load(candidate, settings, {settings.part})
         return
     training = [module for module in model.modules() if module.training]
     experts = model.config._experts_implementation if has_experts(model) else None
     try:
-        yield prepare(candidate, model, settings)
+        yield prepare(candidate, model, settings, {settings.part})
     finally:
         for module in training:
             module.training = True

@@ -37,7 +37,7 @@ class Run(Protocol):
     overwrite: bool
 
     def numbers(self) -> dict[str, object]: ...
-    def at(self, fault: str) -> str: ...
+    def placed(self, fault: str) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _given_name(settings: Run, facts: Mapping[str, object], present: Present) ->
         return choice
     if settings.overwrite:
         return Choice(present.as_written(settings.name))
-    raise RequestError(settings.at(f"the name {settings.name!r} is taken in {settings.output_dir!r} by {choice}; "
+    raise RequestError(settings.placed(f"the name {settings.name!r} is taken in {settings.output_dir!r} by {choice}; "
                                    "choose another or add --overwrite"))
 
 

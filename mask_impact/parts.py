@@ -181,7 +181,7 @@ class _Watch:
         self.call = LayerCall(args, kwargs).map(Tensor.clone)
 
     def after(self, layer, args, output):
-        self.output = first_tensor(output)[0, -1].clone()
+        self.output = first_tensor(output).flatten(0, -2)[-1].clone()
 
     def enter(self, module, args, kwargs):
         if self.calls:
@@ -205,8 +205,8 @@ class _Watch:
                 yield module.register_forward_pre_hook(self.enter, with_kwargs=True)
                 yield module.register_forward_hook(self.leave)
 
-    def sighting(self) -> Sighting | None:
-        """What was seen, or None for a layer without softmax attention.
+    def sighting(self, causal: bool) -> Sighting | None:
+        """What was seen, or None for a layer without softmax attention; `causal` says which way attention has to go.
 
         Raises RequestError, naming the layer, for attention that cannot be measured.
         """
@@ -218,9 +218,12 @@ class _Watch:
                 "one is measured, more are not")
         call, output = self.calls[0]
         refuse_unknown(call)
-        if (additive_mask(call, torch.float32)[..., 0, 1] > float("-inf")).any():
+        sees_later = bool((additive_mask(call, torch.float32)[..., 0, 1] > float("-inf")).any())
+        if sees_later and causal:
             raise RequestError(
                 f"layer {self.index} lets a token see later ones: an encoder, not a decoder; it cannot be measured")
+        if not sees_later and not causal:
+            raise RequestError(f"block {self.index} hides a patch from another: no vision encoder of a known kind; it cannot be measured")
         return Sighting(self.call, self.output, call, output, self._parts(call, output))
 
     def _parts(self, call: AttentionCall, output: Tensor) -> LayerParts:
@@ -232,7 +235,7 @@ class _Watch:
         projection, seen = entered[0]
         branches = tuple(
             child for child in self.layer.children() if is_branch(child, call.module) and child in self.answers)
-        direct = seen.shape == output.flatten(2).shape and torch.equal(seen, output.flatten(2))
+        direct = seen.shape[-1] == output.flatten(2).shape[-1] and torch.equal(seen.flatten(), output.flatten())
         return LayerParts(
             index=self.index,
             layer=self.layer,
@@ -267,13 +270,21 @@ def look(model: PreTrainedModel, token_ids: list[int]) -> list[Sighting | None]:
 
     Raises RequestError for a model that cannot be measured.
     """
-    decoder = model.get_decoder()
-    watches = [_Watch(index, layer) for index, layer in enumerate(find_layers(decoder))]
+    ids = torch.tensor([token_ids], device=model.device)
+    return watched(model.get_decoder(), lambda: model(input_ids=ids, use_cache=False), causal=True)
+
+
+def watched(stack: PreTrainedModel, run: Callable[[], Any], causal: bool) -> list[Sighting | None]:
+    """What is seen of each layer of a decoder or an encoder while `run` sends something through it.
+
+    Raises RequestError for layers that cannot be measured.
+    """
+    watches = [_Watch(index, layer) for index, layer in enumerate(find_layers(stack))]
     owner = {module: watch for watch in watches for module in watch.layer.modules()}
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
-        stack.enter_context(attached(decoder))
-        stack.enter_context(tapped(lambda call: owner[call.module].listen(call)))
-        stack.enter_context(hooked(*[handle for watch in watches for handle in watch.handles()]))
-        model(input_ids=torch.tensor([token_ids], device=model.device), use_cache=False)
-    return [watch.sighting() for watch in watches]
+    with ExitStack() as contexts:
+        contexts.enter_context(torch.inference_mode())
+        contexts.enter_context(attached(stack))
+        contexts.enter_context(tapped(lambda call: owner[call.module].listen(call)))
+        contexts.enter_context(hooked(*[handle for watch in watches for handle in watch.handles()]))
+        run()
+    return [watch.sighting(causal) for watch in watches]

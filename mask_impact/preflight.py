@@ -52,7 +52,7 @@ def plan_all(entries: Sequence[Settings], candidate: Candidate) -> list[Plan]:
     plans, choices, own, faults = [], [], [], [*entries[0].file_faults]
     for settings in entries:
         own.append({})
-        with gathering(faults, settings.at):
+        with gathering(faults, settings.placed):
             plans.append(plan(settings, candidate))
             own[-1] = plans[-1].prompt.facts()
     facts: list[dict[str, object]] = []
@@ -74,14 +74,15 @@ def computed_with() -> dict[str, str | int]:
 @few_words()
 def plan(settings: Settings, candidate: Candidate) -> Plan:
     """The entry's inputs and steps. Raises RequestError with its faults."""
-    prompt, continuation, faults = PromptInputs([]), None, layer_faults(settings, candidate.layers, candidate.other_layers)
+    prompt, continuation = PromptInputs([]), None
+    faults = layer_faults(settings, candidate.layers(settings), candidate.other_layers(settings))
     with gathering(faults):
         prompt = candidate.prompt_inputs(settings)
     with gathering(faults):
         continuation = None if settings.continuation is None else continuation_ids(candidate.tokenizer, settings.continuation)
     ids = prompt.token_ids
     faults += id_faults([*ids, *(continuation or ())], candidate)
-    limit = candidate.context_length
+    limit = candidate.context_length if prompt.predicts else None
     if limit is not None and len(ids) > limit:
         faults.append(f"the prompt has {len(ids)} tokens, more than the model's context of {limit}; shorten it")
     if faults:
@@ -117,7 +118,7 @@ def id_faults(ids: Sequence[int], candidate: Candidate) -> list[str]:
 def refuse_skipped(plans: Sequence[Plan], subject: Subject) -> None:
     """Raise RequestError where layers are asked for that the loaded model turned out to have no softmax attention in."""
     measurable = [part.index for part in subject.parts]
-    faults = [plan.settings.at(fault) for plan in plans
+    faults = [plan.settings.placed(fault) for plan in plans if plan.settings.part == "decoder"
               for fault in other_faults(plan.settings.layers or (), subject.skipped, measurable)]
     if faults:
         raise RequestError(*faults)

@@ -17,7 +17,8 @@ from mask_impact.parts import LayerCall, LayerParts, first_tensor, hooked
 class LayerDistances:
     """One layer at one step.
 
-    l2 and cosine are distances (variant, position), NaN where undefined; the norms and noise floors are (variant,).
+    l2 and cosine are distances (variant, position), NaN where undefined; the norms and noise floors are (variant,). Where
+    they are means over several measured cells, `each` may have Full's L2 for each of these: (measured, position).
     """
 
     layer: int
@@ -27,6 +28,7 @@ class LayerDistances:
     baseline_norm: np.ndarray
     noise_floor_l2: np.ndarray
     noise_floor_cosine: np.ndarray
+    each: np.ndarray | None = None
 
 
 @dataclass

@@ -60,13 +60,17 @@ def rerun(rows: RowPass, layer: Rerun, keys: Tensor, variants: tuple[str, ...], 
     baseline = layer()
     masked = [layer(masked_key=key) for key in keys.tolist()]
     control = [layer(moved=move) for move in one_ulp(baseline["heads"], seed)]
-    runs = [baseline, *masked, *control]
+    return rows_of(rows, [baseline, *masked, *control], keys, variants)
+
+
+def rows_of(rows: RowPass, runs: list[dict], keys: Tensor, variants: tuple[str, ...]) -> MaskedRows:
+    """The rows that these runs make: the first one's vectors, and what each of the others differs by."""
     vectors = Vectors(
         heads=torch.stack([run["heads"] for run in runs]),
         attention=attention_added(rows, runs) if "attn" in variants else None,
         full=update(rows, runs) if "full" in variants else None,
     )
-    return MaskedRows(keys, vectors.map(lambda t: t[0]), vectors.map(lambda t: t[1:] - t[0]), baseline["output"])
+    return MaskedRows(keys, vectors.map(lambda t: t[0]), vectors.map(lambda t: t[1:] - t[0]), runs[0]["output"])
 
 
 def attention_added(rows: RowPass, runs: list[dict]) -> Tensor:

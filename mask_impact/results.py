@@ -10,7 +10,7 @@ columns follow from them and are made a few hundred thousand rows at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -72,6 +72,11 @@ class ResultTable:
     cells: list[tuple[str, int]]
     steps: Sequence[StepDistances] = field(default_factory=list)
     places: dict[str, pa.Array] = field(default_factory=dict)
+
+    @property
+    def left_out(self) -> int | None:
+        """The position that lists and scales leave out: 0, the usual attention sink, unless it is a picture's cell."""
+        return left_out(self.places)
 
     def __len__(self) -> int:
         return sum(step.l2.size for step in self.steps)
@@ -141,6 +146,12 @@ class ResultTable:
         """
         plain = pa.schema(list(self.types.items()))
         return pa.Table.from_batches([batch.cast(plain) for batch in self.batches()], plain).to_pandas()
+
+
+def left_out(places: Mapping[str, pa.Array]) -> int | None:
+    """The position that lists and scales leave out, by the further columns of a table."""
+    kinds = places.get("token_type", ())
+    return None if len(kinds) and kinds[0].as_py() == "vision" else 0
 
 
 def tiled(values: pa.Array, times: int) -> pa.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.metadata
 import platform
 import time
@@ -19,7 +20,7 @@ from mask_impact.jsontext import plain
 from mask_impact.measure import MeasuredLayer, ModelInputs, Step, context_full, ends
 from mask_impact.models import Subject, measured_parts, method_of
 from mask_impact.preflight import Plan, computed_with
-from mask_impact.results import ResultTable, StepDistances
+from mask_impact.results import ResultTable, StepDistances, left_out
 from mask_impact.strongest import STRONGEST, strongest_tokens
 from mask_impact.tokens import decode, token_texts
 from mask_impact.unfinished import Part, PartFiles
@@ -45,12 +46,13 @@ class Run:
         self.method = method_of(plan.settings)
         self.kept = None if plan.choice is None else PartFiles(Path(plan.settings.output_dir), plan.choice.name)
         done = () if self.kept is None else self.kept.column(lambda part: part.replay)
-        self.inputs = ModelInputs(
+        self.inputs = plan.prompt.fed(ModelInputs(
             plan.prompt.token_ids, plan.steps, plan.continuation_ids, subject.stop_ids, subject.candidate.context_length,
-            plan.prompt.masked, partial(plan.prompt.further, device=subject.model.device), done, self._start_over)
+            plan.prompt.masked, partial(plan.prompt.further, device=subject.model.device), done, self._start_over))
         self.steps: list[dict[str, Any]] = []
         self.distances = [] if self.kept is None else self.kept.column(lambda part: part.distances)
         self.cells: list[tuple[str, int]] = []
+        self.each: list[np.ndarray] = []
         self.last: Step | None = None
         self._open: list[MeasuredLayer] = []
         self._started, self._clock = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
@@ -76,6 +78,7 @@ class Run:
         rows = [(name, layer, layer.variants.index(name)) for name in names for layer in layers if name in layer.variants]
         self.last = layers[0].step
         self.cells = [(name, layer.layer) for name, layer, _ in rows]
+        self.each = [layer.each for layer in layers if layer.each is not None]
         masked = self.last.masked
         distances = StepDistances(
             self.last.index,
@@ -108,12 +111,13 @@ class Run:
         """Per variant one number for each measured layer, null where a layer has no such head."""
         step = self.last
         values = {kind: [getattr(layer, kind)[row] for _, layer, row in rows] for kind in PER_CELL[:3]}
-        values |= {"max_l2": largest(distances.l2, distances.positions), "max_cosine": largest(distances.cosine, distances.positions)}
+        rest = distances.positions != left_out(self.plan.prompt.columns(1))
+        values |= {"max_l2": largest(distances.l2[:, rest]), "max_cosine": largest(distances.cosine[:, rest])}
         return {
             "step": step.index,
             "positions": len(step.token_ids),
             "top": [self._token(token, probability) for token, probability in step.top],
-            "next": self._token(step.next_id, step.next_probability),
+            "next": None if step.next_id is None else self._token(step.next_id, step.next_probability),
             **{kind: self._by_variant(rows, values[kind]) for kind in PER_CELL},
         }
 
@@ -132,11 +136,13 @@ class Run:
     @property
     def all_ids(self) -> list[int]:
         """The prompt's tokens and those that were generated or given."""
-        return [*self.last.token_ids, self.last.next_id]
+        return [*self.last.token_ids, *([] if self.last.next_id is None else [self.last.next_id])]
 
     @property
-    def generated_text(self) -> str:
-        """What the model generated, or the given continuation, as text."""
+    def generated_text(self) -> str | None:
+        """What the model generated, or the given continuation, as text; None where nothing is predicted."""
+        if not self.plan.prompt.predicts:
+            return None
         whole, prompt = (decode(self.subject.tokenizer, ids) for ids in (self.all_ids, self.plan.prompt.token_ids))
         if whole.startswith(prompt):
             return whole[len(prompt):]
@@ -163,8 +169,10 @@ class Run:
         """How many distances are undefined, since masking leaves no key at all."""
         return sum(int(np.isnan(step.l2).sum()) for step in self.distances)
 
-    def stopped_by(self) -> str:
-        """Why the run took no further step."""
+    def stopped_by(self) -> str | None:
+        """Why the run took no further step; None where there is but one."""
+        if not self.plan.prompt.predicts:
+            return None
         if len(self.steps) < self.plan.steps:
             return "end token"
         if len(self.steps) < self.plan.steps_asked and context_full(self.last, self.inputs):
@@ -192,7 +200,16 @@ class Run:
             "seconds": self.seconds,
             "rows": len(self.table()),
             **self.plan.prompt.record(),
+            **self._each_record(),
         })
+
+    def _each_record(self) -> dict[str, Any]:
+        """Full's L2 distances at each measured cell, where they were kept: (layer, measured, position), float32 in base64."""
+        if not self.each:
+            return {}
+        kept = np.stack(self.each).astype("<f4")
+        packed = base64.b64encode(kept.tobytes()).decode("ascii")
+        return {"each_measured": {"variant": "Full", "distance": "l2_distance", "shape": kept.shape, "float32": packed}}
 
     def _dtypes(self) -> dict[str, str]:
         own = self.subject.model.dtype
@@ -201,10 +218,9 @@ class Run:
         return {**{key: str(dtype).removeprefix("torch.") for key, dtype in names.items()}, "results": str(self.distances[0].l2.dtype)}
 
 
-def largest(distances: np.ndarray, positions: np.ndarray) -> list[float]:
-    """The largest distance of each cell (cell, position) without position 0, the usual attention sink; NaN where there is none."""
-    rest = distances[:, positions > 0]
-    filled = np.where(np.isnan(rest), -1, rest).max(1, initial=-1)
+def largest(distances: np.ndarray) -> list[float]:
+    """The largest distance of each cell (cell, position); NaN where there is none."""
+    filled = np.where(np.isnan(distances), -1, distances).max(1, initial=-1)
     return [float("nan") if value < 0 else value for value in filled]
 
 

@@ -3,7 +3,8 @@
     python -m mask_impact.schema       # writes both again
 
 Whatever a reader of mask_impact/values.py takes, its schema takes. The schema also takes what no pattern can tell: a range
-of layers that runs backwards, a name of few characters and many bytes, and `3.0`, which JSON does not tell from `3`.
+of layers that runs backwards, a name of few characters and many bytes, `3.0`, which JSON does not tell from `3`, and, of pictures, an entry without a prompt,
+as the encoder takes none.
 """
 
 import json
@@ -35,11 +36,11 @@ Schema = dict[str, Any]
 
 def batch_schema(kind: type[Settings]) -> Schema:
     """The schema of a batch file whose entries are settings of this kind."""
+    named = {"properties": {"prompt_file": {"type": "string", "not": {"const": "-"}}}, "required": ["prompt_file"]}
+    without = {"not": {"anyOf": [{"required": ["prompt"]}, {"required": ["prompt_file"]}]}}  # of an encoder, wherever that is said
     entry = {**members(kind, "entry"), "anyOf": [
         {"properties": {"enabled": {"const": False}}, "required": ["enabled"]},
-        {"oneOf": [
-            {"required": ["prompt"]},
-            {"properties": {"prompt_file": {"type": "string", "not": {"const": "-"}}}, "required": ["prompt_file"]}]}]}
+        {"oneOf": [{"required": ["prompt"]}, named, *([without] if "part" in options(kind) else [])]}]}
     nested = {
         "defaults": members(kind, "defaults"),
         "prompts": {"type": "array", "minItems": 1, "items": entry},
@@ -110,6 +111,7 @@ def layer_numbers() -> Schema:
                       {"type": "string", "pattern": f"^{part}(,{part})*$"}]}
 
 
+CELL_NUMBER = f"[0-9]{{1,6}}{PLAIN_SPACE}"
 PATH: Schema = {"type": "string", "pattern": "^[^\\u0000]+$"}
 PLAIN: dict[Reader, Schema] = {
     values.text: {"type": "string"},
@@ -121,6 +123,7 @@ PLAIN: dict[Reader, Schema] = {
     values.whole_number: {"type": "integer", "minimum": 1, "maximum": values.MOST_NUMBER},
     values.layer_numbers: layer_numbers(),
     values.device_name: {"type": "string", "pattern": "^(auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?)$"},
+    values.cell: {"type": "string", "pattern": f"^{PLAIN_SPACE}(all{PLAIN_SPACE}|({CELL_NUMBER}:{PLAIN_SPACE})?{CELL_NUMBER},{PLAIN_SPACE}{CELL_NUMBER})$"},
     settings._file_name: file_name(),
 }
 MADE: dict[Callable, Callable[..., Schema]] = {

@@ -92,7 +92,8 @@ class Settings:
     """
 
     DEMO: ClassVar[str] = "text"  # the folder of `demo` that the model of that name lies in
-    ELSEWHERE: ClassVar[Mapping[str, str]] = dict.fromkeys(("image", "mask_mode", "max_image_tokens"), "mask_impact_vl.py")
+    ELSEWHERE: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("image", "mask_mode", "max_image_tokens", "part", "at"), "mask_impact_vl.py")
 
     prompt: str = option(
         "--prompt", values.prompt_text, "the text whose next token is explained", metavar="TEXT",
@@ -176,13 +177,15 @@ class Settings:
     warnings: tuple[str, ...] = field(default=(), compare=False)
     file_faults: tuple[str, ...] = field(default=(), compare=False)
 
+    part = "decoder"  # what is measured of the model; a setting where there is a choice, so no annotation here
+
     def __post_init__(self):
         faults: list[str] = []
         for name, row in options(type(self)).items():
             object.__setattr__(self, name, read_value(row.read, getattr(self, name), f"{name}: ", faults))
         faults += self.contradictions(vars(self))
         if faults:
-            raise RequestError(*map(self.at, faults))
+            raise RequestError(*map(self.placed, faults))
 
     @classmethod
     def from_python(cls: type[Kind], **arguments: object) -> Kind:
@@ -192,9 +195,10 @@ class Settings:
         """
         chosen, faults = _arguments(cls, arguments)
         given = frozenset(chosen)
-        if len(given & {"prompt", "prompt_file"}) != 1:
+        wanted = defaults(cls) | chosen | {"given": given}
+        if cls.takes_prompt(wanted) and len(given & {"prompt", "prompt_file"}) != 1:
             faults.append("prompt: give the text whose next token is to be explained, as prompt or as prompt_file")
-        faults += cls.contradictions(defaults(cls) | chosen)
+        faults += cls.contradictions(wanted)
         if faults:
             raise RequestError(*faults)
         if "prompt_file" in given:
@@ -203,13 +207,23 @@ class Settings:
 
     @staticmethod
     def contradictions(chosen: Mapping[str, object]) -> list[str]:
-        """Faults of settings that do not go together. UNREADABLE values agree with all."""
+        """Faults of settings that do not go together, with `given` among them. UNREADABLE values agree with all."""
         faults = []
         if chosen["chat"] is False and isinstance(chosen["system"], str):
             faults.append("system needs chat, which is off; add --chat (in YAML chat: true) or leave system out")
         if chosen["chat"] is False and chosen["thinking"] is True:
             faults.append("thinking needs chat, which is off; add --chat (in YAML chat: true) or leave thinking out")
         return faults
+
+    @staticmethod
+    def takes_prompt(chosen: Mapping[str, object]) -> bool:
+        """Whether what is measured begins with a prompt."""
+        return True
+
+    @staticmethod
+    def idle(chosen: Mapping[str, object]) -> frozenset[str]:
+        """The settings that have no meaning beside these: given for an entry they are faults, given for many passed over."""
+        return frozenset()
 
     @staticmethod
     def faults_without_prompt(chosen: Mapping[str, object]) -> list[str]:
@@ -231,7 +245,7 @@ class Settings:
         """The batch file that the entry stands in."""
         return self.place.rpartition(":")[0] or None
 
-    def at(self, fault: str) -> str:
+    def placed(self, fault: str) -> str:
         """The fault, with the place of the batch entry in front where there is one."""
         return f"{self.place}: {fault}" if self.place else fault
 

@@ -14,7 +14,7 @@ from mask_impact.formats import file_sizes
 from mask_impact.models import Subject, measured_parts
 from mask_impact.preflight import Plan, rows_to_come
 from mask_impact.runs import Run
-from mask_impact.strongest import STRONGEST, strongest_tokens
+from mask_impact.strongest import STRONGEST, spared, strongest_tokens
 
 LONGEST_SHOWN = 80  # characters of the generated text
 
@@ -24,7 +24,9 @@ def progress(run: Run, quiet: bool) -> Iterator[tqdm]:
     """One bar over the run's generation steps and layers, with the time left; none where nobody looks."""
     name = run.plan.choice.name[:30] if run.plan.choice else None
     total = run.plan.steps * len(run.parts)
-    with tqdm(total=total, initial=len(run.steps) * len(run.parts), desc=name, unit="layer", leave=False, disable=quiet or None, file=sys.stderr) as bar:
+    begun = len(run.steps) * len(run.parts)
+    with tqdm(total=total, initial=begun, desc=name, unit=run.plan.prompt.layer, leave=False, disable=quiet or None,
+              file=sys.stderr) as bar:
         yield bar
 
 
@@ -36,7 +38,8 @@ def before(plan: Plan, subject: Subject) -> None:
 
 def counts(plan: Plan, layers: int) -> str:
     """What is measured: tokens, steps, layers."""
-    return ", ".join([plan.prompt.described(), counted(plan.steps, "step"), counted(layers, "layer")])
+    steps = [counted(plan.steps, "step")] if plan.prompt.predicts else []
+    return ", ".join([plan.prompt.described(), *steps, counted(layers, plan.prompt.layer)])
 
 
 def extent(rows: int, formats: tuple[str, ...]) -> str:
@@ -71,12 +74,13 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
         yield f"stopped at {ends} after {len(run.steps)} of {counted(run.plan.steps_asked, 'step')}"
     if strongest := strongest_tokens(table, STRONGEST):
         shown = ", ".join(f"{token.text!r} at {token.position} ({token.total:.3g})" for token in strongest)
-        yield f"strongest at step 0 ({table.cells[0][0]} L2 summed over layers, position 0 left out): {shown}"
+        where = "strongest at step 0" if first else "strongest"
+        yield f"{where} ({table.cells[0][0]} L2 summed over {run.plan.prompt.layer}s{spared(table)}): {shown}"
     said = "given" if run.plan.continuation_ids else "generated"
+    answer = f"{said} {shortened(run.generated_text)!r} (first token's probability {first['probability']:.3f}); " if first else ""
     *tables, record = (path for path in paths if path.suffix != ".html")
     written = ", ".join([str(tables[0]), *(path.suffix for path in tables[1:])])
-    yield (f"{said} {shortened(run.generated_text)!r} (first token's probability {first['probability']:.3f}); "
-           f"wrote {written} and {record.name}; read with mask_impact.read_results({str(tables[0])!r})")
+    yield (f"{answer}wrote {written} and {record.name}; read with mask_impact.read_results({str(tables[0])!r})")
     for report in paths:
         if report.suffix == ".html":
             yield f"to see it, open {report} in a browser"

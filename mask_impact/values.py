@@ -162,6 +162,24 @@ def _layer_range(part: str) -> range:
     return range(first, last + 1)
 
 
+CELL = re.compile(r"\s*(?:([0-9]{1,6})\s*:\s*)?([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*", re.ASCII)
+
+
+def cell(value: object) -> str:
+    """`all`, or a picture's cell as `ROW,COL` or `IMAGE:ROW,COL`; stored without spaces, and without the first picture's 0."""
+    if isinstance(value, str) and value.strip(" \t\n\r\f\v") == "all":
+        return "all"
+    if not isinstance(value, str) or not CELL.fullmatch(value):
+        raise misfit("a cell as ROW,COL or IMAGE:ROW,COL, counted from 0, or all", value)
+    image, row, column = cell_numbers(value)
+    return f"{image}:{row},{column}" if image else f"{row},{column}"
+
+
+def cell_numbers(value: str) -> tuple[int, ...]:
+    """Picture, row and column of a cell that was read."""
+    return tuple(int(number or 0) for number in CELL.fullmatch(value).groups())
+
+
 def device_name(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?", value, re.ASCII):
         hint = did_you_mean(value, ("auto", "cpu", "cuda", "mps")) if isinstance(value, str) else ""

@@ -27,15 +27,22 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from mask_impact import pictures
 from mask_impact.candidates import Candidate, loaded_name, naming, read_candidate, read_file, refuse_quantised, refuse_strange_weights
 from mask_impact.checkpoints import Checkpoint, find_checkpoint
+from mask_impact.encoder import CellInputs
+from mask_impact.encoder_check import encoder_parts
 from mask_impact.errors import RequestError, RunError, first_line, gathering
 from mask_impact.load_check import refuse_class
+from mask_impact.measure import Method, ModelInputs
+from mask_impact.parts import LayerParts
 from mask_impact.pictures import Picture
 from mask_impact.prompt_inputs import PromptInputs
+from mask_impact.rows import CONTROLS
 from mask_impact.tokens import chat_ids
+from mask_impact.values import cell_numbers
 from mask_impact.vision_settings import VisionSettings
 
 KINDS = ("qwen3_vl", "qwen3_vl_moe")
 ANOTHER_MODEL = "choose a Qwen3-VL model, such as Qwen/Qwen3-VL-2B-Instruct"
+MOST_KEPT = 2**20  # numbers that the run file keeps of every measured cell: 5.6 MB of it, of up to 209 cells in 24 blocks
 STEEPEST = 200  # the longer side over the shorter, past which the image processor refuses a picture
 PLAIN = dict(size={"shortest_edge": 65_536, "longest_edge": 16_777_216}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
 
@@ -130,17 +137,62 @@ class VisionInputs(PromptInputs):
         return {"image_sha256": [image.picture.sha256 for image in self.images]}
 
     def record(self) -> dict[str, Any]:
-        return {"images": [image.record() for image in self.images]}
+        return {"part": "decoder", "images": [image.record() for image in self.images]}
 
     def notes(self) -> list[str]:
         return [image.picture.note for image in self.images if image.picture.note]
 
+    @property
+    def shapes(self) -> str:
+        """The pictures' grids, in words."""
+        return "; ".join(f"img{number}: {image.tokens:,}, {image.grid[0]} rows x {image.grid[1]} columns"
+                         for number, image in enumerate(self.images))
+
     def described(self) -> str:
-        shapes = "; ".join(f"img{number}: {image.tokens:,}, {image.grid[0]} rows x {image.grid[1]} columns"
-                           for number, image in enumerate(self.images))
         chosen = {"text": "text tokens masked, --mask-mode both masks the picture too", "vision": "vision tokens masked",
                   "both": "text and vision tokens masked"}[self.mask_mode]
-        return super().described() + (f" ({shapes}; {chosen})" if self.images else "")
+        return super().described() + (f" ({self.shapes}; {chosen})" if self.images else "")
+
+
+@dataclass(frozen=True)
+class EncoderInputs(VisionInputs):
+    """Pictures without a prompt: every token is a cell, in the order of reading, picture after picture.
+
+    `measured` are those that the encoder is measured at, `passes` about what that costs, in plain passes of the encoder; `keep`
+    says whether the run file has the distances at each of them.
+    """
+
+    predicts: ClassVar[bool] = False
+    layer: ClassVar[str] = "block"
+
+    measured: tuple[int, ...]
+    passes: float
+    keep: bool
+
+    @property
+    def rows_each(self) -> int:
+        return self.processor.merge_size**2
+
+    @property
+    def measured_places(self) -> int:
+        return len(self.measured)
+
+    def fed(self, inputs: ModelInputs) -> CellInputs:
+        return CellInputs(**vars(inputs), measured=self.measured, size=self.rows_each, keep=self.keep)
+
+    def record(self) -> dict[str, Any]:
+        return super().record() | {"part": "encoder", "measured_position": self.measured[0] if self.one else None}
+
+    @property
+    def one(self) -> bool:
+        """Whether one cell is measured, and not all: of a picture of one cell the two are the same."""
+        return len(self.measured) == 1
+
+    def described(self) -> str:
+        [name] = self.texts([""] * len(self.token_ids))[self.measured[0]:][:1]
+        where = name if self.one else f"every cell in turn, {len(self.measured):,} of them"
+        return (f"{len(self.token_ids):,} cells ({self.shapes}; the encoder measured at {where}, about the cost of "
+                f"{self.passes:,.{self.passes < 10:d}f} plain passes of it)")
 
 
 @dataclass(frozen=True)
@@ -159,8 +211,21 @@ class VisionCandidate(Candidate):
                 images.append(seen(pictures.examine(path), self.processor, settings.max_image_tokens))
         if faults:
             raise RequestError(*faults)
+        if settings.part == "encoder":
+            measured = measured_cells(settings, images)
+            ids = [self.config.image_token_id] * sum(image.tokens for image in images)
+            passes = encoder_passes(self.config.vision_config, settings, images, measured)
+            blocks = len(settings.layers or range(self.layers(settings)))
+            keep = "full" in settings.variants and len(measured) > 1 and len(measured) * len(ids) * blocks <= MOST_KEPT
+            return EncoderInputs(ids, tuple(images), "vision", self.config.image_token_id, self.processor, measured, passes, keep)
         ids = self.expanded(self.question_ids(settings), [image.tokens for image in images])
         return VisionInputs(ids, tuple(images), settings.mask_mode, self.config.image_token_id, self.processor)
+
+    def measured_config(self, settings: VisionSettings) -> PreTrainedConfig:
+        return self.config.vision_config if settings.part == "encoder" else super().measured_config(settings)
+
+    def encoder_parts(self, model: PreTrainedModel, method: Method) -> list[LayerParts]:
+        return encoder_parts(model, method)
 
     def question_ids(self, settings: VisionSettings) -> list[int]:
         """The prompt's token ids, with one image token for each picture, in front of the question."""
@@ -212,6 +277,34 @@ def seen(picture: Picture, processor: Qwen2VLImageProcessorPil, most: int) -> Se
         if rows * columns <= most:
             return SeenPicture(picture, (height, width), (rows, columns), dict(zip(("shortest_edge", "longest_edge"), limits)))
     raise RequestError(f"{size}, which gives at least {rows * columns} tokens; allow so many with --max-image-tokens, or crop it")
+
+
+def measured_cells(settings: VisionSettings, images: Sequence[SeenPicture]) -> tuple[int, ...]:
+    """The cells that the encoder is measured at, counted over all pictures. Raises RequestError for one that is not there."""
+    counts = [image.tokens for image in images]
+    if settings.at == "all":
+        return tuple(range(sum(counts)))
+    image, row, column = cell_numbers(settings.at)
+    if image >= len(images):
+        found = "there is only picture 0" if len(images) == 1 else f"the pictures are 0 to {len(images) - 1}"
+        raise RequestError(f"at: {settings.at} is a cell of picture {image}, but {found}; name one of them, or leave the picture out for 0")
+    rows, columns = images[image].grid
+    if row >= rows or column >= columns:
+        raise RequestError(f"at: {settings.at} lies outside the grid of {rows} rows x {columns} columns that {images[image].picture.path} has; "
+                           f"choose a row from 0 to {rows - 1} and a column from 0 to {columns - 1}")
+    return (sum(counts[:image]) + row * columns + column,)
+
+
+def encoder_passes(config: PreTrainedConfig, settings: VisionSettings, images: Sequence[SeenPicture], measured: Sequence[int]) -> float:
+    """About what measuring all blocks at these cells costs, in plain passes of the encoder: multiplications, counted."""
+    width, inner, size = config.hidden_size, config.intermediate_size, config.spatial_merge_size**2
+    sizes = [image.tokens for image in images]
+    plain = sum(size * cells * (4 * width**2 + 2 * width * inner + 2 * width * size * cells) for cells in sizes)
+    row = width**2 + 2 * width * inner * ("full" in settings.variants)
+    beside = [cells for cells in sizes for _ in range(cells)]  # of each cell, how many its picture has
+    if settings.method == "rerun":
+        return 1 + sum(beside[cell] + 1 + CONTROLS for cell in measured)
+    return 1 + sum(size * beside[cell] * row for cell in measured) / plain
 
 
 def examine(settings: VisionSettings, checkpoint: Checkpoint | None = None) -> VisionCandidate:

@@ -7,23 +7,28 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mask_impact import values
+from mask_impact.errors import RequestError
 from mask_impact.settings import UNREADABLE, Settings, option
 
 MASK_MODES = ("text", "vision", "both")
+PARTS = ("decoder", "encoder")
+OF_PROMPTS = ("prompt", "prompt_file", "num_tokens", "continuation", "chat", "system", "thinking", "mask_mode")
 
 
-def with_default(name: str, default: object) -> Any:
-    """The setting of text runs of this name, with another default."""
-    return dataclasses.field(default=default, metadata=Settings.__dataclass_fields__[name].metadata)
+def with_default(name: str, default: object, **columns: Any) -> Any:
+    """The setting of text runs of this name, with another default, and other columns where they differ."""
+    own = Settings.__dataclass_fields__[name].metadata["option"]
+    return dataclasses.field(default=default, metadata={"option": dataclasses.replace(own, **columns)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class VisionSettings(Settings):
-    """One prompt's run with a vision-language model, resolved and checked; see Settings."""
+    """One prompt's run with a vision-language model, or a picture's in its encoder, resolved and checked; see Settings."""
 
     DEMO: ClassVar[str] = "vision"
     ELSEWHERE: ClassVar[Mapping[str, str]] = {}
 
+    prompt: str | None = with_default("prompt", None, read=values.optional(values.prompt_text))
     chat: bool = with_default("chat", True)
     model: str = with_default("model", "Qwen/Qwen3-VL-2B-Instruct")
     image: tuple[str, ...] = option(
@@ -36,19 +41,56 @@ class VisionSettings(Settings):
     max_image_tokens: int = option(
         "--max-image-tokens", values.whole_number, "the most tokens of each picture; a larger picture is made smaller", 1024,
         metavar="N", scope="prompt", group="prompt")
+    part: str = option(
+        "--part", values.one_of(*PARTS), "what to measure: the `decoder`, or the vision `encoder`, which takes a picture and no prompt",
+        "decoder", metavar="PART", scope="prompt", group="measure")
+    at: str | None = option(
+        "--at", values.optional(values.cell), "the cell that is measured in the encoder: `ROW,COL`, `IMAGE:ROW,COL`, or `all` for the "
+        "mean over all cells", None, metavar="CELL", scope="prompt", group="measure")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.takes_prompt(vars(self)) and self.prompt is None:
+            raise RequestError(self.placed("prompt: expected text, found none"))
+
+    @staticmethod
+    def takes_prompt(chosen: Mapping[str, object]) -> bool:
+        return chosen["part"] == "decoder"
+
+    @staticmethod
+    def idle(chosen: Mapping[str, object]) -> frozenset[str]:
+        return frozenset(OF_PROMPTS if chosen["part"] == "encoder" else ("at",))
 
     @staticmethod
     def contradictions(chosen: Mapping[str, object]) -> list[str]:
+        if chosen["part"] == "encoder":
+            return encoder_faults(chosen)
         faults = Settings.contradictions(chosen)
         if chosen["mask_mode"] in ("vision", "both") and chosen["image"] == ():
             faults.append(f"mask_mode {chosen['mask_mode']} needs a picture; add --image FILE (in YAML image: FILE), or mask the text")
+        if chosen["part"] == "decoder" and chosen["at"] not in (None, UNREADABLE):
+            faults.append(f"at {chosen['at']} needs part encoder; add --part encoder (in YAML part: encoder) or leave at out")
         return faults
 
     @staticmethod
     def faults_without_prompt(chosen: Mapping[str, object]) -> list[str]:
-        asked = chosen["image"] not in ((), UNREADABLE)
+        asked = chosen["part"] == "decoder" and chosen["image"] not in ((), UNREADABLE)
         return ["--image needs a question about it; ask with --prompt TEXT or --prompt-file FILE"] if asked else []
 
     @property
     def title(self) -> str:
-        return " ".join([*(Path(path).stem for path in self.image), self.prompt])
+        stems = [Path(path).stem for path in self.image]
+        return " ".join([*stems, "encoder", self.at] if self.part == "encoder" else [*stems, self.prompt])
+
+
+def encoder_faults(chosen: Mapping[str, object]) -> list[str]:
+    """Faults of settings that do not go with the encoder. The mask mode of every run, `text`, says nothing."""
+    faults = []
+    unused = [name for name in OF_PROMPTS if name in chosen["given"] and (name, chosen[name]) != ("mask_mode", "text")]
+    if unused:
+        faults.append(f"part encoder takes a picture and no prompt, found {', '.join(unused)}; leave {'them' if unused[1:] else 'it'} out")
+    if chosen["image"] == ():
+        faults.append("part encoder needs a picture; add --image FILE (in YAML image: FILE)")
+    if chosen["at"] is None:
+        faults.append("part encoder needs the cell that is measured; add --at ROW,COL or --at all (in YAML at: \"ROW,COL\")")
+    return faults

@@ -169,6 +169,7 @@ def test_the_example_batch_with_pictures_is_read_as_it_says():
         VisionSettings(name="words_and_patches", mask_mode="both", num_tokens=2, **about | {"prompt": "What shape is blue?"}),
         VisionSettings(name="two_pictures", image=["testimg.png", "viewer/screenshot.png"], mask_mode="both", max_image_tokens=256,
                        prompt="Which of the two pictures shows a star?", **common),
+        VisionSettings(name="encoder", image=["testimg.png"], part="encoder", at="1,2", **common),
     ]
     assert all(entry.chat for entry in settings) and not any(entry.warnings for entry in settings)
     assert "formats" not in settings[0].given
@@ -180,7 +181,7 @@ def test_the_example_batch_with_pictures_runs(monkeypatch, tmp_path):
     tables = {path.name.removesuffix("_results.csv"): mask_impact.read_results(path) for path in Path("output").glob("*_results.csv")}
     kinds = {name: set(table.token_type) for name, table in tables.items()}
     assert kinds == {"text_only": {"text"}, "words": {"text"}, "patches": {"vision"}, "words_and_patches": {"text", "vision"},
-                     "two_pictures": {"text", "vision"}}
+                     "two_pictures": {"text", "vision"}, "encoder": {"vision"}}
     seen = tables["two_pictures"].dropna(subset="image_index").groupby("image_index").token_position.nunique()
     assert seen.index.tolist() == [0, 1] and seen.max() <= 256 < 1024
 
@@ -209,8 +210,8 @@ def test_its_comments_are_true():
 
 def test_the_comments_of_the_one_with_pictures_are_true():
     entries = all_keys_of("prompts_config_vl.yaml", VisionSettings)
-    assert len(entries) == 6 and entries[0].revision == "main" and entries[0].layers == (0, 1, 2, 3, 10)
-    assert entries[5].continuation == "It is green." and entries[5].num_tokens == 3 and entries[5].variants == ("heads",)
+    assert len(entries) == 7 and entries[0].revision == "main" and entries[0].layers == (0, 1, 2, 3, 10)
+    assert entries[6].continuation == "It is green." and entries[6].num_tokens == 3 and entries[6].variants == ("heads",)
     text = Path("prompts_config_vl.yaml").read_text(encoding="utf-8")
     defaults = VisionSettings(prompt="x")
     for said in ("mask_mode: text ", f"max_image_tokens: {defaults.max_image_tokens} ", f"model: {defaults.model} ", "chat: true "):

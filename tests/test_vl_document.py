@@ -164,18 +164,30 @@ def test_the_cell_of_the_example_is_the_strongest(subject, asked):
 def test_the_phases_are_all_there():
     rows = table("Phases", "phase")
     assert [row[0] for row in rows] == ["1", "2a", "2b", "2c", "3"]
-    assert [row[3] for row in rows] == ["works"] * 4 + ["planned"]
-    commands = [row[2].split(", the default")[0].strip("`") for row in rows[:4]]
-    for command, mode in zip(commands, ("text", "text", "vision", "both")):
+    assert [row[3] for row in rows] == ["works"] * 5
+    commands = [row[2].split(", the default")[0].strip("`") for row in rows]
+    for command, mode in zip(commands, ("text", "text", "vision", "both", "text")):
         [settings] = command_line.read(shlex.split(command), "mask_impact_vl.py", VisionSettings)
         assert settings.mask_mode == mode and bool(settings.image) == ("--image" in command)
+    assert (settings.part, settings.at) == ("encoder", "3,5")
+
+
+def test_the_encoders_table(subject):
+    """The circle's cell mixes in the three other shapes, and the rest is not half as strong."""
+    settings = VisionSettings(model="demo", image=[PICTURE], part="encoder", at="1,2")
+    plan = preflight.plan(settings, subject.candidate)
+    run = measure(plan, models.prepare(subject.candidate, subject.model, settings, {"encoder"}))
+    strongest = strongest_tokens(run.table(), 5)
+    rows = table("Inside the encoder", "cell")
+    assert [(f"`{one.text}`", f"{one.total:.3g}") for one in strongest] == [(row[0], row[2]) for row in rows]
+    assert 2 * strongest[4].total < strongest[3].total
 
 
 def test_every_trap_names_code_that_is_there():
     rows = table("Traps", "trap")
     named = [(path, name) for _, where in rows for path in re.findall(r"`(mask_impact/\w+\.py)`", where)
              for name in re.findall(r"`(\w+)`(?=.* in `)", where)]
-    assert len(rows) == 13 and len(named) >= 10
+    assert len(rows) == 14 and len(named) >= 10
     for path, name in named:
         assert re.search(rf"^ *def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), (path, name)
 

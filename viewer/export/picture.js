@@ -4,6 +4,7 @@ import { brief } from "../view/numbers.js";
 import { FLAT, SHADE_NAMES } from "../view/scale.js";
 import { valueName } from "../view/shown.js";
 import { METRIC_NAMES } from "../view/state.js";
+import { measuredWords } from "../view/view.js";
 import { header } from "../view/words.js";
 
 /** @returns {import("./layout.js").Picture} */
@@ -29,8 +30,9 @@ export function pictureOf(state, view) {
   };
 }
 
-function titleOf({ result, step, variant }) {
-  return `${result.name}: step ${result.steps[step]}, ${result.variants[variant]}`;
+function titleOf(place) {
+  const { result, step, variant } = place;
+  return `${result.name}: ${measuredWords(place) || `step ${result.steps[step]}`}, ${result.variants[variant]}`;
 }
 
 function captionOf(state, view) {
@@ -68,9 +70,10 @@ export function fileStem(state, { result, step, variant } = state) {
 /** What `csvPieces` writes of the view. */
 export function csvOf(state, view) {
   const { result, step, variant, metric } = state;
-  const own = (name) => (view.scale.signed ? null : result.peek(step, variant, name));
+  const alone = typeof view.place.at === "number"; // of one measured cell the result has no columns
+  const own = (name) => (view.scale.signed || alone ? null : result.peek(step, variant, name));
   const columns = { l2: "l2_distance", cosine: "cosine_distance", relative: "relative_distance" };
-  const more = view.scale.signed ? `${columns[metric]}_difference` : metric === "relative" ? columns.relative : null;
+  const more = alone ? `l2_distance_at_${view.tokens[view.place.at].position}` : view.scale.signed ? `${columns[metric]}_difference` : metric === "relative" ? columns.relative : null;
   const single = result.peek(step, variant, "l2")?.values instanceof Float32Array;
   return {
     step: result.steps[step], variant: result.variants[variant], layers: view.layers, tokens: view.tokens, absent: view.absent,

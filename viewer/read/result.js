@@ -115,7 +115,8 @@ function tokenList({ positions, codes, places }, words) {
 }
 
 /** What the run record says of the table's steps, variants and layers; null for all that it does not say or says wrongly. */
-function runFacts(run, { steps, variants, layers }) {
+function runFacts(run, { steps, variants, layers, tokens }) {
+  const positions = tokens[0]?.positions.length ?? 0;
   const records = list(run?.steps);
   const ofStep = steps.map((step, index) => {
     const record = records[index]?.step === step ? records[index] : records.find((other) => other?.step === step);
@@ -137,7 +138,37 @@ function runFacts(run, { steps, variants, layers }) {
     seen: (step) => list(run?.tokens).slice(0, number(ofStep[step]?.positions) ?? 0).map((token) => String(token?.text ?? "")),
     promptLength: Number.isInteger(run?.prompt_length) ? run.prompt_length : null,
     images: list(run?.images).map(image),
+    part: run?.part === "encoder" ? "encoder" : "decoder",
+    measured: Number.isInteger(run?.measured_position) ? run.measured_position : null,
+    each: eachMeasured(run?.each_measured, layers.length, positions),
   };
+}
+
+/**
+ * Full's L2 distances (layer, token) at one measured cell of an encoder's run, where its run file kept them for each.
+ * @returns {((token: number) => Float32Array)|null} the same array for the same token, lately
+ */
+function eachMeasured(kept, layers, cells) {
+  const [rows, measured, cols] = list(kept?.shape);
+  if (kept?.variant !== "Full" || kept.distance !== "l2_distance" || typeof kept.float32 !== "string") return null;
+  if (!(cells > 0 && rows === layers && measured === cells && cols === cells)) return null;
+  if (kept.float32.length !== 4 * Math.ceil((4 * rows * cells * cells) / 3)) return null;
+  let all = null;
+  const made = new Map();
+  return (token) => {
+    all ??= floats(kept.float32);
+    if (!made.has(token)) {
+      const own = new Float32Array(rows * cols);
+      for (let row = 0; row < rows; row++) own.set(all.subarray((row * cells + token) * cols, (row * cells + token + 1) * cols), row * cols);
+      if (made.size >= TOKEN_LISTS_KEPT) made.delete(made.keys().next().value);
+      made.set(token, own);
+    }
+    return made.get(token);
+  };
+}
+
+function floats(base64) {
+  return new Float32Array(Uint8Array.from(atob(base64), (one) => one.charCodeAt(0)).buffer);
 }
 
 function likelyToken(token) {

@@ -18,6 +18,7 @@ export function encodeState(state) {
     if (state.variant > 0) add("variant", result.variants[state.variant]);
     if (state.pins.length) add("pins", positionsOf(state.pins, result.tokens(state.step)).join(","));
     if (typeof state.layerChoice === "number") add("text", result.layers[state.layerChoice]);
+    if (state.at !== null) add("at", result.tokens(state.step)[state.at].position);
     const compared = compareText(state);
     if (compared) add("compare", compared);
   }
@@ -60,7 +61,7 @@ function sameSets(one, other) {
  * What an address asks for. Parts that are unknown or make no sense are as if they were not there.
  * @param {string} hash   with or without "#"
  * @returns {{run: string|null, look: object, place: object}} `look`: state that fits any run; `place`: what belongs to the
- *   run: {step, variant, pins, text, compare} by their names and numbers
+ *   run: {step, variant, pins, at, text, compare} by their names and numbers
  */
 export function decodeState(hash) {
   const given = fields(hash);
@@ -78,6 +79,7 @@ export function decodeState(hash) {
     step: whole(given.step),
     variant: given.variant ?? null,
     pins: numbers(given.pins) ?? [],
+    at: whole(given.at),
     text: whole(given.text),
     compare: comparison(given.compare),
   };
@@ -85,12 +87,13 @@ export function decodeState(hash) {
 }
 
 /** The part of a state that a decoded `place` means for a result. */
-export function placeIn(result, { step, variant, pins, text, compare }) {
+export function placeIn(result, { step, variant, pins, at, text, compare }) {
   const stepIndex = Math.max(0, result.steps.indexOf(step));
   const tokens = result.tokens(stepIndex);
   const tokenAt = new Map(tokens.map(({ position }, index) => [position, index]));
   const found = { step: stepIndex, variant: Math.max(0, result.variants.indexOf(variant)) };
   found.pins = [...new Set(pins)].flatMap((position) => tokenAt.get(position) ?? []);
+  if (result.each) found.at = tokenAt.get(at) ?? null;
   if (text !== null && result.layers.includes(text)) found.layerChoice = result.layers.indexOf(text);
   found.compare = comparisonIn(result, compare);
   return found;

@@ -29,6 +29,7 @@ const PAINTED_BY = [
   "palette",
   "dark",
   "excluded",
+  "at",
   "compare",
   "otherResult",
   "reads",

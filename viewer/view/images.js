@@ -5,6 +5,7 @@ import { overLayers } from "./prose.js";
 import { ABSENT, FLAT, UNDEFINED, createScale } from "./scale.js";
 import { COLOURED_BY, cellText, chosenLayer, hoverToken, inksOf, tokenColours, tokenName } from "./shown.js";
 import { currentView } from "./state.js";
+import { measuredWords } from "./view.js";
 import { header } from "./words.js";
 
 const CELL = 16; // pixels of a patch's side, two of them its frame
@@ -52,7 +53,7 @@ function updated(images, state, changed) {
     images.view = view;
     recolour(images, state);
   }
-  if (has("hover", "pins", "result", "step")) mark(images, state);
+  if (has("hover", "pins", "at", "metric", "variant", "result", "step")) mark(images, state);
 }
 
 function rebuild(images, state) {
@@ -79,7 +80,7 @@ function figure(images, { width, height, resized, uri }, index, grid) {
   const [wide, high] = [width ?? resized?.[1] ?? grid.cols, height ?? resized?.[0] ?? grid.rows];
   const name = `${imageName(images.result, index)}, ${grid.rows} x ${grid.cols} patches`;
   const canvas = element("canvas", {
-    "data-testid": "image", "data-image": index, tabindex: 0, role: "img", "aria-label": `${name}. Arrow keys move, Enter pins.`,
+    "data-testid": "image", "data-image": index, tabindex: 0, role: "img", "aria-label": `${name}. Arrow keys move, Enter ${images.result.each ? "measures there" : "pins"}.`,
   });
   const lines = element("div", { class: "patch-lines" });
   const marks = element("div", { class: "patch-marks" });
@@ -106,9 +107,16 @@ function listen({ store }, image) {
   canvas.addEventListener("pointerleave", () => store.set({ hover: null }));
   canvas.addEventListener("click", (event) => {
     const token = tokenAt(event);
-    if (token >= 0) store.set({ pins: pinToggled(store.get().pins, token) });
+    if (token >= 0) chosen(store, token);
   });
   canvas.addEventListener("keydown", (event) => keyed(store, image, event, point));
+}
+
+/** Pins a patch, or, where an encoder's run kept every measured cell, asks for it; once more for the mean again. */
+function chosen(store, token) {
+  const { result, pins } = store.get();
+  if (!result.each) store.set({ pins: pinToggled(pins, token) });
+  else store.set(currentView(store.get())?.place.at === token ? { at: null } : { at: token, metric: "l2", variant: result.variants.indexOf("Full") });
 }
 
 function hoverOf(state, token) {
@@ -121,7 +129,7 @@ function keyed(store, { grid }, event, point) {
   const place = tokens.indexOf(hoverToken(store.get()) ?? -2);
   const move = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: cols, ArrowUp: -cols }[event.key];
   if (move !== undefined) point(tokens[place < 0 ? 0 : Math.min(tokens.length - 1, Math.max(0, place + move))]);
-  else if ((event.key === "Enter" || event.key === " ") && place >= 0) store.set({ pins: pinToggled(store.get().pins, tokens[place]) });
+  else if ((event.key === "Enter" || event.key === " ") && place >= 0) chosen(store, tokens[place]);
   else return;
   event.preventDefault();
   event.stopPropagation();
@@ -134,7 +142,13 @@ function recolour({ shown, view, opacity, note, tokens }, state) {
   for (const image of shown) colour(image, inksOf(state, view.scale.signed), colourOf, Number(opacity.value));
   if (strongest < 0) note.textContent = "This run masked no image tokens (mask mode text): nothing is coloured. With --mask-mode both the picture is measured too.";
   else if (colourOf(strongest).strength <= 0) note.textContent = "No patch is above the noise floor: nothing is coloured.";
-  else note.textContent = `The stronger a patch, the stronger its frame and tint. The strongest is ${tokenName(tokens[strongest])}; words have no part in this scale.`;
+  else note.textContent = `The stronger a patch, the stronger its frame and tint. The strongest is ${tokenName(tokens[strongest])}; ${state.result.part === "encoder" ? encoderNote(state, view) : "words have no part in this scale."}`;
+}
+
+function encoderNote({ result }, { place }) {
+  const framed = /^measured/.test(measuredWords(place)) ? "; the framed patch is the measured one" : "";
+  const ask = result.each ? ` Click a patch to see Full's L2 distances measured at it${typeof place.at === "number" ? ", the framed one for the mean again" : ""}.` : "";
+  return `${measuredWords(place)}${framed}.${ask}`;
 }
 
 /** Each token's {code, layer, strength} on a scale of the patches alone: beside a much stronger word none would be seen. */
@@ -180,7 +194,8 @@ function mark({ shown, value, view, tokens }, state) {
       const patch = grid.tokens.indexOf(token);
       return patch < 0 ? [] : [framed(grid, patch, name)];
     };
-    const frames = [...state.pins.flatMap((token) => frame(token, "pinned")), ...(hovered === null ? [] : frame(hovered, "hovered"))];
+    const measured = view ? (view.place.at ?? tokens.findIndex(({ position }) => position === view.place.result.measured)) : -1;
+    const frames = [...frame(measured, "measured"), ...state.pins.flatMap((token) => frame(token, "pinned")), ...(hovered === null ? [] : frame(hovered, "hovered"))];
     marks.replaceChildren(...frames);
     root.classList.toggle("holds-hover", frames.some((one) => one.classList.contains("hovered")));
   }

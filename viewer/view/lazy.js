@@ -1,7 +1,7 @@
 /** A panel that folds, and that does its work only while it is open, a moment after the last change. */
 import { element } from "./element.js";
 import { isCheap } from "./measured.js";
-import { otherPlace } from "./view.js";
+import { currentView, otherPlace } from "./view.js";
 
 const CALM = 120; // ms without a change before work begins: steps may be playing
 
@@ -50,7 +50,7 @@ export function lazyPanel(root, store, { title, keys, variants, fill, touch = ()
   store.subscribe((state, changed) => {
     const has = (key) => changed.has(key);
     if (!state.result) return;
-    if (["compare", "otherResult", "result", "step"].some(has)) alone.textContent = aloneText(state);
+    if (["compare", "otherResult", "result", "step", "at", "variant", "metric"].some(has)) alone.textContent = aloneText(state);
     if (!chosen && has("result")) details.open = isCheap(state, variants(state));
     if (keys.some(has)) refill();
     else if (details.open) touch(state, changed);
@@ -62,8 +62,9 @@ export function lazyPanel(root, store, { title, keys, variants, fill, touch = ()
   return { details, body, refill, status };
 }
 
-/** These panels have no second run, step or variant: said where one is compared with. */
+/** These panels have no second run, step or variant, and no single measured cell: said where one is shown. */
 function aloneText(state) {
+  if (typeof currentView(state)?.place.at === "number") return "Of the mean over all measured cells, not of the one above.";
   if (!otherPlace(state)) return "";
   const { result, step } = state;
   return `Of ${result.id}, step ${result.steps[step]}, alone: not of the comparison above.`;

@@ -21,6 +21,7 @@ const KEYS = [
   "palette",
   "dark",
   "excluded",
+  "at",
   "compare",
   "otherResult",
   "reads",

@@ -19,6 +19,7 @@ export { currentView, otherView } from "./view.js";
  * @property {number|null} cell                CSS pixels of a cell's side; null: as fits
  * @property {{layer: number|null, token: number}|null} hover
  * @property {number[]} pins
+ * @property {number|null} at                  the measured cell asked for, where a run of the encoder kept each; null: their mean
  * @property {string} search
  * @property {{kind: "run"|"step"|"variant", other: number|string|null, mode: "side"|"difference"}|null} compare
  *   `other`: a step's or variant's index, or a run's id
@@ -43,6 +44,7 @@ export const DEFAULTS = {
   cell: null,
   hover: null,
   pins: [],
+  at: null,
   search: "",
   compare: null,
   otherResult: null,
@@ -129,6 +131,8 @@ export function forResult(state, result) {
     step: Math.max(0, step),
     variant: Math.max(0, variant),
     pins: same ? state.pins : [],
+    at: same ? state.at : null,
+    excluded: excludedFor(state, result),
     hover: null,
     metric: state.metric === "relative" && !hasNorms(result) ? "l2" : state.metric,
     layerChoice:
@@ -139,6 +143,14 @@ export function forResult(state, result) {
         ? state.compare
         : null,
   };
+}
+
+/** Position 0 is left out as the usual attention sink; where it is a picture's cell, as in the encoder, it is none. */
+function excludedFor({ excluded, result: old }, result) {
+  const cellFirst = (one) => one?.tokens(0)[0]?.type === "vision" && one.tokens(0)[0].position === 0;
+  if (Boolean(cellFirst(old)) === cellFirst(result)) return excluded;
+  const others = [...excluded].filter((position) => position !== 0);
+  return new Set(cellFirst(result) ? others : [0, ...others]);
 }
 
 /** Are there relative distances? Only a run file knows the baseline's norms. */

@@ -65,7 +65,7 @@ function show({ parts }, { result, step }) {
   number.textContent = text;
   slider.setAttribute("aria-valuetext", text);
   predicted.replaceChildren(...prediction(result.generated(step), typeof result.run?.settings?.continuation === "string"));
-  top.replaceChildren(...likeliest(result.top(step), result.generated(step)));
+  top.replaceChildren(...likeliest(result.top(step), result.generated(step), result.part));
 }
 
 function prediction(token, given) {
@@ -74,8 +74,8 @@ function prediction(token, given) {
   return [given ? "The given text goes on with " : "The model goes on with ", element("bdi", { class: "token-name" }, header(token.text, 40)), share];
 }
 
-function likeliest(tokens, next) {
-  if (!tokens) return [element("p", { class: "muted small" }, "Only the run file knows them.")];
+function likeliest(tokens, next, part) {
+  if (!tokens) return [element("p", { class: "muted small" }, part === "encoder" ? "The encoder predicts none." : "Only the run file knows them.")];
   return [
     element(
       "ol",

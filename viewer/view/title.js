@@ -1,8 +1,8 @@
 /** What run it is, and what is missing about it; shows the page's parts once there is something to show. */
 import { element } from "./element.js";
 import { grouped } from "./numbers.js";
-import { METRIC_NAMES } from "./state.js";
-import { otherPlace } from "./view.js";
+import { METRIC_NAMES, currentView } from "./state.js";
+import { measuredWords, otherPlace } from "./view.js";
 
 const ABOUT = "about-closed";
 
@@ -19,7 +19,7 @@ export function createTitle(store, calm) {
     if (changed.has("result")) showRun(at, state.result);
     at("about-picture").hidden = !state.result.images.length;
     at("maps").classList.toggle("beside", state.transposed);
-    if (!["result", "variant", "metric", "step", "compare", "otherResult"].some((key) => changed.has(key))) return;
+    if (!["result", "variant", "metric", "step", "at", "compare", "otherResult"].some((key) => changed.has(key))) return;
     at("map-title").textContent = mapTitle(state);
     const signed = state.compare?.mode === "difference" && otherPlace(state) !== null;
     at("about-bright").hidden = signed;
@@ -34,12 +34,12 @@ function showRun(at, result) {
   at("notes").replaceChildren(...result.notes.map((note) => element("li", {}, note)));
 }
 
-function facts({ run, layers, steps, variants, rows, tokens, seen }) {
+function facts({ run, part, layers, steps, variants, rows, tokens, seen }) {
   const count = (number, one) => `${grouped(number)} ${one}${number === 1 ? "" : "s"}`;
   const model = run?.settings?.model;
   return [
     typeof model === "string" ? model : null,
-    count(layers.length, "layer"),
+    count(layers.length, part === "encoder" ? "encoder block" : "layer"),
     seen(0).length > tokens(0).length ? `${grouped(tokens(0).length)} of ${count(seen(0).length, "token")} masked` : count(tokens(0).length, "token"),
     count(steps.length, "step"),
     count(variants.length, "variant"),
@@ -53,7 +53,7 @@ function mapTitle(state) {
   const { metric, compare } = state;
   const here = namesOf(state);
   const there = otherPlace(state);
-  if (!there) return `${capital(METRIC_NAMES[metric])}, ${here.variant}, ${here.step}`;
+  if (!there) return `${capital(METRIC_NAMES[metric])}, ${here.variant}, ${measuredWords(currentView(state)?.place ?? state) || here.step}`;
   const { kind, mode } = compare;
   const [what, joint] = mode === "difference" ? [`Difference of ${METRIC_NAMES[metric]}s`, "minus"] : [capital(METRIC_NAMES[metric]), "beside"];
   const shared = ["variant", "step"].filter((one) => one !== kind).map((one) => here[one]);

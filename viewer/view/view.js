@@ -59,6 +59,7 @@ const SHAPING = [
   "normalise",
   "curve",
   "excluded",
+  "at",
   "compare",
   "otherResult",
   "reads",
@@ -74,8 +75,22 @@ function remembered(kind, state, make) {
   return view;
 }
 
-function placeOf({ result, step, variant }) {
-  return { result, step, variant };
+function placeOf(state) {
+  const { result, step, variant } = state;
+  return { result, step, variant, at: asked(state) };
+}
+
+/** The token of the measured cell asked for, where it was kept: of Full's L2 distances alone, and not where two are compared. */
+function asked({ result, variant, at, metric, compare }) {
+  return at !== null && result.each && metric === "l2" && result.variants[variant] === "Full" && !compare ? at : null;
+}
+
+/** Where a run of the encoder was measured, in words; "" for a decoder's. */
+export function measuredWords({ result, step, at }) {
+  if (result.part !== "encoder") return "";
+  const tokens = result.tokens(step);
+  const cell = typeof at === "number" ? tokens[at] : tokens.find(({ position }) => position === result.measured);
+  return cell ? `measured at ${cell.text}` : "mean over all measured cells";
 }
 
 function makeView(state) {
@@ -147,8 +162,9 @@ const MOST_KEPT = 6;
 
 function pictureOf(place, metric) {
   const { result, step, variant } = place;
-  const matrix = result.peek(step, variant, metric === "relative" ? "l2" : metric);
-  if (!matrix) return null;
+  const read = result.peek(step, variant, metric === "relative" ? "l2" : metric);
+  if (!read) return null;
+  const matrix = typeof place.at === "number" ? { ...read, values: result.each(place.at) } : read;
   const found = kept.find(
     ({ picture, of }) =>
       of.matrix === matrix.values &&

@@ -1,0 +1,61 @@
+"""What measuring one cell in the vision encoder costs, on the shape of Qwen3-VL-2B's encoder with random weights.
+
+    python benchmarks/cost.py --encoder              # 1.6 GB of weights; some minutes on two cores
+
+The plain pass is one of the encoder alone, on the same picture of 300 tokens.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import cost_vl  # noqa: E402
+from benchmarks.timing import line, random_model, ratio  # noqa: E402
+from mask_impact.encoder import CellInputs, measured_layers  # noqa: E402
+from mask_impact.encoder_blocks import vision_encoder  # noqa: E402
+from mask_impact.encoder_check import encoder_parts  # noqa: E402
+from mask_impact.measure import Method  # noqa: E402
+
+CELL, LIMIT = 150, 2
+METHODS = {"whole analysis": Method(), "attention and heads only": Method(variants=("attn", "heads"))}
+SMALL_TEXT = dict(vocab_size=1024, hidden_size=2048, intermediate_size=1024, num_hidden_layers=1, num_attention_heads=16,
+                  num_key_value_heads=8, head_dim=128)
+
+
+def build() -> Qwen3VLForConditionalGeneration:
+    """Qwen3-VL-2B's encoder, with a decoder that is there for the name alone."""
+    vision_config = cost_vl.VISION | {"depth": cost_vl.VISION_DEPTH, "deepstack_visual_indexes": [5, 11, 17]}
+    text_config = SMALL_TEXT | {"rope_parameters": cost_vl.TEXT["rope_parameters"]}
+    config = Qwen3VLConfig(text_config=text_config, vision_config=vision_config, tie_word_embeddings=True, **cost_vl.WORDS)
+    return random_model(Qwen3VLForConditionalGeneration, config)
+
+
+def table(pairs: int) -> None:
+    """Print the table's rows."""
+    model = build()
+    encoder, parts = vision_encoder(model), encoder_parts(model)
+    with tempfile.TemporaryDirectory() as folder:
+        asked = cost_vl.question(folder)
+        ids = [asked.image_token] * cost_vl.PICTURE_TOKENS
+        pictures = asked.further(asked.token_ids, torch.device("cpu"))
+    fed = CellInputs(ids, 1, further=lambda _: pictures, measured=(CELL,), size=encoder.config.spatial_merge_size**2)
+
+    def plain() -> None:
+        with torch.inference_mode():
+            encoder(pictures["pixel_values"], grid_thw=pictures["image_grid_thw"])
+
+    def analyse(method: Method) -> None:
+        for _ in measured_layers(model, parts, fed, method):
+            pass
+
+    for what, method in METHODS.items():
+        passes, each = ratio(lambda: analyse(method), plain, pairs)
+        line(f"Qwen3-VL-2B's encoder, {cost_vl.PICTURE_TOKENS} tokens, one measured cell: {what} (a plain pass of the encoder "
+             f"takes {each:.2f} s)", f"{passes:.2f} passes", f"at most {LIMIT}")

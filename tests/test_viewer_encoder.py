@@ -1,0 +1,119 @@
+"""Runs of the vision encoder in the viewer: the measured cell is framed, and where each was kept a click asks for it."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+import pytest
+from browser import ROOT, Viewer, a_browser, viewer  # noqa: F401
+from test_viewer_loading import agrees, matrix
+
+import mask_impact_vl
+from mask_impact import read_results
+from mask_impact.report import write_report
+
+CELL = (1, 2)  # the circle's
+PLACES = ((0, 0), (1, 8), (0, 21), (1, 35))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder with the demo's picture measured at one cell, and at all."""
+    folder = tmp_path_factory.mktemp("run")
+    for name, at in (("one", "1,2"), ("other", "3,3"), ("all", "all")):
+        code = mask_impact_vl.main(["--model", "demo", "--image", str(ROOT / "testimg.png"), "--part", "encoder", "--at", at,
+                                    "--output", name, "--output-dir", str(folder), "--quiet"])
+        assert code == 0
+    return folder
+
+
+def files(run, name):
+    return run / f"{name}_results.csv", run / f"{name}_run.json"
+
+
+def framed(viewer) -> list[tuple[int, int]]:
+    """Row and column of each patch framed as measured."""
+    boxes = viewer.at("images").locator(".patch.measured").evaluate_all(
+        "all => all.map(one => [parseFloat(one.style.top), parseFloat(one.style.left)])")
+    return [(round(top * 6 / 100), round(left * 6 / 100)) for top, left in boxes]
+
+
+def click_patch(viewer, row, col):
+    image = viewer.at("image")
+    image.scroll_into_view_if_needed()
+    box = image.bounding_box()
+    image.click(position={"x": box["width"] * (col + 0.5) / 6, "y": box["height"] * (row + 0.5) / 6})
+    viewer.settle()
+
+
+def title(viewer) -> str:
+    return viewer.page.locator("#map-title").inner_text()
+
+
+def test_the_measured_cell_is_framed(viewer, run):  # noqa: F811
+    viewer.choose(*files(run, "one"))
+    assert viewer.errors() == [] and framed(viewer) == [CELL]
+    agrees(viewer, matrix(read_results(run / "one_results.csv")), PLACES)
+    assert title(viewer) == "L2 distance, Full, measured at img0[1,2]"
+    note = viewer.at("images").inner_text()
+    assert "measured at img0[1,2]; the framed patch is the measured one" in note and "Click a patch" not in note
+    assert "2 encoder blocks" in viewer.page.locator("#run-about").inner_text()
+    assert "predicts none" in viewer.at("top-tokens").inner_text()
+
+
+def test_the_first_cell_is_not_left_out(viewer, run):  # noqa: F811
+    """Position 0 is the usual sink of a prompt, and here a corner of the picture."""
+    viewer.choose(*files(run, "one"))
+    assert not viewer.page.get_by_label("Exclude position 0", exact=True).is_checked()
+    viewer.check("Exclude position 0", True)
+    viewer.choose(*files(run, "other"))  # a choice of one's own stays
+    assert viewer.page.get_by_label("Exclude position 0", exact=True).is_checked()
+
+
+def test_a_click_pins_where_only_one_cell_was_measured(viewer, run):  # noqa: F811
+    viewer.choose(*files(run, "one"))
+    click_patch(viewer, 0, 5)
+    assert viewer.at("images").locator(".patch.pinned").count() == 1 and framed(viewer) == [CELL]
+
+
+def test_a_click_asks_for_a_cell_where_each_was_kept(viewer, run):  # noqa: F811
+    viewer.choose(*files(run, "all"))
+    mean = matrix(read_results(run / "all_results.csv"))
+    agrees(viewer, mean, PLACES)
+    assert framed(viewer) == [] and title(viewer) == "L2 distance, Full, mean over all measured cells"
+    assert "Click a patch" in viewer.at("images").inner_text()
+    for name, cell in (("one", CELL), ("other", (3, 3))):
+        click_patch(viewer, *cell)
+        agrees(viewer, matrix(read_results(run / f"{name}_results.csv")), PLACES)
+        assert framed(viewer) == [cell] and title(viewer) == f"L2 distance, Full, measured at img0[{cell[0]},{cell[1]}]"
+        assert f"at={6 * cell[0] + cell[1]}" in viewer.page.url and viewer.at("images").locator(".patch.pinned").count() == 0
+    viewer.select("Variant", "Head_1")  # of which the mean alone was kept
+    assert framed(viewer) == [] and title(viewer).endswith("Head_1, mean over all measured cells")
+    agrees(viewer, matrix(read_results(run / "all_results.csv"), variant="Head_1"), PLACES)
+    click_patch(viewer, 3, 3)  # which brings Full back
+    agrees(viewer, matrix(read_results(run / "other_results.csv")), PLACES)
+    click_patch(viewer, 3, 3)
+    agrees(viewer, mean, PLACES)
+    assert framed(viewer) == [] and "at=" not in viewer.page.url
+
+
+def test_a_report_has_it_too(a_browser, run):  # noqa: F811
+    page = run / "all_report.html"
+    write_report(run / "all_results.csv", None, page)
+    opened = Viewer(a_browser.new_page(viewport={"width": 1280, "height": 900}), page.as_uri() + "#at=8")
+    opened.settle()
+    assert framed(opened) == [CELL]
+    agrees(opened, matrix(read_results(run / "one_results.csv")), PLACES)
+    assert opened.foreign() == [] and opened.complaints == []
+    opened.page.close()
+
+
+def test_what_is_kept_is_what_the_cells_alone_give(run):
+    """The run file's numbers, by hand: (block, measured, masked) in float32."""
+    record = read_results(run / "all_results.csv").attrs["run"]["each_measured"]
+    kept = np.frombuffer(base64.b64decode(record["float32"]), "<f4").reshape(record["shape"])
+    assert (record["variant"], record["distance"], record["shape"]) == ("Full", "l2_distance", [2, 36, 36])
+    for name, cell in (("one", 8), ("other", 21)):
+        assert np.array_equal(kept[:, cell], matrix(read_results(run / f"{name}_results.csv")))
+    assert np.allclose(kept.mean(1), matrix(read_results(run / "all_results.csv")), rtol=1e-5)
