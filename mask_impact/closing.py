@@ -110,12 +110,7 @@ def shown(row: Row) -> tuple[str, ...]:
     numbers = ["" if row[name] is None else f"{row[name]:,.1f}" if name == "seconds" else f"{row[name]:,}" for name in NUMBERS]
     failed = row["status"] != "complete"
     end = row["reason"] or "" if failed else repr(row["generated_text"])
-    return cut(harmless(row["name"]), LONGEST_NAME), row["status"], *numbers, top, cut(harmless(end), LONGEST_END)
-
-
-def harmless(text: str) -> str:
-    """The text with escapes in place of what is not to be printed: control characters, and what turns the writing around."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    return cut(console.harmless(row["name"]), LONGEST_NAME), row["status"], *numbers, top, cut(console.harmless(end), LONGEST_END)
 
 
 def cut(text: str, most: int) -> str:

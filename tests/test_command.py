@@ -265,6 +265,10 @@ WRONG = {
     "no chat template": (["--prompt", "P", "--chat"], "chat is on, but the model has no chat template; leave --chat out"),
     "a bad name": (["--prompt", "P", "--output", "../x"], "--output: a name must not contain '/', found '../x'"),
     "a missing batch": (["--config", "gone.yaml"], "gone.yaml: there is no such file; check the path"),
+    "a batch that no path can name": (["--config", "a\0b"], r"--config: expected a path, found a null character in 'a\x00b'"),
+    "a batch without a name": (["--config", ""], "--config: expected text, found none (it is empty)"),
+    "a batch of dashes": (["--config=--"], "--: there is no such file; check the path"),
+    "a path that clears the screen": (["--config", "\x1b[2J\n\u202ex"], r"\x1b[2J\n\u202ex: there is no such file; check the path"),
     "a revision of a folder": (["--prompt", "P", "--revision", "main"], "--revision 'main' does not go with the folder"),
 }
 
@@ -327,7 +331,7 @@ def test_model_and_output_folder_are_both_named(command, here):
     assert code == 2 and [line.split()[1] for line in err] == ["--output-dir", "--model"]
 
 
-@pytest.mark.parametrize("name", ["./gone", "../gone", "/gone", "/gone/x", "a/b/c", "~/gone/x", "C:\\models\\x", "..\\x", "file"])
+@pytest.mark.parametrize("name", ["./gone", "../gone", "/gone", "/gone/x", "a/b/c", "~/gone/x", "C:\\models\\x", "..\\x", "file", "~no.such.user/x"])
 def test_a_path_that_is_no_folder(name, command, here):
     Path("file").write_text("", encoding="utf-8")
     code, out, err = command("--model", name, "--prompt", "P")
@@ -335,8 +339,9 @@ def test_a_path_that_is_no_folder(name, command, here):
     assert err[0].endswith("is no folder; give a folder with config.json and model.safetensors, or a hub name")
 
 
-def test_a_name_that_the_hub_cannot_have(command):
-    code, _, err = command("--model", "not a name", "--prompt", "P")
+@pytest.mark.parametrize("name", ["not a name", "x" * 300])
+def test_a_name_that_the_hub_cannot_have(command, name):
+    code, _, err = command("--model", name, "--prompt", "P")
     assert (code, len(err)) == (2, 1) and "is neither a folder nor a possible hub name" in err[0]
 
 
@@ -736,6 +741,18 @@ def test_an_unforeseen_error_of_the_loaded_model_is_one_line(command, llama, mon
     monkeypatch.setattr("mask_impact.models.measurable_parts", fail)
     code, _, err = command("--model", llama, "--prompt", "P")
     assert code == 1 and len(err) == 1 and err[0].startswith("error: TypeError: forward() got an unexpected keyword (test_command.py, line ")
+
+
+def test_an_unforeseen_error_anywhere_else_is_one_line(command, llama, monkeypatch, here):
+    monkeypatch.setattr("mask_impact.preflight.plan_all", lambda *words: {}["plan"])
+    code, out, err = command("--model", llama, "--prompt", "P")
+    assert (code, out, len(err), files_in(here)) == (1, [], 1, []) and err[0].startswith("error: KeyError: 'plan' (test_command.py, line ")
+
+
+def test_no_name_drives_the_terminal(command, llama):
+    code, out, err = command("--model", llama, "--prompt", "The cat", "--layers", 0, "--output", "a\u202eb", "--output-dir", "x\x1b[2J")
+    assert (code, err) == (0, []) and out[0].startswith(r"a\u202eb: 6 tokens") and r"wrote x\x1b[2J" in out[-1]
+    assert all(line.isprintable() for line in out) and Path("x\x1b[2J", "a\u202eb_run.json").is_file()
 
 
 # Real processes
