@@ -113,7 +113,7 @@ def _stray_faults(strays: Sequence[str], parser: argparse.ArgumentParser, elsewh
     if strays and not faults:
         words = ", ".join(map(quoted, strays))
         faults.append(f"unexpected {words}; give the prompt with --prompt, in quotes if it has spaces")
-    return faults
+    return list(dict.fromkeys(faults))
 
 
 def _conflicts(said: Mapping[str, list], table: Mapping[str, Option]) -> list[str]:

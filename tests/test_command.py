@@ -300,6 +300,17 @@ def test_a_wrong_batch_file_is_one_line_and_writes_nothing(text, start, command,
     assert len(err) == 1 and err[0].startswith("error: batch.yaml:1: " + start)
 
 
+@pytest.mark.parametrize("flag", ["--prompt-file", "--config"])
+def test_a_file_that_never_ends_is_not_waited_for(flag, command, llama, monkeypatch):
+    if not Path("/dev/zero").exists():
+        pytest.skip("there is no /dev/zero here")
+    monkeypatch.setattr("mask_impact.prompts.MOST_BYTES", 1000)
+    code, out, err = command("--model", llama, flag, "/dev/zero")
+    assert (code, out, err) == (2, [], ["error: /dev/zero: more than 1,000 bytes, which is no text for a model; name another file"])
+    Path("long.txt").write_text("x" * 1001, encoding="utf-8")
+    assert command("--model", llama, flag, "long.txt")[2] == ["error: long.txt" + err[0].removeprefix("error: /dev/zero")]
+
+
 def test_all_faults_of_a_batch_are_listed_before_weights_are_loaded(command, llama, loads, here):
     assert command("--model", llama, "--prompt", "a", "--layers", 0, "--output", "taken")[0] == 0
     config = yaml_file("device: cuda:99\nprompts:\n  - {prompt: fine}\n  - {prompt: a, layers: 9}\n"
