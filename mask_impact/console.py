@@ -77,8 +77,8 @@ def harmless(text: str) -> str:
 
 
 def _print(line: str, stream: TextIO) -> None:
-    """Print and flush. A reader that has gone (`| head`) is no reason to stop measuring."""
+    """Print and flush. A reader that has gone (`| head`), or a full disk under a log, is no reason to stop measuring."""
     try:
         print(line, file=stream, flush=True)
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -702,7 +702,7 @@ def test_a_failure_leaves_the_result_that_it_was_to_replace(command, llama, monk
     assert command(*words)[0] == 0
     with failing(monkeypatch, MemoryError()):
         code, _, err = command(*words, "--overwrite")
-    assert code == 1 and err[1:] == ["warning: bad: the earlier result of this name is kept"]
+    assert code == 1 and err[1:] == ["warning: bad: the result of this name is kept"]
     assert record_of("bad")["status"] == "complete" and len(read_results("output/bad_results.csv")) == 54
 
 
@@ -735,6 +735,16 @@ def test_a_reader_that_has_gone_does_not_stop_the_run(monkeypatch):
         monkeypatch.setattr(sys, "stdout", gone)
         console.say("one")
         console.say("two")
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_log_on_a_full_disk_does_not_stop_the_run(llama, stream):
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    words = [sys.executable, str(ROOT / "mask_impact_analysis.py"), "--model", llama, "--layers", "0", "--prompt"]
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run([*words, "x"], stdout=subprocess.DEVNULL, **{stream: full})  # one undefined distance: a warning
+    assert ended.returncode == 0 and record_of("x")["status"] == "complete"
 
 
 def test_an_interrupted_process_does_not_wait_for_its_threads():
