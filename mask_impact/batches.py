@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mask_impact import console, models, preflight, report
@@ -83,14 +84,22 @@ def warn_of_size(plans: Sequence[Plan], subject: Subject) -> None:
             console.warn(f"{plan.choice.name}: this run can have {rows:,} rows; past {REPORT_ROWS:,} it gets no report")
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A plan that failed, and why, in one line."""
+
+    plan: Plan
+    reason: str
+
+
 @contextmanager
-def failing_into(failures: list[Plan], plan: Plan, subject: Subject) -> Iterator[None]:
+def failing_into(failures: list[Failure], plan: Plan, subject: Subject) -> Iterator[None]:
     """Let a plan fail alone: its reason is said, recorded in its run file, and the plan noted in `failures`."""
     try:
         yield
     except Exception as error:  # a batch goes on overnight, whatever one of its prompts meets
-        failures.append(plan)
         reason = str(as_run_error(error))
+        failures.append(Failure(plan, reason))
         console.fault(f"{plan.choice.name}: {reason}")
         try:
             record_failure(plan, subject, reason)
@@ -102,7 +111,7 @@ def record_failure(plan: Plan, subject: Subject, reason: str) -> None:
     """Write the reason into the plan's run file; a whole result of that name, which was to be replaced, stays. Raises RunError."""
     folder, name = Path(plan.settings.output_dir), plan.choice.name
     if is_complete(run_path(folder, name)):
-        console.warn(f"{name}: the earlier result of this name is kept")
+        console.warn(f"{name}: the result of this name is kept")
     else:
         write_failure(folder, name, failure_record(plan, subject, reason))
 
@@ -134,8 +143,8 @@ def write(run: Run) -> list[Path]:
     return [*tables, page, run_file]
 
 
-def exit_code(plans: Sequence[Plan], failures: Sequence[Plan]) -> int:
+def exit_code(plans: Sequence[Plan], failures: Sequence[Failure]) -> int:
     """The command's exit code; of several plans, a line says which failed."""
     if failures and len(plans) > 1:
-        console.fault(f"{len(failures)} of {len(plans)} prompts failed: {', '.join(plan.choice.name for plan in failures)}")
+        console.fault(f"{len(failures)} of {len(plans)} prompts failed: {', '.join(failure.plan.choice.name for failure in failures)}")
     return console.FAILED if failures else console.SUCCESS

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mask_impact.errors import RunError
+from mask_impact.errors import RunError, first_line
 
 # A file that is being written is touched every few seconds; one untouched this long was left by a killed process.
 _ABANDONED_SECONDS = 3600
@@ -58,7 +58,7 @@ def _one_line(done: str, path: Path) -> Iterator[None]:
         raise RunError(f"{path} could not be {done}: it is open in another program, or it or its folder is "
                        f"write-protected; close that program or choose another folder") from error
     except OSError as error:
-        reason = error.strerror or next(iter(str(error).splitlines()), type(error).__name__)
+        reason = os.strerror(error.errno) if error.errno else first_line(error)  # Arrow's own strerror says more, and less plainly
         raise RunError(f"{path} could not be {done}: {reason}; make room or choose another folder") from error
 
 
