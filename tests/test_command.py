@@ -743,7 +743,7 @@ def test_a_log_on_a_full_disk_does_not_stop_the_run(llama, stream):
         pytest.skip("there is no /dev/full here")
     words = [sys.executable, str(ROOT / "mask_impact_analysis.py"), "--model", llama, "--layers", "0", "--prompt"]
     with open("/dev/full", "wb") as full:
-        ended = subprocess.run([*words, "x"], stdout=subprocess.DEVNULL, **{stream: full})  # one undefined distance: a warning
+        ended = subprocess.run([*words, "x"], **{"stdout": subprocess.DEVNULL, stream: full})  # one undefined distance: a warning
     assert ended.returncode == 0 and record_of("x")["status"] == "complete"
 
 
