@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import time
 from datetime import datetime, timezone
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class Run:
         self.cells: list[tuple[str, int]] = []
         self.last: Step | None = None
         self._open: list[MeasuredLayer] = []
+        self._texts: list[str] = []
         self._started, self._clock = datetime.now(timezone.utc), time.monotonic()
 
     def add(self, measured: MeasuredLayer) -> None:
@@ -121,8 +122,10 @@ class Run:
 
     @property
     def texts(self) -> list[str]:
-        """What each of `all_ids` adds to the text."""
-        return self.plan.prompt.texts(token_texts(self.subject.tokenizer, self.all_ids))
+        """What each of `all_ids` adds to the text; made once for each step, as every token is decoded three times."""
+        if len(self._texts) != len(self.all_ids):
+            self._texts = self.plan.prompt.texts(token_texts(self.subject.tokenizer, self.all_ids))
+        return self._texts
 
     @property
     def undefined(self) -> int:
@@ -187,9 +190,15 @@ def plan_record(plan: Plan, subject: Subject) -> dict[str, Any]:
         **plan.prompt.facts(),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "computed_with": computed_with(),
-        "versions": {"mask_impact": __version__, "python": platform.python_version(),
-                     **{library: importlib.metadata.version(library) for library in LIBRARIES}},
+        "versions": dict(versions()),
     }
+
+
+@cache
+def versions() -> dict[str, str]:
+    """This project's version, Python's and the libraries'; looked up once, as it takes some milliseconds."""
+    return {"mask_impact": __version__, "python": platform.python_version(),
+            **{library: importlib.metadata.version(library) for library in LIBRARIES}}
 
 
 def failure_record(plan: Plan, subject: Subject, reason: str) -> dict[str, Any]:
