@@ -37,7 +37,8 @@ def read(argv: Sequence[str] | None = None, program: str = "mask_impact_analysis
     """
     parser = _parser(program, kind, description, examples)
     namespace, strays = parser.parse_known_args(argv)
-    said = {name: ["--" if word == [] else word for word in words] for name, words in vars(namespace).items() if words}  # argparse: --flag=--
+    # argparse makes an empty list of --flag=--
+    said = {name: ["--" if word == [] else word for word in words] for name, words in vars(namespace).items() if words}
     faults = _stray_faults(strays, parser, kind.ELSEWHERE) + _conflicts(said, options(kind))
     config = said.pop("config", [None])[-1]
     flags = {name: _value(words, options(kind)[name], faults) for name, words in said.items()}

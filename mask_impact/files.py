@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,9 +23,9 @@ def write_whole(files: Mapping[Path, Callable[[Path], None]], outdated: Iterable
     outdated = list(outdated)
     temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in files}
     try:
+        _sweep(files)
         for path, write in files.items():
             with _one_line("written", path):
-                _sweep(path)
                 write(temporaries[path])
                 _to_disk(temporaries[path])
         for path in [*outdated, *files]:
@@ -76,11 +76,17 @@ def _to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _sweep(path: Path) -> None:
-    """Remove what killed processes left of this file."""
-    prefix = f".{path.name}."
-    for found in path.parent.iterdir():
-        if found.name.startswith(prefix) and found.suffix == ".tmp":
-            with suppress(OSError):
-                if time.time() - found.stat().st_mtime > _ABANDONED_SECONDS:
-                    found.unlink()
+def _sweep(files: Collection[Path]) -> None:
+    """Remove what killed processes left of these files. Each folder is listed once, as a batch's may hold thousands of files."""
+    prefixes = tuple(f".{path.name}." for path in files)
+    for folder in {path.parent for path in files}:
+        with suppress(OSError):
+            for path in [folder / name for name in os.listdir(folder) if name.startswith(prefixes) and name.endswith(".tmp")]:
+                _remove_abandoned(path)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove a temporary file that nobody has written to for long."""
+    with suppress(OSError):
+        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+            path.unlink()

@@ -103,10 +103,11 @@ def difference(key: str, then: object, now: object) -> str:
 def choose_names(entries: Sequence[Run], facts: Sequence[Mapping[str, object]]) -> list[Choice]:
     """A name for every entry, no two alike; raises RequestError with every fault."""
     reserved = {name_key(entry.name) for entry in entries if entry.name is not None}
+    folders = {folder: _result_files(Path(folder)) for folder in dict.fromkeys(entry.output_dir for entry in entries)}
     choices, faults = [], []
     for entry, known in zip(entries, facts, strict=True):
         try:
-            choices.append(choose_name(entry, known, reserved))
+            choices.append(choose_name(entry, known, reserved, folders[entry.output_dir]))
             reserved.add(name_key(choices[-1].name))
         except RequestError as error:
             faults.extend(error.faults)
@@ -115,13 +116,14 @@ def choose_names(entries: Sequence[Run], facts: Sequence[Mapping[str, object]]) 
     return choices
 
 
-def choose_name(settings: Run, facts: Mapping[str, object], reserved: Collection[str] = ()) -> Choice:
+def choose_name(settings: Run, facts: Mapping[str, object], reserved: Collection[str] = (),
+                files: dict[str, list[Path]] | None = None) -> Choice:
     """The name for one run. A derived name is the first of `x`, `x_2`, `x_3` ... that is free or holds this very run.
 
     A given name that something else holds raises RequestError, unless `overwrite` is set. `reserved` are the
-    `name_key`s that a derived name has to leave alone.
+    `name_key`s that a derived name has to leave alone, `files` those that are in the folder, where it was listed already.
     """
-    files = _result_files(Path(settings.output_dir))
+    files = _result_files(Path(settings.output_dir)) if files is None else files
     if settings.name is not None:
         return _given_name(settings, facts, files)
     base = derive_name(settings.title)

@@ -231,6 +231,18 @@ def test_an_attention_layer_of_a_hybrid_is_measured_and_the_others_are_listed(co
     assert all("linear_attention" in skipped["reason"] for skipped in run["skipped_layers"])
 
 
+def test_the_words_of_a_run_and_its_versions_are_made_once(command, llama, monkeypatch):
+    from mask_impact import runs
+    made, asked, real, version = [], [], runs.token_texts, runs.importlib.metadata.version
+    monkeypatch.setattr(runs, "token_texts", lambda tokenizer, ids: made.append(len(ids)) or real(tokenizer, ids))
+    monkeypatch.setattr(runs.importlib.metadata, "version", lambda library: asked.append(library) or version(library))
+    runs.versions.cache_clear()
+    config = yaml_file("prompts: [{name: one, prompt: The cat}, {name: two, prompt: A dog, num_tokens: 2}]\nlayers: 0\n")
+    assert command("--config", config, "--model", llama)[0] == 0
+    assert sorted(count for count in made if count > 2) == [7, 7]  # the others are the likeliest next tokens
+    assert asked.count("pyarrow") == 1 and record_of("two")["versions"].keys() == {"mask_impact", "python", *runs.LIBRARIES}
+
+
 def test_progress_is_one_bar_over_steps_and_layers(llama, monkeypatch, capsys):
     from mask_impact import summary
     bars = []
