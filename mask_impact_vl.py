@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     subject = batches.loaded(plans, candidate) if plans else None
 
     # The measurement and its files, prompt by prompt. One that fails is recorded, the others go on; a batch ends with a table.
-    failures: list[Plan] = []
+    failures: list[batches.Failure] = []
     for plan in claims.claimed(plans, subject, failures):
         with batches.failing_into(failures, plan, subject):
             summary.before(plan, subject)

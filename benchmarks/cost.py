@@ -12,7 +12,6 @@ and attention. Numerator and denominator take turns in one process; printed are 
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -123,17 +122,7 @@ def print_memory(length: int) -> None:
     for _ in measured_layers(bench.model, bench.parts, ModelInputs(bench.tokens(length), 1), WHOLE):
         pass
     weights = sum(weight.numel() * weight.element_size() for weight in bench.model.parameters())
-    print(weights / 1e9, peak_resident() / 1e9)
-
-
-def peak_resident() -> int:
-    """The most bytes this process has held. Linux's own mark of this program alone: getrusage's outlives an exec, and
-    would tell of the process that started this one where that was larger."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        [kilobytes] = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        return int(kilobytes) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(weights / 1e9, tables.peak_resident() / 1e9)
 
 
 def analyses(bench: Bench, lengths: list[int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mask_impact import console, interrupts, models, preflight, report
@@ -67,16 +68,24 @@ def warn_of_size(plans: Sequence[Plan], subject: Subject) -> None:
             console.warn(f"{plan.choice.name}: this run can have {rows:,} rows; past {REPORT_ROWS:,} it gets no report")
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A plan that failed, and why, in one line."""
+
+    plan: Plan
+    reason: str
+
+
 @contextmanager
-def failing_into(failures: list[Plan], plan: Plan, subject: Subject) -> Iterator[None]:
+def failing_into(failures: list[Failure], plan: Plan, subject: Subject) -> Iterator[None]:
     """Let a plan fail alone: its reason is said, recorded in its run file, and the plan noted in `failures`."""
     try:
         yield
     except StopAsked as stopped:
         console.warn(f"{plan.choice.name}: {stopped}")
     except Exception as error:  # a batch goes on overnight, whatever one of its prompts meets
-        failures.append(plan)
         reason = str(as_run_error(error))
+        failures.append(Failure(plan, reason))
         console.fault(f"{plan.choice.name}: {reason}")
         try:
             record_failure(plan, subject, reason)
@@ -88,7 +97,7 @@ def record_failure(plan: Plan, subject: Subject, reason: str) -> None:
     """Write the reason into the plan's run file; a whole result of that name, which was to be replaced, stays. Raises RunError."""
     folder, name = Path(plan.settings.output_dir), plan.choice.name
     if is_complete(run_path(folder, name)):
-        console.warn(f"{name}: the earlier result of this name is kept")
+        console.warn(f"{name}: the result of this name is kept")
     else:
         write_failure(folder, name, failure_record(plan, subject, reason))
 
@@ -122,12 +131,12 @@ def write(run: Run) -> list[Path]:
     return [*tables, page, run_file]
 
 
-def exit_code(plans: Sequence[Plan], failures: Sequence[Plan]) -> int:
+def exit_code(plans: Sequence[Plan], failures: Sequence[Failure]) -> int:
     """The command's exit code; of several plans, a line says which failed, or are left to another run."""
     if interrupts.asked():
         console.fault("interrupted; what was finished is kept, and the same command goes on from there")
         return console.INTERRUPTED
-    failed = [plan.choice.name for plan in failures]
+    failed = [failure.plan.choice.name for failure in failures]
     if failed and len(plans) > 1:
         console.fault(f"{len(failed)} of {len(plans)} prompts failed: {', '.join(failed)}")
     left = [plan.choice.name for plan in plans if plan.choice.name not in failed

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -61,14 +62,14 @@ def find_checkpoint(name: str, revision: str | None = None, code: bool = False, 
 
     Raises RequestError, by name, for a path that is no folder, a model that is not there or closed, a hub out of reach.
     """
-    path = DEMO / demo / "model" if name == "demo" else Path(name).expanduser()
+    path = DEMO / demo / "model" if name == "demo" else Path(os.path.expanduser(name))
     if name == "demo" and not path.is_dir():
         raise RequestError(f"--model demo: there is no {str(path)!r}; fetch the repository again, or train it: python -m demo.{demo}.train")
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's own, it takes a name that is too long for one that is not there
         if revision is not None:
             raise RequestError(f"--revision {revision!r} does not go with the folder {name!r}; leave it out")
         return checked_folder(Checkpoint(name, path))
-    if looks_like_path(name) or path.exists():
+    if looks_like_path(name) or os.path.exists(path):
         raise RequestError(f"--model {name!r} is no folder; give a folder with config.json and model.safetensors, or a hub name")
     return cached(name, revision, code) or from_hub(name, revision, code)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mask_impact import console, interrupts
-from mask_impact.batches import failing_into, is_complete
+from mask_impact.batches import Failure, failing_into, is_complete
 from mask_impact.errors import RunError
 from mask_impact.locks import alone
 from mask_impact.models import Subject
@@ -19,7 +19,7 @@ from mask_impact.unfinished import PartFiles
 from mask_impact.writers import run_path
 
 
-def claimed(plans: Sequence[Plan], subject: Subject, failures: list[Plan]) -> Iterator[Plan]:
+def claimed(plans: Sequence[Plan], subject: Subject, failures: list[Failure]) -> Iterator[Plan]:
     """Each plan in turn, for as long as this process alone may write its result, until Ctrl-C is pressed.
 
     A plan that another process measures now, or has finished meanwhile, is passed over with a line; one that cannot be begun is

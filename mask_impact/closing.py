@@ -9,7 +9,7 @@ import json
 import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -23,18 +23,21 @@ from mask_impact.preflight import Plan
 from mask_impact.unfinished import PartFiles
 from mask_impact.writers import run_path
 
+if TYPE_CHECKING:
+    from mask_impact.batches import Failure
+
 COLUMNS = {
     "name": pa.string(), "status": pa.string(), "tokens": pa.int64(), "steps": pa.int64(), "rows": pa.int64(),
     "seconds": pa.float64(), "generated_text": pa.string(), "first_token_probability": pa.float64(), "top_position": pa.int64(),
     "top_token": pa.string(), "reason": pa.string()}
 SHOWN = ("name", "status", "tokens", "steps", "rows", "seconds", "strongest token", "generated text, or why not")
 NUMBERS = ("tokens", "steps", "rows", "seconds")
-LONGEST_NAME, LONGEST_TOKEN, LONGEST_END = 30, 20, 40  # characters in the terminal
+LONGEST_NAME, LONGEST_TOKEN, LONGEST_TEXT, LONGEST_REASON = 30, 20, 40, 250  # characters in the terminal
 
 Row = dict[str, Any]
 
 
-def close(plans: Sequence[Plan], failures: Collection[Plan]) -> None:
+def close(plans: Sequence[Plan], failures: Collection[Failure]) -> None:
     """After a batch, print its table and write its summary; nothing for a prompt of the command line.
 
     `plans` are all its entries, `failures` those that failed now. A summary that cannot be written is a warning, as every result
@@ -43,8 +46,8 @@ def close(plans: Sequence[Plan], failures: Collection[Plan]) -> None:
     settings = plans[0].settings
     if settings.batch_file is None:
         return
-    failed = {plan.choice.name for plan in failures}
-    rows = [summarised(plan, plan.choice.name in failed) for plan in plans]
+    reasons = {failure.plan.choice.name: failure.reason for failure in failures}
+    rows = [summarised(plan, reasons.get(plan.choice.name)) for plan in plans]
     path = summary_path(settings.output_dir, settings.batch_file)
     for line in table_lines(rows):
         console.say(line, settings.quiet)
@@ -67,8 +70,8 @@ def summary_path(folder: str, batch_file: str) -> Path:
     return Path(folder) / f"{Path(batch_file).stem}_summary.csv"
 
 
-def summarised(plan: Plan, failed: bool) -> Row:
-    """What the entry's run file tells. One that failed now, and left no record of it, says so."""
+def summarised(plan: Plan, reason: str | None) -> Row:
+    """What the entry's run file tells, and of one that failed now the reason, whether or not it could be recorded."""
     row = dict.fromkeys(COLUMNS) | {"name": plan.choice.name, "tokens": len(plan.prompt.token_ids)}
     path = run_path(Path(plan.settings.output_dir), plan.choice.name)
     try:
@@ -77,10 +80,10 @@ def summarised(plan: Plan, failed: bool) -> Row:
         told = row | unfinished_row(path.parent, plan.choice.name)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         told = row | {"status": "unreadable", "reason": f"{path.name} cannot be read"}
-    if failed and told["status"] == "complete":
-        return told | {"status": "failed", "reason": "failed now; the earlier result is kept"}
-    recorded = told["status"] == "failed" and told["reason"]
-    return told | {"status": "failed", "reason": recorded or "not recorded"} if failed else told
+    if reason is None:
+        return told
+    kept = "; the result of this name is kept" if told["status"] == "complete" else ""
+    return told | {"status": "failed", "reason": reason + kept}
 
 
 def unfinished_row(folder: Path, name: str) -> Row:
@@ -128,13 +131,8 @@ def shown(row: Row) -> tuple[str, ...]:
     top = "" if row["top_position"] is None else f"{cut(repr(row['top_token']), LONGEST_TOKEN)} at {row['top_position']}"
     numbers = ["" if row[name] is None else f"{row[name]:,.1f}" if name == "seconds" else f"{row[name]:,}" for name in NUMBERS]
     failed = row["status"] != "complete"
-    end = row["reason"] or "" if failed else "" if row["generated_text"] is None else repr(row["generated_text"])
-    return cut(harmless(row["name"]), LONGEST_NAME), row["status"], *numbers, top, cut(harmless(end), LONGEST_END)
-
-
-def harmless(text: str) -> str:
-    """The text with escapes in place of what is not to be printed: control characters, and what turns the writing around."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    end, longest = (row["reason"] or "", LONGEST_REASON) if failed else ("" if row["generated_text"] is None else repr(row["generated_text"]), LONGEST_TEXT)
+    return cut(console.harmless(row["name"]), LONGEST_NAME), row["status"], *numbers, top, cut(console.harmless(end), longest)
 
 
 def cut(text: str, most: int) -> str:

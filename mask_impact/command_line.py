@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 
-from mask_impact import __version__
+from mask_impact import __version__, values
 from mask_impact.errors import RequestError
 from mask_impact.prompts import read_prompt
 from mask_impact.settings import (
@@ -37,14 +37,18 @@ def read(argv: Sequence[str] | None = None, program: str = "mask_impact_analysis
     """
     parser = _parser(program, kind, description, examples)
     namespace, strays = parser.parse_known_args(argv)
-    said = {name: words for name, words in vars(namespace).items() if words}
+    # argparse makes an empty list of --flag=--
+    said = {name: ["--" if word == [] else word for word in words] for name, words in vars(namespace).items() if words}
     faults = _stray_faults(strays, parser, kind.ELSEWHERE) + _conflicts(said, options(kind))
     config = said.pop("config", [None])[-1]
     flags = {name: _value(words, options(kind)[name], faults) for name, words in said.items()}
     if config is not None:
         from mask_impact import batch
 
-        return batch.read(config, flags, kind, faults)
+        path = read_value(values.path, config, "--config: ", faults)
+        if path is UNREADABLE:
+            raise RequestError(*faults)
+        return batch.read(path, flags, kind, faults)
     if strays:  # a misspelt --prompt leaves none: looking for the default file would only add a misleading fault
         raise RequestError(*faults)
     return [_single(flags, kind, faults)]
@@ -110,7 +114,7 @@ def _stray_faults(strays: Sequence[str], parser: argparse.ArgumentParser, elsewh
     if strays and not faults:
         words = ", ".join(map(quoted, strays))
         faults.append(f"unexpected {words}; give the prompt with --prompt, in quotes if it has spaces")
-    return faults
+    return list(dict.fromkeys(faults))
 
 
 def _conflicts(said: Mapping[str, list], table: Mapping[str, Option]) -> list[str]:

@@ -31,7 +31,7 @@ def compare(one: Path, other: Path, screen: Screen, metric: str = "l2") -> None:
     for line in [*names, *differing_tokens(*tables, screen), "",
                  *differences(*tables, metric, screen), "",
                  *changes(*tables, metric, screen)]:
-        console.say(line)
+        console.draw(line)
 
 
 def differing_axes(one: ResultTable, other: ResultTable) -> list[str]:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import TextIO
 
-from mask_impact.errors import RequestError, RunError
+from mask_impact.errors import RequestError, RunError, as_run_error
 
 SUCCESS, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
@@ -35,6 +35,9 @@ def exit_code(main: Callable[[], int]) -> int:
             fault(f"the Python package {error.name} is not installed for {sys.executable}; run `make demo`, or "
                   "`pip install -r requirements.txt`, and call the Python of that environment (.venv/bin/python)")
             return WRONG_REQUEST
+        except Exception as error:  # which nobody foresaw: one line all the same, with the place that raised it
+            fault(str(as_run_error(error)))
+            return FAILED
         except KeyboardInterrupt:
             fault("interrupted; results that were finished are kept")
             return INTERRUPTED
@@ -48,24 +51,34 @@ def leave(code: int) -> None:
 
 
 def say(line: str, quiet: bool = False) -> None:
-    """One line on standard output."""
+    """One line on standard output; whatever could drive the terminal is printed as its escape."""
     if not quiet:
-        _print(line, sys.stdout)
+        _print(harmless(line), sys.stdout)
+
+
+def draw(line: str) -> None:
+    """One line on standard output that is safe already (mask_impact/terminal.py), and may have colours."""
+    _print(line, sys.stdout)
 
 
 def fault(line: str) -> None:
     """One line on standard error."""
-    _print(f"error: {line}", sys.stderr)
+    _print(harmless(f"error: {line}"), sys.stderr)
 
 
 def warn(line: str) -> None:
     """One line on standard error, for what did not stop the run."""
-    _print(f"warning: {line}", sys.stderr)
+    _print(harmless(f"warning: {line}"), sys.stderr)
+
+
+def harmless(text: str) -> str:
+    """The text with escapes in place of what is not to be printed: control characters, and what turns the writing around."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def _print(line: str, stream: TextIO) -> None:
-    """Print and flush. A reader that has gone (`| head`) is no reason to stop measuring."""
+    """Print and flush. A reader that has gone (`| head`), or a full disk under a log, is no reason to stop measuring."""
     try:
-        print(" ".join(line.splitlines()), file=stream, flush=True)
-    except BrokenPipeError:
+        print(line, file=stream, flush=True)
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mask_impact.errors import RunError
+from mask_impact.errors import RunError, first_line
 
 # A file that is being written is touched every few seconds; one untouched this long was left by a killed process.
 _ABANDONED_SECONDS = 3600
@@ -19,16 +19,16 @@ def write_whole(files: Mapping[Path, Callable[[Path], None]], outdated: Iterable
     """Write every file under a temporary name, delete `outdated`, then give the files their names, in order.
 
     `files` maps each final path to the function that writes it. Temporary files lie in `folder`, on the same file system, which
-    this process alone writes to, or else beside the final ones. Until all of them are written nothing that exists is touched; however it ends, no temporary
-    file stays. With `to_disk` a full disk, or a power cut, finds them on the disk before they have their names. Raises
-    RunError, one line with file and reason.
+    this process alone writes to, or else beside the final ones. Until all of them are written nothing that exists is
+    touched; however it ends, no temporary file stays. With `to_disk` a full disk shows, and a power cut finds them, before they
+    have their names. Raises RunError, one line with file and reason.
     """
     outdated = list(outdated)
     temporaries = {path: (folder or path.parent) / f".{path.name}.{os.getpid()}.tmp" for path in files}
     try:
+        _sweep([folder / path.name if folder else path for path in files], 0 if folder else _ABANDONED_SECONDS)
         for path, write in files.items():
             with _one_line("written", path):
-                _sweep(temporaries[path].parent, path.name, 0 if folder else _ABANDONED_SECONDS)
                 write(temporaries[path])
                 if to_disk:
                     _to_disk(temporaries[path])
@@ -62,7 +62,7 @@ def _one_line(done: str, path: Path) -> Iterator[None]:
         raise RunError(f"{path} could not be {done}: it is open in another program, or it or its folder is "
                        f"write-protected; close that program or choose another folder") from error
     except OSError as error:
-        reason = error.strerror or next(iter(str(error).splitlines()), type(error).__name__)
+        reason = os.strerror(error.errno) if error.errno else first_line(error)  # Arrow's own strerror says more, and less plainly
         raise RunError(f"{path} could not be {done}: {reason}; make room or choose another folder") from error
 
 
@@ -80,11 +80,17 @@ def _to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _sweep(folder: Path, name: str, seconds: float) -> None:
-    """Remove what killed processes left of the file of this name, untouched for so long."""
-    prefix = f".{name}."
-    for found in folder.iterdir():
-        if found.name.startswith(prefix) and found.suffix == ".tmp":
-            with suppress(OSError):
-                if time.time() - found.stat().st_mtime >= seconds:
-                    found.unlink()
+def _sweep(files: Collection[Path], seconds: float) -> None:
+    """Remove what killed processes left of these files, untouched for so long. Each folder is listed once, as a batch's may hold thousands."""
+    prefixes = tuple(f".{path.name}." for path in files)
+    for folder in {path.parent for path in files}:
+        with suppress(OSError):
+            for path in [folder / name for name in os.listdir(folder) if name.startswith(prefixes) and name.endswith(".tmp")]:
+                _remove_abandoned(path, seconds)
+
+
+def _remove_abandoned(path: Path, seconds: float) -> None:
+    """Remove a temporary file that nobody has written to for so long."""
+    with suppress(OSError):
+        if time.time() - path.stat().st_mtime >= seconds:
+            path.unlink()

@@ -110,7 +110,7 @@ def show(path: Path, screen: Screen, *, step: int | None = None, variant: str | 
     for line in [*about(path, run, screen), *screen.lines(f"shown      {shown}", " " * 11), "",
                  *strongest_lines(strongest, metric, screen, spared(table)), "",
                  *block_picture(table, metric, screen, noise_floor(run, table, metric))]:
-        console.say(line)
+        console.draw(line)
 
 
 def strongest_lines(strongest: list[StrongToken], metric: str, screen: Screen, without: str) -> Iterator[str]:

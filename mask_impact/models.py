@@ -51,8 +51,10 @@ class Subject:
 
 
 def load(candidate: Candidate, settings: Settings, wanted: Collection[str] = ("decoder",)) -> Subject:
-    """Load the weights, move them to the device and check the parts of the model that are wanted. Raises RequestError for weights that do not fit the model,
-    RunError where memory runs out or a check of the loaded model fails."""
+    """Load the weights, move them to the device and check the parts of the model that are wanted.
+
+    Raises RequestError for weights that do not fit the model, RunError where memory runs out or a check of the loaded model fails.
+    """
     checkpoint, device = with_weights(candidate.checkpoint, settings.quiet), find_device(settings)
     dtype, method = wanted_dtype(settings, device), quantisation(candidate.config)
     options = {} if method is None else {"quantization_config": dequantisers()[method](dequantize=True)}

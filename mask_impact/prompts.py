@@ -3,8 +3,11 @@
 import codecs
 import os
 import sys
+from typing import BinaryIO
 
 from mask_impact.errors import RequestError
+
+MOST_BYTES = 64 * 2**20  # some 16 million tokens
 
 
 def read_prompt(source: str) -> str:
@@ -29,7 +32,7 @@ def read_text(path: str) -> str:
         raise RequestError(f"{path}: this is a folder; name a text file in it")
     try:
         with open(path, "rb") as file:
-            return decode(file.read(), path)
+            return decode(limited(file, path), path)
     except FileNotFoundError:
         raise RequestError(f"{path}: there is no such file; check the path") from None
     except OSError as error:
@@ -50,4 +53,12 @@ def decode(data: bytes, where: str) -> str:
 def _standard_input() -> bytes:
     if sys.stdin is None:
         raise RequestError("--prompt-file -: there is no standard input; name a file or use --prompt TEXT")
-    return sys.stdin.buffer.read()
+    return limited(sys.stdin.buffer, "standard input")
+
+
+def limited(file: BinaryIO, where: str) -> bytes:
+    """All bytes of a file; RequestError where they are more than any prompt has, as those of /dev/zero, which never end."""
+    data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise RequestError(f"{where}: more than {MOST_BYTES:,} bytes, which is no text for a model; name another file")
+    return data

@@ -26,6 +26,7 @@ from mask_impact.formats import REPORT_ROWS
 from mask_impact.jsontext import plain
 from mask_impact.reading import read_results
 from mask_impact.results import COLUMNS, DISTANCES, ResultTable, StepDistances
+from mask_impact.values import MOST_NUMBER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,6 +136,8 @@ def json_of(value: Any) -> str:
 
 def table_of(frame: pd.DataFrame) -> ResultTable:
     """The table of a DataFrame as `read_results` gives it. Raises RequestError if rows are missing or in another order."""
+    if len(frame) and (last := frame["token_position"].max()) >= MOST_NUMBER:  # for every one of them there would be a token
+        raise RequestError(f"a result has fewer than {MOST_NUMBER:,} positions, and here one is {last:,}")
     cells = frame[["variant", "layer"]].drop_duplicates()
     table = ResultTable([], [(variant, int(layer)) for variant, layer in cells.itertuples(index=False)])
     steps = dict(list(frame.groupby("generation_step")))

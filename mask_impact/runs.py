@@ -7,7 +7,7 @@ import importlib.metadata
 import platform
 import time
 from datetime import datetime, timezone
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,7 @@ class Run:
         self.each: list[np.ndarray] = []
         self.last: Step | None = None
         self._open: list[MeasuredLayer] = []
+        self._texts: list[str] = []
         self._started, self._clock = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
         if self.kept:
             self.steps = [part.record for part in self.kept]
@@ -161,8 +162,10 @@ class Run:
 
     @property
     def texts(self) -> list[str]:
-        """What each of `all_ids` adds to the text."""
-        return self.plan.prompt.texts(token_texts(self.subject.tokenizer, self.all_ids))
+        """What each of `all_ids` adds to the text; made once for each step, as every token is decoded three times."""
+        if len(self._texts) != len(self.all_ids):
+            self._texts = self.plan.prompt.texts(token_texts(self.subject.tokenizer, self.all_ids))
+        return self._texts
 
     @property
     def undefined(self) -> int:
@@ -237,9 +240,15 @@ def plan_record(plan: Plan, subject: Subject) -> dict[str, Any]:
         **plan.prompt.facts(),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "computed_with": computed_with(),
-        "versions": {"mask_impact": __version__, "python": platform.python_version(),
-                     **{library: importlib.metadata.version(library) for library in LIBRARIES}},
+        "versions": dict(versions()),
     }
+
+
+@cache
+def versions() -> dict[str, str]:
+    """This project's version, Python's and the libraries'; looked up once, as it takes some milliseconds."""
+    return {"mask_impact": __version__, "python": platform.python_version(),
+            **{library: importlib.metadata.version(library) for library in LIBRARIES}}
 
 
 def failure_record(plan: Plan, subject: Subject, reason: str) -> dict[str, Any]:

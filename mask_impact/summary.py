@@ -22,7 +22,7 @@ LONGEST_SHOWN = 80  # characters of the generated text
 @contextmanager
 def progress(run: Run, quiet: bool) -> Iterator[tqdm]:
     """One bar over the run's generation steps and layers, with the time left; none where nobody looks."""
-    name = run.plan.choice.name[:30] if run.plan.choice else None
+    name = console.harmless(run.plan.choice.name[:30]) if run.plan.choice else None
     total = run.plan.steps * len(run.parts)
     begun = len(run.steps) * len(run.parts)
     with tqdm(total=total, initial=begun, desc=name, unit=run.plan.prompt.layer, leave=False, disable=quiet or None,

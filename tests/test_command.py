@@ -231,6 +231,18 @@ def test_an_attention_layer_of_a_hybrid_is_measured_and_the_others_are_listed(co
     assert all("linear_attention" in skipped["reason"] for skipped in run["skipped_layers"])
 
 
+def test_the_words_of_a_run_and_its_versions_are_made_once(command, llama, monkeypatch):
+    from mask_impact import runs
+    made, asked, real, version = [], [], runs.token_texts, runs.importlib.metadata.version
+    monkeypatch.setattr(runs, "token_texts", lambda tokenizer, ids: made.append(len(ids)) or real(tokenizer, ids))
+    monkeypatch.setattr(runs.importlib.metadata, "version", lambda library: asked.append(library) or version(library))
+    runs.versions.cache_clear()
+    config = yaml_file("prompts: [{name: one, prompt: The cat}, {name: two, prompt: A dog, num_tokens: 2}]\nlayers: 0\n")
+    assert command("--config", config, "--model", llama)[0] == 0
+    assert sorted(count for count in made if count > 2) == [7, 7]  # the others are the likeliest next tokens
+    assert asked.count("pyarrow") == 1 and record_of("two")["versions"].keys() == {"mask_impact", "python", *runs.LIBRARIES}
+
+
 def test_progress_is_one_bar_over_steps_and_layers(llama, monkeypatch, capsys):
     from mask_impact import summary
     bars = []
@@ -265,6 +277,10 @@ WRONG = {
     "no chat template": (["--prompt", "P", "--chat"], "chat is on, but the model has no chat template; leave --chat out"),
     "a bad name": (["--prompt", "P", "--output", "../x"], "--output: a name must not contain '/', found '../x'"),
     "a missing batch": (["--config", "gone.yaml"], "gone.yaml: there is no such file; check the path"),
+    "a batch that no path can name": (["--config", "a\0b"], r"--config: expected a path, found a null character in 'a\x00b'"),
+    "a batch without a name": (["--config", ""], "--config: expected text, found none (it is empty)"),
+    "a batch of dashes": (["--config=--"], "--: there is no such file; check the path"),
+    "a path that clears the screen": (["--config", "\x1b[2J\n\u202ex"], r"\x1b[2J\n\u202ex: there is no such file; check the path"),
     "a revision of a folder": (["--prompt", "P", "--revision", "main"], "--revision 'main' does not go with the folder"),
 }
 
@@ -294,6 +310,17 @@ def test_a_wrong_batch_file_is_one_line_and_writes_nothing(text, start, command,
     code, out, err = command("--config", yaml_file(text), "--model", llama)
     assert (code, out, loads, files_in(here)) == (2, [], [], ["batch.yaml"])
     assert len(err) == 1 and err[0].startswith("error: batch.yaml:1: " + start)
+
+
+@pytest.mark.parametrize("flag", ["--prompt-file", "--config"])
+def test_a_file_that_never_ends_is_not_waited_for(flag, command, llama, monkeypatch):
+    if not Path("/dev/zero").exists():
+        pytest.skip("there is no /dev/zero here")
+    monkeypatch.setattr("mask_impact.prompts.MOST_BYTES", 1000)
+    code, out, err = command("--model", llama, flag, "/dev/zero")
+    assert (code, out, err) == (2, [], ["error: /dev/zero: more than 1,000 bytes, which is no text for a model; name another file"])
+    Path("long.txt").write_text("x" * 1001, encoding="utf-8")
+    assert command("--model", llama, flag, "long.txt")[2] == ["error: long.txt" + err[0].removeprefix("error: /dev/zero")]
 
 
 def test_all_faults_of_a_batch_are_listed_before_weights_are_loaded(command, llama, loads, here):
@@ -327,7 +354,7 @@ def test_model_and_output_folder_are_both_named(command, here):
     assert code == 2 and [line.split()[1] for line in err] == ["--output-dir", "--model"]
 
 
-@pytest.mark.parametrize("name", ["./gone", "../gone", "/gone", "/gone/x", "a/b/c", "~/gone/x", "C:\\models\\x", "..\\x", "file"])
+@pytest.mark.parametrize("name", ["./gone", "../gone", "/gone", "/gone/x", "a/b/c", "~/gone/x", "C:\\models\\x", "..\\x", "file", "~no.such.user/x"])
 def test_a_path_that_is_no_folder(name, command, here):
     Path("file").write_text("", encoding="utf-8")
     code, out, err = command("--model", name, "--prompt", "P")
@@ -335,8 +362,9 @@ def test_a_path_that_is_no_folder(name, command, here):
     assert err[0].endswith("is no folder; give a folder with config.json and model.safetensors, or a hub name")
 
 
-def test_a_name_that_the_hub_cannot_have(command):
-    code, _, err = command("--model", "not a name", "--prompt", "P")
+@pytest.mark.parametrize("name", ["not a name", "x" * 300])
+def test_a_name_that_the_hub_cannot_have(command, name):
+    code, _, err = command("--model", name, "--prompt", "P")
     assert (code, len(err)) == (2, 1) and "is neither a folder nor a possible hub name" in err[0]
 
 
@@ -686,7 +714,7 @@ def test_a_failure_leaves_the_result_that_it_was_to_replace(command, llama, monk
     assert command(*words)[0] == 0
     with failing(monkeypatch, MemoryError()):
         code, _, err = command(*words, "--overwrite")
-    assert code == 1 and err[1:] == ["warning: bad: the earlier result of this name is kept"]
+    assert code == 1 and err[1:] == ["warning: bad: the result of this name is kept"]
     assert record_of("bad")["status"] == "complete" and len(read_results("output/bad_results.csv")) == 54
 
 
@@ -721,6 +749,16 @@ def test_a_reader_that_has_gone_does_not_stop_the_run(monkeypatch):
         console.say("two")
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_log_on_a_full_disk_does_not_stop_the_run(llama, stream):
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    words = [sys.executable, str(ROOT / "mask_impact_analysis.py"), "--model", llama, "--layers", "0", "--prompt"]
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run([*words, "x"], **{"stdout": subprocess.DEVNULL, stream: full})  # one undefined distance: a warning
+    assert ended.returncode == 0 and record_of("x")["status"] == "complete"
+
+
 def test_an_interrupted_process_does_not_wait_for_its_threads():
     program = ("import time, concurrent.futures as f; from mask_impact import console; "
                "f.ThreadPoolExecutor().submit(time.sleep, 30); console.leave(console.INTERRUPTED)")
@@ -736,6 +774,18 @@ def test_an_unforeseen_error_of_the_loaded_model_is_one_line(command, llama, mon
     monkeypatch.setattr("mask_impact.models.measurable_parts", fail)
     code, _, err = command("--model", llama, "--prompt", "P")
     assert code == 1 and len(err) == 1 and err[0].startswith("error: TypeError: forward() got an unexpected keyword (test_command.py, line ")
+
+
+def test_an_unforeseen_error_anywhere_else_is_one_line(command, llama, monkeypatch, here):
+    monkeypatch.setattr("mask_impact.preflight.plan_all", lambda *words: {}["plan"])
+    code, out, err = command("--model", llama, "--prompt", "P")
+    assert (code, out, len(err), files_in(here)) == (1, [], 1, []) and err[0].startswith("error: KeyError: 'plan' (test_command.py, line ")
+
+
+def test_no_name_drives_the_terminal(command, llama):
+    code, out, err = command("--model", llama, "--prompt", "The cat", "--layers", 0, "--output", "a\u202eb", "--output-dir", "x\x1b[2J")
+    assert (code, err) == (0, []) and out[0].startswith(r"a\u202eb: 6 tokens") and r"wrote x\x1b[2J" in out[-1]
+    assert all(line.isprintable() for line in out) and Path("x\x1b[2J", "a\u202eb_run.json").is_file()
 
 
 # Real processes

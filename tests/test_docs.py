@@ -99,6 +99,15 @@ def test_every_command_and_flag_of_the_look_up_is_in_the_guide():
         assert named - {"--command", "--result", "--a", "--b", "--given"} <= words
 
 
+def test_every_benchmark_is_in_the_table_of_benchmarks():
+    folder = ROOT / "benchmarks"
+    commands = re.findall(r"^\| `python benchmarks/(\w+\.py)((?: --\w+)*)` \|", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    programs = {path.name for path in folder.glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
+    assert {script for script, _ in commands} == programs
+    for script, flags in commands:
+        assert all(f'"{flag}"' in (folder / script).read_text(encoding="utf-8") for flag in flags.split())
+
+
 def test_the_guide_has_examples_of_each_kind():
     assert len(COMMANDS) >= 10 and len(blocks("yaml")) >= 3 and len(blocks("python")) >= 2
 

@@ -426,6 +426,7 @@ def test_json_holds_its_rows_and_no_more(folder, ask, monkeypatch):
     (["show", "holes_results.csv"], "have a value in every row"),
     (["show", "huge_results.json"], "not a whole result file"),
     (["show", "deep_results.json"], "not a whole result file"),
+    (["show", "far_results.csv"], "rows are missing"),
     (["show", "failed"], "not finished (failed: out of memory)"),
 ])
 def test_wrong_requests_are_one_line(folder, ask, words, fault):
@@ -434,6 +435,7 @@ def test_wrong_requests_are_one_line(folder, ask, words, fault):
     for name, text in {"testimg.txt": "", "empty_results.csv": "\n", "odd_results.csv": '"\x1b[2J"\n1\n',
                        "short_results.csv": "".join(lines)[:-5], "headings_results.csv": lines[0],
                        "gaps_results.csv": "".join(lines[:5] + lines[7:]), "deep_results.json": "[" * 10**5,
+                       "far_results.csv": "".join([*lines[:2], f'0,0,"a",{10**12},"Full",1,1\n']),
                        "holes_results.csv": "".join([*lines[:5], ',,"a",,"Full",1,1\n']),
                        "huge_results.json": json.dumps({name: [10**30] for name in COLUMNS})}.items():
         (here / name).write_text(text, encoding="utf-8")

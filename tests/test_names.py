@@ -186,3 +186,10 @@ def test_what_it_was_computed_with_is_spelt_out(out):
     assert names.choose_name(wanted(out, name="x"), FACTS | then).record
     with pytest.raises(RequestError, match=r"other settings \(threads 2 then and 8 now\)"):
         names.choose_name(wanted(out, name="x"), FACTS | now)
+
+
+def test_a_batch_lists_its_folder_once(tmp_path, monkeypatch):
+    listed, real = [], names.Present
+    monkeypatch.setattr(names, "Present", lambda folder: listed.append(folder) or real(folder))
+    entries = [Settings(prompt=prompt, output_dir=str(tmp_path)) for prompt in ("a", "a", "b")]
+    assert [choice.name for choice in names.choose_names(entries, [{}] * 3)] == ["a", "a_2", "b"] and len(listed) == 1

@@ -471,6 +471,14 @@ def test_leftovers_of_a_killed_process_are_swept(tmp_path):
     assert names_in(tmp_path) == [fresh.name, other.name, "a_results.csv", "a_run.json"]
 
 
+def test_a_folder_is_listed_once_for_a_result(tmp_path, monkeypatch):
+    """A batch's folder can hold thousands of files."""
+    listed, real = [], os.listdir
+    monkeypatch.setattr("mask_impact.files.os.listdir", lambda folder: listed.append(folder) or real(folder))
+    write_results(hard_table(), tmp_path, "a", FORMATS, {})
+    assert listed == [tmp_path]
+
+
 def test_an_infinite_distance_is_not_written(tmp_path):
     table = hard_table()
     table.steps[1].cosine[5, 2] = np.inf

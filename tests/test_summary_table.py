@@ -111,16 +111,16 @@ def test_an_earlier_result_that_is_kept_does_not_pass_for_this_one(command, fail
     failing(2, RunError("no"))
     assert command("--config", "night.yaml", "--overwrite")[0] == 1
     row = summary()["france"]
-    assert (row["status"], row["reason"], row["steps"]) == ("failed", "failed now; the earlier result is kept", 2)
+    assert (row["status"], row["reason"], row["steps"]) == ("failed", "no; the result of this name is kept", 2)
 
 
-def test_a_failure_that_left_no_record_says_so(command, failing, monkeypatch):
+def test_a_failure_that_left_no_record_has_its_reason_all_the_same(command, failing, monkeypatch):
     def refuse(*_):
         raise RunError("full")
     monkeypatch.setattr("mask_impact.batches.write_failure", refuse)
     failing(2, RunError("no"))
     command("--config", "night.yaml")
-    assert (summary()["france"]["status"], summary()["france"]["reason"]) == ("failed", "not recorded")
+    assert (summary()["france"]["status"], summary()["france"]["reason"]) == ("failed", "no")
 
 
 @pytest.mark.parametrize("text", [
