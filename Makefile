@@ -50,5 +50,5 @@ $(MODULES): viewer/package-lock.json
 	touch $(MODULES)
 
 clean:
-	rm -rf .venv .pytest_cache viewer/node_modules output/demo
+	rm -rf .venv .pytest_cache .hypothesis viewer/node_modules output/demo
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

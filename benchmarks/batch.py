@@ -1,6 +1,6 @@
 """What a batch costs beyond the model's own work: 200 short prompts on the demo model, and the memory that they leave.
 
-    python benchmarks/batch.py                  # five batches, each in a process of its own; under two minutes
+    python benchmarks/batch.py                  # five batches, each in a process of its own; half a minute, on Linux
 
 A batch is run as `mask_impact_analysis.py --config` runs it, results, summary and all. Model work is the time inside
 `measured_layers`, which runs the model and its masked rows; loading comes before. The rest is what is timed here, by the prompt: the
