@@ -60,7 +60,11 @@ def claim(plan: Plan, subject: Subject, held: ExitStack) -> Plan | None:
     parts = parts_of(plan)
     if not choice.goes_on:
         parts.clear()
-    parts.begin(begun_record(plan, subject))
+    try:
+        parts.begin(begun_record(plan, subject))
+    except RunError:
+        tidy(plan)
+        raise
     return replace(plan, choice=choice)
 
 
