@@ -138,7 +138,7 @@ def is_causal(call: AttentionCall) -> bool:
 class FinalQuery:
     """Attention of one layer seen from the final position, in the dtype it is measured in.
 
-    logits (head, key) are soft-capped, with hidden keys at -inf; value (kv_head, key, d_v); sink (head,) or None: a
+    logits (head, key) are soft-capped, with hidden keys at -inf; value (kv_head, key, d_v) is in the model's own dtype; sink (head,) or None: a
     learned logit that takes weight and gives no value; visible (head, key) is False at hidden keys. `offset` is the
     sequence position of the first key. `chosen` (key,) is True at the keys to be masked in turn; None chooses all.
     """
@@ -165,11 +165,11 @@ class FinalQuery:
 def final_query(call: AttentionCall, length: int, dtype: torch.dtype, masked: np.ndarray | None = None) -> FinalQuery:
     """Cut a call down to its final query, of a sequence of `length` tokens, of which those at the positions `masked`
     are masked in turn, or all."""
-    query, key = call.query[0, :, -1].to(dtype), call.key[0].to(dtype)
+    query, key = call.query[0, :, -1].to(dtype), call.key[0]
     heads, groups = query.shape[0], key.shape[0]
     scaling = call.options.get("scaling")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    logits = torch.matmul(query.view(groups, heads // groups, -1), key.transpose(1, 2)).reshape(heads, -1) * scaling
+    logits = by_group(torch.matmul, query.view(groups, heads // groups, -1), key.transpose(1, 2)).reshape(heads, -1) * scaling
     softcap = call.options.get("softcap")
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
@@ -181,12 +181,20 @@ def final_query(call: AttentionCall, length: int, dtype: torch.dtype, masked: np
     sink = call.options.get("s_aux")
     return FinalQuery(
         logits=logits,
-        value=call.value[0].to(dtype),
+        value=call.value[0],
         sink=None if sink is None else sink.to(dtype),
         visible=visible,
         offset=length - key.shape[1],
         chosen=None if masked is None else chosen_keys(masked, length - key.shape[1], logits),
     )
+
+
+def by_group(product: Callable[[Tensor, Tensor], Tensor], few: Tensor, many: Tensor) -> Tensor:
+    """A product of (group, row, ...) with keys or values (group, ...), in the first one's dtype: where the second is in another, one
+    group of it is converted at a time, as all of them are large in a long prompt."""
+    if few.dtype == many.dtype:
+        return product(few, many)
+    return torch.stack([product(one, other.to(few.dtype)) for one, other in zip(few, many)])
 
 
 def chosen_keys(positions: np.ndarray, offset: int, logits: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ def cell_distances(passed: PassedBlock, cell: int, size: int, moment: Moment, me
     passes = [RowPass(record.parts, record.call.to(dtype)) for record in records]
     cells = torch.arange(beside.stop - beside.start, device=closed[0].output.device)
     if method.name == "renormalize":
-        streams = [renormalized(rows, each, cells, method.variants, seed) for seed, (rows, each) in enumerate(zip(passes, closed))]
+        streams = [renormalized(rows, each, cells, method.variants, seed, method.rows) for seed, (rows, each) in enumerate(zip(passes, closed))]
     elif method.name == "rerun":
         streams = rerun_rows(passes, BlockRerun(passed, cell, size, dtype), cells, method.variants)
     else:

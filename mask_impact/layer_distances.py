@@ -13,7 +13,7 @@ from mask_impact.errors import RunError
 from mask_impact.identities import check_identities
 from mask_impact.leave_one_out import LeaveOneOut
 from mask_impact.recording import LayerDistances, LayerRecord
-from mask_impact.renormalize import rows_per_chunk
+from mask_impact.row_budget import RowBudget
 from mask_impact.rows import MaskedRows
 
 
@@ -66,7 +66,8 @@ class Gathering:
 
 
 def collected(
-    moment: Moment, record: LayerRecord, query: FinalQuery, closed: LeaveOneOut, chunks: Iterable[MaskedRows], heads: bool
+    moment: Moment, record: LayerRecord, query: FinalQuery, closed: LeaveOneOut, chunks: Iterable[MaskedRows], heads: bool,
+    budget: RowBudget,
 ) -> LayerDistances:
     """Distances of all chunks, at their sequence positions; on the first step the identities are checked.
 
@@ -80,7 +81,7 @@ def collected(
         if moment.step == 0:
             conserved = conserved + closed.conservation(chunk.keys, chunk.difference.heads[: len(chunk.keys)])
     if moment.step == 0:
-        for keys in query.other_keys.split(rows_per_chunk(record.parts, closed.output.dtype)) if moment.masked is not None else ():
+        for keys in query.other_keys.split(budget.rows(record.parts, closed.output.dtype)) if moment.masked is not None else ():
             conserved = conserved + closed.conservation(keys, closed.differences(keys))
         check_identities(record, closed, gathering.first, conserved)
     return gathering.distances(moment, record, query.offset, closed.undefined if closed.any_undefined else None)

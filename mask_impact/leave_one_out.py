@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mask_impact.attention import FinalQuery
+from mask_impact.attention import FinalQuery, by_group
 from mask_impact.distances import norm, widest
 
 
@@ -87,7 +87,7 @@ class LeaveOneOut:
     def conservation_error(self, total: Tensor) -> float:
         """How far the whole sum (head, d_v) is from what it must be, over the lengths of its terms; the worst head."""
         expected = self.output * (self.weights.sum(-1, keepdim=True) - 1).to(self.output)
-        share = self.weights.view(len(self._value), -1, self.weights.shape[1]) * norm(self._value)[:, None]
+        share = self.weights.view(len(self._value), -1, self.weights.shape[1]) * torch.stack([norm(value) for value in self._value])[:, None]
         scale = share.sum(-1).flatten() + norm(self.output)
         return float((norm(total - expected) / scale.clamp_min(torch.finfo(scale.dtype).tiny)).max())
 
@@ -101,15 +101,15 @@ def softmax_with_sink(logits: Tensor, sink: Tensor | None) -> Tensor:
 
 def leave_one_out(query: FinalQuery, size: int = 1) -> LeaveOneOut:
     """The closed form for one layer's final query, `size` neighbouring keys masked at a time."""
-    logits, value = query.logits.to(widest(query.logits)), query.value
+    logits, value, dtype = query.logits.to(widest(query.logits)), query.value, query.logits.dtype
     heads, groups = len(logits), len(value)
     weights = softmax_with_sink(logits, query.sink)
     masses = weights.view(heads, -1, size).sum(-1)
     heaviest, every = masses.argmax(-1), torch.arange(heads, device=value.device)
     without = logits.view(heads, -1, size).scatter(1, heaviest[:, None, None].expand(-1, 1, size), float("-inf"))
-    others = combine(softmax_with_sink(without.flatten(1), query.sink), value)
-    own_value = value.view(groups, -1, size, value.shape[-1])[every // (heads // groups), heaviest]
-    own_weight = weights.view(heads, -1, size)[every, heaviest].to(value)
+    others = combine(softmax_with_sink(without.flatten(1), query.sink).to(dtype), value)
+    own_value = value.view(groups, -1, size, value.shape[-1])[every // (heads // groups), heaviest].to(dtype)
+    own_weight = weights.view(heads, -1, size)[every, heaviest].to(dtype)
     visible = query.visible.view(heads, -1, size).any(-1)
     alone = (visible.sum(-1) == 1) & (query.sink is None)
     undefined = (visible & alone[:, None]).any(0)
@@ -118,18 +118,18 @@ def leave_one_out(query: FinalQuery, size: int = 1) -> LeaveOneOut:
     return LeaveOneOut(
         weights=weights,
         masses=masses,
-        output=combine(weights, value),
+        output=combine(weights.to(dtype), value),
         undefined=undefined,
         any_undefined=bool(undefined.any()),
         heaviest_difference=heaviest_difference,
         size=size,
         _value=value,
-        _ratio=(weights / (1 - masses).repeat_interleave(size, 1)).to(value),
+        _ratio=(weights / (1 - masses).repeat_interleave(size, 1)).to(dtype),
         _heaviest=heaviest,
     )
 
 
 def combine(weights: Tensor, value: Tensor) -> Tensor:
-    """sum_k p_k v_k: weights (head, key) and value (kv_head, key, d_v) give (head, d_v), in the value's dtype."""
-    grouped = weights.to(value).view(value.shape[0], -1, weights.shape[1])
-    return torch.matmul(grouped, value).reshape(len(weights), -1)
+    """sum_k p_k v_k: weights (head, key) and value (kv_head, key, d_v) give (head, d_v), in the weights' dtype."""
+    grouped = weights.view(value.shape[0], -1, weights.shape[1])
+    return by_group(torch.matmul, grouped, value).reshape(len(weights), -1)

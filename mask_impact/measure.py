@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -30,6 +30,7 @@ from mask_impact.renormalize import renormalized
 from mask_impact.rerun import Rerun, rerun
 from mask_impact.riding import own_answers, riding
 from mask_impact.rows import MaskedRows
+from mask_impact.row_budget import RowBudget
 from mask_impact.rowpass import RowPass, in_dtype
 
 TOP_TOKENS = 5
@@ -119,6 +120,7 @@ class Method:
     dtype: torch.dtype | None = torch.float32
     use_cache: bool = True
     riding: bool = True
+    rows: RowBudget = field(default_factory=RowBudget)
 
 
 @torch.inference_mode()
@@ -233,7 +235,7 @@ def riders(
     """Let the rows of the default method ride in the forward pass of `fed` tokens, where they can."""
     if method.name != "renormalize" or not method.riding:
         return nullcontext()
-    return riding(records, method.variants, method.dtype, fed, moment, values, rode)
+    return riding(records, method.variants, method.dtype, fed, moment, method.rows, values, rode)
 
 
 def measure_layer(step: Step, record: LayerRecord, method: Method) -> MeasuredLayer:
@@ -241,8 +243,12 @@ def measure_layer(step: Step, record: LayerRecord, method: Method) -> MeasuredLa
 
     Raises RunError where they are not finite, or where an identity fails on the first step.
     """
-    distances = distances_afterwards(step, record, method) if record.distances is None else record.distances
-    return MeasuredLayer(**vars(distances), step=step)
+    while record.distances is None:
+        try:
+            record.distances = distances_afterwards(step, record, method)
+        except torch.OutOfMemoryError as error:
+            method.rows.halve(error)
+    return MeasuredLayer(**vars(record.distances), step=step)
 
 
 def distances_afterwards(step: Step, record: LayerRecord, method: Method) -> LayerDistances:
@@ -254,7 +260,7 @@ def distances_afterwards(step: Step, record: LayerRecord, method: Method) -> Lay
         query = final_query(record.attention, moment.length, dtype, moment.masked)
         closed = leave_one_out(query)
         chunks = masked_rows(record, query, closed, method, seed=step.index)
-        return collected(moment, record, query, closed, chunks, "heads" in method.variants)
+        return collected(moment, record, query, closed, chunks, "heads" in method.variants, method.rows)
 
 
 def masked_rows(
@@ -264,7 +270,7 @@ def masked_rows(
     dtype = closed.output.dtype
     rows = RowPass(record.parts, record.call.last_row().to(dtype))
     if method.name == "renormalize":
-        yield from renormalized(rows, closed, query.keys, method.variants, seed)
+        yield from renormalized(rows, closed, query.keys, method.variants, seed, method.rows)
     elif method.name == "rerun":
         layer = Rerun(record.parts, record.call, record.attention, dtype)
         yield rerun(rows, layer, query.keys, method.variants, seed)

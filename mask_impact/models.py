@@ -16,6 +16,7 @@ from mask_impact.errors import RequestError, as_run_error
 from mask_impact.load_check import measurable_parts
 from mask_impact.measure import Method
 from mask_impact.parts import LayerParts
+from mask_impact.row_budget import RowBudget
 from mask_impact.settings import Settings
 from mask_impact.tokens import end_ids
 
@@ -117,7 +118,8 @@ def measured_parts(settings: Settings, subject: Subject) -> list[LayerParts]:
 
 def method_of(settings: Settings) -> Method:
     """How these settings measure."""
-    return Method(settings.method, settings.variants, torch.float32 if settings.measure_dtype == "float32" else None)
+    dtype = torch.float32 if settings.measure_dtype == "float32" else None
+    return Method(settings.method, settings.variants, dtype, rows=RowBudget.of_memory(settings.max_memory))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from mask_impact.formats import FORMATS, formats_for
 from mask_impact.models import Subject, measured_parts
 from mask_impact.names import Choice, choose_names
 from mask_impact.prompt_inputs import PromptInputs
-from mask_impact.renormalize import CHUNK_BYTES
+from mask_impact.row_budget import CHUNK_BYTES
 from mask_impact.settings import Settings
 from mask_impact.tokens import continuation_ids
 

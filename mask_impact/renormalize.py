@@ -8,21 +8,19 @@ import torch
 from torch import Tensor
 
 from mask_impact.leave_one_out import LeaveOneOut
-from mask_impact.parts import LayerParts
+from mask_impact.row_budget import RowBudget
 from mask_impact.rows import CONTROLS, MaskedRows, Vectors, one_ulp
 from mask_impact.rowpass import RowPass, added_together, without_bias
 
-CHUNK_BYTES = 64 * 2**20  # of the widest activation of a chunk of rows
-
 
 def renormalized(
-    rows: RowPass, closed: LeaveOneOut, keys: Tensor, variants: tuple[str, ...], seed: int
+    rows: RowPass, closed: LeaveOneOut, keys: Tensor, variants: tuple[str, ...], seed: int, budget: RowBudget
 ) -> Iterator[MaskedRows]:
     """Masked rows of one layer, chunk by chunk; `keys` (key,) are the indices of the keys that can be seen.
 
     The first chunk ends in the control rows, drawn by `seed`.
     """
-    for number, chunk in enumerate(keys.split(rows_per_chunk(rows.parts, closed.output.dtype))):
+    for number, chunk in enumerate(keys.split(budget.rows(rows.parts, closed.output.dtype))):
         yield behind_heads(rows, head_rows(closed, chunk, seed if number == 0 else None), chunk, variants)
 
 
@@ -122,8 +120,3 @@ def precise_difference(function: Callable[[Tensor], Tensor], point: Tensor, diff
     ahead = function(point + (1 + stretch) / 2 * difference)
     behind = function(point + (1 - stretch) / 2 * difference)
     return (ahead - behind) / stretch.flatten(1)
-
-
-def rows_per_chunk(parts: LayerParts, dtype: torch.dtype) -> int:
-    """How many rows of `dtype` go through the layer at once: its widest activation is held to CHUNK_BYTES."""
-    return max(CONTROLS, CHUNK_BYTES // (parts.width * dtype.itemsize))

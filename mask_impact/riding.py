@@ -23,7 +23,8 @@ from mask_impact.leave_one_out import leave_one_out
 from mask_impact.parts import hooked
 from mask_impact.projected import ProjectedValues, projected_rows, projects_plainly
 from mask_impact.recording import LayerRecord
-from mask_impact.renormalize import head_rows, on_the_baseline, row_count, rows_per_chunk
+from mask_impact.renormalize import head_rows, on_the_baseline, row_count
+from mask_impact.row_budget import RowBudget
 from mask_impact.rowpass import RowPass, answering
 from mask_impact.rows import CONTROLS, MaskedRows, Vectors
 
@@ -34,11 +35,22 @@ class Ride:
     """One layer's rows on their way through one forward pass of `length` tokens in all."""
 
     def __init__(
-        self, record: LayerRecord, variants: tuple[str, ...], moment: Moment, values: ProjectedValues | None = None
+        self, record: LayerRecord, variants: tuple[str, ...], moment: Moment, budget: RowBudget, values: ProjectedValues | None
     ):
-        self.record, self.variants, self.moment = record, variants, moment
+        self.record, self.variants, self.moment, self.budget = record, variants, moment, budget
         self.values = values if projects_plainly(record.parts) else None
         self.branch_rows: Tensor | None = None
+        self.aboard = True
+
+    def or_without(self, aboard: Callable, forward: Callable, own: Tensor) -> Tensor:
+        """The answer of `aboard`, or, once a GPU's memory runs out, the module's own: the rows are run by themselves later, in chunks."""
+        if self.aboard:
+            try:
+                return aboard(forward, own)
+            except torch.OutOfMemoryError as error:
+                self.budget.halve(error)
+                self.aboard = False
+        return forward(own)
 
     def through_projection(self, forward: Callable, own: Tensor) -> Tensor:
         """Answer for the output projection: its own rows (1, query, head * d_v) and, kept here, the heads' rows."""
@@ -81,7 +93,8 @@ class Ride:
     def past_projection(self, forward: Callable, rode: dict[tuple[str, int], Tensor], own: Tensor) -> Tensor:
         """Answer for the output projection as it did when the pass was measured; the projected values grow as then."""
         if self.values is None:
-            return rode["projection", self.record.parts.index].to(own)
+            answer = rode.get(("projection", self.record.parts.index))
+            return forward(own) if answer is None else answer.to(own)
         query = final_query(self.record.attention, self.moment.length, own.dtype, self.moment.masked)
         self.values.take_in(self.record.parts, query, self.moment)
         return forward(own)
@@ -104,35 +117,37 @@ class Ride:
 
     def arrive(self, layer: nn.Module, args: tuple, output: object) -> None:
         """Forward hook of the layer: measure what has arrived, and let go of the rows."""
-        if self.branch_rows is None and "full" in self.variants:
-            return  # the call that told which rows enter the branch, inside the model's own
+        if not self.aboard or self.branch_rows is None and "full" in self.variants:
+            return  # its rows are run later; or the call that told which rows enter the branch, inside the model's own
         self.record.distances = collected(
-            self.moment, self.record, self.query, self.closed, [self.masked_rows()], "heads" in self.variants)
+            self.moment, self.record, self.query, self.closed, [self.masked_rows()], "heads" in self.variants, self.budget)
         self.record.let_go()
         self.__dict__.clear()
 
 
-def can_ride(record: LayerRecord, variants: tuple[str, ...], dtype: torch.dtype | None, fed: int, length: int) -> bool:
+def can_ride(
+    record: LayerRecord, variants: tuple[str, ...], dtype: torch.dtype | None, fed: int, length: int, budget: RowBudget
+) -> bool:
     """Whether a layer's rows can join a forward pass of `fed` tokens, and gain by it; `dtype` None is the layer's own."""
     parts, behind_heads = record.parts, {"full", "attn"} & set(variants)
     if not (parts.rides and behind_heads and fed <= MOST_FED and parts.dtypes == {dtype or next(iter(parts.dtypes))}):
         return False
-    return 1 + length + CONTROLS <= rows_per_chunk(parts, next(iter(parts.dtypes)))
+    return 1 + length + CONTROLS <= budget.rows(parts, next(iter(parts.dtypes)))
 
 
 @contextmanager
 def riding(
     records: list[LayerRecord], variants: tuple[str, ...], dtype: torch.dtype | None, fed: int, moment: Moment,
-    values: ProjectedValues | None = None, rode: dict[tuple[str, int], Tensor] | None = None,
+    budget: RowBudget, values: ProjectedValues | None = None, rode: dict[tuple[str, int], Tensor] | None = None,
 ) -> Iterator[None]:
     """Measure, in the forward pass inside, every layer that can ride; the others' records are left as they are.
 
     `values` are kept from step to step; without them every row goes through the output projection. With `rode`, the
     `own_answers` of this very pass when it was measured, it is made again to the last bit and not measured.
     """
-    can = [record for record in records if can_ride(record, variants, dtype, fed, moment.length)]
+    can = [record for record in records if can_ride(record, variants, dtype, fed, moment.length, budget)]
     answers, hooks = {}, []
-    for ride in [Ride(record, variants, moment, values) for record in can]:
+    for ride in [Ride(record, variants, moment, budget, values) for record in can]:
         parts = ride.record.parts
         [branch] = parts.branches
         if rode is not None:
@@ -140,9 +155,9 @@ def riding(
             if ("branch", parts.index) in rode:
                 answers[branch] = partial(ride.past_branch, rode)
             continue
-        answers[parts.projection] = partial(ride.through_projection, parts.projection.forward)
+        answers[parts.projection] = partial(ride.or_without, ride.through_projection, parts.projection.forward)
         if "full" in variants:
-            answers[branch] = partial(ride.through_branch, branch.forward)
+            answers[branch] = partial(ride.or_without, ride.through_branch, branch.forward)
         hooks.append(parts.layer.register_forward_hook(ride.arrive))
     with answering(answers), hooked(*hooks):
         yield

@@ -204,6 +204,7 @@ class Run:
             "rows": len(self.table()),
             **self.plan.prompt.record(),
             **self._each_record(),
+            **({"rows_halved": self.method.rows.halvings} if self.method.rows.halvings else {}),
         })
 
     def _each_record(self) -> dict[str, Any]:

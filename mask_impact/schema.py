@@ -102,6 +102,12 @@ def any_case(character: str) -> str:
     return f"[{character}{character.upper()}]" if character.isalpha() else re.escape(character)
 
 
+def memory() -> Schema:
+    """A number of bytes, or text with a unit; that such text is too little or too much only the reader tells."""
+    number = {"type": "integer", "minimum": values.LEAST_MEMORY, "maximum": values.MOST_MEMORY}
+    return {"anyOf": [number, {"type": "string", "pattern": f"^{PLAIN_SPACE}[0-9]+(\\.[0-9]+)?{PLAIN_SPACE}[kKmMgGtT]?[bB]{PLAIN_SPACE}$"}]}
+
+
 def layer_numbers() -> Schema:
     """Numbers up to 9999, which in text may have nine digits with the zeros in front."""
     number = {"type": "integer", "minimum": 0, "maximum": values.MOST_LAYERS - 1}
@@ -122,6 +128,7 @@ PLAIN: dict[Reader, Schema] = {
     values.switch: {"type": "boolean"},
     values.whole_number: {"type": "integer", "minimum": 1, "maximum": values.MOST_NUMBER},
     values.layer_numbers: layer_numbers(),
+    values.memory: memory(),
     values.device_name: {"type": "string", "pattern": "^(auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?)$"},
     values.cell: {"type": "string", "pattern": f"^{PLAIN_SPACE}(all{PLAIN_SPACE}|({CELL_NUMBER}:{PLAIN_SPACE})?{CELL_NUMBER},{PLAIN_SPACE}{CELL_NUMBER})$"},
     settings._file_name: file_name(),

@@ -154,6 +154,10 @@ class Settings:
         "--method", values.one_of("renormalize", "rerun"),
         "`renormalize` (all masks of a layer at once) or `rerun` (one mask at a time: slow, plain, the same numbers)",
         "renormalize", metavar="METHOD", scope="run", group="measure")
+    max_memory: int | None = option(
+        "--max-memory", values.optional(values.memory), "the most memory for the masked rows that go through a layer at once, such as "
+        "`500MB` or `2GB`; fewer go together then", None, metavar="SIZE", scope="run", group="measure",
+        default_shown="some 400 MB")
     formats: tuple[str, ...] = option(
         "--formats", values.several_of(*FORMATS), "result files to write: `csv`, `json`, `parquet`", ("csv", "json"),
         metavar="LIST", scope="run", group="results", changes_numbers=False)

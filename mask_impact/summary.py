@@ -63,6 +63,9 @@ def after(run: Run, paths: Sequence[Path]) -> None:
     if run.undefined:
         console.warn(f"{run.plan.choice.name}: {counted(run.undefined, 'distance')} undefined, where masking leaves no key at all: "
                      "empty in CSV, null in JSON")
+    if times := run.method.rows.halvings:
+        console.warn(f"{run.plan.choice.name}: the GPU's memory ran out, and rows went through the layers {2**times} times fewer at a "
+                     "time (rows_halved in the run file); a smaller --max-memory does so from the start")
     for line in conclusion(run, paths):
         console.say(f"  {line}", run.plan.settings.quiet)
 

@@ -14,6 +14,8 @@ from functools import partial
 LONGEST_QUOTE = 60
 MOST_NUMBER = 10**6  # of tokens; far beyond any context, and safe to count with
 MOST_LAYERS = 10_000  # so that "0-999999999999" is a fault and not a hang
+LEAST_MEMORY, MOST_MEMORY = 10**6, 10**18  # bytes
+UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 Reader = Callable[[object], object]
 
@@ -106,6 +108,15 @@ def whole_number(value: object) -> int:
 def number_in_flag(given: str) -> int | str:
     """A flag's text as a number, or as it is where it is none, for the reader to find fault with."""
     return int(given) if re.fullmatch(r"[+-]?[0-9]{1,18}", given) else given
+
+
+def memory(value: object) -> int:
+    """Bytes, from a number of them or from text such as 500MB or 2GB (powers of 1,000); at least a megabyte."""
+    words = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?b)\s*", str(value), re.ASCII | re.IGNORECASE) if isinstance(value, str) else None
+    number = int(float(words[1]) * UNITS[words[2].lower()]) if words else value
+    if type(number) is not int or not LEAST_MEMORY <= number <= MOST_MEMORY:
+        raise misfit("a size from 1MB on, such as 500MB or 2GB", value)
+    return number
 
 
 def one_of(*choices: str) -> Reader:

@@ -66,7 +66,7 @@ GOOD = {
     "name": ["one", "two", "Two"], "output_dir": ["output", "elsewhere"], "model": ["demo"], "revision": ["main"], "device": ["auto", "cpu"],
     "dtype": ["auto", "float32", "bfloat16", "float64"], "measure_dtype": ["float32", "model"], "method": ["renormalize", "rerun"],
     "formats": ["csv", "json,parquet"], "report": [True, False], "image": ["picture.png", ["picture.png", "tiny.png"]],
-    "mask_mode": ["text", "vision", "both"], "max_image_tokens": [1, 16], "part": ["decoder", "encoder"],
+    "mask_mode": ["text", "vision", "both"], "max_image_tokens": [1, 16], "part": ["decoder", "encoder"], "max_memory": ["2MB", 5_000_000],
     "at": ["0,0", "all", "1:0,0", "9,9"]}
 FLAGS = {row.flag: GOOD[name] for name, row in options(VisionSettings).items() if row.metavar} | {"--config": ["batch.yaml"]}
 STRAYS = ["--promt", "--layer", "--Prompt", "-p", "--", "stray", "--quiet=1", "--help=x", "--version", "--help", "-h", "--no-quiet", "---"]

@@ -19,6 +19,7 @@ from mask_impact.encoder_check import encoder_parts, sample_pictures
 from mask_impact.errors import RequestError, RunError
 from mask_impact.leave_one_out import leave_one_out
 from mask_impact.measure import Method
+from mask_impact.row_budget import RowBudget
 from mask_impact.parts import find_layers
 
 GRIDS = [[(3, 5)], [(3, 5), (7, 2)]]  # rows and columns of cells: one picture, and two of different shapes
@@ -130,14 +131,11 @@ def test_some_blocks_and_variants_alone():
         assert np.allclose(one.l2, whole[1].l2[rows], rtol=1e-5)
 
 
-def test_chunks_of_rows_give_the_same(monkeypatch):
-    from mask_impact import renormalize
-
-    model = vision_zoo.build("qwen3_vl")
+def test_chunks_of_rows_give_the_same():
+    model, few = vision_zoo.build("qwen3_vl"), RowBudget(8 * 96 * 4)
     whole = blocks(model, GRIDS[1], 20)
-    monkeypatch.setattr(renormalize, "CHUNK_BYTES", 8 * 96 * 4)
-    assert renormalize.rows_per_chunk(encoder_parts(model)[0], torch.float32) == 8
-    for one, two in zip(whole, blocks(model, GRIDS[1], 20)):
+    assert few.rows(encoder_parts(model)[0], torch.float32) == 8
+    for one, two in zip(whole, blocks(model, GRIDS[1], 20, method=Method(rows=few))):
         assert np.allclose(one.l2, two.l2, rtol=1e-4, atol=1e-6)
 
 

@@ -8,6 +8,7 @@ from mask_impact import riding
 from mask_impact.errors import RunError
 from mask_impact.load_check import measurable_parts
 from mask_impact.measure import Method, ModelInputs, measured_layers
+from mask_impact.row_budget import RowBudget
 from measuring import measure, relative_error
 
 IDS = zoo.tokens(20).tolist()
@@ -33,7 +34,7 @@ def test_a_widened_layer_does_not_ride():
     for dtype, expected in ((torch.float32, []), (None, [0, 1, 2])):
         parts, _ = measurable_parts(model)
         records = [riding.LayerRecord(part) for part in parts]
-        can = [record.parts.index for record in records if riding.can_ride(record, ("full",), dtype, 20, 20)]
+        can = [record.parts.index for record in records if riding.can_ride(record, ("full",), dtype, 20, 20, RowBudget())]
         assert can == expected
 
 

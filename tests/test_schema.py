@@ -97,7 +97,7 @@ def test_the_checker_knows_every_rule_that_is_used():
 
 SCALARS = [None, True, False, -1, 0, 1, 2, 9999, 10_000, 10**6, 10**6 + 1, 10**30, -0.5, 2.5, "", " ", "x", "é" * 101, "x" * 201,
            "3-0", "0-3,10", "cuda:100", "cuda:7", "full,heads", "csv", "demo", "auto\n", "000000003", "0000000003", "con.txt"]
-PIECES = ["decoder", "encoder", "all", "3,5", "1:0,2", " 1 : 2 , 3 ", "1:2", "3,5,1", "1234567,0", "full", "attn", "heads", "csv", "json", "auto", "float32", "model", "rerun", "both", "cuda", "cpu", "mps", ":", ",",
+PIECES = ["500MB", "2 gb", "decoder", "encoder", "all", "3,5", "1:0,2", " 1 : 2 , 3 ", "1:2", "3,5,1", "1234567,0", "full", "attn", "heads", "csv", "json", "auto", "float32", "model", "rerun", "both", "cuda", "cpu", "mps", ":", ",",
           ",", " ", "\t", "\n", "\u3000", "-", "-", "0", "3", "07", "10", "9999", "10000", "٣", "con", "COM1", "lpt²",
           "nul", "conin$", ".", "..", "a", "É", "\\", "/", "*", "?", '"', "<", "|", "\0", "\x1f", "\x7f", "\x85", "\u2028", "~",
           "日本", "x.txt"]
@@ -147,7 +147,8 @@ def test_reader_and_schema_agree(read):
 
 
 @pytest.mark.parametrize("read, value", [
-    (values.layer_numbers, "3-0"), (settings._file_name, "é" * 101), (values.whole_number, 3.0)])
+    (values.layer_numbers, "3-0"), (settings._file_name, "é" * 101), (values.whole_number, 3.0),
+    (values.memory, "5KB")])
 def test_what_only_the_reader_can_tell(read, value):
     """The exceptions that the module's docstring names; whoever finds a pattern for one may take it out."""
     assert fits(value, schema.of_reader(read))
