@@ -109,7 +109,7 @@ def leave_one_out(query: FinalQuery, size: int = 1) -> LeaveOneOut:
         any_undefined=bool(undefined.any()),
         size=size,
         _value=value,
-        _ratio=(weights / (1 - masses).repeat_interleave(size, 1)).to(value),
+        _ratio=(weights.view(heads, -1, size) / (1 - masses)[..., None]).flatten(1).to(value),
         _heaviest=heaviest,
         _heaviest_difference=(own_weight[..., None] * (others[:, None] - own_value)).sum(1),
     )
