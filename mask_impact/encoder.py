@@ -10,7 +10,7 @@ each is taken through the block by what the decoder is measured with, with a set
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,11 +23,11 @@ from mask_impact.encoder_blocks import PassedBlock, first_call, passed_blocks, v
 from mask_impact.encoder_rerun import BlockRerun, rerun_rows
 from mask_impact.identities import check_identities
 from mask_impact.layer_distances import Gathering, Moment
-from mask_impact.leave_one_out import leave_one_out
+from mask_impact.leave_one_out import LeaveOneOut, leave_one_out
 from mask_impact.measure import MeasuredLayer, Method, ModelInputs, Step
 from mask_impact.memory import map_large_blocks
 from mask_impact.parts import LayerParts
-from mask_impact.recording import LayerDistances
+from mask_impact.recording import LayerDistances, LayerRecord
 from mask_impact.renormalize import renormalized
 from mask_impact.rows import MaskedRows, Vectors
 from mask_impact.rowpass import RowPass, in_dtype
@@ -84,20 +84,12 @@ def cell_distances(passed: PassedBlock, cell: int, size: int, moment: Moment, me
 
     Raises RunError where the block's update is not finite, or an identity fails.
     """
-    beside, dtype = passed.cells_beside(cell, size), method.dtype
-    keys = (beside.stop - beside.start) * size
+    beside = passed.cells_beside(cell, size)
+    patches = (beside.stop - beside.start) * size
     records = [passed.at(patch) for patch in range(cell * size, (cell + 1) * size)]
-    closed = [leave_one_out(final_query(record.attention, keys, dtype), size) for record in records]
-    passes = [RowPass(record.parts, record.call.to(dtype)) for record in records]
-    cells = torch.arange(beside.stop - beside.start, device=closed[0].output.device)
-    if method.name == "renormalize":
-        streams = [renormalized(rows, each, cells, method.variants, seed, method.rows) for seed, (rows, each) in enumerate(zip(passes, closed))]
-    elif method.name == "rerun":
-        streams = rerun_rows(passes, BlockRerun(passed, cell, size, dtype), cells, method.variants)
-    else:
-        raise ValueError(f"unknown method {method.name!r}")
+    closed = [leave_one_out(final_query(record.attention, patches, method.dtype), size) for record in records]
     gathering, firsts, conserved = Gathering("heads" in method.variants), None, [0] * size
-    for of_queries in zip(*streams):
+    for of_queries in zip(*masked_rows(passed, cell, records, closed, method)):
         gathering.add(joined(of_queries))
         firsts = firsts or of_queries
         conserved = [total + each.conservation(rows.keys, rows.difference.heads[: len(rows.keys)])
@@ -105,6 +97,19 @@ def cell_distances(passed: PassedBlock, cell: int, size: int, moment: Moment, me
     for record, each, first, total in zip(records, closed, firsts, conserved):
         check_identities(record, each, first, total)
     return gathering.distances(moment, records[0], beside.start, closed[0].undefined if closed[0].any_undefined else None)
+
+
+def masked_rows(
+    passed: PassedBlock, cell: int, records: list[LayerRecord], closed: list[LeaveOneOut], method: Method
+) -> Sequence[Iterable[MaskedRows]]:
+    """For each of the measured cell's queries its masked rows, chunk by chunk, by the method asked for."""
+    passes = [RowPass(record.parts, record.call.to(method.dtype)) for record in records]
+    cells = torch.arange(len(closed[0].undefined), device=closed[0].undefined.device)
+    if method.name == "renormalize":
+        return [renormalized(rows, each, cells, method.variants, seed, method.rows) for seed, (rows, each) in enumerate(zip(passes, closed))]
+    if method.name == "rerun":
+        return rerun_rows(passes, BlockRerun(passed, cell, len(records), method.dtype), cells, method.variants)
+    raise ValueError(f"unknown method {method.name!r}")
 
 
 def joined(of_queries: tuple[MaskedRows, ...]) -> MaskedRows:

@@ -124,7 +124,7 @@ def leave_one_out(query: FinalQuery, size: int = 1) -> LeaveOneOut:
         heaviest_difference=heaviest_difference,
         size=size,
         _value=value,
-        _ratio=(weights / (1 - masses).repeat_interleave(size, 1)).to(dtype),
+        _ratio=(weights.view(heads, -1, size) / (1 - masses)[..., None]).flatten(1).to(dtype),
         _heaviest=heaviest,
     )
 

@@ -36,11 +36,13 @@ Schema = dict[str, Any]
 
 def batch_schema(kind: type[Settings]) -> Schema:
     """The schema of a batch file whose entries are settings of this kind."""
-    named = {"properties": {"prompt_file": {"type": "string", "not": {"const": "-"}}}, "required": ["prompt_file"]}
+    named = {"properties": {"prompt_file": {"type": "string", "not": {"const": "-"}}}, "required": ["prompt_file"],
+             "not": {"required": ["prompt"]}}
+    given = {"properties": {"prompt_file": {"type": "null"}}, "required": ["prompt"]}
     without = {"not": {"anyOf": [{"required": ["prompt"]}, {"required": ["prompt_file"]}]}}  # of an encoder, wherever that is said
     entry = {**members(kind, "entry"), "anyOf": [
         {"properties": {"enabled": {"const": False}}, "required": ["enabled"]},
-        {"oneOf": [{"required": ["prompt"]}, named, *([without] if "part" in options(kind) else [])]}]}
+        {"oneOf": [given, named, *([without] if "part" in options(kind) else [])]}]}
     nested = {
         "defaults": members(kind, "defaults"),
         "prompts": {"type": "array", "minItems": 1, "items": entry},

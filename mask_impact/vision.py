@@ -189,10 +189,10 @@ class EncoderInputs(VisionInputs):
         return len(self.measured) == 1
 
     def described(self) -> str:
-        [name] = self.texts([""] * len(self.token_ids))[self.measured[0]:][:1]
-        where = name if self.one else f"every cell in turn, {len(self.measured):,} of them"
-        return (f"{len(self.token_ids):,} cells ({self.shapes}; the encoder measured at {where}, about the cost of "
-                f"{self.passes:,.{self.passes < 10:d}f} plain passes of it)")
+        cells = self.texts([""] * len(self.token_ids))
+        where = cells[self.measured[0]] if self.one else f"every cell in turn, {len(self.measured):,} of them"
+        passes = f"{self.passes:.1f}" if self.passes < 10 else f"{self.passes:,.0f}"
+        return f"{len(cells):,} cells ({self.shapes}; the encoder measured at {where}, about the cost of {passes} plain passes of it)"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import vision_zoo
 from encoder_oracle import encoder_oracle
 from measuring import relative_error
 
-from mask_impact import encoder
+from mask_impact import encoder, load_check, renormalize
 from mask_impact.attention import FinalQuery
 from mask_impact.encoder import CellInputs, measured_layers
 from mask_impact.encoder_blocks import vision_encoder
@@ -264,6 +264,12 @@ def test_a_mask_that_does_not_bite_is_found_on_load(monkeypatch):
         found := own(*given), l2=np.zeros_like(found.l2)))
     with pytest.raises(RunError, match="block 0: masking changes no distance"):
         encoder_parts(model)
+
+
+def test_a_masked_key_that_keeps_weight_is_found_on_load(monkeypatch):
+    monkeypatch.setattr(load_check, "own_weights", lambda call, mask: torch.full((2, call.key.shape[2]), 1 / call.key.shape[2]))
+    with pytest.raises(RunError, match="layer 0: masking key 0 leaves it a weight of"):
+        encoder_parts(vision_zoo.build("qwen3_vl"))
 
 
 def test_an_attention_that_hides_its_masks_is_refused():

@@ -15,7 +15,7 @@ from measuring import relative_error
 
 import mask_impact_analysis
 import mask_impact_vl
-from mask_impact import __main__, pictures, read_results, vision
+from mask_impact import __main__, dry_run, pictures, preflight, read_results, vision
 from mask_impact.vision_settings import VisionSettings
 from mask_impact_vl import run_vl_masking_experiment
 
@@ -91,13 +91,22 @@ def test_what_the_run_file_says(ask):
     assert run["generated_text"] is run["stopped_by"] is run["settings"]["prompt"] is None
     [step] = run["steps"]
     assert step["next"] is None and step["top"] == [] and step["positions"] == 15
-    table = read_results("output/cat_encoder_0_3_results.csv")
-    for variant, largest in step["max_l2"].items():  # the first cell is no sink, and is not left out
-        for layer, value in zip(run["layers"], largest):
-            assert value == pytest.approx(table[(table.variant == variant) & (table.layer == layer)].l2_distance.max())
-            assert 0 < step["noise_floor_l2"][variant][layer] < 1e-3 * step["baseline_norm"][variant][layer]
+    for variant, floors in step["noise_floor_l2"].items():
+        for layer, floor in enumerate(floors):
+            assert 0 < floor < 1e-3 * step["baseline_norm"][variant][layer]
     assert "15 cells (img0: 15, 3 rows x 5 columns; the encoder measured at img0[0,3], about the cost of 1." in out[0] and "2 blocks" in out[0]
     assert out[1].startswith("  strongest (Full L2 summed over blocks): 'img0[") and "position 0" not in out[1] and "generated" not in " ".join(out)
+
+
+def test_the_first_cell_is_not_left_out_of_the_largest(ask):
+    """Position 0 is no sink here: in a picture of four cells it holds the largest distance in some block and variant."""
+    vision_zoo.picture(Path("small.png"), 16, 16)
+    assert ask("--image", "small.png", "--at", "0,0", "--output", "one")[0] == 0
+    table, [step] = read_results("output/one_results.csv"), record_of("one")["steps"]
+    largest = table.loc[table.groupby(["variant", "layer"]).l2_distance.idxmax()]
+    assert (largest.token_position == 0).any()
+    for row in largest.itertuples():
+        assert step["max_l2"][row.variant][row.layer] == pytest.approx(row.l2_distance)
 
 
 def test_all_says_its_cost_and_is_the_mean(ask):
@@ -230,6 +239,20 @@ def test_a_dry_run_tells_the_cells_and_writes_nothing(ask, here):
     code, out, err = ask("--image", "cat.png", "--at", "all", "--dry-run")
     assert (code, err) == (0, []) and files_in(here) == before
     assert "every cell in turn, 15 of them" in out[0] and "at most 120 rows" in out[0] and ", about " in out[0]
+
+
+@pytest.mark.parametrize("at, places", [("1,2", 1), ("all", 15)])
+@pytest.mark.parametrize("method", ["renormalize", "rerun"])
+def test_the_estimate_grows_with_the_measured_cells(at, places, method, models):
+    """60 patches through two blocks once, and 60 rows, or for each masked cell all patches again, for each measured cell."""
+    settings = VisionSettings(model=str(models / "vl"), image="cat.png", part="encoder", at=at, method=method)
+    candidate = vision.examine(settings)
+    plan = preflight.plan(settings, candidate)
+    found = dry_run.seconds(plan, dry_run.layers(plan, candidate), candidate.layers(settings), dry_run.Sizes(token=3, row=2), 1e3)
+    again, calls = (60 * 2, 1) if method == "renormalize" else (15 * 60 * 3, 15)
+    assert found == pytest.approx((60 * 3 * 2 + places * again * 2) / 1e3 + dry_run.LAYER_SECONDS * places * calls * 2)
+    row, patch = 32 * 32 + 2 * 32 * 48, 4 * 32 * 32 + 2 * 32 * 48 + 2 * 32 * 60  # numbers multiplied for one of each, by hand
+    assert plan.prompt.passes == pytest.approx(1 + places * (15 + 9 if method == "rerun" else row / patch))
 
 
 # Looking at it, and Python

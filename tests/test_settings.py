@@ -32,6 +32,7 @@ EVERY_FIELD = {
     "dtype": (["--dtype", "bfloat16"], "bfloat16", "bfloat16", "bfloat16", {}),
     "measure_dtype": (["--measure-dtype", "model"], "model", "model", "model", {}),
     "method": (["--method", "rerun"], "rerun", "rerun", "rerun", {}),
+    "max_memory": (["--max-memory", "1.5GB"], "1.5GB", "1500MB", 1_500_000_000, {}),
     "formats": (["--formats", "parquet,csv"], "[parquet, csv]", ["parquet", "csv"], ("csv", "parquet"), {}),
     "report": (["--report"], "true", True, True, {}),
     "overwrite": (["--overwrite"], None, True, True, {}),

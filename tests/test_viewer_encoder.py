@@ -57,7 +57,9 @@ def test_the_measured_cell_is_framed(viewer, run):  # noqa: F811
     agrees(viewer, matrix(read_results(run / "one_results.csv")), PLACES)
     assert title(viewer) == "L2 distance, Full, measured at img0[1,2]"
     note = viewer.at("images").inner_text()
-    assert "measured at img0[1,2]; the framed patch is the measured one" in note and "Click a patch" not in note
+    assert ". Measured at img0[1,2], the framed patch." in note and "Click a patch" not in note
+    about = viewer.page.locator("#about").inner_text()
+    assert "blocks of the vision encoder" in about and "next token" not in about and "osition 0" not in about
     assert "2 encoder blocks" in viewer.page.locator("#run-about").inner_text()
     assert "predicts none" in viewer.at("top-tokens").inner_text()
 

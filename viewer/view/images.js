@@ -142,13 +142,14 @@ function recolour({ shown, view, opacity, note, tokens }, state) {
   for (const image of shown) colour(image, inksOf(state, view.scale.signed), colourOf, Number(opacity.value));
   if (strongest < 0) note.textContent = "This run masked no image tokens (mask mode text): nothing is coloured. With --mask-mode both the picture is measured too.";
   else if (colourOf(strongest).strength <= 0) note.textContent = "No patch is above the noise floor: nothing is coloured.";
-  else note.textContent = `The stronger a patch, the stronger its frame and tint. The strongest is ${tokenName(tokens[strongest])}; ${state.result.part === "encoder" ? encoderNote(state, view) : "words have no part in this scale."}`;
+  else note.textContent = `The stronger a patch, the stronger its frame and tint. The strongest is ${tokenName(tokens[strongest])}${state.result.part === "encoder" ? `. ${encoderNote(state, view)}` : "; words have no part in this scale."}`;
 }
 
 function encoderNote({ result }, { place }) {
-  const framed = /^measured/.test(measuredWords(place)) ? "; the framed patch is the measured one" : "";
-  const ask = result.each ? ` Click a patch to see Full's L2 distances measured at it${typeof place.at === "number" ? ", the framed one for the mean again" : ""}.` : "";
-  return `${measuredWords(place)}${framed}.${ask}`;
+  const where = measuredWords(place);
+  const framed = where.startsWith("measured") ? ", the framed patch" : "";
+  const ask = result.each ? ` Click a patch for Full's L2 distances measured at it${typeof place.at === "number" ? ", the framed one for the mean again" : ""}.` : "";
+  return `${where[0].toUpperCase()}${where.slice(1)}${framed}.${ask}`;
 }
 
 /** Each token's {code, layer, strength} on a scale of the patches alone: beside a much stronger word none would be seen. */

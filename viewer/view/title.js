@@ -17,6 +17,9 @@ export function createTitle(store, calm) {
   calm.subscribe((state, changed) => {
     if (!state.result) return;
     if (changed.has("result")) showRun(at, state.result);
+    for (const part of ["decoder", "encoder"]) {
+      for (const one of document.querySelectorAll(`.about-${part}`)) one.hidden = state.result.part !== part;
+    }
     at("about-picture").hidden = !state.result.images.length;
     at("maps").classList.toggle("beside", state.transposed);
     if (!["result", "variant", "metric", "step", "at", "compare", "otherResult"].some((key) => changed.has(key))) return;
