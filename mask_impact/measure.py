@@ -243,12 +243,13 @@ def measure_layer(step: Step, record: LayerRecord, method: Method) -> MeasuredLa
 
     Raises RunError where they are not finite, or where an identity fails on the first step.
     """
-    while record.distances is None:
+    distances = record.distances
+    while distances is None:
         try:
-            record.distances = distances_afterwards(step, record, method)
+            distances = distances_afterwards(step, record, method)
         except torch.OutOfMemoryError as error:
             method.rows.halve(error)
-    return MeasuredLayer(**vars(record.distances), step=step)
+    return MeasuredLayer(**vars(distances), step=step)
 
 
 def distances_afterwards(step: Step, record: LayerRecord, method: Method) -> LayerDistances:
