@@ -2,13 +2,17 @@
 
 import ast
 import inspect
+import io
 import os
 import re
 import shlex
+import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 import mask_impact
 import mask_impact_analysis
@@ -276,3 +280,40 @@ def test_the_transcripts_of_the_guide_are_true(section, breaks, capfd, monkeypat
                 patch.setattr(Run, "add", broken)
             said = said_by(line, command, capfd)
         assert expected and [line for line in expected if line not in said] == []
+
+
+ON_DEMO = {"--model": "demo", "--device": "cpu", "--layers": "0-1"}  # what the carried models are given in place of the guide's
+
+
+@pytest.fixture
+def results(folder, capsys):
+    """The files that the guide's examples name, results among them."""
+    for name, size in {"testimg.png": None, "before.jpg": (160, 160), "after.jpg": (160, 128), "chart.png": (320, 240)}.items():
+        Image.open(ROOT / "testimg.png").convert("RGB").resize(size or (192, 192)).save(name)
+    shutil.copytree(ROOT / "viewer", folder / "viewer", ignore=lambda *_: {"node_modules"})  # the example batch names its picture
+    for name, method in {"capital": "renormalize", "capital_rerun": "rerun"}.items():
+        assert mask_impact_analysis.main(["--model", "demo", "--prompt", "The capital of France is", "--output", name, "--method", method]) == 0
+
+
+@pytest.mark.parametrize("line", [pytest.param(line, id=str(n)) for n, line in enumerate(COMMANDS)])
+def test_every_command_runs_on_the_demo_models(line, results, monkeypatch, capsys):
+    given, _, command = line.rpartition("| ")
+    _, script, *words = shlex.split(command)
+    if given:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(shlex.split(given)[1].encode() + b"\n")))
+    if script == "-m":
+        code = console.exit_code(lambda: __main__.main(words[1:]))
+    else:
+        shutil.rmtree("output")
+        for flag, value in ON_DEMO.items():
+            if flag in words:
+                words[words.index(flag) + 1] = value
+        door = {"mask_impact_analysis.py": mask_impact_analysis, "mask_impact_vl.py": mask_impact_vl}[script]
+        code = console.exit_code(lambda: door.main([*words, *([] if "--model" in words else ["--model", "demo"])]))
+    assert code == 0, capsys.readouterr().err
+    assert "--quiet" in words or capsys.readouterr().out
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("python") if "demo/vision" not in block])
+def test_every_python_example_runs(block, results):
+    exec(block, {})
