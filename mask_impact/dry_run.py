@@ -69,9 +69,9 @@ def told(plan: Plan, candidate: Candidate) -> str:
 
 
 def presence(plan: Plan) -> str:
-    """What is there of the result."""
+    """What is there of the result, or of a run of it that was cut off."""
     if not plan.finished:
-        return ""
+        return "; cut off before, and goes on behind the steps that are there" if plan.choice.goes_on else ""
     return f"; there already, of which {', '.join(plan.lacks)} is to be made" if plan.lacks else "; there already"
 
 

@@ -171,6 +171,12 @@ def test_a_part_cut_short_at_any_byte_is_none(command, cut_off):
     assert len(unfinished.PartFiles(Path("output"), "x")) == 1
 
 
+def test_a_dry_run_tells_of_it(command, cut_off):
+    cut_off(2, *TEXT)
+    assert command(*TEXT, "--dry-run")[1][0].endswith("; cut off before, and goes on behind the steps that are there")
+    assert len(parts()) == 2
+
+
 def test_changed_settings_stop_with_what_differs_and_overwrite_redoes(command, cut_off):
     changed = [*TEXT, "--variants", "full"]
     cut_off(2, *TEXT)
