@@ -138,9 +138,9 @@ def is_causal(call: AttentionCall) -> bool:
 class FinalQuery:
     """Attention of one layer seen from the final position, in the dtype it is measured in.
 
-    logits (head, key) are soft-capped, with hidden keys at -inf; value (kv_head, key, d_v) is in the model's own dtype; sink (head,) or None: a
-    learned logit that takes weight and gives no value; visible (head, key) is False at hidden keys. `offset` is the
-    sequence position of the first key. `chosen` (key,) is True at the keys to be masked in turn; None chooses all.
+    logits (head, key) are soft-capped, with hidden keys at -inf; value (kv_head, key, d_v) is in the model's own dtype; sink
+    (head,) or None: a learned logit that takes weight and gives no value; visible (head, key) is False at hidden keys. `offset`
+    is the sequence position of the first key. `chosen` (key,) is True at the keys to be masked in turn; None chooses all.
     """
 
     logits: Tensor
@@ -169,7 +169,7 @@ def final_query(call: AttentionCall, length: int, dtype: torch.dtype, masked: np
     heads, groups = query.shape[0], key.shape[0]
     scaling = call.options.get("scaling")
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    logits = by_group(torch.matmul, query.view(groups, heads // groups, -1), key.transpose(1, 2)).reshape(heads, -1) * scaling
+    logits = matmul_by_group(query.view(groups, heads // groups, -1), key.transpose(1, 2)).reshape(heads, -1) * scaling
     softcap = call.options.get("softcap")
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
@@ -189,12 +189,14 @@ def final_query(call: AttentionCall, length: int, dtype: torch.dtype, masked: np
     )
 
 
-def by_group(product: Callable[[Tensor, Tensor], Tensor], few: Tensor, many: Tensor) -> Tensor:
-    """A product of (group, row, ...) with keys or values (group, ...), in the first one's dtype: where the second is in another, one
-    group of it is converted at a time, as all of them are large in a long prompt."""
+def matmul_by_group(few: Tensor, many: Tensor) -> Tensor:
+    """The product of (group, row, n) with keys or values (group, n, m), in the first one's dtype.
+
+    Where the second is in another, one group of it is converted at a time: in a long prompt all of them are large.
+    """
     if few.dtype == many.dtype:
-        return product(few, many)
-    return torch.stack([product(one, other.to(few.dtype)) for one, other in zip(few, many)])
+        return torch.matmul(few, many)
+    return torch.stack([torch.matmul(one, other.to(few.dtype)) for one, other in zip(few, many)])
 
 
 def chosen_keys(positions: np.ndarray, offset: int, logits: Tensor) -> Tensor:

@@ -130,8 +130,8 @@ def shown(row: Row) -> tuple[str, ...]:
     """A row's cells for the terminal, in the order of SHOWN."""
     top = "" if row["top_position"] is None else f"{cut(repr(row['top_token']), LONGEST_TOKEN)} at {row['top_position']}"
     numbers = ["" if row[name] is None else f"{row[name]:,.1f}" if name == "seconds" else f"{row[name]:,}" for name in NUMBERS]
-    failed = row["status"] != "complete"
-    end, longest = (row["reason"] or "", LONGEST_REASON) if failed else ("" if row["generated_text"] is None else repr(row["generated_text"]), LONGEST_TEXT)
+    text = "" if row["generated_text"] is None else repr(row["generated_text"])
+    end, longest = (text, LONGEST_TEXT) if row["status"] == "complete" else (row["reason"] or "", LONGEST_REASON)
     return cut(console.harmless(row["name"]), LONGEST_NAME), row["status"], *numbers, top, cut(console.harmless(end), longest)
 
 

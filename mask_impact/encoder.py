@@ -106,7 +106,8 @@ def masked_rows(
     passes = [RowPass(record.parts, record.call.to(method.dtype)) for record in records]
     cells = torch.arange(len(closed[0].undefined), device=closed[0].undefined.device)
     if method.name == "renormalize":
-        return [renormalized(rows, each, cells, method.variants, seed, method.rows) for seed, (rows, each) in enumerate(zip(passes, closed))]
+        return [renormalized(rows, each, cells, method.variants, seed, method.rows)
+                for seed, (rows, each) in enumerate(zip(passes, closed))]
     if method.name == "rerun":
         return rerun_rows(passes, BlockRerun(passed, cell, len(records), method.dtype), cells, method.variants)
     raise ValueError(f"unknown method {method.name!r}")

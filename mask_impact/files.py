@@ -81,7 +81,10 @@ def _to_disk(path: Path) -> None:
 
 
 def _sweep(files: Collection[Path], seconds: float) -> None:
-    """Remove what killed processes left of these files, untouched for so long. Each folder is listed once, as a batch's may hold thousands."""
+    """Remove what killed processes left of these files, untouched for so long.
+
+    Each folder is listed once, as a batch's may hold thousands.
+    """
     prefixes = tuple(f".{path.name}." for path in files)
     for folder in {path.parent for path in files}:
         with suppress(OSError):

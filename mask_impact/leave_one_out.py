@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mask_impact.attention import FinalQuery, by_group
+from mask_impact.attention import FinalQuery, matmul_by_group
 from mask_impact.distances import norm, widest
 
 
@@ -87,7 +87,9 @@ class LeaveOneOut:
     def conservation_error(self, total: Tensor) -> float:
         """How far the whole sum (head, d_v) is from what it must be, over the lengths of its terms; the worst head."""
         expected = self.output * (self.weights.sum(-1, keepdim=True) - 1).to(self.output)
-        share = self.weights.view(len(self._value), -1, self.weights.shape[1]) * torch.stack([norm(value) for value in self._value])[:, None]
+        own = self._value.dtype == self.output.dtype
+        lengths = norm(self._value) if own else torch.stack([norm(value) for value in self._value])
+        share = self.weights.view(len(self._value), -1, self.weights.shape[1]) * lengths[:, None]
         scale = share.sum(-1).flatten() + norm(self.output)
         return float((norm(total - expected) / scale.clamp_min(torch.finfo(scale.dtype).tiny)).max())
 
@@ -132,4 +134,4 @@ def leave_one_out(query: FinalQuery, size: int = 1) -> LeaveOneOut:
 def combine(weights: Tensor, value: Tensor) -> Tensor:
     """sum_k p_k v_k: weights (head, key) and value (kv_head, key, d_v) give (head, d_v), in the weights' dtype."""
     grouped = weights.view(value.shape[0], -1, weights.shape[1])
-    return by_group(torch.matmul, grouped, value).reshape(len(weights), -1)
+    return matmul_by_group(grouped, value).reshape(len(weights), -1)

@@ -94,7 +94,10 @@ def refuse_misfits(name: str, info: dict[str, Any]) -> None:
 
 
 def prepare(candidate: Candidate, model: PreTrainedModel, settings: Settings, wanted: Collection[str]) -> Subject:
-    """Check a loaded model, in the parts that are wanted, and find its layers. Experts run by themselves in float64, for which grouped kernels do not exist."""
+    """Check a loaded model, in the parts that are wanted, and find its layers.
+
+    Experts run by themselves in float64, for which grouped kernels do not exist.
+    """
     model.eval()
     if model.dtype == torch.float64 and has_experts(model):
         model.set_experts_implementation("eager")
