@@ -53,18 +53,18 @@ def main(argv: list[str] | None = None) -> int:
     asked = preflight.plan_all(entries, candidate)
     if entries[0].dry_run:
         return dry_run.tell(asked, candidate)
-    plans = batches.unfinished(asked)
+    failures: list[batches.Failure] = []
+    plans = batches.unfinished(asked, failures)
     subject = batches.loaded(plans, candidate) if plans else None
 
     # The measurement and its files, prompt by prompt. One that fails is recorded, the others go on; a batch ends with a table.
-    failures: list[batches.Failure] = []
     for plan in claims.claimed(plans, subject, failures):
         with batches.failing_into(failures, plan, subject):
             summary.before(plan, subject)
             run = measure(plan, subject, entries[0].quiet)
             summary.after(run, batches.write(run))
     closing.close(asked, failures)
-    return batches.exit_code(plans, failures)
+    return batches.exit_code(asked, failures)
 
 
 def measure(plan: Plan, subject: Subject, quiet: bool = True) -> Run:

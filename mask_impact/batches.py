@@ -11,25 +11,31 @@ from pathlib import Path
 from mask_impact import console, interrupts, models, preflight, report
 from mask_impact.candidates import Candidate
 from mask_impact.completing import completed
-from mask_impact.errors import RunError, StopAsked, as_run_error
+from mask_impact.errors import NameTaken, RunError, StopAsked, as_run_error
 from mask_impact.formats import FORMATS, REPORT_ROWS, formats_for
 from mask_impact.models import Subject
-from mask_impact.names import begun_path
+from mask_impact.names import Present, begun_path, differing_settings
 from mask_impact.preflight import Plan, rows_to_come
 from mask_impact.runs import Run, failure_record
 from mask_impact.writers import report_path, run_path, write_failure, write_results
 
 
-def unfinished(plans: Sequence[Plan]) -> list[Plan]:
+def unfinished(plans: Sequence[Plan], failures: list[Failure]) -> list[Plan]:
     """The plans whose results are not there yet; a line for each of the others, of which what is missing is made.
 
-    Raises RequestError if reports are asked for and the page that they are made of is not there.
+    One whose missing files cannot be written is noted in `failures`. Raises RequestError if reports are asked for and the page that they are made of is not there.
     """
     warn(plans)
     left = []
     for plan in plans:
-        if plan.finished and completed(plan):
-            continue
+        if plan.finished:
+            try:
+                if completed(plan):
+                    continue
+            except Exception as error:  # as in `failing_into`
+                failures.append(Failure(plan, str(as_run_error(error))))
+                console.fault(f"{plan.choice.name}: {failures[-1].reason}")
+                continue
         if plan.choice.earlier:
             what = "it goes on behind the steps that are there" if plan.choice.goes_on else "it is measured again"
             console.say(f"{plan.choice.name}: {plan.choice.earlier}; {what}", plan.settings.quiet)
@@ -88,7 +94,8 @@ def failing_into(failures: list[Failure], plan: Plan, subject: Subject) -> Itera
         failures.append(Failure(plan, reason))
         console.fault(f"{plan.choice.name}: {reason}")
         try:
-            record_failure(plan, subject, reason)
+            if not isinstance(error, NameTaken):
+                record_failure(plan, subject, reason)
         except RunError as second:
             console.fault(f"{plan.choice.name}: the failure could not be recorded ({second})")
 
@@ -132,15 +139,20 @@ def write(run: Run) -> list[Path]:
 
 
 def exit_code(plans: Sequence[Plan], failures: Sequence[Failure]) -> int:
-    """The command's exit code; of several plans, a line says which failed, or are left to another run."""
-    if interrupts.asked():
+    """The command's exit code; of several plans, a line says which failed, or are not finished."""
+    failed = [failure.plan.choice.name for failure in failures]
+    left = [plan.choice.name for plan in plans if plan.choice.name not in failed and not is_done(plan)]
+    if interrupts.asked() and left:
         console.fault("interrupted; what was finished is kept, and the same command goes on from there")
         return console.INTERRUPTED
-    failed = [failure.plan.choice.name for failure in failures]
     if failed and len(plans) > 1:
         console.fault(f"{len(failed)} of {len(plans)} prompts failed: {', '.join(failed)}")
-    left = [plan.choice.name for plan in plans if plan.choice.name not in failed
-            and not is_complete(run_path(Path(plan.settings.output_dir), plan.choice.name))]
     if left:
         console.fault(f"{', '.join(left)}: not finished yet by the run that measures it")
     return console.FAILED if failed or left else console.SUCCESS
+
+
+def is_done(plan: Plan) -> bool:
+    """Whether the plan's own result is there, whole."""
+    record = Present(Path(plan.settings.output_dir), only=plan.choice.name).record(plan.choice.name)
+    return record is not None and record.get("status") == "complete" and not differing_settings(record, plan.settings, plan.facts)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from mask_impact import console, interrupts
 from mask_impact.batches import Failure, failing_into, is_complete
-from mask_impact.errors import RunError
+from mask_impact.errors import NameTaken, RunError
 from mask_impact.locks import alone
 from mask_impact.models import Subject
-from mask_impact.names import Choice, Present, fit
+from mask_impact.names import Choice, Present, differing_settings, fit
 from mask_impact.preflight import Plan
 from mask_impact.runs import begun_record
 from mask_impact.unfinished import PartFiles
@@ -47,12 +47,15 @@ def claim(plan: Plan, subject: Subject, held: ExitStack) -> Plan | None:
     """
     folder, name = Path(plan.settings.output_dir), plan.choice.name
     if not held.enter_context(alone(folder, name)):
+        other = Present(folder, only=name).begun(name)
+        if other is not None and (differing := differing_settings(other, plan.settings, plan.facts)):
+            raise NameTaken(f"its name was taken meanwhile by a run with other settings ({', '.join(differing)}); run it again")
         console.warn(f"{name}: another run is measuring it now; it is left to that one")
         return None
     choice = fit(name, plan.settings, plan.facts, Present(folder, only=name))
     if isinstance(choice, str):
         if not plan.settings.overwrite:
-            raise RunError(f"its name was taken meanwhile by {choice}; run it again")
+            raise NameTaken(f"its name was taken meanwhile by {choice}; run it again")
         choice = Choice(name)
     if choice.record is not None and plan.choice.record is None:
         console.say(f"{name}: another run has finished it meanwhile", plan.settings.quiet)

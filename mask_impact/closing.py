@@ -54,13 +54,15 @@ def close(plans: Sequence[Plan], failures: Collection[Failure]) -> None:
     try:
         with alone(path.parent, path.stem) as held:
             if held:
-                place = PartFiles(path.parent, path.stem)
+                place = PartFiles(path.parent, f".{path.stem}")  # no result has such a name
                 make_folder(place.folder)
                 try:
                     write_whole({path: lambda temporary: write_summary(rows, temporary)}, folder=place.folder)
                 finally:
                     place.clear()
                 console.say(f"wrote {path}", settings.quiet)
+            else:
+                console.warn(f"{path} is being written by another run of this batch, and not by this one")
     except RunError as error:
         console.warn(f"the summary is missing: {error}")
 

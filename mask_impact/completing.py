@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from mask_impact.errors import RequestError, RunError
 from mask_impact.exporting import StoredTable
 from mask_impact.files import write_whole
 from mask_impact.formats import FORMATS
-from mask_impact.jsontext import json_text
+from mask_impact.jsontext import json_bytes
 from mask_impact.locks import alone
 from mask_impact.names import begun_path
 from mask_impact.preflight import Plan
@@ -22,16 +23,20 @@ READ_FIRST = ("parquet", "csv", "json")
 
 
 def completed(plan: Plan) -> bool:
-    """Make what a finished result lacks, with a line for each result; False where its table turns out to be unreadable."""
+    """Make what a finished result lacks, with a line for each result; False where its table turns out to be unreadable.
+
+    Raises RunError where what it lacks cannot be written.
+    """
     folder, name, quiet = Path(plan.settings.output_dir), plan.choice.name, plan.settings.quiet
     if begun_path(folder, name).parent.exists():
-        sweep(folder, name)
+        with suppress(RunError):
+            sweep(folder, name)
     if not plan.lacks:
         console.say(f"{folder / name}: this result is there, with the same settings; --overwrite measures it again", quiet)
         return True
     try:
         made = [*formats_of_present(plan), *report_of_present(plan)]
-    except (RequestError, RunError) as error:
+    except RequestError as error:
         console.warn(f"{name}: {error}; it is measured again")
         return False
     for path in made:
@@ -58,7 +63,7 @@ def formats_of_present(plan: Plan) -> list[Path]:
     if not missing:
         return []
     table, run = read_table(table_path(plan))
-    text = json_text(run or plan.choice.record).encode("utf-8", "backslashreplace")
+    text = json_bytes(run or plan.choice.record)
     folder, stored = Path(plan.settings.output_dir), StoredTable(table)
     files = {results_path(folder, plan.choice.name, form): partial(WRITERS[form], stored, run_text=text) for form in missing}
     write_whole(files)

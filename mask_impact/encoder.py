@@ -75,7 +75,12 @@ def measured_blocks(
             own = passed.output.dtype
             dtype = own if method.dtype is None else torch.promote_types(own, method.dtype)
             with in_dtype(passed.parts, dtype if method.dtype is not None else None):
-                found = mean_distances(passed, inputs, step.moment, replace(method, dtype=dtype))
+                found = None
+                while found is None:
+                    try:
+                        found = mean_distances(passed, inputs, step.moment, replace(method, dtype=dtype))
+                    except torch.OutOfMemoryError as error:
+                        method.rows.halve(error)
             yield MeasuredLayer(**vars(found), step=step)
 
 

@@ -27,6 +27,10 @@ class RunError(RuntimeError):
     """Something failed that only running can show: memory, disk, not-a-number (exit code 1)."""
 
 
+class NameTaken(RunError):
+    """Another run took the name of a result before this one could; what it wrote is not touched."""
+
+
 class StopAsked(Exception):
     """Ctrl-C was pressed, and the generation step at work then is finished and kept."""
 

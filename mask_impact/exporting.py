@@ -17,7 +17,7 @@ from mask_impact import console
 from mask_impact.errors import RequestError
 from mask_impact.files import write_whole
 from mask_impact.formats import JSON_ROWS
-from mask_impact.jsontext import json_text
+from mask_impact.jsontext import json_bytes
 from mask_impact.lookup import refuse_present
 from mask_impact.names import RESULT_FILE
 from mask_impact.reading import read_table, run_record_of
@@ -71,7 +71,7 @@ def export(path: Path, form: str, screen: Screen, overwrite: bool = False) -> No
     table, run = read_table(path)
     if form == "json" and table.num_rows > JSON_ROWS:
         raise RequestError(f"{path}: {table.num_rows:,} rows are more than the {JSON_ROWS:,} that JSON holds; take parquet or csv")
-    text = json_text(run or {}).encode("utf-8", "backslashreplace")
+    text = json_bytes(run or {})
     files = {target: partial(WRITERS[form], StoredTable(table), run_text=text)}
     if form != "parquet" and run is not None and (beside := missing_run_file(path, run)):
         files[beside] = lambda temporary: temporary.write_bytes(text)

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 NOTICE = b"stopping after the generation step at work; Ctrl-C again stops at once\n"
@@ -41,4 +41,5 @@ def _first(_signal: int, _frame: Any) -> None:
     _asked.set()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Not by print, which may be at work in the very line that was interrupted; on a terminal behind the progress bar.
-    os.write(2, b"\n" * os.isatty(2) + NOTICE)
+    with suppress(OSError):  # a reader that has gone, as that of a pipe does at the same Ctrl-C
+        os.write(2, b"\n" * os.isatty(2) + NOTICE)

@@ -15,6 +15,11 @@ def json_text(record: Any) -> str:
     return _lines(plain(record), "") + "\n"
 
 
+def json_bytes(value: Any) -> bytes:
+    """The text in UTF-8; a lone surrogate, which a prompt from a badly encoded command line can hold, becomes its JSON escape."""
+    return json_text(value).encode("utf-8", "backslashreplace")
+
+
 def plain(value: Any) -> Any:
     """`value` in dicts, lists, strings, ints and finite floats; what is not finite becomes None."""
     if isinstance(value, Mapping):

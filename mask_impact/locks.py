@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from mask_impact.errors import RunError
-from mask_impact.files import make_folder
 from mask_impact.names import begun_path, name_key
 
 ATTEMPTS = 100  # at a lock whose file others remove in the same moment
@@ -23,7 +23,8 @@ def alone(folder: Path, name: str) -> Iterator[bool]:
     The lock is the operating system's and ends with the process that holds it; its file is removed at the end. Raises RunError if
     it cannot be made.
     """
-    path = begun_path(folder, name).parent.with_name(f"{name_key(name)}.lock")
+    key = blake2b(name_key(name).encode(), digest_size=16).hexdigest()  # of a length that any name's lock can have
+    path = begun_path(folder, f".{key}.lock").parent
     lock = _taken(path)
     try:
         yield lock is not None
@@ -44,19 +45,19 @@ def _taken(path: Path) -> FileLock | None:
     """
     lock = FileLock(path, is_singleton=False)
     for _ in range(ATTEMPTS):
-        make_folder(path.parent)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            before = path.stat().st_ino
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        except (FileNotFoundError, FileExistsError):  # the folder, or the file, was removed at this moment
+            continue
+        except OSError as error:
+            raise RunError(f"{path} could not be locked: {error.strerror or error}; choose another folder") from error
         with suppress(FileNotFoundError):
-            try:
-                path.touch()
-                before = path.stat().st_ino
-                lock.acquire(timeout=0)
-            except Timeout:
-                return None
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise RunError(f"{path} could not be locked: {error.strerror or error}; choose another folder") from error
-            if path.exists() and path.stat().st_ino == before:
+            if path.stat().st_ino == before:
                 return lock
-            lock.release()
-    return None
+        lock.release()
+    raise RunError(f"{path} could not be locked in {ATTEMPTS} attempts; choose another folder")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mask_impact import console, values
 from mask_impact.blocks import block_picture
-from mask_impact.errors import RequestError
+from mask_impact.errors import RequestError, first_line
 from mask_impact.formats import FORMATS
 from mask_impact.jsontext import plain
 from mask_impact.names import RESULT_FILE, begun_path
@@ -183,15 +183,15 @@ def read(path: Path) -> pd.DataFrame:
 
 def read_unfinished(folder: Path) -> pd.DataFrame:
     """The steps that are there of a run that is not finished. Raises RequestError if none can be read."""
-    from mask_impact.unfinished import unfinished_table  # with torch, which takes seconds to import
+    from mask_impact.unfinished import SafetensorError, unfinished_table  # with torch, which takes seconds to import
 
     try:
         table, run = unfinished_table(folder.parent.parent, folder.name) or (None, None)
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{folder}: cannot be read ({error}); start the run again") from None
-    if table is None:
+        frame = None if table is None else table.to_dataframe()
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RequestError(f"{folder}: cannot be read ({first_line(error)}): the run has ended meanwhile, or start it again") from None
+    if frame is None:
         raise RequestError(f"{folder}: no step in it can be read; start the run again")
-    frame = table.to_dataframe()
     frame.attrs["run"] = run
     return frame
 

@@ -164,6 +164,7 @@ def generation_steps(
             yield step, records
         elif not done.same(step.replay):
             inputs.start_over()
+            cache = values = answer = records = None  # so that not all is there twice
             yield from generation_steps(model, parts, replace(inputs, done=()), method)
             return
         if ends(step, inputs):
@@ -216,7 +217,7 @@ def context_full(step: Step, inputs: ModelInputs) -> bool:
 
 def digest(logits: Tensor) -> str:
     """A short name for logits; other bits have another name."""
-    return blake2b(logits.float().cpu().numpy().tobytes(), digest_size=16).hexdigest()
+    return blake2b(logits.contiguous().cpu().view(torch.uint8).numpy(), digest_size=16).hexdigest()
 
 
 def kept_between_steps(

@@ -153,14 +153,17 @@ def fit(name: str, settings: Run, facts: Mapping[str, object], present: Present)
     """The choice of this name, or what holds it already."""
     own, files, record, begun = present.as_written(name), present.files(name), present.record(name), present.begun(name)
     same = begun is not None and not differing_settings(begun, settings, facts)
-    goes_on = same and not settings.overwrite
+    goes_on = same and (not settings.overwrite or begun.get("overwrite") is True)
+    if settings.overwrite and goes_on:
+        return Choice(own, earlier="cut off before", goes_on=True)
+    failed = record is not None and record.get("status") == "failed"
+    if begun is not None and not same and not settings.overwrite and (failed or record is None):
+        return f"an unfinished run with other settings ({', '.join(differing_settings(begun, settings, facts))})"
     if record is None:
-        if begun is not None and not same and not settings.overwrite:
-            return f"an unfinished run with other settings ({', '.join(differing_settings(begun, settings, facts))})"
         if files and begun is None:
             return "files without a readable run record"
         return Choice(own, earlier="cut off before" if begun else "", goes_on=goes_on)
-    failed, differing = record.get("status") == "failed", differing_settings(record, settings, facts)
+    differing = differing_settings(record, settings, facts)
     if failed and (settings.name is not None or not differing):
         return Choice(own, earlier=f"failed before ({record.get('reason')})", goes_on=goes_on)
     if differing:

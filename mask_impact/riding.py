@@ -11,7 +11,7 @@ tokens, a fifth at 256, and at 1,024 a twentieth.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import torch
@@ -44,13 +44,19 @@ class Ride:
 
     def or_without(self, aboard: Callable, forward: Callable, own: Tensor) -> Tensor:
         """The answer of `aboard`, or, once a GPU's memory runs out, the module's own: the rows are run by themselves later, in chunks."""
+        self.aboard = self.aboard and not self.budget.halvings
         if self.aboard:
             try:
                 return aboard(forward, own)
             except torch.OutOfMemoryError as error:
-                self.budget.halve(error)
-                self.aboard = False
+                self.get_off(error)
         return forward(own)
+
+    def get_off(self, error: torch.OutOfMemoryError) -> None:
+        """Let go of the rows, and let fewer through the layers from now on; `error` again where they are few already."""
+        self.budget.halve(error)
+        self.aboard = False
+        self.query = self.closed = self.heads = self.answers = self.branch_rows = None
 
     def through_projection(self, forward: Callable, own: Tensor) -> Tensor:
         """Answer for the output projection: its own rows (1, query, head * d_v) and, kept here, the heads' rows."""
@@ -95,8 +101,9 @@ class Ride:
         if self.values is None:
             answer = rode.get(("projection", self.record.parts.index))
             return forward(own) if answer is None else answer.to(own)
-        query = final_query(self.record.attention, self.moment.length, own.dtype, self.moment.masked)
-        self.values.take_in(self.record.parts, query, self.moment)
+        with suppress(torch.OutOfMemoryError):
+            query = final_query(self.record.attention, self.moment.length, own.dtype, self.moment.masked)
+            self.values.take_in(self.record.parts, query, self.moment)
         return forward(own)
 
     def past_branch(self, rode: dict[tuple[str, int], Tensor], own: Tensor) -> Tensor:
@@ -119,8 +126,11 @@ class Ride:
         """Forward hook of the layer: measure what has arrived, and let go of the rows."""
         if not self.aboard or self.branch_rows is None and "full" in self.variants:
             return  # its rows are run later; or the call that told which rows enter the branch, inside the model's own
-        self.record.distances = collected(
-            self.moment, self.record, self.query, self.closed, [self.masked_rows()], "heads" in self.variants, self.budget)
+        try:
+            self.record.distances = collected(
+                self.moment, self.record, self.query, self.closed, [self.masked_rows()], "heads" in self.variants, self.budget)
+        except torch.OutOfMemoryError as error:
+            return self.get_off(error)
         self.record.let_go()
         self.__dict__.clear()
 
@@ -128,9 +138,12 @@ class Ride:
 def can_ride(
     record: LayerRecord, variants: tuple[str, ...], dtype: torch.dtype | None, fed: int, length: int, budget: RowBudget
 ) -> bool:
-    """Whether a layer's rows can join a forward pass of `fed` tokens, and gain by it; `dtype` None is the layer's own."""
+    """Whether a layer's rows can join a forward pass of `fed` tokens, and gain by it; `dtype` None is the layer's own.
+
+    None can once memory ran out.
+    """
     parts, behind_heads = record.parts, {"full", "attn"} & set(variants)
-    if not (parts.rides and behind_heads and fed <= MOST_FED and parts.dtypes == {dtype or next(iter(parts.dtypes))}):
+    if not (parts.rides and behind_heads and fed <= MOST_FED and not budget.halvings and parts.dtypes == {dtype or next(iter(parts.dtypes))}):
         return False
     return 1 + length + CONTROLS <= budget.rows(parts, next(iter(parts.dtypes)))
 

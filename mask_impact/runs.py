@@ -56,7 +56,7 @@ class Run:
         self.last: Step | None = None
         self._open: list[MeasuredLayer] = []
         self._texts: list[str] = []
-        self._started, self._clock = datetime.now(timezone.utc).isoformat(timespec="seconds"), time.monotonic()
+        self._started, self._clock = now(), time.monotonic()
         if self.kept:
             self.steps = [part.record for part in self.kept]
             self._started, self._clock = self.kept[-1].started, self._clock - self.kept[-1].seconds
@@ -66,6 +66,7 @@ class Run:
                      "there; the run starts over")
         self.kept.clear_steps()
         self.steps = []
+        self._started, self._clock = now(), time.monotonic()
 
     def add(self, measured: MeasuredLayer) -> None:
         """Take one more layer; after a step's last one the step is closed."""
@@ -228,6 +229,11 @@ def largest(distances: np.ndarray) -> list[float]:
     return [float("nan") if value < 0 else value for value in filled]
 
 
+def now() -> str:
+    """The time of day, UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
 def plan_record(plan: Plan, subject: Subject) -> dict[str, Any]:
     """The settings, the model and the machine, as the run file has them."""
     candidate, device = subject.candidate, subject.model.device
@@ -258,5 +264,5 @@ def failure_record(plan: Plan, subject: Subject, reason: str) -> dict[str, Any]:
 
 
 def begun_record(plan: Plan, subject: Subject) -> dict[str, Any]:
-    """What is said of a run before its first step: its settings."""
-    return {"schema_version": SCHEMA_VERSION, "status": "unfinished", **plan_record(plan, subject)}
+    """What is said of a run before its first step: its settings, and whether it replaces what is there."""
+    return {"schema_version": SCHEMA_VERSION, "status": "unfinished", "overwrite": plan.settings.overwrite, **plan_record(plan, subject)}

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -21,8 +23,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mask_impact.errors import RunError, first_line
 from mask_impact.files import make_folder, write_whole
-from mask_impact.jsontext import json_text, plain
+from mask_impact.jsontext import json_bytes, plain
 from mask_impact.measure import Replay
 from mask_impact.names import begun_path
 from mask_impact.results import ResultTable, StepDistances
@@ -49,15 +52,19 @@ class Part:
     started: str
 
     def save(self, path: Path) -> None:
-        """Write the part; what `read` gives back is the same, bit for bit."""
+        """Write the part; what `read` gives back is the same, bit for bit. Raises OSError."""
         distances, rode = self.distances, self.replay.rode
         tensors = {name: torch.from_numpy(getattr(distances, name)).contiguous() for name in ("l2", "cosine", "positions")}
         tensors |= {f"{module}.{layer}": answer.contiguous() for (module, layer), answer in rode.items()}
         told = {
             "step": distances.step, "next_id": self.replay.next_id, "digest": self.replay.digest, "record": self.record,
             "cells": self.cells, "texts": self.texts, "seconds": self.seconds, "started": self.started,
-            "places": {name: [str(column.type), column.to_pylist()] for name, column in self.places.items()}}
-        save_file(tensors, path, {METADATA: json.dumps(plain(told))})
+            "places": {name: [str(column.type), column.to_pylist()] for name, column in self.places.items()},
+            "checksum": checksum(tensors)}
+        try:
+            save_file(tensors, path, {METADATA: json.dumps(plain(told))})
+        except SafetensorError as error:
+            raise OSError(first_line(error)) from error
 
     @classmethod
     def read(cls, path: Path) -> Part:
@@ -65,6 +72,8 @@ class Part:
         with safe_open(path, "pt") as file:
             told = json.loads(file.metadata()[METADATA])
             tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}
+        if told["checksum"] != checksum(tensors):
+            raise ValueError(f"{path}: what it holds is not what was written")
         l2, cosine, positions = (tensors.pop(name).numpy() for name in ("l2", "cosine", "positions"))
         rode = {(module, int(layer)): answer for name, answer in tensors.items() for module, layer in [name.split(".")]}
         return cls(
@@ -74,17 +83,28 @@ class Part:
             told["seconds"], told["started"])
 
 
+def checksum(tensors: dict[str, Tensor]) -> str:
+    """A digest of the tensors' bytes: of a file that was written shortly before a power cut, pages may be zeros."""
+    digest = blake2b(digest_size=16)
+    for name in sorted(tensors):
+        digest.update(tensors[name].contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 class PartFiles(Sequence[Part]):
-    """The finished steps of one run, read from their files each time; a file that is no part ends the sequence."""
+    """The finished steps of one run, read from their files; a file that is no part ends the sequence.
+
+    The two that were read last are kept in memory.
+    """
 
     def __init__(self, folder: Path, name: str):
         self.folder = begun_path(folder, name).parent
+        self._read = lru_cache(maxsize=2)(Part.read)
 
     def begin(self, record: dict[str, Any]) -> None:
         """Note what is being run, before its first step. Raises RunError, one line, if that cannot be written."""
-        text = json_text(record).encode("utf-8", "backslashreplace")
         make_folder(self.folder)
-        write_whole({self.folder / "run.json": lambda path: path.write_bytes(text)})
+        write_whole({self.folder / "run.json": lambda path: path.write_bytes(json_bytes(record))})
 
     def append(self, part: Part) -> None:
         """Keep one more step. Raises RunError, one line, if it cannot be written."""
@@ -93,14 +113,18 @@ class PartFiles(Sequence[Part]):
         self._length = number + 1
 
     def clear_steps(self) -> None:
-        """Forget every step."""
-        for number in range(len(self)):
-            self._path(number).unlink(missing_ok=True)
+        """Forget every step. Raises RunError where one cannot be removed, as on Windows while another program reads it."""
         self._length = 0
+        self._read.cache_clear()
+        for path in self.folder.glob("step_*"):
+            with suppress(OSError):
+                path.unlink()
+        if left := next(self.folder.glob("step_*"), None):
+            raise RunError(f"{left} could not be removed; close the program that has it open, or remove it")
 
     def clear(self) -> None:
-        """Forget the run."""
-        self._length = 0
+        """Forget the run. Raises RunError as `clear_steps` does."""
+        self.clear_steps()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def column(self, of: Callable[[Part], Item]) -> Column[Item]:
@@ -123,7 +147,7 @@ class PartFiles(Sequence[Part]):
     def __getitem__(self, number: int) -> Part:
         if not -len(self) <= number < len(self):
             raise IndexError(number)
-        return Part.read(self._path(number % len(self)))
+        return self._read(self._path(number % len(self)))
 
 
 class Column(Sequence, Generic[Item]):

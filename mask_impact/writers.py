@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from mask_impact.errors import RunError
 from mask_impact.files import make_folder, write_whole
-from mask_impact.jsontext import json_text
+from mask_impact.jsontext import json_bytes
 from mask_impact.results import DISTANCES, ResultTable
 
 RUN_KEY = "mask_impact_run"
@@ -37,8 +37,7 @@ def write_results(table: ResultTable, folder: Path, name: str, formats: tuple[st
     cannot be written or a distance is infinite; KeyError for an unknown format.
     """
     _refuse_infinities(table)
-    # A lone surrogate, which a prompt from a badly encoded command line can hold, becomes its JSON escape.
-    text = json_text({**run_record, "rows": len(table)}).encode("utf-8", "backslashreplace")
+    text = json_bytes({**run_record, "rows": len(table)})
     tables = {results_path(folder, name, form): partial(WRITERS[form], table, run_text=text) for form in formats}
     run_file = run_path(folder, name)
     stale = [path for form in WRITERS if (path := results_path(folder, name, form)) not in tables]
@@ -53,7 +52,7 @@ def write_failure(folder: Path, name: str, record: Mapping[str, Any]) -> None:
 
     Raises RunError, one line, if the file cannot be written.
     """
-    text = json_text(record).encode("utf-8", "backslashreplace")
+    text = json_bytes(record)
     make_folder(folder)
     write_whole({run_path(folder, name): lambda path: path.write_bytes(text)})
 

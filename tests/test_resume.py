@@ -1,9 +1,11 @@
 """Runs that were cut off: continued at their next step, with the tables of an uninterrupted run, byte for byte."""
 
+import errno
 import json
 import os
 import shutil
 import signal
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import mask_impact_analysis
 import mask_impact_vl
-from mask_impact import batches, console, interrupts, locks, measure, projected, read_results, riding, runs, unfinished
+from mask_impact import batches, completing, console, interrupts, locks, measure, projected, read_results, riding, runs, unfinished
 from mask_impact.__main__ import main as look_up
 from mask_impact.errors import RunError
 from mask_impact.load_check import measurable_parts
@@ -160,6 +162,15 @@ def test_a_torn_part_file_and_what_follows_it_are_measured_again(broken, command
     assert (code, err) == (0, []) and tables("output") == tables("whole")
 
 
+def test_a_part_with_zeros_in_it_is_none(command, cut_off):
+    """What a power cut leaves of pages that had not reached the disk."""
+    cut_off(1, *TEXT)
+    path = Path("output/.partial/x/step_0000.safetensors")
+    text = path.read_bytes()
+    path.write_bytes(text[:-64] + bytes(64))
+    assert len(unfinished.PartFiles(Path("output"), "x")) == 0
+
+
 def test_a_part_cut_short_at_any_byte_is_none(command, cut_off):
     cut_off(1, *TEXT)
     path = Path("output/.partial/x/step_0000.safetensors")
@@ -250,6 +261,55 @@ def test_a_kill_between_the_files_of_a_result_is_made_good(placed, command, monk
     assert sorted(os.listdir("output")) == sorted(os.listdir("whole"))
 
 
+def test_a_part_that_does_not_fit_on_the_disk_is_said_with_its_file(command, monkeypatch):
+    def full(*_):
+        raise unfinished.SafetensorError("Error while serializing: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unfinished, "save_file", full)
+        code, _, err = command(*TEXT)
+    assert code == 1 and "step_0000.safetensors could not be written: Error while serializing: No space left on device" in err[0]
+    assert command(*TEXT)[0] == 0 and not Path("output/.partial").exists()
+
+
+def test_steps_of_a_failed_run_are_not_forgotten_for_other_settings(command, monkeypatch):
+    keep = runs.Run._keep
+
+    def failing(self, distances):
+        keep(self, distances)
+        raise RunError("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.Run, "_keep", failing)
+        assert command(*TEXT)[0] == 1
+    code, _, err = command(*TEXT, "--variants", "full")
+    assert code == 2 and "an unfinished run with other settings (variants)" in err[0] and len(parts()) == 1
+
+
+def test_an_overwriting_run_that_was_cut_off_goes_on_with_overwrite(command, cut_off):
+    command(*TEXT, "--output-dir", "whole")
+    command(*TEXT, "--variants", "full")
+    cut_off(2, *TEXT, "--overwrite")
+    code, _, err = command(*TEXT)
+    assert code == 2 and "by a run with other settings (variants)" in err[0] and len(parts()) == 2
+    code, out, _ = command(*TEXT, "--overwrite")
+    assert code == 0 and out[0] == "x: cut off before; it goes on behind the steps that are there"
+    assert tables("output") == tables("whole")
+
+
+def test_a_missing_format_that_cannot_be_written_is_a_failure_and_nothing_is_measured(command, monkeypatch):
+    command(*TEXT[:-1], "csv")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setitem(completing.WRITERS, "json", full)
+    monkeypatch.setattr(runs.Run, "__init__", None)
+    code, _, err = command(*TEXT[:-1], "json")
+    assert code == 1 and "x_results.json could not be written: No space left on device" in err[0]
+    assert Path("output/x_results.csv").exists()
+
+
 def test_what_is_left_of_a_whole_result_is_swept(command):
     command(*TEXT)
     shutil.copytree("output", "copy")
@@ -283,6 +343,25 @@ def test_ctrl_c_once_finishes_the_step_and_the_same_command_goes_on(command, mon
     assert (code, err) == (0, []) and tables("output")["x_results.csv"] == tables("whole")["x_results.csv"]
 
 
+def test_ctrl_c_in_the_last_step_of_all_is_no_interruption(command, monkeypatch):
+    add = runs.Run.add
+    monkeypatch.setattr(runs.Run, "add", lambda self, layer: (os.kill(os.getpid(), signal.SIGINT), add(self, layer))
+                        if (layer.step.index, layer.layer) == (0, 2) else add(self, layer))
+    assert command("--model", "demo", "--prompt", STORY[0])[0] == 0
+
+
+def test_ctrl_c_behind_a_pipe_whose_reader_has_gone(command, monkeypatch):
+    def gone(*_):
+        raise BrokenPipeError
+
+    add = runs.Run.add
+    monkeypatch.setattr(os, "write", gone)
+    monkeypatch.setattr(runs.Run, "add", lambda self, layer: (os.kill(os.getpid(), signal.SIGINT), add(self, layer))
+                        if (layer.step.index, layer.layer) == (1, 0) else add(self, layer))
+    code, _, err = command(*TEXT)
+    assert code == 130 and err[0].startswith("warning: x: stopped after 2 of 6 steps") and len(parts()) == 2
+
+
 def test_ctrl_c_twice_stops_at_once(command, monkeypatch):
     def pressed(self, layer):
         os.kill(os.getpid(), signal.SIGINT)
@@ -314,7 +393,7 @@ def test_a_result_that_another_run_measures_is_left_to_it(command):
 
 def test_a_lock_that_a_dead_process_left_is_none(command):
     Path("output/.partial").mkdir(parents=True)
-    Path("output/.partial/x.lock").write_text("1")
+    Path(f"output/.partial/.{blake2b(b'x', digest_size=16).hexdigest()}.lock").write_text("1")
     assert command(*TEXT)[0] == 0 and not Path("output/.partial").exists()
 
 
@@ -345,6 +424,26 @@ def test_a_name_that_other_settings_took_meanwhile_fails_alone(command, monkeypa
     code, _, err = command(*TEXT)
     assert code == 1 and "its name was taken meanwhile by a run with other settings (variants); run it again" in err[0]
     assert json.loads(Path("output/x_run.json").read_text(encoding="utf-8"))["settings"]["variants"] == ["full"]
+
+
+def test_a_name_that_other_settings_have_at_work_fails_alone_and_unrecorded(command, monkeypatch):
+    loaded = batches.loaded
+
+    def slowly(*words):
+        held = locks.alone(Path("output"), "x")
+        held.__enter__()
+        begun = {"status": "unfinished", "settings": {"variants": ["full"]}}
+        Path("output/.partial/x").mkdir()
+        Path("output/.partial/x/run.json").write_text(json.dumps(begun), encoding="utf-8")
+        others.append(held)
+        return loaded(*words)
+
+    others = []
+    monkeypatch.setattr(batches, "loaded", slowly)
+    code, _, err = command(*TEXT)
+    assert code == 1 and "its name was taken meanwhile by a run with other settings (" in err[0]
+    assert not Path("output/x_run.json").exists()
+    others[0].__exit__(None, None, None)
 
 
 def test_memory_holds_one_step_at_a_time(command, monkeypatch):
@@ -413,7 +512,7 @@ def test_steps_that_cannot_be_read_are_one_line(cut_off, capsys):
     cut_off(1, *TEXT)
     Path("output/.partial/x/run.json").write_text("torn", encoding="utf-8")
     code, _, err = look(capsys, "show", "output/x")
-    assert code == 2 and len(err) == 1 and "start the run again" in err[0]
+    assert code == 2 and len(err) == 1 and "start it again" in err[0]
     Path("output/.partial/x/step_0000.safetensors").write_bytes(b"torn")
     code, _, err = look(capsys, "show", "output/x")
     assert code == 2 and len(err) == 1 and "no step in it can be read" in err[0]

@@ -67,6 +67,19 @@ def test_rows_are_halved_until_they_fit(riding, variants, monkeypatch):
     assert [layer.step.next_id for layer in whole] == [layer.step.next_id for layer in halved]
 
 
+def test_no_rows_ride_once_memory_ran_out(monkeypatch):
+    """Every layer's branch is full: the first that finds out halves, and the others do not try."""
+    model = tiny()
+    parts, _ = measurable_parts(model)
+    whole, _ = measured(model, Method())
+    for part in parts:
+        monkeypatch.setattr(part.branches[0], "forward", Full(part.branches[0].forward, 62))
+    monkeypatch.setattr("mask_impact.row_budget.SMALLEST", 1)
+    few = Method(rows=RowBudget(100 * parts[0].width * 4))
+    halved = list(measured_layers(model, parts, ModelInputs(IDS, 3), few))
+    assert few.rows.halvings == 1 and same(whole, halved) < 1e-5
+
+
 def test_where_it_is_not_the_rows_the_error_stays(monkeypatch):
     model = tiny()
     with pytest.raises(torch.OutOfMemoryError):
