@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mask_impact import console
 from mask_impact.blocks import number
 from mask_impact.errors import RequestError
-from mask_impact.lookup import as_table, ranges, read, shorter
+from mask_impact.lookup import as_table, ranges, read, setting, shorter
 from mask_impact.results import ResultTable
 from mask_impact.strongest import METRICS, StrongToken, strongest_tokens
 from mask_impact.terminal import Screen
@@ -24,14 +25,22 @@ MOST_LISTED = 5
 
 def compare(one: Path, other: Path, screen: Screen, metric: str = "l2") -> None:
     """Print how far the two tables lie apart. Raises RequestError if their steps, variants, layers or positions differ."""
-    tables = [as_table(path, read(path)) for path in (one, other)]
+    frames = [read(path) for path in (one, other)]
+    tables = [as_table(path, frame) for path, frame in zip((one, other), frames)]
     if faults := differing_axes(*tables):
         raise RequestError(*(f"{one} and {other} cannot be compared: {fault}" for fault in faults))
-    names = [screen.cut(line, screen.width) for line in (f"A  {one}", f"B  {other}")]
+    ends = [measured_at(frame.attrs.get("run") or {}) for frame in frames]
+    names = [screen.cut(line, screen.width) for line in (f"A  {one}{ends[0]}", f"B  {other}{ends[1]}")]
     for line in [*names, *differing_tokens(*tables, screen), "",
                  *differences(*tables, metric, screen), "",
                  *changes(*tables, metric, screen)]:
         console.draw(line)
+
+
+def measured_at(run: Mapping[str, Any]) -> str:
+    """At which cell an encoder's run was measured."""
+    at = setting(run, "at")
+    return "" if at is None else ", the mean over all measured cells" if at == "all" else f", measured at cell {at}"
 
 
 def differing_axes(one: ResultTable, other: ResultTable) -> list[str]:

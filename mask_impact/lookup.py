@@ -101,6 +101,7 @@ def show(path: Path, screen: Screen, *, step: int | None = None, variant: str | 
     if as_json:
         console.say(json.dumps(plain({  # in ASCII, where nothing drives a terminal
             "file": str(path), "model": setting(run, "model"), "prompt": setting(run, "prompt"),
+            "part": setting(run, "part"), "at": setting(run, "at"),
             "generated_text": run.get("generated_text"), "step": step, "variant": variant, "metric": COLUMN[metric],
             "steps": steps, "variants": variants,
             "strongest": [{"position": token.position, "token": token.text, "sum_over_layers": token.total, "layer": token.layer,

@@ -97,7 +97,8 @@ def layer_faults(settings: Settings, layers: int, others: Collection[int]) -> li
     asked = settings.layers or ()
     beyond = [layer for layer in asked if layer >= layers]
     found = f"{beyond[0]} is" if len(beyond) == 1 else f"{', '.join(map(str, beyond[:3]))}{', …' if len(beyond) > 3 else ''} are"
-    faults = [f"layers: {found} out of range; the model has layers 0 to {layers - 1}"] if beyond else []
+    has = "vision encoder has blocks" if settings.part == "encoder" else "model has layers"
+    faults = [f"layers: {found} out of range; the {has} 0 to {layers - 1}"] if beyond else []
     return faults + other_faults(asked, others, [layer for layer in range(layers) if layer not in others])
 
 

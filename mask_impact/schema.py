@@ -104,6 +104,13 @@ def any_case(character: str) -> str:
     return f"[{character}{character.upper()}]" if character.isalpha() else re.escape(character)
 
 
+def cell() -> Schema:
+    """`all`, or picture, row and column in text or as numbers."""
+    text = f"^{PLAIN_SPACE}(all{PLAIN_SPACE}|({CELL_NUMBER}:{PLAIN_SPACE})?{CELL_NUMBER},{PLAIN_SPACE}{CELL_NUMBER})$"
+    numbers = {"type": "integer", "minimum": 0, "maximum": values.MOST_NUMBER - 1}
+    return {"anyOf": [{"type": "string", "pattern": text}, {"type": "array", "minItems": 2, "maxItems": 3, "items": numbers}]}
+
+
 def memory() -> Schema:
     """A number of bytes, or text with a unit; that such text is too little or too much only the reader tells."""
     number = {"type": "integer", "minimum": values.LEAST_MEMORY, "maximum": values.MOST_MEMORY}
@@ -132,7 +139,7 @@ PLAIN: dict[Reader, Schema] = {
     values.layer_numbers: layer_numbers(),
     values.memory: memory(),
     values.device_name: {"type": "string", "pattern": "^(auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?)$"},
-    values.cell: {"type": "string", "pattern": f"^{PLAIN_SPACE}(all{PLAIN_SPACE}|({CELL_NUMBER}:{PLAIN_SPACE})?{CELL_NUMBER},{PLAIN_SPACE}{CELL_NUMBER})$"},
+    values.cell: cell(),
     settings._file_name: file_name(),
 }
 MADE: dict[Callable, Callable[..., Schema]] = {

@@ -177,11 +177,15 @@ CELL = re.compile(r"\s*(?:([0-9]{1,6})\s*:\s*)?([0-9]{1,6})\s*,\s*([0-9]{1,6})\s
 
 
 def cell(value: object) -> str:
-    """`all`, or a picture's cell as `ROW,COL` or `IMAGE:ROW,COL`; stored without spaces, and without the first picture's 0."""
+    """`all`, or a picture's cell as `ROW,COL` or `IMAGE:ROW,COL`, or as two or three numbers; stored as text, without spaces and
+    without the first picture's 0."""
+    if isinstance(value, (list, tuple)) and len(value) in (2, 3) and all(type(one) is int and 0 <= one < MOST_NUMBER for one in value):
+        value = ("{}:{},{}" if len(value) == 3 else "{},{}").format(*value)
     if isinstance(value, str) and value.strip(" \t\n\r\f\v") == "all":
         return "all"
     if not isinstance(value, str) or not CELL.fullmatch(value):
-        raise misfit("a cell as ROW,COL or IMAGE:ROW,COL, counted from 0, or all", value)
+        number = type(value) in (int, float)  # of 1,2 within braces YAML reads a 1, and of 1:2,3 a 62
+        raise misfit("a cell as ROW,COL or IMAGE:ROW,COL, counted from 0, or all" + " (in YAML in quotes)" * number, value)
     image, row, column = cell_numbers(value)
     return f"{image}:{row},{column}" if image else f"{row},{column}"
 

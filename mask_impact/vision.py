@@ -188,6 +188,12 @@ class EncoderInputs(VisionInputs):
         """Whether one cell is measured, and not all: of a picture of one cell the two are the same."""
         return len(self.measured) == 1
 
+    def notes(self) -> list[str]:
+        if self.one or self.keep:
+            return super().notes()
+        why = f"without the variant full, or more than {MOST_KEPT:,} numbers"
+        return [*super().notes(), f"{self.shapes}: the measured cells are not kept apart ({why}): the result is their mean alone"]
+
     def described(self) -> str:
         cells = self.texts([""] * len(self.token_ids))
         where = cells[self.measured[0]] if self.one else f"every cell in turn, {len(self.measured):,} of them"

@@ -88,7 +88,8 @@ def encoder_faults(chosen: Mapping[str, object]) -> list[str]:
     faults = []
     unused = [name for name in OF_PROMPTS if name in chosen["given"] and (name, chosen[name]) != ("mask_mode", "text")]
     if unused:
-        faults.append(f"part encoder takes a picture and no prompt, found {', '.join(unused)}; leave {'them' if unused[1:] else 'it'} out")
+        faults.append(f"part encoder measures a picture alone and predicts nothing, found {', '.join(unused)}; "
+                      f"leave {'them' if unused[1:] else 'it'} out")
     if chosen["image"] == ():
         faults.append("part encoder needs a picture; add --image FILE (in YAML image: FILE)")
     if chosen["at"] is None:

@@ -15,9 +15,13 @@ from measuring import relative_error
 
 import mask_impact_analysis
 import mask_impact_vl
-from mask_impact import __main__, dry_run, pictures, preflight, read_results, vision
+from mask_impact import __main__, dry_run, pictures, preflight, read_results, values, vision
+from mask_impact.terminal import Screen
 from mask_impact.vision_settings import VisionSettings
 from mask_impact_vl import run_vl_masking_experiment
+
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +142,7 @@ def test_layers_and_variants_are_chosen_as_in_the_decoder(ask):
     table = read_results("output/one_results.csv")
     assert set(table.layer) == {1} and set(table.variant) == {"Attn"}
     code, out, err = ask("--image", "cat.png", "--at", "0,3", "--layers", 2)
-    assert (code, out) == (2, []) and err == ["error: layers: 2 is out of range; the model has layers 0 to 1"]
+    assert (code, out) == (2, []) and err == ["error: layers: 2 is out of range; the vision encoder has blocks 0 to 1"]
 
 
 def test_the_same_again_is_there_and_another_cell_is_another_run(ask):
@@ -168,7 +172,7 @@ def test_a_decoder_run_of_that_name_is_another_run(ask, command, models):
     (["--image", "cat.png", "--at", "here"], "--at: expected a cell as ROW,COL or IMAGE:ROW,COL, counted from 0, or all, found 'here'"),
     (["--image", "cat.png", "--at", "1"], "--at: expected a cell"), (["--image", "cat.png", "--at=-1,0"], "--at: expected a cell"),
     (["--image", "cat.png", "--at", "1,2,3"], "--at: expected a cell"), (["--image", "cat.png", "--at", ""], "--at: expected a cell"),
-    (["--image", "cat.png", "--at", "0,0", "--prompt", "x"], "part encoder takes a picture and no prompt, found prompt; leave it out"),
+    (["--image", "cat.png", "--at", "0,0", "--prompt", "x"], "part encoder measures a picture alone and predicts nothing, found prompt; leave it out"),
     (["--image", "cat.png", "--at", "0,0", "--prompt-file", "prompt.txt"], "found prompt_file; leave it out"),
     (["--image", "cat.png", "--at", "0,0", "--num-tokens", 1], "found num_tokens; leave it out"),
     (["--image", "cat.png", "--at", "0,0", "--mask-mode", "vision"], "found mask_mode; leave it out"),
@@ -297,3 +301,35 @@ def test_a_wrong_request_in_python(settings, part):
 def test_a_decoder_needs_its_prompt():
     with pytest.raises(ValueError, match="prompt: expected text, found none"):
         VisionSettings(image="cat.png")
+
+
+@pytest.mark.parametrize("value, stored", [((1, 2), "1,2"), ([1, 2], "1,2"), ((0, 1, 2), "1,2"), ([1, 0, 3], "1:0,3"), ("1:0,3", "1:0,3")])
+def test_a_cell_may_be_given_as_numbers(value, stored):
+    assert values.cell(value) == stored
+
+
+@pytest.mark.parametrize("value", [1, 62, (1,), (1, 2, 3, 4), (1, -2), (True, 2), (1.0, 2), ["1", "2"]])
+def test_what_is_no_cell(value):
+    with pytest.raises(ValueError, match=r"expected a cell as ROW,COL or IMAGE:ROW,COL, counted from 0, or all"):
+        values.cell(value)
+
+
+def test_a_number_in_place_of_a_cell_is_told_of_quotes():
+    with pytest.raises(ValueError, match=r"or all \(in YAML in quotes\), found 62"):
+        values.cell(62)
+
+
+def test_compare_says_where_each_was_measured(command, capsys):
+    for at in ("0,0", "1,1", "all"):
+        assert command("--model", "demo", "--image", ROOT / "testimg.png", "--part", "encoder", "--at", at, "--output", at.replace(",", "_"),
+                       door=mask_impact_vl)[0] == 0
+    capsys.readouterr()
+    assert __main__.main(["compare", "output/0_0", "output/all"], Screen(width=200)) == 0
+    first = capsys.readouterr().out.splitlines()[:2]
+    assert first[0].endswith(", measured at cell 0,0") and first[1].endswith(", the mean over all measured cells")
+
+
+def test_measured_cells_that_are_not_kept_apart_are_said(command):
+    code, _, err = command("--model", "demo", "--image", ROOT / "testimg.png", "--part", "encoder", "--at", "all", "--variants", "heads",
+                           door=mask_impact_vl)
+    assert code == 0 and len(err) == 1 and "the measured cells are not kept apart" in err[0]

@@ -69,6 +69,7 @@ CHECKS = {
     "maxLength": lambda value, most, _: not isinstance(value, str) or len(value) <= most,
     "pattern": lambda value, pattern, _: not isinstance(value, str) or matches(pattern, value),
     "minItems": lambda value, least, _: not isinstance(value, list) or len(value) >= least,
+    "maxItems": lambda value, most, _: not isinstance(value, list) or len(value) <= most,
     "items": lambda value, rules, _: not isinstance(value, list) or all(fits(item, rules) for item in value),
     "required": lambda value, keys, _: not isinstance(value, dict) or set(keys) <= set(value),
     "properties": lambda value, table, _: not isinstance(value, dict) or all(
@@ -83,7 +84,8 @@ CHECKS = {
     (1, {"enum": [True]}, False),
     ("a\n", {"pattern": "^a$"}, False), ("a", {"pattern": "^a$"}, True), ([1, "x"], {"items": {"type": "string"}}, False),
     ({"a": 1}, {"properties": {}, "additionalProperties": False}, False), ({}, {"required": ["a"]}, False),
-    ("x", {"oneOf": [{}, {"type": "string"}]}, False), (2, {"not": {"const": 2}}, False), ([], {"minItems": 1}, False)])
+    ("x", {"oneOf": [{}, {"type": "string"}]}, False), (2, {"not": {"const": 2}}, False), ([], {"minItems": 1}, False),
+    ([1, 2], {"maxItems": 1}, False)])
 def test_the_checker_checks(value, rules, good):
     assert fits(value, rules) is good
 
