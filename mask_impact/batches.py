@@ -15,6 +15,7 @@ from mask_impact.errors import NameTaken, RunError, StopAsked, as_run_error
 from mask_impact.formats import FORMATS, REPORT_ROWS, formats_for
 from mask_impact.models import Subject
 from mask_impact.names import Present, begun_path, differing_settings
+from mask_impact.overwriting import Replaced
 from mask_impact.preflight import Plan, rows_to_come
 from mask_impact.runs import Run, failure_record
 from mask_impact.writers import report_path, run_path, write_failure, write_results
@@ -26,8 +27,11 @@ def unfinished(plans: Sequence[Plan], failures: list[Failure]) -> list[Plan]:
     One whose missing files cannot be written is noted in `failures`. Raises RequestError if reports are asked for and the page that they are made of is not there.
     """
     warn(plans)
-    left = []
+    left, replaced = [], Replaced(plans[0].settings).names()
     for plan in plans:
+        if plan.choice.name in replaced and is_done(plan):
+            console.say(f"{plan.choice.name}: replaced before this batch was cut off", plan.settings.quiet)
+            continue
         if plan.finished:
             try:
                 if completed(plan):
@@ -126,6 +130,7 @@ def write(run: Run) -> list[Path]:
     folder = Path(settings.output_dir)
     workplace = begun_path(folder, choice.name).parent
     *tables, run_file = write_results(table, folder, choice.name, formats, record, workplace)
+    run.kept.finish()
     if notice and "formats" not in settings.given:
         console.say(f"  {notice}", settings.quiet)
     if not settings.report and "report" not in choice.formats:
@@ -142,7 +147,7 @@ def exit_code(plans: Sequence[Plan], failures: Sequence[Failure]) -> int:
     """The command's exit code; of several plans, a line says which failed, or are not finished."""
     failed = [failure.plan.choice.name for failure in failures]
     left = [plan.choice.name for plan in plans if plan.choice.name not in failed and not is_done(plan)]
-    if interrupts.asked() and left:
+    if interrupts.asked() and (left or is_cut_off(plans)):
         console.fault("interrupted; what was finished is kept, and the same command goes on from there")
         return console.INTERRUPTED
     if failed and len(plans) > 1:
@@ -150,6 +155,12 @@ def exit_code(plans: Sequence[Plan], failures: Sequence[Failure]) -> int:
     if left:
         console.fault(f"{', '.join(left)}: not finished yet by the run that measures it")
     return console.FAILED if failed or left else console.SUCCESS
+
+
+def is_cut_off(plans: Sequence[Plan]) -> bool:
+    """Whether something of these plans is left to go on from."""
+    begun = any(begun_path(Path(plan.settings.output_dir), plan.choice.name).exists() for plan in plans)
+    return begun or bool(Replaced(plans[0].settings).names())
 
 
 def is_done(plan: Plan) -> bool:

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from mask_impact import console, interrupts
-from mask_impact.batches import Failure, failing_into, is_complete
+from mask_impact.batches import Failure, failing_into, is_done
 from mask_impact.errors import NameTaken, RunError
 from mask_impact.locks import alone
 from mask_impact.models import Subject
 from mask_impact.names import Choice, Present, differing_settings, fit
+from mask_impact.overwriting import Replaced
 from mask_impact.preflight import Plan
 from mask_impact.runs import begun_record
 from mask_impact.unfinished import PartFiles
-from mask_impact.writers import run_path
 
 
 def claimed(plans: Sequence[Plan], subject: Subject, failures: list[Failure]) -> Iterator[Plan]:
@@ -25,6 +25,7 @@ def claimed(plans: Sequence[Plan], subject: Subject, failures: list[Failure]) ->
     A plan that another process measures now, or has finished meanwhile, is passed over with a line; one that cannot be begun is
     noted in `failures`.
     """
+    replaced = Replaced(plans[0].settings) if plans else None
     with interrupts.listening():
         for plan in plans:
             if interrupts.asked():
@@ -36,6 +37,11 @@ def claimed(plans: Sequence[Plan], subject: Subject, failures: list[Failure]) ->
                 if mine is not None:
                     yield mine
                     tidy(mine)
+                    with failing_into(failures, plan, subject):
+                        if is_done(mine):
+                            replaced.add(mine.choice.name)
+        if replaced and not (interrupts.asked() and any(parts_of(plan).note.exists() for plan in plans)):
+            replaced.forget()
 
 
 def claim(plan: Plan, subject: Subject, held: ExitStack) -> Plan | None:
@@ -49,13 +55,13 @@ def claim(plan: Plan, subject: Subject, held: ExitStack) -> Plan | None:
     if not held.enter_context(alone(folder, name)):
         other = Present(folder, only=name).begun(name)
         if other is not None and (differing := differing_settings(other, plan.settings, plan.facts)):
-            raise NameTaken(f"its name was taken meanwhile by a run with other settings ({', '.join(differing)}); run it again")
+            raise NameTaken(f"its name was taken meanwhile by a run with other settings ({', '.join(differing)}); give it another name or output_dir")
         console.warn(f"{name}: another run is measuring it now; it is left to that one")
         return None
     choice = fit(name, plan.settings, plan.facts, Present(folder, only=name))
     if isinstance(choice, str):
         if not plan.settings.overwrite:
-            raise NameTaken(f"its name was taken meanwhile by {choice}; run it again")
+            raise NameTaken(f"its name was taken meanwhile by {choice}; give it another name or output_dir")
         choice = Choice(name)
     if choice.record is not None and plan.choice.record is None:
         console.say(f"{name}: another run has finished it meanwhile", plan.settings.quiet)
@@ -72,14 +78,13 @@ def claim(plan: Plan, subject: Subject, held: ExitStack) -> Plan | None:
 
 
 def tidy(plan: Plan) -> None:
-    """Forget what a run that ended was made of: a whole result needs it no longer, and where no step is there it is of no use.
+    """Forget what a finished run was made of, and one that ended without a step to go on from.
 
     It stays beside tables without a run file, of which it alone says what they are.
     """
-    folder, name = Path(plan.settings.output_dir), plan.choice.name
-    present = Present(folder, only=name)
-    if is_complete(run_path(folder, name)) or not len(parts_of(plan)) and (present.record(name) or not present.files(name)):
-        parts_of(plan).clear()
+    present, name, parts = Present(Path(plan.settings.output_dir), only=plan.choice.name), plan.choice.name, parts_of(plan)
+    if not parts.note.exists() or not len(parts) and (present.record(name) or not present.files(name)):
+        parts.clear()
 
 
 def parts_of(plan: Plan) -> PartFiles:

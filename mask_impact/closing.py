@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from mask_impact import console
+from mask_impact.batches import is_done
 from mask_impact.errors import RunError
 from mask_impact.files import make_folder, write_whole
 from mask_impact.locks import alone
@@ -83,7 +84,8 @@ def summarised(plan: Plan, reason: str | None) -> Row:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         told = row | {"status": "unreadable", "reason": f"{path.name} cannot be read"}
     if reason is None:
-        return told
+        other = told["status"] == "complete" and not is_done(plan)
+        return row | {"status": "missing", "reason": "a run with other settings has this name"} if other else told
     kept = "; the result of this name is kept" if told["status"] == "complete" else ""
     return told | {"status": "failed", "reason": reason + kept}
 
@@ -134,7 +136,12 @@ def shown(row: Row) -> tuple[str, ...]:
     numbers = ["" if row[name] is None else f"{row[name]:,.1f}" if name == "seconds" else f"{row[name]:,}" for name in NUMBERS]
     text = "" if row["generated_text"] is None else repr(row["generated_text"])
     end, longest = (text, LONGEST_TEXT) if row["status"] == "complete" else (row["reason"] or "", LONGEST_REASON)
-    return cut(console.harmless(row["name"]), LONGEST_NAME), row["status"], *numbers, top, cut(console.harmless(end), longest)
+    return cut_inside(console.harmless(row["name"]), LONGEST_NAME), row["status"], *numbers, top, cut(console.harmless(end), longest)
+
+
+def cut_inside(text: str, most: int) -> str:
+    """The text without its middle where it is too long: names of one batch often begin alike."""
+    return text if len(text) <= most else text[:(most - 3) // 2] + "..." + text[-((most - 2) // 2):]
 
 
 def cut(text: str, most: int) -> str:

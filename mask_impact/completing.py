@@ -13,7 +13,7 @@ from mask_impact.files import write_whole
 from mask_impact.formats import FORMATS
 from mask_impact.jsontext import json_bytes
 from mask_impact.locks import alone
-from mask_impact.names import begun_path
+from mask_impact.names import Present, begun_path
 from mask_impact.preflight import Plan
 from mask_impact.reading import read_table
 from mask_impact.unfinished import PartFiles
@@ -28,7 +28,10 @@ def completed(plan: Plan) -> bool:
     Raises RunError where what it lacks cannot be written.
     """
     folder, name, quiet = Path(plan.settings.output_dir), plan.choice.name, plan.settings.quiet
-    if begun_path(folder, name).parent.exists():
+    replacing = (Present(folder, only=name).begun(name) or {}).get("overwrite") is True
+    if replacing:
+        console.say(f"{folder / name}: a run that was to replace it was cut off; with --overwrite it goes on", quiet)
+    elif begun_path(folder, name).parent.exists():
         with suppress(RunError):
             sweep(folder, name)
     if not plan.lacks:

@@ -39,7 +39,7 @@ def exit_code(main: Callable[[], int]) -> int:
             fault(str(as_run_error(error)))
             return FAILED
         except KeyboardInterrupt:
-            fault("interrupted; results that were finished are kept")
+            fault("interrupted; what was finished is kept, and the same command goes on from there")
             return INTERRUPTED
 
 

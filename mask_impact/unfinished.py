@@ -99,18 +99,23 @@ class PartFiles(Sequence[Part]):
 
     def __init__(self, folder: Path, name: str):
         self.folder = begun_path(folder, name).parent
+        self.note = begun_path(folder, name)
         self._read = lru_cache(maxsize=2)(Part.read)
 
     def begin(self, record: dict[str, Any]) -> None:
         """Note what is being run, before its first step. Raises RunError, one line, if that cannot be written."""
         make_folder(self.folder)
-        write_whole({self.folder / "run.json": lambda path: path.write_bytes(json_bytes(record))})
+        write_whole({self.note: lambda path: path.write_bytes(json_bytes(record))})
 
     def append(self, part: Part) -> None:
         """Keep one more step. Raises RunError, one line, if it cannot be written."""
         number = len(self)
         write_whole({self._path(number): part.save}, to_disk=False)
         self._length = number + 1
+
+    def finish(self) -> None:
+        """Note that the result is written: what is here is of no more use, but for whoever reads it at this moment."""
+        self.note.unlink(missing_ok=True)
 
     def clear_steps(self) -> None:
         """Forget every step. Raises RunError where one cannot be removed, as on Windows while another program reads it."""
@@ -181,7 +186,7 @@ def unfinished_table(folder: Path, name: str) -> tuple[ResultTable, dict[str, An
     parts = PartFiles(folder, name)
     if not len(parts):
         return None
-    record, last = json.loads((parts.folder / "run.json").read_bytes()), parts[-1]
+    record, last = json.loads(parts.note.read_bytes()), parts[-1]
     layers = list(dict.fromkeys(layer for _, layer in last.cells))
     record |= {"steps": [part.record for part in parts], "layers": layers, "variants": list(dict.fromkeys(name for name, _ in last.cells)),
                "rows": sum(part.distances.l2.size for part in parts),

@@ -736,7 +736,7 @@ def test_a_missing_package_is_one_line(capsys):
 def test_an_interruption_is_one_line(command, llama, monkeypatch):
     with failing(monkeypatch, KeyboardInterrupt()):
         code, _, err = command("--config", yaml_file(BATCH), "--model", llama)
-    assert (code, err) == (130, ["error: interrupted; results that were finished are kept"])
+    assert (code, err) == (130, ["error: interrupted; what was finished is kept, and the same command goes on from there"])
     assert [name for name in files_in("output") if name != ".partial"] == ["one_results.csv", "one_results.json", "one_run.json"]
 
 
@@ -827,7 +827,7 @@ def test_a_process_interrupted_twice_ends_at_once_with_130(llama):
     assert process.stderr.readline().startswith(b"stopping after the generation step at work; Ctrl-C again")
     process.send_signal(signal.SIGINT)
     code, _, err = finished(process)
-    assert (code, err) == (130, ["error: interrupted; results that were finished are kept"])
+    assert (code, err) == (130, ["error: interrupted; what was finished is kept, and the same command goes on from there"])
     assert files_in("output") == [".partial"]
 
 

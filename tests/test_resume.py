@@ -297,6 +297,36 @@ def test_an_overwriting_run_that_was_cut_off_goes_on_with_overwrite(command, cut
     assert tables("output") == tables("whole")
 
 
+def test_an_overwriting_batch_that_was_cut_off_does_not_begin_again(command, monkeypatch):
+    batch = Path("night.yaml")
+    batch.write_text(json.dumps({"model": "demo", "prompts": [
+        {"name": name, "prompt": STORY[0], "continuation": STORY[1]} for name in "abc"]}), encoding="utf-8")
+    assert command("--config", batch)[0] == 0
+    keep, measured = runs.Run._keep, []
+
+    def kept(self, distances):
+        keep(self, distances)
+        measured.append((self.plan.choice.name, len(self.steps)))
+        if measured[-1] == ("b", 2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(runs.Run, "_keep", kept)
+    code, out, err = command("--config", batch, "--overwrite")
+    assert code == 130 and measured[-1] == ("b", 2) and len(parts("b")) == 3  # the step at work was finished
+    code, out, _ = command("--config", batch)
+    assert code == 0 and any("a run that was to replace it was cut off; with --overwrite it goes on" in line for line in out)
+    assert len(parts("b")) == 3
+    before = list(measured)
+    code, out, _ = command("--config", batch, "--overwrite")
+    assert code == 0 and out[0] == "a: replaced before this batch was cut off"
+    assert out[1] == "b: cut off before; it goes on behind the steps that are there"
+    again = measured[len(before):]
+    assert again[0] == ("b", 4) and {name for name, _ in again} == {"b", "c"}
+    assert not Path("output/.partial").exists()
+    del measured[:]
+    assert command("--config", batch, "--overwrite")[0] == 0 and {name for name, _ in measured} == {"a", "b", "c"}
+
+
 def test_a_missing_format_that_cannot_be_written_is_a_failure_and_nothing_is_measured(command, monkeypatch):
     command(*TEXT[:-1], "csv")
 
@@ -369,7 +399,7 @@ def test_ctrl_c_twice_stops_at_once(command, monkeypatch):
 
     monkeypatch.setattr(runs.Run, "add", pressed)
     code, _, err = command(*TEXT)
-    assert code == 130 and err == ["error: interrupted; results that were finished are kept"]
+    assert code == 130 and err == ["error: interrupted; what was finished is kept, and the same command goes on from there"]
 
 
 def test_under_nohup_ctrl_c_stays_without_effect():
@@ -422,7 +452,7 @@ def test_a_name_that_other_settings_took_meanwhile_fails_alone(command, monkeypa
 
     monkeypatch.setattr(batches, "loaded", slowly)
     code, _, err = command(*TEXT)
-    assert code == 1 and "its name was taken meanwhile by a run with other settings (variants); run it again" in err[0]
+    assert code == 1 and "its name was taken meanwhile by a run with other settings (variants); give it another name or output_dir" in err[0]
     assert json.loads(Path("output/x_run.json").read_text(encoding="utf-8"))["settings"]["variants"] == ["full"]
 
 
