@@ -36,10 +36,10 @@ def claimed(plans: Sequence[Plan], subject: Subject, failures: list[Failure]) ->
                     mine = claim(plan, subject, held)
                 if mine is not None:
                     yield mine
-                    tidy(mine)
                     with failing_into(failures, plan, subject):
-                        if is_done(mine):
+                        if not parts_of(mine).note.exists() and is_done(mine):
                             replaced.add(mine.choice.name)
+                        tidy(mine)
         if replaced and not (interrupts.asked() and any(parts_of(plan).note.exists() for plan in plans)):
             replaced.forget()
 
