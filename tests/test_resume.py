@@ -302,12 +302,12 @@ def test_an_overwriting_batch_that_was_cut_off_does_not_begin_again(command, mon
     batch.write_text(json.dumps({"model": "demo", "prompts": [
         {"name": name, "prompt": STORY[0], "continuation": STORY[1]} for name in "abc"]}), encoding="utf-8")
     assert command("--config", batch)[0] == 0
-    keep, measured = runs.Run._keep, []
+    keep, measured, finished = runs.Run._keep, [], []
 
     def kept(self, distances):
         keep(self, distances)
         measured.append((self.plan.choice.name, len(self.steps)))
-        if measured[-1] == ("b", 2):
+        if measured[-1] == ("b", 2) and not finished:
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(runs.Run, "_keep", kept)
@@ -324,6 +324,7 @@ def test_an_overwriting_batch_that_was_cut_off_does_not_begin_again(command, mon
     assert again[0] == ("b", 4) and {name for name, _ in again} == {"b", "c"}
     assert not Path("output/.partial").exists()
     del measured[:]
+    finished.append(True)
     assert command("--config", batch, "--overwrite")[0] == 0 and {name for name, _ in measured} == {"a", "b", "c"}
 
 
