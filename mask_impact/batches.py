@@ -147,9 +147,10 @@ def exit_code(plans: Sequence[Plan], failures: Sequence[Failure]) -> int:
     """The command's exit code; of several plans, a line says which failed, or are not finished."""
     failed = [failure.plan.choice.name for failure in failures]
     left = [plan.choice.name for plan in plans if plan.choice.name not in failed and not is_done(plan)]
-    if interrupts.asked() and (left or is_cut_off(plans)):
+    if interrupts.asked() and (left or is_cut_off(plans, failed)):
         console.fault("interrupted; what was finished is kept, and the same command goes on from there")
         return console.INTERRUPTED
+    Replaced(plans[0].settings).forget()
     if failed and len(plans) > 1:
         console.fault(f"{len(failed)} of {len(plans)} prompts failed: {', '.join(failed)}")
     if left:
@@ -157,10 +158,11 @@ def exit_code(plans: Sequence[Plan], failures: Sequence[Failure]) -> int:
     return console.FAILED if failed or left else console.SUCCESS
 
 
-def is_cut_off(plans: Sequence[Plan]) -> bool:
-    """Whether something of these plans is left to go on from."""
+def is_cut_off(plans: Sequence[Plan], failed: Sequence[str]) -> bool:
+    """Whether one of these plans was begun and not ended, or is still to replace what is there; `failed` are names that failed."""
     begun = any(begun_path(Path(plan.settings.output_dir), plan.choice.name).exists() for plan in plans)
-    return begun or bool(Replaced(plans[0].settings).names())
+    replaced = Replaced(plans[0].settings)
+    return begun or replaced.path is not None and not {plan.choice.name for plan in plans} <= {*replaced.names(), *failed}
 
 
 def is_done(plan: Plan) -> bool:

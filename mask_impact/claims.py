@@ -25,7 +25,6 @@ def claimed(plans: Sequence[Plan], subject: Subject, failures: list[Failure]) ->
     A plan that another process measures now, or has finished meanwhile, is passed over with a line; one that cannot be begun is
     noted in `failures`.
     """
-    replaced = Replaced(plans[0].settings) if plans else None
     with interrupts.listening():
         for plan in plans:
             if interrupts.asked():
@@ -38,10 +37,8 @@ def claimed(plans: Sequence[Plan], subject: Subject, failures: list[Failure]) ->
                     yield mine
                     with failing_into(failures, plan, subject):
                         if not parts_of(mine).note.exists() and is_done(mine):
-                            replaced.add(mine.choice.name)
+                            Replaced(mine.settings).add(mine.choice.name)
                         tidy(mine)
-        if replaced and not (interrupts.asked() and any(parts_of(plan).note.exists() for plan in plans)):
-            replaced.forget()
 
 
 def claim(plan: Plan, subject: Subject, held: ExitStack) -> Plan | None:
@@ -55,7 +52,8 @@ def claim(plan: Plan, subject: Subject, held: ExitStack) -> Plan | None:
     if not held.enter_context(alone(folder, name)):
         other = Present(folder, only=name).begun(name)
         if other is not None and (differing := differing_settings(other, plan.settings, plan.facts)):
-            raise NameTaken(f"its name was taken meanwhile by a run with other settings ({', '.join(differing)}); give it another name or output_dir")
+            raise NameTaken(f"its name was taken meanwhile by a run with other settings ({', '.join(differing)}); "
+                            "give it another name or output_dir")
         console.warn(f"{name}: another run is measuring it now; it is left to that one")
         return None
     choice = fit(name, plan.settings, plan.facts, Present(folder, only=name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from mask_impact.files import make_folder, write_whole
@@ -37,9 +38,9 @@ class Replaced:
             write_whole({self.path: lambda path: path.write_bytes(json_bytes(names))}, to_disk=False)
 
     def forget(self) -> None:
-        """The batch has come to its end: it begins anew next time."""
-        if self.path and self.path.exists():
-            self.path.unlink()
-            self.path.parent.rmdir()
-            if not any(self.path.parent.parent.iterdir()):
-                self.path.parent.parent.rmdir()
+        """The batch has come to its end: it begins anew next time. What cannot be removed stays."""
+        if self.path:
+            with suppress(OSError):
+                self.path.unlink()
+                self.path.parent.rmdir()
+                self.path.parent.parent.rmdir()  # where nothing else is unfinished

@@ -328,6 +328,22 @@ def test_an_overwriting_batch_that_was_cut_off_does_not_begin_again(command, mon
     assert command("--config", batch, "--overwrite")[0] == 0 and {name for name, _ in measured} == {"a", "b", "c"}
 
 
+def test_an_overwriting_batch_cut_off_at_its_very_end_begins_anew_next_time(command, monkeypatch):
+    batch = Path("night.yaml")
+    batch.write_text(json.dumps({"model": "demo", "prompts": [{"name": name, "prompt": STORY[0]} for name in "ab"]}), encoding="utf-8")
+    command("--config", batch)
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("mask_impact.closing.close", killed)
+        command("--config", batch, "--overwrite")
+    assert [line.split(": ")[1] for line in command("--config", batch, "--overwrite")[1][:2]] == ["replaced before this batch was cut off"] * 2
+    assert not Path("output/.partial").exists()
+    assert "replaced before" not in "".join(command("--config", batch, "--overwrite")[1])
+
+
 def test_a_missing_format_that_cannot_be_written_is_a_failure_and_nothing_is_measured(command, monkeypatch):
     command(*TEXT[:-1], "csv")
 
