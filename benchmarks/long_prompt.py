@@ -20,7 +20,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.cost import CONFIG, peak_resident  # noqa: E402
+from benchmarks.cost import CONFIG  # noqa: E402
+from benchmarks.tables import peak_resident  # noqa: E402
 from benchmarks.timing import head, line, random_model  # noqa: E402
 from mask_impact.load_check import measurable_parts  # noqa: E402
 from mask_impact.measure import ModelInputs, measured_layers  # noqa: E402

@@ -1,6 +1,7 @@
 """The guide and the example files say what the program does."""
 
 import ast
+import importlib
 import inspect
 import io
 import os
@@ -234,6 +235,11 @@ def test_the_comments_of_the_one_with_pictures_are_true():
 
 def test_the_example_prompt():
     assert command_line.read([])[0].prompt == "The capital of France is"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_finds_what_it_imports(path):
+    importlib.import_module(f"benchmarks.{path.stem}")
 
 
 def transcripts(section: str) -> list[list[tuple[str, list[str]]]]:
