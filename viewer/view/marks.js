@@ -41,6 +41,7 @@ function tooltipOf() {
 }
 
 function update(marks, state, changed) {
+  if (!marks.map.view) return hide(marks); // still being read: pointed at meanwhile
   const drawnAnew = changed === null || marks.view !== marks.map.view || marks.layout !== marks.map.layout;
   marks.view = marks.map.view;
   marks.layout = marks.map.layout;
