@@ -60,8 +60,12 @@ def test_the_measured_cell_is_framed(viewer, run):  # noqa: F811
     assert ". Measured at img0[1,2], the patch with the white frame." in note and "Click a patch" not in note
     about = viewer.page.locator("#about").inner_text()
     assert "blocks of the vision encoder" in about and "next token" not in about and "osition 0" not in about
-    assert "2 encoder blocks" in viewer.page.locator("#run-about").inner_text()
-    assert "predicts none" in viewer.at("top-tokens").inner_text()
+    assert "2 encoder blocks · 36 cells · 4 variants" in viewer.page.locator("#run-about").inner_text()
+    for hidden in ("#next", "#steps", "#play"):  # the encoder predicts no token and generates nothing
+        assert not viewer.page.locator(hidden).is_visible()
+    text = viewer.page.locator("main").inner_text()
+    assert "Likeliest" not in text and "Generation step" not in text and "layer" not in text.lower(), text
+    assert "block" in viewer.hover(0, 2)["text"] and "layer" not in viewer.hover(1, 2)["text"]
 
 
 def test_the_first_cell_is_not_left_out(viewer, run):  # noqa: F811

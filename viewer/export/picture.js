@@ -5,7 +5,7 @@ import { FLAT, SHADE_NAMES } from "../view/scale.js";
 import { valueName } from "../view/shown.js";
 import { METRIC_NAMES } from "../view/state.js";
 import { measuredApart, measuredWords, otherPlace, shownPlace } from "../view/view.js";
-import { header } from "../view/words.js";
+import { columnName, header, rowName } from "../view/words.js";
 
 /** @returns {import("./layout.js").Picture} */
 export function pictureOf(state, view) {
@@ -19,6 +19,7 @@ export function pictureOf(state, view) {
     title: titleOf(view.place),
     caption: captionOf(state, view),
     layers, tokens, shade,
+    row: rowName(view.place),
     colours: hex,
     grounds: Object.fromEntries(SHADE_NAMES.map((name) => [name, grounds[name]])),
     ink: grounds.ink,
@@ -38,8 +39,7 @@ function titleOf(place) {
 function captionOf(state, view) {
   const against = view.scale.signed ? `, minus that of ${comparedWith(state)}${measuredThere(state)}` : "";
   const out = state.excluded.size ? ` Left out of the scale: ${positions(state.excluded)}.` : "";
-  const masked = view.place.result.part === "encoder" ? "cell" : "token";
-  return `${METRIC_NAMES[state.metric]} when a ${masked} is masked${against}. ${view.scale.sentence}${out}${sourceOf(view.place)}`;
+  return `${METRIC_NAMES[state.metric]} when a ${columnName(view.place)} is masked${against}. ${view.scale.sentence}${out}${sourceOf(view.place)}`;
 }
 
 /** What the run file knows: the model, its prompt, and what comes next. */

@@ -3,10 +3,12 @@ import { test } from "node:test";
 
 import { csvPieces } from "../export/csv.js";
 import { csvOf, fileStem, pictureOf } from "../export/picture.js";
+import { svgText } from "../export/svg.js";
 import { makeResult } from "../read/result.js";
 import { decodeState, encodeState, placeIn } from "../view/hash.js";
 import { DEFAULTS, currentView, forResult } from "../view/state.js";
 import { comparable } from "../view/compare.js";
+import { spoken } from "../view/cell.js";
 import { cellChosen, encoderNote } from "../view/images.js";
 import { mapTitle } from "../view/title.js";
 import { measuredApart, measuredWords, otherPlace, shownPlace } from "../view/view.js";
@@ -152,6 +154,16 @@ test("the saved files of a cell have its name", () => {
   assert.equal(fileStem(state, currentView(state).place), "encoder_step0_Full_l2_at_1_2");
   assert.equal(fileStem({ ...state, variant: 1 }), "encoder_step0_Head_0_l2");
   assert.match(pictureOf(state, currentView(state)).caption, /^L2 distance when a cell is masked\./);
+});
+
+test("rows are blocks in an encoder's run, layers in a decoder's", () => {
+  const [encoder, decoder] = [encoderResult(), fakeResult()].map((result) => ({ state: { ...DEFAULTS, result }, view: viewOf(result) }));
+  assert.match(encoder.view.scale.sentence, /^Each block is scaled by its own largest/);
+  assert.match(decoder.view.scale.sentence, /^Each layer is scaled by its own largest/);
+  assert.match(spoken(encoder.state, encoder.view, 1, 2), /, block 1\. .* of the block's largest/);
+  const picture = pictureOf(encoder.state, encoder.view);
+  assert.doesNotMatch(JSON.stringify(picture), /layer's|Each layer/);
+  assert.match(svgText(picture), />block</);
 });
 
 test("where the mean alone was kept, it is said why a click asks for no cell", () => {

@@ -2,6 +2,7 @@
 import { mismatch } from "./align.js";
 import { setOptions } from "./element.js";
 import { currentView, measuredApart, measuredWords, otherPlace, shownPlace } from "./view.js";
+import { rowName } from "./words.js";
 
 const LABELS = { run: "Other run", step: "Other step", variant: "Other variant" };
 
@@ -109,7 +110,7 @@ function showNote({ parts: { note }, library }, state) {
 }
 
 function meeting(state, view) {
-  const said = mismatch(view, view.compared) || `Both have the same tokens and ${state.result.part === "encoder" ? "blocks" : "layers"}.`;
+  const said = mismatch(view, view.compared) || `Both have the same tokens and ${rowName(state)}s.`;
   return [measuredApart(shownPlace(state), otherPlace(state)), said].filter(Boolean).join(" ");
 }
 

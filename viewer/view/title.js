@@ -3,6 +3,7 @@ import { element } from "./element.js";
 import { grouped } from "./numbers.js";
 import { METRIC_NAMES } from "./state.js";
 import { measuredApart, measuredWords, otherPlace, shownPlace } from "./view.js";
+import { columnName } from "./words.js";
 
 const ABOUT = "about-closed";
 
@@ -38,14 +39,15 @@ function showRun(at, result) {
   at("notes").replaceChildren(...result.notes.map((note) => element("li", {}, note)));
 }
 
-function facts({ run, part, layers, steps, variants, rows, tokens, seen }) {
+function facts(result) {
+  const { run, part, layers, steps, variants, rows, tokens, seen } = result;
   const count = (number, one) => `${grouped(number)} ${one}${number === 1 ? "" : "s"}`;
   const model = run?.settings?.model;
   return [
     typeof model === "string" ? model : null,
     count(layers.length, part === "encoder" ? "encoder block" : "layer"),
-    seen(0).length > tokens(0).length ? `${grouped(tokens(0).length)} of ${count(seen(0).length, "token")} masked` : count(tokens(0).length, "token"),
-    count(steps.length, "step"),
+    seen(0).length > tokens(0).length ? `${grouped(tokens(0).length)} of ${count(seen(0).length, "token")} masked` : count(tokens(0).length, columnName({ result })),
+    part === "encoder" ? null : count(steps.length, "step"),
     count(variants.length, "variant"),
     count(rows, "row"),
     typeof run?.method === "string" ? run.method : null,
