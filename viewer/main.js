@@ -79,8 +79,8 @@ function makePanels(panels, store) {
 
 /** A report's run, as an entry of the list. */
 function embedded(result) {
-  const { id, name, sources, run } = result;
-  return { id, name, sources, label: run?.settings?.prompt ?? "", load: () => Promise.resolve(result), release() {} };
+  const { id, name, part, sources, run } = result;
+  return { id, name, part, sources, label: run?.settings?.prompt ?? "", load: () => Promise.resolve(result), release() {} };
 }
 
 if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);

@@ -1,6 +1,7 @@
 /** What can be taken away: the whole heatmap as PNG or SVG, the view as CSV, a link to what is shown. */
 import { element } from "../view/element.js";
 import { currentView, otherView } from "../view/state.js";
+import { columnName, rowName } from "../view/words.js";
 import { csvPieces } from "./csv.js";
 import { plan } from "./layout.js";
 import { csvOf, fileStem, pictureOf } from "./picture.js";
@@ -66,8 +67,8 @@ function csv(state, view) {
   return `Saved ${view.rows * view.cols} rows at most${state.compare?.mode === "side" ? ", of the first picture" : ""}.`;
 }
 
-function cells({ compare }, { rows, cols }) {
-  return `${rows} layers x ${cols} tokens${compare?.mode === "side" ? ", and the second in a file of its own" : ""}`;
+function cells({ compare }, { rows, cols, place }) {
+  return `${rows} ${rowName(place)}s x ${cols} ${columnName(place)}s${compare?.mode === "side" ? ", and the second in a file of its own" : ""}`;
 }
 
 /** What was done to keep within a canvas. */

@@ -22,6 +22,7 @@ import { header } from "../view/words.js";
  * @property {boolean} floored           there are noise floors
  * @property {{name: string, low: string, middle?: string, high: string}} legend
  * @property {boolean} transposed        tokens are rows
+ * @property {string} [row]              what a layer is called, if not that
  */
 
 export const CELLS = [16, 14, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1];
@@ -106,7 +107,7 @@ function spaces(picture, labels, size) {
   const widest = (texts) => texts.reduce((most, text) => Math.max(most, textWidth(text, size)), 0);
   return {
     tokens: widest(labels) + 8,
-    layers: Math.max(widest(picture.layers.map(String)), picture.transposed ? 0 : textWidth("layer", size)) + 8,
+    layers: Math.max(widest(picture.layers.map(String)), picture.transposed ? 0 : textWidth(picture.row ?? "layer", size)) + 8,
     maxima: Math.max(widest(picture.maxima), picture.transposed ? 0 : textWidth("largest", size)) + 8,
   };
 }
@@ -176,10 +177,10 @@ function tokenLabels(pen, { tokens, transposed, struck }, { cell, size, every, l
   }
 }
 
-function layerLabels(pen, { layers, maxima, transposed }, { cell, size, every }, band) {
+function layerLabels(pen, { layers, maxima, transposed, row = "layer" }, { cell, size, every }, band) {
   const far = (band.to - band.from) * cell + 4;
   if (!transposed) {
-    pen.text(band.x - 4, band.y - 4, "layer", { size, anchor: "end" });
+    pen.text(band.x - 4, band.y - 4, row, { size, anchor: "end" });
     pen.text(band.x + far, band.y - 4, "largest", { size });
   }
   for (let layer = 0; layer < layers.length; layer += every) {

@@ -4,8 +4,8 @@ import { brief } from "../view/numbers.js";
 import { FLAT, SHADE_NAMES } from "../view/scale.js";
 import { valueName } from "../view/shown.js";
 import { METRIC_NAMES } from "../view/state.js";
-import { measuredWords } from "../view/view.js";
-import { header } from "../view/words.js";
+import { measuredApart, measuredWords, otherPlace, shownPlace } from "../view/view.js";
+import { columnName, header, rowName } from "../view/words.js";
 
 /** @returns {import("./layout.js").Picture} */
 export function pictureOf(state, view) {
@@ -19,6 +19,7 @@ export function pictureOf(state, view) {
     title: titleOf(view.place),
     caption: captionOf(state, view),
     layers, tokens, shade,
+    row: rowName(view.place),
     colours: hex,
     grounds: Object.fromEntries(SHADE_NAMES.map((name) => [name, grounds[name]])),
     ink: grounds.ink,
@@ -36,9 +37,9 @@ function titleOf(place) {
 }
 
 function captionOf(state, view) {
-  const against = view.scale.signed ? `, minus that of ${comparedWith(state)}` : "";
+  const against = view.scale.signed ? `, minus that of ${comparedWith(state)}${measuredThere(state)}` : "";
   const out = state.excluded.size ? ` Left out of the scale: ${positions(state.excluded)}.` : "";
-  return `${METRIC_NAMES[state.metric]} when a token is masked${against}. ${view.scale.sentence}${out}${sourceOf(view.place)}`;
+  return `${METRIC_NAMES[state.metric]} when a ${columnName(view.place)} is masked${against}. ${view.scale.sentence}${out}${sourceOf(view.place)}`;
 }
 
 /** What the run file knows: the model, its prompt, and what comes next. */
@@ -47,6 +48,12 @@ function sourceOf({ result, step }) {
   const next = result.generated(step);
   const parts = [model && `Model: ${header(model, 80)}.`, prompt && `Prompt: ${header(prompt, 200)}.`, next && `Next token: "${header(next.text, 40)}".`];
   return parts.filter(Boolean).map((part) => ` ${part}`).join("");
+}
+
+/** Where the other was measured, if not where this one was. */
+function measuredThere(state) {
+  const there = otherPlace(state);
+  return there && measuredApart(shownPlace(state), there) ? ` (${measuredWords(there)})` : "";
 }
 
 function comparedWith({ compare, result, otherResult }) {
@@ -60,11 +67,17 @@ function positions(excluded) {
 }
 
 /** A file's name without its ending: what is shown, in letters that every system takes. */
-export function fileStem(state, { result, step, variant } = state) {
-  const { metric } = state;
-  const parts = [result.name, `step${result.steps[step]}`, result.variants[variant], metric];
+export function fileStem(state, place = shownPlace(state)) {
+  const { result, step, variant, at } = place;
+  const parts = [result.name, `step${result.steps[step]}`, result.variants[variant], state.metric];
+  if (typeof at === "number") parts.push(`at_${cellName(result, result.tokens(step)[at])}`);
   if (state.compare?.mode === "difference") parts.push("difference", comparedWith(state));
   return parts.join("_").replace(/[^\p{L}\p{N}._-]+/gu, "_").replace(/^[._]+/, "").slice(0, 120) || "heatmap";
+}
+
+/** 3_5 for row 3, column 5; with the picture's number before it where there are several. */
+function cellName({ images }, { image, row, col }) {
+  return [...(images.length > 1 ? [image] : []), row, col].join("_");
 }
 
 /** What `csvPieces` writes of the view. */

@@ -108,7 +108,7 @@ function sameFiles(one, other) {
 
 /** What the list shows of a run, the key of its prompt's tokens where they are known, and what is wrong with its run file. */
 async function firstLook(group) {
-  const look = { label: "", tokens: null, faults: [], listed: Object.keys(group.tables).length > 0 };
+  const look = { label: "", tokens: null, part: null, faults: [], listed: Object.keys(group.tables).length > 0 };
   const { run } = group;
   if (run === null || (look.listed && run.size > READ_FOR_LIST)) return look;
   try {
@@ -116,6 +116,7 @@ async function firstLook(group) {
     const prompt = record.settings?.prompt;
     look.label = typeof prompt === "string" ? prompt : "";
     look.tokens = promptKey(record);
+    look.part = record.part === "encoder" ? "encoder" : "decoder";
     if (!look.listed) {
       throw new ReadError(incomplete(record) ?? `is the run file of ${group.name}, but its table (${group.name}_results.csv, .json or .parquet) is not there`);
     }
@@ -132,12 +133,12 @@ export function faultOf(error) {
   return { file: error.file ?? "", sentence: error.message };
 }
 
-function makeEntry(group, id, { label, tokens }, readTable, onProgress) {
+function makeEntry(group, id, { label, tokens, part }, readTable, onProgress) {
   const format = PREFERRED.find((one) => group.tables[one]);
   const file = group.tables[format];
   const sources = [{ file: file.name, format, bytes: file.size }];
   if (group.run) sources.push({ file: group.run.name, format: "run", bytes: group.run.size });
-  const entry = { id, name: group.name, label, tokens, sources, load, release };
+  const entry = { id, name: group.name, label, tokens, part, sources, load, release };
   let result = null;
   function load(options = {}) {
     const progress = options.onProgress ?? onProgress;
@@ -146,6 +147,7 @@ function makeEntry(group, id, { label, tokens }, readTable, onProgress) {
       onProgress: (done) => progress?.({ file: file.name, done, total: file.size }),
     }).then((made) => {
       entry.tokens ??= tokensKey(made.tokens(0).map(({ text }) => text));
+      entry.part = made.part;
       return made;
     }).catch((error) => {
       result = null; // so that it can be tried again

@@ -138,10 +138,15 @@ function runFacts(run, { steps, variants, layers, tokens }) {
     seen: (step) => list(run?.tokens).slice(0, number(ofStep[step]?.positions) ?? 0).map((token) => String(token?.text ?? "")),
     promptLength: Number.isInteger(run?.prompt_length) ? run.prompt_length : null,
     images: list(run?.images).map(image),
-    part: run?.part === "encoder" ? "encoder" : "decoder",
+    part: run?.part === "encoder" || (!run && pictureFirst(tokens[0])) ? "encoder" : "decoder",
     measured: Number.isInteger(run?.measured_position) ? run.measured_position : null,
     each: eachMeasured(run?.each_measured, layers.length, positions),
   };
+}
+
+/** Is position 0 a picture's cell? In the decoder a token stands before each picture: such a table is the encoder's. */
+function pictureFirst(first) {
+  return first?.positions[0] === 0 && first.places !== null && first.places[0] >= 0;
 }
 
 /**

@@ -1,5 +1,7 @@
 /** Two heatmaps beside each other: layers meet by their number, tokens by their position. Pure. */
 
+import { rowName } from "./words.js";
+
 /**
  * @param {{tokens: object[], layers: number[]}} here
  * @param {{tokens: object[], layers: number[]}} other
@@ -66,7 +68,8 @@ function bothFloors(one, other) {
 }
 
 /** What does not meet, in sentences; "" where all does. */
-export function mismatch({ tokens }, alignment) {
+export function mismatch({ tokens, place }, alignment) {
+  const row = rowName(place);
   const { differing, onlyHere, onlyThere, layersOnlyHere, layersOnlyThere } = alignment;
   const some =
     differing
@@ -79,8 +82,8 @@ export function mismatch({ tokens }, alignment) {
       `The tokens at ${count(differing.length, "position differs", "positions differ")}: ${some}.`,
     onlyHere > 0 && `${count(onlyHere, "position is", "positions are")} not in the other.`,
     onlyThere > 0 && `The other has ${count(onlyThere, "position", "positions")} more.`,
-    layersOnlyHere > 0 && `${count(layersOnlyHere, "layer is", "layers are")} not in the other.`,
-    layersOnlyThere > 0 && `The other has ${count(layersOnlyThere, "layer", "layers")} more.`,
+    layersOnlyHere > 0 && `${count(layersOnlyHere, `${row} is`, `${row}s are`)} not in the other.`,
+    layersOnlyThere > 0 && `The other has ${count(layersOnlyThere, row, `${row}s`)} more.`,
   ]
     .filter(Boolean)
     .join(" ");

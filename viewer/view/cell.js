@@ -2,7 +2,7 @@
 import { shortest } from "../export/csv.js";
 import { brief, percent } from "./numbers.js";
 import { METRIC_NAMES } from "./state.js";
-import { header } from "./words.js";
+import { header, rowName } from "./words.js";
 
 /** All the digits of a distance: the shortest text that reads back as the same float32, or twelve digits of a float64. */
 export function exact(value) {
@@ -35,7 +35,7 @@ function absentText({ scale }) {
   return scale.signed ? "One of the two has no such cell." : "The table has no row for this cell.";
 }
 
-function relationText({ scale, floors, excludedMask }, layer, token, value) {
+function relationText({ scale, floors, excludedMask, place }, layer, token, value) {
   const said = [];
   const floor = floors[layer];
   const most = scale.rowMax[layer];
@@ -43,7 +43,7 @@ function relationText({ scale, floors, excludedMask }, layer, token, value) {
   else if (floor !== null && Math.abs(value) <= floor)
     said.push(`At or below the noise floor (${brief(floor)}): it says nothing.`);
   else if (excludedMask[token] === 0 && most > 0)
-    said.push(`${percent(Math.abs(value) / most)} of the layer's largest (${brief(most)}).`);
+    said.push(`${percent(Math.abs(value) / most)} of the ${rowName(place)}'s largest (${brief(most)}).`);
   if (excludedMask[token] === 1) said.push("Left out of the scale.");
   return said.join(" ");
 }
@@ -71,6 +71,6 @@ export function placeText({ position, type, image, row, col }) {
 export function spoken(state, view, layer, token) {
   const { measure, relation, others } = cellFacts(state, view, layer, token);
   const { text } = view.tokens[token];
-  const where = `${header(text, 40)}, ${placeText(view.tokens[token])}, layer ${view.layers[layer]}`;
+  const where = `${header(text, 40)}, ${placeText(view.tokens[token])}, ${rowName(view.place)} ${view.layers[layer]}`;
   return `${where}. ${measure}. ${relation} ${others}`.trim();
 }

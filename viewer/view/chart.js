@@ -36,8 +36,9 @@ function round(value) {
  * @param {number[]} layers
  * @param {string} axis   what the values are
  * @param {string} name   for those who do not see it
+ * @param {string} row    what a layer is called
  */
-export function chart(lines, layers, axis, name) {
+export function chart(lines, layers, axis, name, row = "layer") {
   const { width, height, left, right, top, bottom } = SIZE;
   const [low, high] = range(lines);
   const x = (place) => left + ((place + 0.5) / layers.length) * (width - left - right);
@@ -50,7 +51,7 @@ export function chart(lines, layers, axis, name) {
       drawn("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, String(value)),
     ]),
     ...labelled.map(([layer, place]) => drawn("text", { x: x(place), y: height - bottom + 16, "text-anchor": "middle" }, String(layer))),
-    drawn("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, "layer"),
+    drawn("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, row),
     drawn("text", { transform: `translate(12 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, axis),
     ...lines.map(({ values, style }) =>
       drawn("path", { d: pathOf(values, x, y), stroke: style.colour, "stroke-dasharray": style.dash || null, class: "line" })));

@@ -1,7 +1,8 @@
 /** Comparing: what with, as a difference or side by side, and what of the two does not meet. */
 import { mismatch } from "./align.js";
 import { setOptions } from "./element.js";
-import { currentView, otherPlace } from "./view.js";
+import { currentView, measuredApart, measuredWords, otherPlace, shownPlace } from "./view.js";
+import { rowName } from "./words.js";
 
 const LABELS = { run: "Other run", step: "Other step", variant: "Other variant" };
 
@@ -37,6 +38,11 @@ function choose(compare, kind) {
   store.set({ compare: kind ? { kind, mode, other: firstOther(compare, store.get(), kind) } : null });
 }
 
+/** The runs that may be compared with this one: another part's cells are others; an entry not read yet may not know its part. */
+export function comparable(entries, { part }) {
+  return entries.filter((entry) => !entry.part || entry.part === part);
+}
+
 /** What is compared with at first: another step or variant, but only a run of the same tokens. */
 function firstOther(compare, state, kind) {
   if (kind === "run") return runsLike(compare.library, state.result)[0]?.id ?? null;
@@ -46,7 +52,7 @@ function firstOther(compare, state, kind) {
 /** The other runs that are known to have the same tokens. */
 function runsLike({ entries }, result) {
   const tokens = entries.find(({ id }) => id === result.id)?.tokens;
-  return entries.filter((entry) => entry.id !== result.id && !entry.fault && tokens && entry.tokens === tokens);
+  return comparable(entries, result).filter((entry) => entry.id !== result.id && !entry.fault && tokens && entry.tokens === tokens);
 }
 
 function set({ store }, patch) {
@@ -63,7 +69,8 @@ function optionsOf({ library }, { result, step, variant, compare }, kind) {
   if (kind === "step") return result.steps.map((number, index) => [index, String(number), index === step]);
   if (kind === "variant") return result.variants.map((name, index) => [index, name, index === variant]);
   const open = compare?.other === null ? [["", "choose", true]] : [];
-  return [...open, ...library.entries.map(({ id }) => [id, id, id === result.id])];
+  const listed = library.entries.filter((entry) => entry.id === compare?.other || comparable([entry], result).length);
+  return [...open, ...listed.map(({ id }) => [id, id, id === result.id])];
 }
 
 function updated(compare, state) {
@@ -94,23 +101,35 @@ async function loadOther(compare, { compare: { other }, otherResult }) {
 function showNote({ parts: { note }, library }, state) {
   const { compare, result } = state;
   if (!compare || !result) return void (note.textContent = "");
-  if (compare.other === null) return void (note.textContent = nothingChosen(compare.kind, library));
+  if (compare.other === null) return void (note.textContent = nothingChosen(compare.kind, library, result));
   const view = currentView(state);
-  if (view?.compared) note.textContent = mismatch(view, view.compared) || "Both have the same tokens and layers.";
+  if (view?.compared) note.textContent = meeting(state, view);
   else if (compare.kind === "run" && state.otherResult?.id === compare.other && !otherPlace(state))
-    note.textContent = "The other run has no such step or variant.";
+    note.textContent = whyNot(result, state.otherResult);
   else note.textContent = "";
 }
 
-function nothingChosen(kind, { entries }) {
-  if (kind === "run" && entries.length > 1)
+function meeting(state, view) {
+  const said = mismatch(view, view.compared) || `Both have the same tokens and ${rowName(state)}s.`;
+  return [measuredApart(shownPlace(state), otherPlace(state)), said].filter(Boolean).join(" ");
+}
+
+function whyNot({ part }, other) {
+  if (part === other.part) return "The other run has no such step or variant.";
+  return `The other run is of the ${other.part}, this one of the ${part}: their cells are not the same, so the two are not compared.`;
+}
+
+function nothingChosen(kind, { entries }, result) {
+  if (kind === "run" && comparable(entries, result).length > 1)
     return "Choose the other run: none is known to have the same tokens as this one.";
-  return `There is no ${LABELS[kind].toLowerCase()} to compare with.`;
+  const alike = kind === "run" && entries.length > 1 ? ` Runs of the ${result.part} are compared with each other only.` : "";
+  return `There is no ${LABELS[kind].toLowerCase()} to compare with.${alike}`;
 }
 
 function titleOf(state) {
-  const { result, step, variant } = otherPlace(state);
-  return `${result.id}, ${result.variants[variant]}, step ${result.steps[step]}`;
+  const place = otherPlace(state);
+  const { result, step, variant } = place;
+  return `${result.id}, ${result.variants[variant]}, ${measuredWords(place) || `step ${result.steps[step]}`}`;
 }
 
 /** Two pictures side by side scroll as one. */

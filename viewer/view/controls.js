@@ -2,6 +2,7 @@
 import { setOptions } from "./element.js";
 import { zoom } from "./moving.js";
 import { hasNorms } from "./state.js";
+import { rowName } from "./words.js";
 
 const NO_NORMS = "A relative distance needs the run file (…_run.json), which has the baseline's norms.";
 
@@ -50,6 +51,7 @@ function updated(at, state, changed, store) {
       variants[state.variant],
     );
   }
+  if (has("result") && state.result) at("normalise").querySelector("[value=layer]").textContent = `per ${rowName(state)}`;
   if (has("result") && state.result) allowRelative(at("metric"), hasNorms(state.result));
   for (const key of ["metric", "normalise", "curve", "palette"]) if (has(key)) at(key).value = state[key];
   if (has("transposed")) at("transposed").checked = state.transposed;

@@ -5,7 +5,7 @@ import { excludedMask, headVariants, readMeasured } from "./measured.js";
 import { brief } from "./numbers.js";
 import { ABSENT, FLAT, SHADE_NAMES, UNDEFINED, createScale } from "./scale.js";
 import { goTo, hoverToken, inksOf, metricName, paint, tokenName } from "./shown.js";
-import { header } from "./words.js";
+import { header, rowName } from "./words.js";
 
 const KEYS = ["result", "step", "metric", "excluded"];
 const SETTLED = 60; // ms that a token is pointed at before the grid turns to it
@@ -135,15 +135,15 @@ function show(heads) {
   const token = shownToken(heads, state, tokens.length);
   const grid = layers.map((_, layer) =>
     variants.map((_, head) => (mode === "top" ? tops[head][layer] : cellOf(measured[head], layer, token))));
-  build(heads, layers, variants.map((variant) => state.result.variants[variant]));
+  build(heads, layers, variants.map((variant) => state.result.variants[variant]), rowName(state));
   coloured(heads, state, grid, tokens);
-  const share = state.normalise === "layer" ? "the layer's largest here" : "the largest here";
+  const share = state.normalise === "layer" ? `the ${rowName(state)}'s largest here` : "the largest here";
   panel.status(`${mode === "top" ? "Each head's top token" : tokenName(tokens[token])}: ${metricName(state)} as a share of ${share}.`);
 }
 
 /** The grid's elements: made again only where layers or heads are others. */
-function build(heads, layers, names) {
-  const built = JSON.stringify([layers, names]);
+function build(heads, layers, names, row) {
+  const built = JSON.stringify([layers, names, row]);
   if (built === heads.built) return;
   heads.built = built;
   const every = names.length > 32 ? 4 : 1;
@@ -154,7 +154,7 @@ function build(heads, layers, names) {
   heads.grid.style.setProperty("--heads", names.length);
   heads.grid.classList.toggle("dense", names.length > WORDS_FIT);
   heads.grid.replaceChildren(
-    element("span", { class: "heads-corner" }, "layer \\ head"),
+    element("span", { class: "heads-corner" }, `${row} \\ head`),
     ...numbers.map((head, index) => element("span", { class: "head-label" }, index % every ? "" : head)),
     ...layers.flatMap((layer, row) => [
       element("span", { class: "layer-label" }, String(layer)),
@@ -171,7 +171,7 @@ function coloured(heads, state, grid, tokens) {
   heads.cells = new Map();
   grid.forEach((row, layer) => row.forEach(({ token, value, code }, head) => {
     const button = buttons[layer * variants.length + head];
-    const name = `Layer ${button.dataset.layer}, head ${button.dataset.head}`;
+    const name = `${rowName(state) === "block" ? "Block" : "Layer"} ${button.dataset.layer}, head ${button.dataset.head}`;
     button.title = `${name}: ${token < 0 ? "nothing above the noise floor" : `${tokenName(tokens[token])}, ${inWords(value, code)}`}`;
     button.setAttribute("aria-label", button.title);
     button.textContent = !roomy || token < 0 ? "" : mode === "top" ? header(tokens[token].text, 6) : Number.isNaN(value) ? "" : brief(value, 2);

@@ -14,7 +14,7 @@ import { brief } from "./numbers.js";
 import { paintCells, visibleCells } from "./pixels.js";
 import { FLAT } from "./scale.js";
 import { listenTo } from "./pointing.js";
-import { header } from "./words.js";
+import { header, rowName } from "./words.js";
 
 const NUMBERS_FROM = 40; // CSS pixels of a cell, from which its value stands in it
 const GAP_FROM = 8; // and from which cells stand apart
@@ -198,7 +198,6 @@ function place({ space, scroller, grid, corners }, { rows, cols, cell, edges, wi
   scroller.style.overflowY = rows * cell > height ? "scroll" : "hidden";
   space.style.width = `${cols * cell}px`;
   space.style.height = `${rows * cell}px`;
-  corners.nw.textContent = "layer";
   corners.ne.textContent = transposed ? "position" : "largest";
   corners.sw.textContent = transposed ? "largest" : "position";
 }
@@ -288,7 +287,9 @@ function label(map) {
   const shared = { cell, size, every: labelEvery(cell, size), version: map.labelled };
   const ofTokens = { ...shared, ...(transposed ? rows : cols) };
   const ofLayers = { ...shared, ...(transposed ? cols : rows) };
+  const row = rowName(view.place);
   const [tokens, layers] = [map.tokenAxis(), map.layerAxis()];
+  map.corners.nw.textContent = row;
   const [positions, maxima] = transposed ? [axes.right, axes.bottom] : [axes.bottom, axes.right];
   tokens.show({
     ...ofTokens,
@@ -301,14 +302,14 @@ function label(map) {
     ...ofLayers,
     turned: transposed && turned,
     text: (layer) => String(view.layers[layer]),
-    title: (layer) => `Click to colour the text by layer ${view.layers[layer]}`,
+    title: (layer) => `Click to colour the text by ${row} ${view.layers[layer]}`,
     name: () => "layer-name",
   });
   maxima.show({
     ...ofLayers,
     turned: transposed,
     text: (layer) => largestText(view.scale.rowMax[layer]),
-    title: (layer) => `the largest of layer ${view.layers[layer]} in this picture`,
+    title: (layer) => `the largest of ${row} ${view.layers[layer]} in this picture`,
   });
   const apart = transposed ? Math.max(shared.every, Math.ceil(28 / cell)) : Math.ceil((textWidth(6, size) + 6) / cell);
   positions.show({ ...ofTokens, every: apart, turned: false, text: (token) => String(view.tokens[token].position) });

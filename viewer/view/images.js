@@ -5,7 +5,7 @@ import { overLayers } from "./prose.js";
 import { ABSENT, FLAT, UNDEFINED, createScale } from "./scale.js";
 import { COLOURED_BY, cellText, chosenLayer, hoverToken, inksOf, tokenColours, tokenName } from "./shown.js";
 import { currentView } from "./state.js";
-import { measuredWords } from "./view.js";
+import { measuredApart, measuredWords, otherPlace } from "./view.js";
 import { header } from "./words.js";
 
 const CELL = 16; // pixels of a patch's side, two of them its frame
@@ -53,7 +53,7 @@ function updated(images, state, changed) {
     images.view = view;
     recolour(images, state);
   }
-  if (has("hover", "pins", "at", "metric", "variant", "result", "step")) mark(images, state);
+  if (has("hover", "pins", "reads", ...COLOURED_BY)) mark(images, state);
 }
 
 function rebuild(images, state) {
@@ -107,16 +107,17 @@ function listen({ store }, image) {
   canvas.addEventListener("pointerleave", () => store.set({ hover: null }));
   canvas.addEventListener("click", (event) => {
     const token = tokenAt(event);
-    if (token >= 0) chosen(store, token);
+    if (token >= 0) store.set(cellChosen(store.get(), token));
   });
   canvas.addEventListener("keydown", (event) => keyed(store, image, event, point));
 }
 
-/** Pins a patch, or, where an encoder's run kept every measured cell, asks for it; once more for the mean again. */
-function chosen(store, token) {
-  const { result, pins } = store.get();
-  if (!result.each) store.set({ pins: pinToggled(pins, token) });
-  else store.set(currentView(store.get())?.place.at === token ? { at: null } : { at: token, metric: "l2", variant: result.variants.indexOf("Full") });
+/** Pins a patch, or, where an encoder's run kept every measured cell, asks for it; once more for the mean again. What a comparison shows has no single cell. */
+export function cellChosen(state, token) {
+  const { result, pins, compare } = state;
+  if (!result.each) return { pins: pinToggled(pins, token) };
+  if (compare) return {};
+  return currentView(state)?.place.at === token ? { at: null } : { at: token, metric: "l2", variant: result.variants.indexOf("Full") };
 }
 
 function hoverOf(state, token) {
@@ -129,7 +130,7 @@ function keyed(store, { grid }, event, point) {
   const place = tokens.indexOf(hoverToken(store.get()) ?? -2);
   const move = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: cols, ArrowUp: -cols }[event.key];
   if (move !== undefined) point(tokens[place < 0 ? 0 : Math.min(tokens.length - 1, Math.max(0, place + move))]);
-  else if ((event.key === "Enter" || event.key === " ") && place >= 0) chosen(store, tokens[place]);
+  else if ((event.key === "Enter" || event.key === " ") && place >= 0) store.set(cellChosen(store.get(), tokens[place]));
   else return;
   event.preventDefault();
   event.stopPropagation();
@@ -145,11 +146,25 @@ function recolour({ shown, view, opacity, note, tokens }, state) {
   else note.textContent = `The stronger a patch, the stronger its frame and tint. The strongest is ${tokenName(tokens[strongest])}${state.result.part === "encoder" ? `. ${encoderNote(state, view)}` : "; words have no part in this scale."}`;
 }
 
-function encoderNote({ result }, { place }) {
+export function encoderNote(state, { place }) {
+  const there = otherPlace(state);
+  const apart = there ? measuredApart(place, there) : "";
+  if (apart) return apart;
   const where = measuredWords(place);
-  const framed = where.startsWith("measured") ? ", the framed patch" : "";
-  const ask = result.each ? ` Click a patch for Full's L2 distances measured at it${typeof place.at === "number" ? ", the framed one for the mean again" : ""}.` : "";
-  return `${where[0].toUpperCase()}${where.slice(1)}${framed}.${ask}`;
+  const white = measuredToken(place) < 0 ? "" : ", the patch with the white frame";
+  return `${where[0].toUpperCase()}${where.slice(1)}${white}.${clickNote(state, place)}`;
+}
+
+/** What a click on a patch does, where that is to be told. */
+function clickNote({ result, compare }, place) {
+  if (compare) return "";
+  if (result.each) return ` Click a patch for Full's L2 distances measured at it${place.at === null ? "" : ", the white one for the mean again"}.`;
+  return result.run && result.measured === null ? " A click only pins: the measured cells are not kept apart in this run." : "";
+}
+
+/** The token of the one cell that was measured; -1 where there is none. */
+function measuredToken({ result, step, at }) {
+  return at ?? result.tokens(step).findIndex(({ position }) => position === result.measured);
 }
 
 /** Each token's {code, layer, strength} on a scale of the patches alone: beside a much stronger word none would be seen. */
@@ -188,15 +203,16 @@ function paintPatch(pen, x, y, { colour, share, opacity }) {
   pen.fillRect(x + 2, y + 2, CELL - 4, CELL - 4);
 }
 
-function mark({ shown, value, view, tokens }, state) {
+/** Frames and the readout, of what is drawn of this state: nothing is told while it is being read. */
+function mark({ shown, value, tokens }, state) {
+  const view = currentView(state);
   const hovered = hoverToken(state);
   for (const { marks, grid, root } of shown) {
     const frame = (token, name) => {
       const patch = grid.tokens.indexOf(token);
       return patch < 0 ? [] : [framed(grid, patch, name)];
     };
-    const measured = view ? (view.place.at ?? tokens.findIndex(({ position }) => position === view.place.result.measured)) : -1;
-    const frames = [...frame(measured, "measured"), ...state.pins.flatMap((token) => frame(token, "pinned")), ...(hovered === null ? [] : frame(hovered, "hovered"))];
+    const frames = [...frame(view ? measuredToken(view.place) : -1, "measured"), ...state.pins.flatMap((token) => frame(token, "pinned")), ...(hovered === null ? [] : frame(hovered, "hovered"))];
     marks.replaceChildren(...frames);
     root.classList.toggle("holds-hover", frames.some((one) => one.classList.contains("hovered")));
   }

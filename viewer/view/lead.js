@@ -3,7 +3,7 @@ import { element } from "./element.js";
 import { brief } from "./numbers.js";
 import { COLOURED_BY, goTo, valueName } from "./shown.js";
 import { currentView } from "./state.js";
-import { header } from "./words.js";
+import { header, rowName } from "./words.js";
 
 /** The cell farthest from 0 that is above its layer's noise floor and not left out: {layer, token, value}, or null. */
 export function strongestCell({ values, cols, floors, excludedMask, scale: { rowMax } }) {
@@ -32,6 +32,6 @@ function words(state, view, store) {
   const { text, position } = view.tokens[cell.token];
   const show = () => goTo(store, { variant: state.variant, layer: cell.layer, token: cell.token });
   const name = element("button", { class: "link", title: "Show it in the heatmap", click: show }, element("bdi", { class: "token-name" }, header(text, 40)));
-  const where = ` (position ${position}), layer ${view.layers[cell.layer]}, ${valueName(state, view)} ${brief(cell.value, 4)}`;
+  const where = ` (position ${position}), ${rowName(view.place)} ${view.layers[cell.layer]}, ${valueName(state, view)} ${brief(cell.value, 4)}`;
   return ["Strongest cell: ", name, where];
 }

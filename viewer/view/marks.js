@@ -2,7 +2,7 @@
 import { cellFacts, placeText, spoken } from "./cell.js";
 import { element } from "./element.js";
 import { pinStyle } from "./pins.js";
-import { header } from "./words.js";
+import { header, rowName } from "./words.js";
 
 const DWELL = 200; // ms that another panel points at a cell before the heatmap scrolls to it
 const CALM = 350; // ms between announcements
@@ -41,6 +41,7 @@ function tooltipOf() {
 }
 
 function update(marks, state, changed) {
+  if (!marks.map.view) return hide(marks); // still being read: pointed at meanwhile
   const drawnAnew = changed === null || marks.view !== marks.map.view || marks.layout !== marks.map.layout;
   marks.view = marks.map.view;
   marks.layout = marks.map.layout;
@@ -133,7 +134,7 @@ function tell(marks, state, { layer, token }) {
   const facts = cellFacts(state, view, layer, token);
   const of = view.tokens[token];
   tooltip.token.textContent = header(of.text, 60);
-  tooltip.place.textContent = `${placeText(of)}, layer ${view.layers[layer]}`;
+  tooltip.place.textContent = `${placeText(of)}, ${rowName(view.place)} ${view.layers[layer]}`;
   for (const name of ["measure", "relation", "others"]) tooltip[name].textContent = facts[name];
   Object.assign(tooltip.root.dataset, { layer: view.layers[layer], position: of.position, value: facts.value });
   const at = map.pointer ?? onScreen(map, layer, token);

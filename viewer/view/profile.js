@@ -5,6 +5,7 @@ import { brief } from "./numbers.js";
 import { pinStyle, sample, showPins } from "./pins.js";
 import { hoverToken, tokenName, valueName, variantName } from "./shown.js";
 import { currentView } from "./state.js";
+import { rowName } from "./words.js";
 
 const MOST = 16; // lines that can still be told apart
 const HOVERED = { colour: "var(--fg)", dash: "" };
@@ -16,8 +17,9 @@ export function createProfile(root, store) {
   const hint = element("p", { class: "muted" }, "Point at a token, or click tokens to pin and compare them.");
   const hovered = element("p", { class: "hovered-line" });
   const body = element("div", { "data-testid": "profile" }, plot, list, hovered, hint, clear);
-  root.append(element("div", { class: "panel-head" }, element("h2", {}, "Profile over layers")), body);
-  const parts = { plot, list, hovered, clear, hint, listed: "" };
+  const title = element("h2", {}, "Profile over layers");
+  root.append(element("div", { class: "panel-head" }, title), body);
+  const parts = { title, plot, list, hovered, clear, hint, listed: "" };
 
   let waiting = 0;
   const later = () => {
@@ -35,11 +37,13 @@ function show(parts, store) {
   const view = currentView(state);
   if (!view) return;
   const lines = shownLines(state, view);
-  const { plot, clear, hint } = parts;
+  const { title, plot, clear, hint } = parts;
+  const row = rowName(view.place);
+  title.textContent = `Profile over ${row}s`;
   hint.hidden = lines.length > 0;
   clear.hidden = state.pins.length < 2;
-  const name = `${valueName(state, view)} of ${lines.map(({ token }) => tokenName(token)).join(", ")} over layers, ${variantName(state)}`;
-  plot.replaceChildren(...(lines.length ? [chart(lines, view.layers, valueName(state, view), name)] : []));
+  const name = `${valueName(state, view)} of ${lines.map(({ token }) => tokenName(token)).join(", ")} over ${row}s, ${variantName(state)}`;
+  plot.replaceChildren(...(lines.length ? [chart(lines, view.layers, valueName(state, view), name, row)] : []));
   showLegend(parts, store, lines);
 }
 
@@ -63,14 +67,14 @@ function shownLines(state, view) {
   return [...pins, ...also].map((index, place) => {
     const values = Float64Array.from({ length: view.rows }, (_, layer) => view.values[layer * view.cols + index]);
     const style = place < pins.length ? pinStyle(place) : HOVERED;
-    return { index, token: view.tokens[index], values, style, about: largest(values, view.layers), pinned: place < pins.length };
+    return { index, token: view.tokens[index], values, style, about: largest(values, view.layers, rowName(view.place)), pinned: place < pins.length };
   });
 }
 
-function largest(values, layers) {
+function largest(values, layers, row) {
   let best = -1;
   values.forEach((value, layer) => {
     if (!Number.isNaN(value) && (best < 0 || Math.abs(value) > Math.abs(values[best]))) best = layer;
   });
-  return best < 0 ? ": undefined in every layer" : `: largest ${brief(values[best], 4)} in layer ${layers[best]}`;
+  return best < 0 ? `: undefined in every ${row}` : `: largest ${brief(values[best], 4)} in ${row} ${layers[best]}`;
 }

@@ -5,6 +5,7 @@
  * Positions that are left out have no part in it. A signed scale (differences) is symmetric about 0.
  */
 import { brief } from "./numbers.js";
+import { rowName } from "./words.js";
 
 /** What a cell is instead of a colour: 0..255 are colours. */
 export const FLAT = 256; // at or below the noise floor
@@ -77,6 +78,7 @@ export function createScale({
   signed = false,
   steps = null,
   also = null,
+  place = null,
 }) {
   const rowMax = rowMaxima({ values, rows, cols }, excluded, signed);
   const shared = also === null ? rowMax : largerOf(rowMax, also);
@@ -115,7 +117,7 @@ export function createScale({
     tops,
     signed,
     ofLayers: kind === "layer",
-    ...words(kind, tops, curve, signed, normalise, steps, also),
+    ...words(kind, tops, curve, signed, normalise, steps, also, rowName(place)),
   };
 }
 
@@ -126,14 +128,14 @@ function topsOf(kind, rowMax, steps) {
 }
 
 /** What the legend says. */
-function words(kind, tops, curve, signed, wanted, steps, also) {
-  const of = { layer: "the layer's largest", picture: brief(tops[0] ?? 0), steps: "the layer's largest of all steps" }[
+function words(kind, tops, curve, signed, wanted, steps, also, row) {
+  const of = { layer: `the ${row}'s largest`, picture: brief(tops[0] ?? 0), steps: `the ${row}'s largest of all steps` }[
     kind
   ];
   const by = {
-    layer: also === null ? "Each layer is scaled by its own largest" : "Each layer is scaled by its largest in either picture",
-    picture: "All layers share one scale",
-    steps: "Each layer is scaled by its largest of all steps",
+    layer: also === null ? `Each ${row} is scaled by its own largest` : `Each ${row} is scaled by its largest in either picture`,
+    picture: `All ${row}s share one scale`,
+    steps: `Each ${row} is scaled by its largest of all steps`,
   }[kind];
   const both = also === null || kind === "layer" ? "" : ", the same in both pictures";
   const source = kind === "steps" ? ` (${steps.source})` : wanted === "steps" ? " (not known across steps)" : "";

@@ -5,7 +5,7 @@ import { inkOn } from "./ink.js";
 import { overLayers } from "./prose.js";
 import { FLAT, SHADE_NAMES } from "./scale.js";
 import { METRIC_NAMES } from "./state.js";
-import { header } from "./words.js";
+import { header, rowName } from "./words.js";
 
 const ZERO_OF_SIGNED = 128;
 
@@ -34,7 +34,7 @@ export function tokenName({ text, position }) {
 /** A cell of the view in words: its layer, its value with all digits, and what is to be known of it. */
 export function cellText(state, view, layer, token) {
   const { measure, relation } = cellFacts(state, view, layer, token);
-  return `layer ${view.layers[layer]}, ${measure}. ${relation}`;
+  return `${rowName(view.place)} ${view.layers[layer]}, ${measure}. ${relation}`;
 }
 
 // Colours

@@ -14,6 +14,8 @@ export function createSteps(store) {
     play: at("play"),
     predicted: at("predicted"),
     top: at("top-tokens"),
+    group: at("steps"),
+    next: at("next"),
   };
   const steps = { store, parts, playing: 0 };
   parts.slider.addEventListener("input", () => store.set({ step: Number(parts.slider.value) }));
@@ -57,6 +59,8 @@ function stop(steps) {
 function show({ parts }, { result, step }) {
   if (!result) return;
   const { slider, number, play, predicted, top } = parts;
+  // The encoder generates nothing: it has one step, and predicts no token.
+  parts.group.hidden = parts.next.hidden = result.part === "encoder";
   const last = result.steps.length - 1;
   slider.max = last;
   slider.value = step;
@@ -65,7 +69,7 @@ function show({ parts }, { result, step }) {
   number.textContent = text;
   slider.setAttribute("aria-valuetext", text);
   predicted.replaceChildren(...prediction(result.generated(step), typeof result.run?.settings?.continuation === "string"));
-  top.replaceChildren(...likeliest(result.top(step), result.generated(step), result.part));
+  top.replaceChildren(...likeliest(result.top(step), result.generated(step)));
 }
 
 function prediction(token, given) {
@@ -74,8 +78,8 @@ function prediction(token, given) {
   return [given ? "The given text goes on with " : "The model goes on with ", element("bdi", { class: "token-name" }, header(token.text, 40)), share];
 }
 
-function likeliest(tokens, next, part) {
-  if (!tokens) return [element("p", { class: "muted small" }, part === "encoder" ? "The encoder predicts none." : "Only the run file knows them.")];
+function likeliest(tokens, next) {
+  if (!tokens) return [element("p", { class: "muted small" }, "Only the run file knows them.")];
   return [
     element(
       "ol",

@@ -5,7 +5,7 @@ import { chunks, folded, withGaps } from "./prose.js";
 import { matchesOf } from "./search.js";
 import { COLOURED_BY, cellText, chosenLayer, hoverToken, inksOf, paint, tokenColours, tokenName } from "./shown.js";
 import { currentView } from "./state.js";
-import { running } from "./words.js";
+import { rowName, running } from "./words.js";
 
 const ALL_AT_ONCE = 8000; // more spans than these cost 100 ms; beyond, a chunk is made when it comes into view
 const LONGEST = 400; // characters shown of one token
@@ -168,18 +168,20 @@ function recolour(text, state, view) {
   const { layers, legend } = text.parts;
   const choice = chosenLayer(state.layerChoice, view);
   text.view = view;
+  const row = rowName(view.place);
+  layers.labels[0].textContent = `Text ${row}`;
   text.palette = inksOf(state, view.scale.signed);
   text.colourOf = tokenColours(state, view);
   recolourSeen(text);
-  setOptions(layers, [["max", "maximum over layers"], ["mean", "mean over layers"], ...view.layers.map((layer, index) => [index, `layer ${layer}`])],
+  setOptions(layers, [["max", `maximum over ${row}s`], ["mean", `mean over ${row}s`], ...view.layers.map((layer, index) => [index, `${row} ${layer}`])],
     choice);
   legend.textContent = legendText(state, view, choice);
   showValue(text, state);
 }
 
 function legendText(state, view, choice) {
-  const over = { max: "The colour is that of a token's strongest cell, all layers on one scale. ",
-    mean: "The colour is the mean of a token's cells, all layers on one scale. " };
+  const all = `all ${rowName(view.place)}s on one scale. `;
+  const over = { max: `The colour is that of a token's strongest cell, ${all}`, mean: `The colour is the mean of a token's cells, ${all}` };
   const generated = view.tokens.at(-1)?.position >= (state.result.promptLength ?? Infinity);
   const partly = view.tokens.length < state.result.seen(state.step).length ? "Without colour: not masked in this run. " : "";
   return (over[choice] ?? "") + partly + (generated ? "Underlined: generated. " : "") + "Click a token to pin it.";

@@ -1,8 +1,9 @@
 /** What run it is, and what is missing about it; shows the page's parts once there is something to show. */
 import { element } from "./element.js";
 import { grouped } from "./numbers.js";
-import { METRIC_NAMES, currentView } from "./state.js";
-import { measuredWords, otherPlace } from "./view.js";
+import { METRIC_NAMES } from "./state.js";
+import { measuredApart, measuredWords, otherPlace, shownPlace } from "./view.js";
+import { columnName } from "./words.js";
 
 const ABOUT = "about-closed";
 
@@ -20,6 +21,7 @@ export function createTitle(store, calm) {
     for (const part of ["decoder", "encoder"]) {
       for (const one of document.querySelectorAll(`.about-${part}`)) one.hidden = state.result.part !== part;
     }
+    at("about-measured").hidden = state.result.run !== null;
     at("about-picture").hidden = !state.result.images.length;
     at("maps").classList.toggle("beside", state.transposed);
     if (!["result", "variant", "metric", "step", "at", "compare", "otherResult"].some((key) => changed.has(key))) return;
@@ -37,14 +39,15 @@ function showRun(at, result) {
   at("notes").replaceChildren(...result.notes.map((note) => element("li", {}, note)));
 }
 
-function facts({ run, part, layers, steps, variants, rows, tokens, seen }) {
+function facts(result) {
+  const { run, part, layers, steps, variants, rows, tokens, seen } = result;
   const count = (number, one) => `${grouped(number)} ${one}${number === 1 ? "" : "s"}`;
   const model = run?.settings?.model;
   return [
     typeof model === "string" ? model : null,
     count(layers.length, part === "encoder" ? "encoder block" : "layer"),
-    seen(0).length > tokens(0).length ? `${grouped(tokens(0).length)} of ${count(seen(0).length, "token")} masked` : count(tokens(0).length, "token"),
-    count(steps.length, "step"),
+    seen(0).length > tokens(0).length ? `${grouped(tokens(0).length)} of ${count(seen(0).length, "token")} masked` : count(tokens(0).length, columnName({ result })),
+    part === "encoder" ? null : count(steps.length, "step"),
     count(variants.length, "variant"),
     count(rows, "row"),
     typeof run?.method === "string" ? run.method : null,
@@ -52,19 +55,25 @@ function facts({ run, part, layers, steps, variants, rows, tokens, seen }) {
 }
 
 /** What is shown; where two are compared, both by what they differ in. */
-function mapTitle(state) {
+export function mapTitle(state) {
   const { metric, compare } = state;
-  const here = namesOf(state);
+  const place = shownPlace(state);
+  const here = namesOf(place);
   const there = otherPlace(state);
-  if (!there) return `${capital(METRIC_NAMES[metric])}, ${here.variant}, ${measuredWords(currentView(state)?.place ?? state) || here.step}`;
+  if (!there) return `${capital(METRIC_NAMES[metric])}, ${here.variant}, ${here.step}`;
   const { kind, mode } = compare;
   const [what, joint] = mode === "difference" ? [`Difference of ${METRIC_NAMES[metric]}s`, "minus"] : [capital(METRIC_NAMES[metric]), "beside"];
   const shared = ["variant", "step"].filter((one) => one !== kind).map((one) => here[one]);
-  return `${[what, ...shared].join(", ")}: ${here[kind]} ${joint} ${namesOf(there)[kind]}`;
+  const apart = measuredApart(place, there) !== "";
+  if (apart) shared.pop();
+  const name = (one) => namesOf(one)[kind] + (apart ? ` (${measuredWords(one)})` : "");
+  return `${[what, ...shared].join(", ")}: ${name(place)} ${joint} ${name(there)}`;
 }
 
-function namesOf({ result, variant, step }) {
-  return { run: result.id, variant: result.variants[variant], step: `step ${result.steps[step]}` };
+/** Of an encoder's run, which has one step, the measured cell stands for the step. */
+function namesOf(place) {
+  const { result, variant, step } = place;
+  return { run: result.id, variant: result.variants[variant], step: measuredWords(place) || `step ${result.steps[step]}` };
 }
 
 function capital(text) {

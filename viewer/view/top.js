@@ -5,7 +5,7 @@ import { excludedMask, headVariants, readMeasured } from "./measured.js";
 import { brief } from "./numbers.js";
 import { goTo, metricName } from "./shown.js";
 import { strongestOf } from "./strongest.js";
-import { header } from "./words.js";
+import { header, rowName } from "./words.js";
 
 const MOST = 50;
 const KEYS = ["result", "step", "metric", "excluded"];
@@ -80,7 +80,7 @@ function ofHeads({ result, variant }, variants) {
 function show(top) {
   const { state, cells, column, down } = top;
   const tokens = state.result.tokens(state.step);
-  const names = { value: metricName(state), layer: "layer", variant: "variant", token: "token", position: "position" };
+  const names = { value: metricName(state), layer: rowName(state), variant: "variant", token: "token", position: "position" };
   top.head.replaceChildren(...Object.keys(COLUMNS).map((name) => heading(top, name, names[name])));
   top.rows.replaceChildren(...sortedBy(cells, column, down, tokens).map((cell) => row(top, cell, tokens[cell.token])));
 }
@@ -102,7 +102,7 @@ function heading(top, name, text) {
 function row({ store, state }, cell, { text, position }) {
   const { value, layer, variant } = cell;
   const [layerNumber, name] = [state.result.layers[layer], state.result.variants[variant]];
-  const label = `Go to ${header(text, 40)} at ${position}, layer ${layerNumber}, ${name}`;
+  const label = `Go to ${header(text, 40)} at ${position}, ${rowName(state)} ${layerNumber}, ${name}`;
   const link = element("button", { type: "button", class: "link", "aria-label": label, click: () => goTo(store, cell) }, brief(value, 4));
   return element("tr", {},
     element("td", { class: "number", title: String(value) }, link), element("td", { class: "number" }, String(layerNumber)),

@@ -31,10 +31,10 @@ export function otherView(state) {
 /** The places that have to be read for a state: [{result, step, variant}]. */
 export function neededPlaces(state) {
   if (!state.result) return [];
-  return [placeOf(state), otherPlace(state)].filter(Boolean);
+  return [shownPlace(state), otherPlace(state)].filter(Boolean);
 }
 
-/** What the second picture is of; null where nothing is compared, or the other has no such step or variant. */
+/** What the second picture is of; null where nothing is compared, or the other has no such step or variant, or is of another part. */
 export function otherPlace(state) {
   const { compare, result, otherResult, step, variant } = state;
   if (!compare || compare.other === null) return null;
@@ -42,7 +42,7 @@ export function otherPlace(state) {
     return result.steps[compare.other] === undefined ? null : { result, step: compare.other, variant };
   if (compare.kind === "variant")
     return result.variants[compare.other] === undefined ? null : { result, step, variant: compare.other };
-  if (!otherResult || otherResult.id !== compare.other) return null;
+  if (!otherResult || otherResult.id !== compare.other || otherResult.part !== result.part) return null;
   const there = {
     result: otherResult,
     step: otherResult.steps.indexOf(result.steps[step]),
@@ -75,7 +75,8 @@ function remembered(kind, state, make) {
   return view;
 }
 
-function placeOf(state) {
+/** The place that is drawn of a state: {result, step, variant, at}, `at` null where the mean is drawn. */
+export function shownPlace(state) {
   const { result, step, variant } = state;
   return { result, step, variant, at: asked(state) };
 }
@@ -90,12 +91,19 @@ export function measuredWords({ result, step, at }) {
   if (result.part !== "encoder") return "";
   const tokens = result.tokens(step);
   const cell = typeof at === "number" ? tokens[at] : tokens.find(({ position }) => position === result.measured);
-  return cell ? `measured at ${cell.text}` : "mean over all measured cells";
+  if (cell) return `measured at ${cell.text}`;
+  return result.run ? "mean over all measured cells" : "measured where its run file says";
+}
+
+/** Two places of encoder runs that were not measured at the same: a sentence that names both; "" elsewhere. */
+export function measuredApart(here, there) {
+  const [one, other] = [measuredWords(here), measuredWords(there)];
+  return one === other ? "" : `${here.result.id}: ${one}; ${there.result.id}: ${other}.`;
 }
 
 function makeView(state) {
   if (!state.result) return null;
-  const here = pictureOf(placeOf(state), state.metric);
+  const here = pictureOf(shownPlace(state), state.metric);
   const there = otherPlace(state);
   if (!here || !there) return here && scaled(here, state, {});
   const other = pictureOf(there, state.metric);
@@ -108,7 +116,7 @@ function makeView(state) {
 
 function makeOther(state) {
   const there = state.result && state.compare?.mode === "side" ? otherPlace(state) : null;
-  const here = there && pictureOf(placeOf(state), state.metric);
+  const here = there && pictureOf(shownPlace(state), state.metric);
   const other = here && pictureOf(there, state.metric);
   if (!other) return null;
   return { ...scaled(other, state, { also: maximaFor(other, here, state) }), compared: comparedOf(other, here) };

@@ -4,6 +4,16 @@ const NAMED = { "\n": "⏎", "\t": "⇥", "\r": "␍" };
 const EMPTY = "∅";
 const CUT = "…";
 
+/** What a row of a place is called: a layer, or in the vision encoder a block. */
+export function rowName(place) {
+  return place?.result.part === "encoder" ? "block" : "layer";
+}
+
+/** What a column of a place is called. */
+export function columnName(place) {
+  return place?.result.part === "encoder" ? "cell" : "token";
+}
+
 /** Texts with nothing to make visible: most tokens. */
 const PLAIN = /^[!-~]+(?: [!-~]+)*$/;
 /** What scripts and emoji are spelt with a joiner between. Latin letters are not: there a joiner is a hidden sign. */
