@@ -1,6 +1,6 @@
 """What an analysis costs, in plain forward passes of the same prompt, on the shape of Qwen3-0.6B with random weights.
 
-    python benchmarks/cost.py                    # the whole table: about half an hour on two cores
+    python benchmarks/cost.py                    # the whole table: about a quarter of an hour on two cores
     python benchmarks/cost.py --lengths 64       # one length of the first block only
     python benchmarks/cost.py --vl               # Qwen3-VL-2B's shape instead: cost_vl.py
     python benchmarks/cost.py --encoder          # its vision encoder, measured itself: cost_encoder.py
