@@ -82,6 +82,7 @@ class _File:
         return enabled
 
     def root(self) -> yaml.Node:
+        """The file's mapping. Raises RequestError for a file that cannot be read, is not YAML, is empty, or holds something else."""
         text = read_text(self.path)
         try:
             self.loader = yaml.SafeLoader(text)
@@ -213,6 +214,7 @@ class _File:
         return {}
 
     def prompt_in_file(self, source: str, line: int) -> dict[str, str]:
+        """Prompt and prompt file, the path relative to the batch file; where it cannot be read, nothing and a fault at `line`."""
         path = os.path.join(os.path.dirname(self.path), source)
         if source == "-":
             self.faults.add((line, "prompt_file: standard input is for the command line; name a file"))

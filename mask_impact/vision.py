@@ -106,6 +106,8 @@ class VisionInputs(PromptInputs):
         return np.flatnonzero({"text": ~vision, "vision": vision, "both": np.ones(length, bool)}[self.mask_mode])
 
     def further(self, token_ids: list[int], device: torch.device) -> dict[str, Any]:
+        """What a call that begins at the prompt's start takes besides its tokens: patches (patch, channel * height * width), grids
+        (picture, 3) in patches, and which tokens are a picture's (1, position). Raises RunError as `pixels` does."""
         if not self.images:
             return {}
         made = [self.pixels(image) for image in self.images]
@@ -210,6 +212,10 @@ class VisionCandidate(Candidate):
     processor: Qwen2VLImageProcessorPil | None = None
 
     def prompt_inputs(self, settings: VisionSettings) -> VisionInputs:
+        """The prompt with its pictures, or the pictures' cells where the encoder is measured.
+
+        Raises RequestError for pictures that cannot be read or seen, a cell that is not there, and a prompt that does not go with them.
+        """
         faults: list[str] = []
         images: list[SeenPicture] = []
         for path in settings.image:

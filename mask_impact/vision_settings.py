@@ -63,6 +63,7 @@ class VisionSettings(Settings):
 
     @staticmethod
     def contradictions(chosen: Mapping[str, object]) -> list[str]:
+        """Faults of settings that do not go together: those of a text run, and of pictures, mask mode and part."""
         if chosen["part"] == "encoder":
             return encoder_faults(chosen)
         faults = Settings.contradictions(chosen)

@@ -1,6 +1,7 @@
 """What all tests share: one thread for the tiny models, and no network."""
 
 import os
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -19,6 +20,20 @@ def plain_state():
     torch.manual_seed(0)
     with torch.no_grad():
         yield
+
+
+@pytest.fixture
+def two_pictures(tmp_path, monkeypatch):
+    """A current folder with two pictures, of 3 x 5 and 7 x 2 cells, and an environment that leaks nothing out of the test."""
+    import vision_zoo
+
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "critical")
+    vision_zoo.picture(Path("cat.png"), 40, 24)
+    vision_zoo.picture(Path("dog.png"), 16, 56, seed=1)
+    return folder
 
 
 @pytest.fixture

@@ -33,16 +33,10 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """A current folder with two pictures, of 3 x 5 and 7 x 2 cells, and a prompt file."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "critical")
-    vision_zoo.picture(Path("cat.png"), 40, 24)
-    vision_zoo.picture(Path("dog.png"), 16, 56, seed=1)
+def here(two_pictures):
+    """A current folder with two pictures and a prompt file."""
     Path("prompt.txt").write_text("The capital of France is", encoding="utf-8")
-    return folder
+    return two_pictures
 
 
 @pytest.fixture

@@ -40,15 +40,9 @@ def vl(models):
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """A current folder with two pictures and nothing else, and an environment that leaks nothing out of the test."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "critical")
-    vision_zoo.picture(Path("cat.png"), 40, 24)
-    vision_zoo.picture(Path("dog.png"), 16, 56, seed=1)
-    return folder
+def here(two_pictures):
+    """A current folder with two pictures and nothing else."""
+    return two_pictures
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ def table(cells: list[tuple[str, int]], dtype: type = np.float32) -> ResultTable
 
 
 def main() -> None:
+    """Write every file that the viewer's tests read, beside this one."""
     even = [(variant, layer) for variant in ("Full", "Attn", "Head_0", "Head_1") for layer in (0, 1)]
     uneven = [("Full", 1), ("Full", 2), ("Full", 5), ("Head_0", 1), ("Head_0", 5), ("Head_1", 2)]
     frame = table(even).to_dataframe()
