@@ -15,7 +15,7 @@ from measuring import relative_error
 
 import mask_impact_analysis
 import mask_impact_vl
-from mask_impact import __main__, dry_run, pictures, preflight, read_results, values, vision
+from mask_impact import __main__, dry_run, encoder_inputs, pictures, preflight, read_results, values, vision
 from mask_impact.terminal import Screen
 from mask_impact.vision_settings import VisionSettings
 from mask_impact_vl import run_vl_masking_experiment
@@ -125,7 +125,7 @@ def test_all_says_its_cost_and_is_the_mean(ask):
 @pytest.mark.parametrize("most, words, kept", [(15 * 15 * 2, [], True), (15 * 15 * 2 - 1, [], False), (15 * 15, ["--layers", 0], True),
                                                 (10**6, ["--variants", "attn,heads"], False)])
 def test_the_distances_at_every_measured_cell_are_kept_where_they_are_few(most, words, kept, ask, monkeypatch):
-    monkeypatch.setattr(vision, "MOST_KEPT", most)
+    monkeypatch.setattr(encoder_inputs, "MOST_KEPT", most)
     assert ask("--image", "cat.png", "--at", "all", "--output", "all", *words)[0] == 0
     assert ("each_measured" in record_of("all")) is kept
     assert ask("--image", "cat.png", "--at", "1,2", "--output", "one", *words)[0] == 0 and "each_measured" not in record_of("one")

@@ -16,7 +16,7 @@ from mask_impact import batch
 from mask_impact.results import COLUMNS
 from mask_impact.runs import PER_CELL
 from mask_impact.settings import VARIANTS, Settings, options
-from mask_impact.vision import VisionInputs
+from mask_impact.vision_inputs import VisionInputs
 from mask_impact.vision_settings import MASK_MODES, VisionSettings
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ from measuring import relative_error
 from oracle import oracle
 from PIL import Image
 
-from mask_impact import pictures, preflight, read_results, vision
+from mask_impact import pictures, preflight, read_results, vision, vision_inputs
 from mask_impact.attention import attached
 from mask_impact.errors import RequestError, RunError
 from mask_impact.load_check import measurable_parts
@@ -66,7 +66,7 @@ def test_both_methods_equal_the_plain_implementation(name, sizes, pictured):
     tables = {}
     methods = [Method(), Method(riding=False), Method(use_cache=False), Method("rerun"), Method("rerun", use_cache=False)]
     for mode in MASK_MODES:
-        asked = vision.VisionInputs(inputs.token_ids, inputs.images, mode, inputs.image_token, inputs.processor)
+        asked = vision_inputs.VisionInputs(inputs.token_ids, inputs.images, mode, inputs.image_token, inputs.processor)
         fed = ModelInputs(asked.token_ids, STEPS, masked=asked.masked, further=lambda ids, asked=asked: asked.further(ids, DEVICE))
         for method in methods:
             found = list(measured_layers(model, parts, fed, method))
@@ -238,7 +238,7 @@ def test_the_picture_in_the_run_file_is_what_the_model_saw(tmp_path):
 def test_the_limit_only_lowers(size, most, grid, tmp_path):
     """And the grid that comes out keeps to it."""
     path = vision_zoo.picture(tmp_path / "p.png", *size)
-    image = vision.seen(pictures.examine(path), vision_zoo.processor(), most)
+    image = vision_inputs.seen(pictures.examine(path), vision_zoo.processor(), most)
     assert image.grid == grid and image.tokens <= most
     made = vision_zoo.processor()(images=[pictures.load(path)], size=image.limits, return_tensors="pt")["image_grid_thw"]
     assert made.tolist() == [[1, 2 * grid[0], 2 * grid[1]]]
@@ -249,7 +249,7 @@ def test_the_limit_only_lowers(size, most, grid, tmp_path):
 ])
 def test_pictures_that_no_size_fits(size, most, words, tmp_path):
     with pytest.raises(RequestError, match=words):
-        vision.seen(pictures.examine(vision_zoo.picture(tmp_path / "p.png", *size)), vision_zoo.processor(), most)
+        vision_inputs.seen(pictures.examine(vision_zoo.picture(tmp_path / "p.png", *size)), vision_zoo.processor(), most)
 
 
 def test_a_picture_that_changes_under_way_fails_by_name(tmp_path):

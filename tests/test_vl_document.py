@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from transformers import Qwen2VLImageProcessorPil
 
-from mask_impact import command_line, models, preflight, vision
+from mask_impact import command_line, models, preflight, vision, vision_inputs
 from mask_impact.runs import Run
 from mask_impact.strongest import strongest_tokens
 from mask_impact.vision_settings import MASK_MODES, VisionSettings
@@ -57,12 +57,12 @@ def figures(candidate: vision.VisionCandidate, settings: VisionSettings, subject
     yield from places(image, candidate.processor, inputs, made, subject.model)
 
 
-def sizes(image: vision.SeenPicture, processor, settings: VisionSettings, made: dict) -> Iterator[tuple[str, str]]:
+def sizes(image: vision_inputs.SeenPicture, processor, settings: VisionSettings, made: dict) -> Iterator[tuple[str, str]]:
     """From the picture to its merged grid."""
     size = (image.picture.width, image.picture.height)
     patch, merge, limits = processor.patch_size, processor.merge_size, processor.size
     cell = patch * merge
-    free = vision.seen(image.picture, processor, 10**9)
+    free = vision_inputs.seen(image.picture, processor, 10**9)
     (_, rows, columns), numbers = made["image_grid_thw"][0].tolist(), made["pixel_values"].shape[1]
     assert made["pixel_values"].shape[0] == rows * columns and image.grid == (rows // merge, columns // merge)
     yield "picture, pixels", "{} x {}".format(*size)
@@ -80,7 +80,7 @@ def sizes(image: vision.SeenPicture, processor, settings: VisionSettings, made: 
     yield "merged grid", f"{image.grid[0]} x {image.grid[1]} = {image.tokens:,}"
 
 
-def places(image: vision.SeenPicture, processor, inputs: vision.VisionInputs, made: dict, model) -> Iterator[tuple[str, str]]:
+def places(image: vision_inputs.SeenPicture, processor, inputs: vision_inputs.VisionInputs, made: dict, model) -> Iterator[tuple[str, str]]:
     """Where the picture stands in the prompt, and where one cell of it lies on the picture."""
     ids, config = inputs.token_ids, model.config
     [seen] = (inputs.places[:, 0] == 0).nonzero()
@@ -185,14 +185,14 @@ def test_the_encoders_table(subject):
 
 def test_every_trap_names_code_that_is_there():
     rows = table("Traps", "trap")
-    named = [(path, name) for _, where in rows for path in re.findall(r"`(mask_impact/\w+\.py)`", where)
-             for name in re.findall(r"`(\w+)`(?=.* in `)", where)]
-    assert len(rows) == 14 and len(named) >= 10
+    clauses = [clause for _, where in rows for clause in re.findall(r"((?:`\w+`(?: and )?)+) in `(mask_impact/\w+\.py)`", where)]
+    named = [(path, name) for names, path in clauses for name in re.findall(r"\w+(?=`)", names)]
+    assert len(rows) == 14 and len(named) >= 15
     for path, name in named:
         assert re.search(rf"^ *def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), (path, name)
 
 
 def test_what_the_document_names_is_there():
     paths = set(re.findall(r"(?<![\w/])((?:mask_impact/|tests/)?\w+\.(?:py|md|png))\b", DOCUMENT))
-    assert {"mask_impact/vision.py", "testimg.png", "test_vl_phase1.py", "GLOSSARY.md"} <= paths
+    assert {"mask_impact/vision.py", "mask_impact/vision_inputs.py", "testimg.png", "test_vl_phase1.py", "GLOSSARY.md"} <= paths
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
