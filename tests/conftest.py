@@ -7,6 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import torch
+import transformers
 
 import mask_impact_analysis
 from mask_impact import console
@@ -22,18 +23,66 @@ def plain_state():
         yield
 
 
-@pytest.fixture
-def two_pictures(tmp_path, monkeypatch):
-    """A current folder with two pictures, of 3 x 5 and 7 x 2 cells, and an environment that leaks nothing out of the test."""
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A folder of saved models; they are not to be changed."""
     import vision_zoo
+    import zoo
 
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("llama", "qwen3_next", "bert", "mamba", "gptj"):
+        zoo.save(name, folder / name)
+    vision_zoo.save("qwen3_vl", folder / "vl")
+    return folder
+
+
+@pytest.fixture
+def llama(models):
+    return str(models / "llama")
+
+
+@pytest.fixture
+def vl(models):
+    return str(models / "vl")
+
+
+def empty_folder(tmp_path, monkeypatch):
+    """Make an empty folder the current one, in an environment that leaks nothing out of the test."""
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "critical")
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current folder."""
+    return empty_folder(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def two_pictures(tmp_path, monkeypatch):
+    """A current folder with two pictures, of 3 x 5 and 7 x 2 cells."""
+    import vision_zoo
+
+    folder = empty_folder(tmp_path, monkeypatch)
     vision_zoo.picture(Path("cat.png"), 40, 24)
     vision_zoo.picture(Path("dog.png"), 16, 56, seed=1)
     return folder
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """The folders that weights are loaded from, in order."""
+    loaded = []
+    for kind in (transformers.AutoModelForCausalLM, transformers.AutoModelForImageTextToText):
+        def watched(folder, load=kind.from_pretrained, **options):
+            loaded.append(str(folder))
+            return load(folder, **options)
+
+        monkeypatch.setattr(kind, "from_pretrained", watched)
+    return loaded
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import vision_zoo
 from encoder_oracle import encoder_oracle
 from measuring import relative_error
 
-from mask_impact import encoder, load_check, renormalize
+from mask_impact import encoder, load_check
 from mask_impact.attention import FinalQuery
 from mask_impact.encoder import CellInputs, measured_layers
 from mask_impact.encoder_blocks import vision_encoder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import vision_zoo
 import zoo
 from encoder_oracle import encoder_oracle
 from measuring import relative_error
+from running import files_in, record_of
 
 import mask_impact_analysis
 import mask_impact_vl
@@ -24,14 +24,6 @@ from mask_impact_vl import run_vl_masking_experiment
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="session")
-def models(tmp_path_factory):
-    """A folder of saved models; they are not to be changed."""
-    folder = tmp_path_factory.mktemp("models")
-    vision_zoo.save("qwen3_vl", folder / "vl")
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def here(two_pictures):
     """A current folder with two pictures and a prompt file."""
@@ -40,17 +32,9 @@ def here(two_pictures):
 
 
 @pytest.fixture
-def ask(command, models):
+def ask(command, vl):
     """The encoder, about pictures."""
-    return lambda *words, door=mask_impact_vl: command("--model", models / "vl", "--part", "encoder", *words, door=door)
-
-
-def record_of(name):
-    return json.loads(Path("output", f"{name}_run.json").read_text(encoding="utf-8"))
-
-
-def files_in(folder):
-    return sorted(path.name for path in Path(folder).iterdir())
+    return lambda *words, door=mask_impact_vl: command("--model", vl, "--part", "encoder", *words, door=door)
 
 
 @pytest.mark.parametrize("method", ["renormalize", "rerun"])

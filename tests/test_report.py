@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_command import files_in, here, llama, loads, models, record_of, yaml_file  # noqa: F401
+from running import files_in, record_of, yaml_file
 
 from mask_impact import batches, console, read_results, report
 from mask_impact.errors import RequestError
 from mask_impact.results import ResultTable, StepDistances
 
+pytestmark = pytest.mark.usefixtures("here")
 HOSTILE = ["</script>", "<script>", "<!--", "-->", "]]>", "\u2028", "\u2029", "<img src=x onerror=\"alert(1)\">", "\"", "'", "\\",
            "\n", "\r", "\0", "", "NA", "שלום", "😀", "&lt;/script&gt;", "</SCRIPT\t>", "</body>", "x" * 10_000]
 PAGE = "<!DOCTYPE html><html><body><p>The page</p><script>run('</bo' + 'dy>')</script>\n</body></html>\n"
