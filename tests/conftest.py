@@ -12,6 +12,7 @@ import transformers
 import mask_impact_analysis
 from mask_impact import console
 
+pytest.register_assert_rewrite("hard_tables", "measuring", "viewing")
 torch.set_num_threads(1)
 
 

@@ -7,7 +7,7 @@ import base64
 import numpy as np
 import pytest
 from browser import ROOT, Viewer, a_browser, viewer  # noqa: F401
-from test_viewer_loading import agrees, matrix
+from viewing import agrees, matrix
 
 import mask_impact_vl
 from mask_impact import read_results

@@ -12,37 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from browser import a_browser, viewer  # noqa: F401
-from test_results import HOSTILE_TOKENS
+from hard_tables import HOSTILE_TOKENS
+from viewing import FORMS, STEPS, agrees, matrix, run, table, written  # noqa: F401
 
 import mask_impact_analysis
-from mask_impact import read_results
-from mask_impact.results import ResultTable, StepDistances
-from mask_impact.writers import write_csv, write_json, write_parquet
-
-PROMPT = "Anna put the key in the red box. The key is in the"
-STEPS = 3
-FORMS = ("csv", "json", "parquet")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A folder with a real run of the demo model in every format."""
-    folder = tmp_path_factory.mktemp("run")
-    code = mask_impact_analysis.main(["--model", "demo", "--prompt", PROMPT, "--num-tokens", str(STEPS), "--output", "key",
-                                      "--formats", ",".join(FORMS), "--output-dir", str(folder), "--quiet"])
-    assert code == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def table(run):
-    return read_results(run / "key_results.parquet")
-
-
-def matrix(table, step=0, variant="Full", column="l2_distance"):
-    """One heatmap of the table: (layer, token)."""
-    rows = table[(table.generation_step == step) & (table.variant == variant)]
-    return rows.pivot(index="layer", columns="token_position", values=column).to_numpy()
 
 
 def shown(viewer, rows, cols):
@@ -52,13 +25,6 @@ def shown(viewer, rows, cols):
 
 def number(text):
     return math.nan if text == "undefined" else float(text)
-
-
-def agrees(viewer, wanted, places=((0, 0), (1, 3), (2, 12), (2, 5))):
-    """The page says the table's values at these cells, to the digits of float32 and of pandas' JSON (15 decimals)."""
-    for row, col in places:
-        found = viewer.hover(row, col)
-        assert float(found["value"]) == pytest.approx(wanted[row, col], rel=2e-7, abs=1e-15), (row, col, found)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -153,16 +119,6 @@ def test_a_name_that_is_taken_stays_apart(viewer, run):
 
 
 # Hostile tokens and numbers
-
-def written(folder, form, tokens, l2, steps=1, name="odd"):
-    """A result of one variant made of these tokens and distances (layer, token), by the project's own writer."""
-    l2 = np.asarray(l2, np.float32)
-    made = ResultTable(list(tokens), [("Full", layer) for layer in range(len(l2))])
-    made.steps.extend(StepDistances(step, l2, l2 / 2) for step in range(steps))
-    path = folder / f"{name}_results.{form}"
-    {"csv": write_csv, "json": write_json, "parquet": write_parquet}[form](made, path)
-    return path
-
 
 @pytest.mark.parametrize("form", FORMS)
 def test_hostile_tokens_are_only_text(viewer, tmp_path, form):

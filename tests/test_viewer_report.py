@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from browser import Viewer, a_browser, viewer  # noqa: F401
-from test_viewer_loading import agrees, matrix
+from viewing import agrees, matrix
 
 import mask_impact_analysis
 from mask_impact import read_results

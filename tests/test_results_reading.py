@@ -1,0 +1,84 @@
+"""Files that are no results, or whole ones no longer: each is refused in one line."""
+
+import json
+
+import pandas as pd
+import pytest
+from hard_tables import hard_table, written
+
+from mask_impact import read_results
+from mask_impact.errors import RequestError
+from mask_impact.formats import FORMATS
+from mask_impact.results import COLUMNS
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(RequestError, match="a_results.csv: there is no such file"):
+        read_results(tmp_path / "a_results.csv")
+
+
+@pytest.mark.parametrize("name", ["a_results.xlsx", "a_results", "a_results.csv.gz"])
+def test_an_unknown_suffix(tmp_path, name):
+    (tmp_path / name).write_text("")
+    with pytest.raises(RequestError, match="is not one of .csv, .json, .parquet"):
+        read_results(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_foreign_columns(tmp_path, form):
+    path = tmp_path / f"a_results.{form}"
+    frame = pd.DataFrame({"layer": [1], "generation_step": [0], "other": ["x"]})
+    {"csv": lambda: frame.to_csv(path, index=False), "parquet": lambda: frame.to_parquet(path),
+     "json": lambda: path.write_text('{"layer": [1], "generation_step": [0], "other": ["x"]}')}[form]()
+    assert_one_line(path, "the first columns are .*where a result has generation_step, layer")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_file_cut_anywhere(tmp_path, form):
+    path = written(hard_table(tokens=["a", '"', "\n", "c"], steps=1), tmp_path, form)
+    whole = path.read_bytes()
+    last = len(whole) - (2 if form == "json" else 1)
+    for length in [*range(0, last, 31), *range(last - 31, last + 1)]:
+        path.write_bytes(whole[:length])
+        assert_one_line(path)
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+@pytest.mark.parametrize("text", [
+    "[1, 2]\n", "\xff\xfe\n", "null\n", "{}\n{}\n", "\n", "a,b\n1\n", json.dumps(dict.fromkeys(COLUMNS, 3)),
+    json.dumps(dict.fromkeys(COLUMNS, ["x"])), json.dumps(dict.fromkeys(COLUMNS, [[]]))])
+def test_a_file_that_is_something_else(tmp_path, form, text):
+    path = tmp_path / f"a_results.{form}"
+    path.write_text(text, encoding="latin-1")
+    assert_one_line(path)
+
+
+def test_a_csv_without_its_last_line(tmp_path):
+    path = written(hard_table(), tmp_path, "csv")
+    path.write_bytes(path.read_bytes()[:path.read_bytes()[:-1].rfind(b"\n") + 1])
+    assert_one_line(path, "rows where its run record says")
+
+
+def test_a_json_of_uneven_columns(tmp_path):
+    path = written(hard_table(), tmp_path, "json")
+    path.write_text(path.read_text(encoding="utf-8").replace('"layer": [0,', '"layer": ['), encoding="utf-8")
+    assert_one_line(path)
+
+
+def test_a_number_that_is_none(tmp_path):
+    path = written(hard_table(tokens=["a"], steps=1), tmp_path, "csv")
+    path.write_text(path.read_text().replace(',"a",0,', ',"a",zero,', 1))
+    assert_one_line(path, "not a whole result file .*zero")
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "\xff"])
+def test_a_broken_run_file(tmp_path, text):
+    path = written(hard_table(), tmp_path, "csv")
+    (tmp_path / "a_run.json").write_text(text, encoding="latin-1")
+    assert_one_line(path, "a_run.json: its run record is")
+
+
+def assert_one_line(path, message="."):
+    with pytest.raises(RequestError, match=message) as error:
+        read_results(path)
+    assert str(path.parent) in str(error.value) and "\n" not in str(error.value)
