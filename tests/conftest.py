@@ -96,3 +96,43 @@ def command(capsys):
         return code, said.out.splitlines(), said.err.splitlines()
 
     return run
+
+
+@pytest.fixture
+def cut_off(command, monkeypatch):
+    """Run a command until so many steps are kept, and no further."""
+    from cutting import Killed
+
+    from mask_impact import runs
+
+    def run(steps, *words, **options):
+        keep = runs.Run._keep
+
+        def kept(self, distances):
+            keep(self, distances)
+            if len(self.steps) == steps:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(runs.Run, "_keep", kept)
+            with pytest.raises(Killed):
+                command(*words, **options)
+    return run
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory):
+    """Results of the demo models; not to be changed."""
+    import mask_impact_vl
+
+    folder = tmp_path_factory.mktemp("results")
+    where = ["--output-dir", str(folder), "--quiet", "--formats", "csv,json,parquet"]
+    text = ["--model", "demo", "--num-tokens", "2", *where, "--prompt"]
+    for words in (["The capital of France is", "--output", "france", "--report"],
+                  ["The capital of Italy is", "--output", "italy"],
+                  ["The", "--output", "one"], ["The capital of France is", "--output", "rerun", "--method", "rerun"],
+                  ["The capital of France is", "--output", "double", "--dtype", "float64"]):
+        assert mask_impact_analysis.main([*text, *words]) == 0
+    picture = ["--image", str(Path(__file__).parent.parent / "testimg.png"), "--mask-mode", "vision", "--prompt", "What color is the circle?"]
+    assert mask_impact_vl.main(["--model", "demo", *picture, "--output", "circle", *where]) == 0
+    return folder

@@ -1,84 +1,27 @@
-"""`python -m mask_impact`: results looked at, compared, reported and exported in the shell, whatever their tokens hold."""
+"""`python -m mask_impact`: results looked at and compared in the shell; what it answers to wrong requests."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import pyarrow as pa
 import pytest
+from looking import ask, folder  # noqa: F401
 
-import mask_impact_analysis
-import mask_impact_vl
-from mask_impact import __main__, console, read_results
-from mask_impact.blocks import RAMP, ROUNDING, UNDEFINED, ZERO, column_widths, levels_of, scales
+from mask_impact import __main__, read_results
+from mask_impact.blocks import ROUNDING, UNDEFINED, ZERO, levels_of, scales
 from mask_impact.comparison import distances_apart
-from mask_impact.formats import FORMATS
 from mask_impact.lookup import ranges, shorter
 from mask_impact.results import COLUMNS, ResultTable, StepDistances
 from mask_impact.strongest import strongest_tokens
-from mask_impact.terminal import BLOCKS, MOST_MARKS, Screen, columns_of
-from mask_impact.writers import write_results
+from mask_impact.terminal import BLOCKS
 
 ROOT = Path(__file__).parent.parent
-HOSTILE = ["\x1b[2J\x1b]0;title\x07", "\r\n", "\u202etxt.exe", "\u200d\u2066", "\u0301\u0301", "e" + "\u0301" * 40,
-           "漢字漢字漢字漢字", "\ufe0f", "\0",
-           "\x9b31m", "\u2028", "\"", "\\", "\\x1b", "", " ", "\t", "שלום",
-           "😀👩\u200d💻", "\U0001f1eb\U0001f1f7", "e\ue000", "x" * 5000]
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """Results of the demo models; not to be changed."""
-    folder = tmp_path_factory.mktemp("results")
-    where = ["--output-dir", str(folder), "--quiet", "--formats", "csv,json,parquet"]
-    text = ["--model", "demo", "--num-tokens", "2", *where, "--prompt"]
-    for words in (["The capital of France is", "--output", "france", "--report"],
-                  ["The capital of Italy is", "--output", "italy"],
-                  ["The", "--output", "one"], ["The capital of France is", "--output", "rerun", "--method", "rerun"],
-                  ["The capital of France is", "--output", "double", "--dtype", "float64"]):
-        assert mask_impact_analysis.main([*text, *words]) == 0
-    picture = ["--image", str(ROOT / "testimg.png"), "--mask-mode", "vision", "--prompt", "What color is the circle?"]
-    assert mask_impact_vl.main(["--model", "demo", *picture, "--output", "circle", *where]) == 0
-    return folder
-
-
-@pytest.fixture
-def folder(results, tmp_path, monkeypatch):
-    """A current folder with a copy of the results in `output`."""
-    shutil.copytree(results, tmp_path / "output")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "output"
-
-
-@pytest.fixture
-def ask(capsys):
-    """Run the command in this process: (exit code, lines on standard output, lines on standard error)."""
-    def run(*words, screen=Screen()):
-        capsys.readouterr()
-        code = console.exit_code(lambda: __main__.main([str(word) for word in words], screen))
-        said = capsys.readouterr()
-        return code, said.out.split("\n")[:-1], said.err.split("\n")[:-1]
-
-    return run
-
-
-def hostile(folder, name="evil"):
-    """A result of one step over hostile tokens, with a record as hostile."""
-    table = ResultTable(HOSTILE, [("Full", 0), ("Full", 1)])
-    l2 = np.arange(2 * len(HOSTILE), dtype=np.float32).reshape(2, -1)
-    table.steps.append(StepDistances(0, l2, l2 / 100))
-    settings = {"model": "m\x1b[31m", "prompt": "".join(HOSTILE)}
-    record = {"status": "complete", "settings": settings, "generated_text": HOSTILE[0], "device": "\x1b"}
-    write_results(table, folder, name, ("csv",), record)
-    return table
 
 
 def program(*words, **options):
@@ -171,81 +114,6 @@ def test_a_strange_run_record_is_no_traceback(folder, ask, record):
     assert code in (0, 2) and (len(err) == 1) == (code == 2) and "\x1b" not in "".join(out + err)
 
 
-# Text from anywhere
-
-@pytest.mark.parametrize("screen", [Screen(), Screen(40, unicode=False), Screen(30), Screen(200)])
-def test_no_token_drives_the_terminal(folder, ask, screen):
-    hostile(folder)
-    evil = "output/evil"
-    for words in (["show", evil, "--top", 30], ["compare", evil, evil], ["show", evil, "--json"]):
-        code, out, err = ask(*words, screen=screen)
-        assert (code, err) == (0, [])
-        text = "".join(out)
-        assert text.isprintable() and not re.search("[\u0300-\u036f]{%d}" % (MOST_MARKS + 1), text)
-        assert screen.unicode or text.isascii()
-
-
-@pytest.mark.parametrize("screen", [Screen(), Screen(40, unicode=False), Screen(30), Screen(200)])
-def test_every_line_of_show_fits_and_columns_stand_under_each_other(folder, ask, screen):
-    hostile(folder)
-    for name in ("evil", "france", "circle"):
-        out = ask("show", f"output/{name}", "--top", 30, screen=screen)[1]
-        assert max(map(columns_of, out)) <= screen.width
-        places = [n for n, line in enumerate(out) if line.startswith("layer")]
-        assert places
-        for n in places:
-            starts = [found.start() for found in re.finditer(r"\d+", out[n])]
-            for row in out[n + 2:n + 4]:
-                assert [found.start() for found in re.finditer(r"\S+", row)][2:] == starts
-    wide = ask("show", "output/evil", screen=Screen(200))[1]
-    label = next(line for line in wide if "漢" in line and "layer" not in line and "prompt" not in line)
-    above = wide[wide.index(label) - 1]
-    assert columns_of(label[:label.index("漢")]) == above.index(" 6 ") + 1
-
-
-def test_text_made_safe():
-    screen = Screen()
-    assert screen.quoted('a\x1b[0m"\\') == r'"a\x1b[0m\"\\"' and screen.safe("\\\u202e") == r"\\u202e"
-    assert screen.safe("e\u0301\u0301\u0301\u0301") == "e\u0301\u0301\u0301\\u0301" and screen.safe("\u0301") == "◌\u0301"
-    assert screen.safe("\x1b\u0301") == "\\x1b\\u0301"
-    assert screen.cut("漢字漢字", 5) == "漢字…" and screen.cut("漢字漢字", 4) == "漢…" and screen.cut("漢字", 4) == "漢字"
-    assert columns_of(screen.padded("漢字", 3)) == 3 and screen.padded("漢字", 3) == "漢 "
-    assert screen.cut("\x1b\x1b\x1b", 10) == r"\x1b\x1b…" and Screen(unicode=False).cut("é" * 9, 10) == r"\xe9\xe9.."
-
-
-@pytest.mark.parametrize("encoding, unicode", [
-    ("utf-8", True), ("ascii", False), ("cp1252", False), ("latin-1", False), ("gb18030", True), (None, False)])
-def test_blocks_where_the_encoding_has_them(encoding, unicode):
-    assert Screen.of(SimpleNamespace(encoding=encoding, isatty=lambda: False)).unicode == unicode
-
-
-@pytest.mark.parametrize("terminal, variables, colour", [
-    (True, {}, True), (False, {}, False), (True, {"NO_COLOR": "1"}, False), (True, {"TERM": "dumb"}, False)])
-def test_colour_only_on_a_terminal_that_wants_it(folder, ask, monkeypatch, terminal, variables, colour):
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    for name, value in ({"TERM": "xterm", "WT_SESSION": "1", "COLUMNS": "70"} | variables).items():
-        monkeypatch.setenv(name, value)
-
-    screen = Screen.of(SimpleNamespace(encoding="utf-8", isatty=lambda: terminal))
-    assert (screen.colour, screen.width) == (colour, 70)
-    assert ("\x1b[" in "".join(ask("show", "output/france", screen=screen)[1])) == colour
-    plain = [re.sub(r"\x1b\[[\d;]+m", "", line) for line in ask("show", "output/france", screen=screen)[1]]
-    assert plain == ask("show", "output/france", screen=Screen(70))[1]
-    assert "\x1b" not in ask("show", "output/france", "--json", screen=screen)[1][0]
-
-
-def test_ascii_where_there_are_no_blocks(folder, ask):
-    out = ask("show", "output/france", screen=Screen(unicode=False))[1]
-    assert "".join(out).isascii() and RAMP in " ".join(out) and "@@@@@@@" in " ".join(out)
-
-
-@pytest.mark.parametrize("texts, last, room, expected", [
-    ([3, 7, 2, 6, 2], 4, 64, (8, 5)), ([5000] * 5, 4, 64, (10, 5)), ([4] * 52, 51, 64, (5, 13)), ([3] * 2000, 1999, 64, (5, 13)),
-    ([3] * 20000, 19999, 64, (6, 10)), ([9] * 10, 9, 64, (6, 10)), ([1], 0, 8, (2, 1)), ([9] * 3, 2, 8, (5, 1)), ([], 0, 64, (2, 1))])
-def test_widths_and_folds(texts, last, room, expected):
-    assert column_widths(texts, last, room) == expected
-
-
 def test_strongest_leave_out_what_is_undefined_in_every_layer():
     table = ResultTable(list("abcd"), [("Full", 3), ("Full", 5), ("Attn", 3)])
     l2 = np.array([[9, np.nan, 1, 2], [9, np.nan, np.nan, 0], [0, 5, 0, 0]], np.float32)
@@ -310,82 +178,6 @@ def test_other_axes_are_refused_by_name(folder, ask):
     code, out, err = ask("compare", "output/france", "output/circle")
     assert (code, out, len(err)) == (2, [], 2)
     assert "their generation steps differ (0-1 and 0)" in err[0] and "their positions differ (0-4, 0-5 and 4-39)" in err[1]
-
-
-# report and export
-
-def test_the_report_is_the_one_that_a_run_writes(folder, ask):
-    written = (folder / "france_report.html").read_bytes()
-    code, _, err = ask("report", "output/france")
-    assert (code, len(err)) == (2, 1) and "--overwrite replaces it" in err[0]
-    for form in FORMATS:
-        (folder / "france_report.html").write_bytes(b"another")
-        assert ask("report", f"output/france_results.{form}", "--overwrite")[0] == 0
-        assert (folder / "france_report.html").read_bytes() == written
-    code, out, _ = ask("report", "output/circle_run.json")
-    assert code == 0 and (folder / "circle_report.html").exists() and "circle_report.html" in out[0]
-
-
-@pytest.mark.parametrize("name", ["france", "double", "one", "circle"])
-@pytest.mark.parametrize("source, target", [(a, b) for a in FORMATS for b in FORMATS if a != b])
-def test_exports_are_what_a_run_writes_byte_for_byte(folder, ask, name, source, target):
-    wanted = folder / f"{name}_results.{target}"
-    before, table = wanted.read_bytes(), read_results(wanted)
-    code, _, err = ask("export", f"output/{name}_results.{source}", "--to", target)
-    assert (code, len(err)) == (2, 1) and wanted.read_bytes() == before
-    wanted.unlink()
-    assert ask("export", f"output/{name}_results.{source}", "--to", target)[0] == 0
-    again = read_results(wanted)
-    assert again.equals(table) and again.dtypes.equals(table.dtypes) and again.attrs == table.attrs
-    assert wanted.read_bytes() == before
-    wanted.write_bytes(b"another")
-    assert ask("export", f"output/{name}_results.{source}", "--to", target, "--overwrite")[0] == 0
-    assert wanted.read_bytes() == before
-
-
-def test_hostile_tokens_are_exported_as_they_are(folder, ask):
-    table = hostile(folder).to_dataframe()
-    for source, target in (("csv", "json"), ("json", "parquet")):
-        assert ask("export", f"output/evil_results.{source}", "--to", target)[0] == 0
-        assert read_results(folder / f"evil_results.{target}").equals(table)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
-def test_no_file_name_drives_the_terminal(folder, ask):
-    hostile(folder, "a\x1b[2J")
-    for words in (["show"], ["report"], ["export", "--to", "json"], ["export", "--to", "json"]):
-        code, out, err = ask(words[0], "output/a\x1b[2J", *words[1:])
-        assert code in (0, 2) and r"\x1b" in "".join(out + err) and "\x1b" not in "".join(out + err)
-
-
-def test_further_columns_and_missing_rows_are_kept(folder, ask):
-    further = {"span": pa.array(["x", None, "z"]), "weight": pa.array([1, None, 2**53])}
-    table = ResultTable(list("abc"), [("Full", 0), ("Full", 2)], places=further)
-    table.steps.append(StepDistances(4, *np.ones((2, 2, 2)), np.array([0, 2])))
-    write_results(table, folder, "more", ("csv",), {"status": "complete", "dtypes": {"results": "float64"}})
-    for source, target in (("csv", "parquet"), ("csv", "json")):
-        assert ask("export", f"output/more_results.{source}", "--to", target)[0] == 0
-        assert read_results(folder / f"more_results.{target}").equals(read_results(folder / "more_results.csv"))
-
-
-def test_a_parquet_file_alone_brings_its_run_file(folder, ask):
-    run = (folder / "france_run.json").read_bytes()
-    (folder / "france_run.json").unlink()
-    (folder / "france_results.csv").unlink()
-    assert ask("export", "output/france_results.parquet", "--to", "csv")[0] == 0
-    assert (folder / "france_run.json").read_bytes() == run
-    (folder / "france_results.csv").unlink()
-    (folder / "france_run.json").write_bytes((folder / "italy_run.json").read_bytes())
-    code, _, err = ask("export", "output/france_results.parquet", "--to", "csv", "--overwrite")
-    assert code == 2 and "belongs to another run" in err[0] and not (folder / "france_results.csv").exists()
-
-
-def test_json_holds_its_rows_and_no_more(folder, ask, monkeypatch):
-    from mask_impact import exporting
-    monkeypatch.setattr(exporting, "JSON_ROWS", 10)
-    (folder / "france_results.json").unlink()
-    code, _, err = ask("export", "output/france_results.csv", "--to", "json")
-    assert code == 2 and "more than the 10 that JSON holds" in err[0] and not (folder / "france_results.json").exists()
 
 
 # Wrong requests
