@@ -12,7 +12,7 @@ import transformers
 import mask_impact_analysis
 from mask_impact import console
 
-pytest.register_assert_rewrite("hard_tables", "measuring", "viewing")
+pytest.register_assert_rewrite("bad_inputs", "hard_tables", "measuring", "viewing")
 torch.set_num_threads(1)
 
 
