@@ -126,11 +126,21 @@ def conservation(heads: LeaveOneOut) -> float:
 
 
 def lines(found: SingleLayer, model: str) -> Iterator[str]:
-    """The table of the strongest tokens, in the prompt's order, and the checks."""
-    fast, plain = found.renormalize, found.rerun
-    last = len(found.tokens) - 1
+    """The table of the strongest tokens, in the prompt's order, where any can be masked, and the checks."""
+    fast, last = found.renormalize, len(found.tokens) - 1
     yield (f"layer {fast.layer} of {model}, final position {last} ({found.tokens[last]!r}), "
            f"which predicts {found.next_token!r}")
+    if np.isnan(fast.l2).any():
+        remedy = "; give a longer prompt" if last == 0 else ""  # or a window of one
+        yield f"nothing to mask: the layer sees a single token here, and has no update without it{remedy}"
+    else:
+        yield from table(found)
+    yield from verdicts(found.checks)
+
+
+def table(found: SingleLayer) -> Iterator[str]:
+    """A line for each of the strongest tokens: both methods' distances, and the head that it moves most."""
+    fast, plain = found.renormalize, found.rerun
     yield f"{'':20}{'Full L2':>22}{'Attn L2':>24}"
     yield f"{'token masked':20}{'renormalize':>13}{'rerun':>10}{'renormalize':>14}{'rerun':>10}   strongest head"
     for position in sorted(np.argsort(-fast.l2[0], kind="stable")[:SHOWN]):
@@ -138,7 +148,6 @@ def lines(found: SingleLayer, model: str) -> Iterator[str]:
         head = int(np.argmax(heads))
         yield (f"{position:4} {found.tokens[position]!r:15}{full:13.4g}{plain.l2[0, position]:10.4g}"
                f"{attn:14.4g}{plain.l2[1, position]:10.4g}   {fast.variants[2 + head]} ({heads[head]:.4g})")
-    yield from verdicts(found.checks)
 
 
 def verdicts(checks: list[Check]) -> Iterator[str]:
@@ -179,6 +188,12 @@ def test_the_table_has_a_line_for_each_token(single_layer):
     printed = list(lines(single_layer, "demo"))
     assert len(printed) == 3 + len(single_layer.tokens) + 3
     assert sum(line.startswith("holds: ") for line in printed) == 3
+
+
+def test_of_a_single_token_it_says_that_nothing_can_be_masked():
+    printed = list(lines(measure_first_layer("demo", "The"), "demo"))
+    assert printed[1] == "nothing to mask: the layer sees a single token here, and has no update without it; give a longer prompt"
+    assert len(printed) == 2 + 3 and "nan" not in " ".join(printed)
 
 
 if __name__ == "__main__":
