@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mask_impact import command_line, console
+from mask_impact import arguments, command_line, console
 from mask_impact.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def measure(plan: Plan, subject: Subject, quiet: bool = True) -> Run:
     return run
 
 
+@arguments.named(Settings)
 def run_masking_experiment(
     prompt: str,
     model_name: str = Settings.model,
@@ -101,8 +102,7 @@ def run_masking_experiment(
     """
     from mask_impact import candidates, models, preflight
 
-    chosen = {"model_name": model_name, "device": device, "num_output_tokens": num_output_tokens, **settings}
-    asked = Settings.from_python(prompt=prompt, **chosen)
+    asked = Settings.from_python(prompt=prompt, model_name=model_name, device=device, num_output_tokens=num_output_tokens, **settings)
     named = model is tokenizer is None
     candidate = candidates.examine(asked) if named else candidates.of_loaded(model, tokenizer, asked)
     plan = preflight.plan(asked, candidate)

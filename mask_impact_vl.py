@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from mask_impact import command_line, console
+from mask_impact import arguments, command_line, console
 from mask_impact.vision_settings import VisionSettings
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def measure(plan: Plan, subject: Subject, quiet: bool = True) -> Run:
     return run
 
 
+@arguments.named(VisionSettings)
 def run_vl_masking_experiment(
     prompt: str | None = None,
     image: str | PathLike | Sequence[str | PathLike] | None = None,
@@ -115,9 +116,8 @@ def run_vl_masking_experiment(
     """
     from mask_impact import models, preflight, vision
 
-    chosen = {"image": image, "mask_mode": mask_mode, "model_name": model_name, "device": device,
-              "num_output_tokens": num_output_tokens, **settings}
-    asked = VisionSettings.from_python(prompt=prompt, **chosen)
+    asked = VisionSettings.from_python(prompt=prompt, image=image, mask_mode=mask_mode, model_name=model_name, device=device,
+                                       num_output_tokens=num_output_tokens, **settings)
     named = model is tokenizer is None
     candidate = vision.examine(asked) if named else vision.of_loaded(model, tokenizer, image_processor, asked)
     plan = preflight.plan(asked, candidate)

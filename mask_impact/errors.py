@@ -16,8 +16,11 @@ class RequestError(ValueError):
     """
 
     def __init__(self, *faults: str):
-        self.faults: tuple[str, ...] = tuple(r"\n".join(fault.splitlines()) for fault in faults)
-        super().__init__(*self.faults)
+        super().__init__(*(r"\n".join(fault.splitlines()) for fault in faults))
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        return self.args
 
     def __str__(self) -> str:
         return "\n".join(self.faults)

@@ -48,14 +48,15 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[i
 def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings, content: list[dict] | None = None) -> list[int]:
     """The prompt, or `content` as chat templates take it, as the user's message of a chat that is waiting for its answer."""
     if not tokenizer.chat_template:
-        raise RequestError("chat is on, but the model has no chat template; leave --chat out (in YAML chat: false)")
+        raise RequestError("chat is on, but the model has no chat template; leave chat off: --no-chat (in YAML chat: false)")
     system = [] if settings.system is None else [{"role": "system", "content": settings.system}]
     messages = [*system, {"role": "user", "content": content or settings.prompt}]
     options = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "enable_thinking": settings.thinking}
     try:
         return tokenizer.apply_chat_template(messages, **options)["input_ids"]
     except Exception as error:  # a template is a program of the model's own and may raise anything
-        raise RequestError(f"the model's chat template refuses this prompt ({str(error)[:150]!r}); change it, or leave --chat out") from None
+        raise RequestError(f"the model's chat template refuses this prompt ({str(error)[:150]!r}); "
+                           "change it, or leave chat off (--no-chat)") from None
 
 
 def continuation_ids(tokenizer: PreTrainedTokenizerBase, continuation: str) -> list[int]:

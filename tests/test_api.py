@@ -10,8 +10,10 @@ import torch
 import zoo
 from transformers import AutoModelForCausalLM, LlamaModel, T5Config, T5ForConditionalGeneration
 
-from mask_impact import read_results
+from mask_impact import arguments, read_results
 from mask_impact.errors import RequestError
+from mask_impact.settings import options
+from mask_impact.vision_settings import VisionSettings
 from mask_impact_analysis import main, run_masking_experiment
 
 PROMPT = "The cat sat on the"
@@ -237,6 +239,41 @@ def test_a_layer_that_only_the_loaded_model_shows_to_have_no_softmax(monkeypatch
     monkeypatch.setattr("mask_impact.candidates.SOFTMAX_KINDS", ("linear_attention", "full_attention"))
     with pytest.raises(ValueError, match=r"^layers: layer 0 has no softmax attention \(linear_attention\); layers that can be measured: 1$"):
         experiment(zoo.build("qwen3_next"), layers=[0, 1])
+
+
+WRONG = {
+    "a setting that needs another": (dict(system="S"), "system needs chat, which is off; add chat=True or leave system out"),
+    "no chat template": (dict(chat=True), "chat is on, but the model has no chat template; leave chat off: chat=False"),
+    "no such folder": (dict(model_name="./gone"), "model_name './gone' is no folder; give a folder with config.json"),
+    "no model": (dict(model_name="me/mine"), "; model_name demo needs no network"),
+    "a revision of a folder": (dict(revision="main"), "revision 'main' does not go with the folder"),
+    "an absent device": (dict(device="cuda:99"), "device cuda:99 is absent: "),
+    "no standard input": (dict(prompt=None, prompt_file="-"), "prompt_file -: there is no standard input; name a file or use prompt"),
+}
+
+
+@pytest.mark.parametrize("settings, part", WRONG.values(), ids=WRONG.keys())
+def test_a_fault_names_the_argument_and_not_the_flag(settings, part, folder, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(ValueError) as caught:
+        run_masking_experiment(**({"prompt": PROMPT, "model_name": folder} | settings))
+    message = str(caught.value)
+    assert part in message and "--" not in message and "YAML" not in message
+
+
+def test_a_failure_names_the_argument_and_not_the_flag(model):
+    model.model.embed_tokens.weight[zoo.tokenizer()("z")["input_ids"]] = float("nan")
+    with pytest.raises(RuntimeError, match="^the logits of generation step 0 are not numbers; try another dtype$"):
+        experiment(model, "The cat zz")
+
+
+@pytest.mark.parametrize("name, row", options(VisionSettings).items())
+def test_every_flag_has_its_argument(name, row):
+    with pytest.raises(RequestError) as caught, arguments.named(VisionSettings):
+        raise RequestError(f"add {row.flag} {row.metavar} (in YAML {name}: x)", f"{row.flag}-x", f"leave {row.off_flag or row.flag} out")
+    word = row.python or name
+    assert caught.value.faults == (f"add {word}" if row.metavar else f"add {word}=True ", f"{row.flag}-x",
+                                   f"leave {word}{'' if row.metavar else '=False' if row.off_flag else '=True'} out")
 
 
 # What the model sees, and where it stops

@@ -20,7 +20,7 @@ WRONG = {
     "an absent device": (["--prompt", "P", "--device", "cuda:99"], "--device cuda:99 is absent: "),
     "contradictory flags": (["--prompt", "P", "--no-chat", "--system", "S"], "system needs chat, which is off; add --chat"),
     "two sources": (["--prompt", "P", "--prompt-file", "x"], "--prompt does not go with --prompt-file; keep one of them"),
-    "no chat template": (["--prompt", "P", "--chat"], "chat is on, but the model has no chat template; leave --chat out"),
+    "no chat template": (["--prompt", "P", "--chat"], "chat is on, but the model has no chat template; leave chat off: --no-chat (in YAML chat: false)"),
     "a bad name": (["--prompt", "P", "--output", "../x"], "--output: a name must not contain '/', found '../x'"),
     "a missing batch": (["--config", "gone.yaml"], "gone.yaml: there is no such file; check the path"),
     "a batch that no path can name": (["--config", "a\0b"], r"--config: expected a path, found a null character in 'a\x00b'"),

@@ -46,7 +46,7 @@ def test_all_faults_of_a_wrong_request_are_named(vl):
     assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["prompt", "mask_mode", "max_image_tokens"]
     with pytest.raises(ValueError, match="none.png: there is no such file"):
         run_vl_masking_experiment(QUESTION, "none.png", model_name=vl)
-    with pytest.raises(ValueError, match="mask_mode vision needs a picture"):
+    with pytest.raises(ValueError, match="^mask_mode vision needs a picture; add image, or mask the text$"):
         run_vl_masking_experiment(QUESTION, mask_mode="vision", model_name=vl)
     with pytest.raises(ValueError, match="model and tokenizer go together"):
         asked_in_python("cat.png", tokenizer=None)
