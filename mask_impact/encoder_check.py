@@ -67,6 +67,6 @@ def sample_pictures(encoder: PreTrainedModel, grids: list[tuple[int, int]]) -> d
     config, merge = encoder.config, encoder.config.spatial_merge_size
     patches = sum(rows * columns for rows, columns in grids) * merge**2
     numbers = config.in_channels * config.temporal_patch_size * config.patch_size**2
-    pixels = torch.randn(patches, numbers, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randn(patches, numbers, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
     grid = torch.tensor([[1, rows * merge, columns * merge] for rows, columns in grids])
     return {"pixel_values": pixels.to(encoder.device, encoder.dtype), "image_grid_thw": grid.to(encoder.device)}

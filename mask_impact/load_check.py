@@ -133,8 +133,8 @@ def residual_kind(rows: RowPass, heads: Tensor) -> str:
 
 def is_linear(rows: RowPass, heads: Tensor) -> bool:
     """Whether what attention adds is linear in the heads' outputs (1, head, d_v), but for the projection's bias."""
-    generator = torch.Generator().manual_seed(0)
-    one, two = torch.randn(2, *heads.shape, generator=generator).to(heads) * heads.norm() / heads.numel() ** 0.5
+    generator = torch.Generator("cpu").manual_seed(0)
+    one, two = torch.randn(2, *heads.shape, generator=generator, device="cpu").to(heads) * heads.norm() / heads.numel() ** 0.5
     with without_bias(rows.parts.projection):
         added = [rows.attention_added(rows.project(heads)) for heads in (one, two, one + two)]
     scale = added[0].norm() + added[1].norm()

@@ -140,11 +140,6 @@ def test_tf32_that_a_caller_has_switched_on_does_not_reach_the_numbers():
     assert max(errors.values()) <= FLOAT32, errors
 
 
-def test_a_default_device_that_a_caller_has_set_does_no_harm():
-    with torch.device(DEVICE):
-        assert measure(on_device("llama"), zoo.tokens(16).tolist())
-
-
 # The commands
 
 ENCODER = ["--model", "demo", "--image", PICTURE[3], "--part", "encoder", "--at", "1,2", "--output", "x"]
