@@ -16,11 +16,13 @@ from mask_impact.identities import TOLERANCE
 from mask_impact.load_check import check_weights, judged
 from mask_impact.measure import Method
 from mask_impact.parts import LayerParts, find_layers, first_tensor, hooked, watched
+from mask_impact.precision import full_float32
 
 SAMPLE_CELLS = [(2, 3), (1, 2)]  # rows and columns of the pictures that an encoder is checked on
 
 
 @torch.inference_mode()
+@full_float32()
 def encoder_parts(model: PreTrainedModel, method: Method = Method()) -> list[LayerParts]:
     """The encoder's blocks, checked as a decoder's layers are on load.
 

@@ -20,6 +20,7 @@ from mask_impact.identities import TOLERANCE
 from mask_impact.leave_one_out import softmax_with_sink
 from mask_impact.measure import Method, ModelInputs, measured_layers
 from mask_impact.parts import LayerParts, Sighting, find_layers, first_tensor, look
+from mask_impact.precision import full_float32
 from mask_impact.recording import recording
 from mask_impact.rowpass import RowPass, in_dtype, without_bias
 
@@ -27,6 +28,7 @@ TOKENS = 8
 
 
 @torch.inference_mode()
+@full_float32()
 def measurable_parts(model: PreTrainedModel, method: Method = Method()) -> tuple[list[LayerParts], dict[int, str]]:
     """The layers that can be measured, checked, and the others by index with the reason why they have no rows.
 

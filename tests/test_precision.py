@@ -8,6 +8,7 @@ import torch
 import zoo
 from mask_impact.distances import Separation
 from mask_impact.measure import Method
+from mask_impact.precision import PLACES
 from measuring import measure, relative_error
 from planting import measured, planted_layer, recorded, weights_of
 
@@ -137,3 +138,17 @@ def test_noise_floor_of_full(name):
             exact = measured(model, step, record, DOUBLE)
         error = max(abs(float(found.l2[0][p]) - float(exact.l2[0][p])) for p in ladder)
         assert 0.1 <= found.noise_floor_l2[0] / error <= 10, (layer, found.noise_floor_l2[0], error)
+
+
+def test_tf32_is_off_in_every_pass_and_as_it_was_afterwards():
+    """Products, where the caller has asked for TF32, and convolutions, which take it by themselves."""
+    model, seen = zoo.build("llama"), set()
+    model.model.layers[0].register_forward_hook(lambda *_: seen.update(place.fp32_precision for place in PLACES))
+    before = torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high")
+    try:
+        measure(model, zoo.tokens(9).tolist(), 2)
+        assert torch.get_float32_matmul_precision() == "high" and torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert seen == {"ieee"} and torch.backends.cudnn.allow_tf32 == before
