@@ -4,6 +4,7 @@
     python benchmarks/cost.py --lengths 64       # one length of the first block only
     python benchmarks/cost.py --vl               # Qwen3-VL-2B's shape instead: cost_vl.py
     python benchmarks/cost.py --encoder          # its vision encoder, measured itself: cost_encoder.py
+    python benchmarks/cost.py --device cuda --dtype bfloat16    # on a GPU, up to 4,096 tokens: about a minute
 
 A plain forward pass is model(input_ids, use_cache=True, logits_to_keep=1) under inference mode: the same model, dtype
 and attention. Numerator and denominator take turns in one process; printed are medians of the pairs' ratios.
@@ -15,7 +16,6 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -27,27 +27,30 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import cost_encoder, cost_vl, tables  # noqa: E402
-from benchmarks.timing import head, line, random_model, ratio, seconds  # noqa: E402
+from benchmarks.timing import clock, head, line, random_model, ratio, seconds  # noqa: E402
 from mask_impact.attention import attached  # noqa: E402
 from mask_impact.load_check import measurable_parts  # noqa: E402
 from mask_impact.measure import Method, ModelInputs, generation_steps, measured_layers  # noqa: E402
 from mask_impact.rerun import Rerun  # noqa: E402
 from mask_impact.results import ResultTable, StepDistances  # noqa: E402
+from mask_impact.rowpass import in_dtype  # noqa: E402
 from mask_impact.writers import write_results  # noqa: E402
 
 CONFIG = dict(
     vocab_size=151_936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16,
     num_key_value_heads=8, head_dim=128, tie_word_embeddings=True, max_position_embeddings=40_960, eos_token_id=None)
 LIMITS = {64: 1.8, 256: 1.7, 1024: 1.6}
+GPU_LENGTHS = (64, 256, 1024, 4096)
 WHOLE, ATTENTION = Method(), Method(variants=("attn", "heads"))
 
 
 class Bench:
     """The model, its parts, and the two things that are timed."""
 
-    def __init__(self, pairs: int):
-        self.pairs, self.model = pairs, random_model(Qwen3ForCausalLM, Qwen3Config(**CONFIG))
+    def __init__(self, pairs: int, device: str = "cpu", dtype: str = "float32"):
+        self.pairs, self.model = pairs, random_model(Qwen3ForCausalLM, Qwen3Config(**CONFIG), device, getattr(torch, dtype))
         self.parts, _ = measurable_parts(self.model)
+        self.goals = (device, dtype) == ("cpu", "float32")
 
     def tokens(self, length: int) -> list[int]:
         """Random token ids."""
@@ -57,7 +60,7 @@ class Bench:
     def plain(self, ids: list[int]) -> None:
         """One plain forward pass."""
         with torch.inference_mode():
-            self.model(torch.tensor([ids]), use_cache=True, logits_to_keep=1)
+            self.model(torch.tensor([ids], device=self.model.device), use_cache=True, logits_to_keep=1)
 
     def analyse(self, ids: list[int], method: Method = WHOLE, steps: int = 1) -> list:
         """All measured layers of a prompt."""
@@ -67,30 +70,37 @@ class Bench:
         """The median of work's seconds over those of a plain forward pass, and the median pass in seconds."""
         return ratio(work, lambda: self.plain(ids), self.pairs)
 
+    def line(self, what: str, found: str, goal: str) -> None:
+        """One row of the table; goals are those of the CPU in float32."""
+        line(what, found, goal if self.goals else "-")
+
 
 def further_token(bench: Bench, ids: list[int]) -> float:
     """Seconds for one generated token beyond the prompt: its decoding step and its masked rows."""
     running = measured_layers(bench.model, bench.parts, ModelInputs(ids, 2), WHOLE)
     for _ in bench.parts:
         next(running)
-    started = time.perf_counter()
+    started = clock()
     for _ in running:
         pass
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def rerun_seconds(bench: Bench, ids: list[int], layers: int = 2, sample: int = 6) -> float:
     """Seconds that `rerun` would take on the whole prompt, extrapolated from some layers and tokens."""
-    parts = bench.parts[:: len(bench.parts) // layers][:layers]
+    parts, spent = bench.parts[:: len(bench.parts) // layers][:layers], 0.0
+    keys = [len(ids) * number // sample for number in range(sample)]
     with torch.inference_mode(), attached(bench.model.get_decoder()):
         _, records = next(generation_steps(bench.model, parts, ModelInputs(ids, 1), Method("rerun")))
-        runs = [Rerun(record.parts, record.call, record.attention, torch.float32) for record in records]
-        keys = [len(ids) * number // sample for number in range(sample)]
-        started = time.perf_counter()
-        for run in runs:
-            for key in keys:
-                run(masked_key=key)
-        each = (time.perf_counter() - started) / (len(runs) * len(keys))
+        for record in records:
+            with in_dtype(record.parts, torch.float32):
+                run = Rerun(record.parts, record.call, record.attention, torch.float32)
+                run()
+                started = clock()
+                for key in keys:
+                    run(masked_key=key)
+                spent += clock() - started
+    each = spent / (len(parts) * len(keys))
     return each * len(bench.parts) * (len(ids) + 1)
 
 
@@ -116,13 +126,34 @@ def peak_memory(length: int) -> tuple[float, float]:
     return peak - weights, weights
 
 
+def weights_of(bench: Bench) -> int:
+    """The weights' bytes."""
+    return sum(weight.nbytes for weight in bench.model.parameters())
+
+
 def print_memory(length: int) -> None:
     """Print the weights' GB and the process's peak GB after an analysis."""
     bench = Bench(1)
     for _ in measured_layers(bench.model, bench.parts, ModelInputs(bench.tokens(length), 1), WHOLE):
         pass
-    weights = sum(weight.numel() * weight.element_size() for weight in bench.model.parameters())
-    print(weights / 1e9, tables.peak_resident() / 1e9)
+    print(weights_of(bench) / 1e9, tables.peak_resident() / 1e9)
+
+
+def gpu_memory(work: Callable[[], None]) -> float:
+    """GB of a GPU's memory that `work` needs at its peak beyond what is there before."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    work()
+    return (torch.cuda.max_memory_allocated() - before) / 1e9
+
+
+def print_gpu_memory(bench: Bench, length: int) -> None:
+    """Print what an analysis takes of a GPU's memory, beside what a plain forward pass takes."""
+    ids = bench.tokens(length)
+    plain, whole = (gpu_memory(work) for work in (lambda: bench.plain(ids), lambda: bench.analyse(ids)))
+    bench.line(f"{length:,} tokens: peak GPU memory beyond the weights ({weights_of(bench) / 1e9:.1f} GB; a plain pass {plain:.2f} GB)",
+               f"{whole:.2f} GB", "-")
 
 
 def analyses(bench: Bench, lengths: list[int]) -> None:
@@ -131,9 +162,9 @@ def analyses(bench: Bench, lengths: list[int]) -> None:
         ids = bench.tokens(length)
         whole, plain = bench.ratio(lambda: bench.analyse(ids) and None, ids)
         limit = f"at most {LIMITS.get(length, '-')}"
-        line(f"{length} tokens: whole analysis (a plain pass takes {plain:.2f} s)", f"{whole:.2f} passes", limit)
+        bench.line(f"{length} tokens: whole analysis (a plain pass takes {plain:.3g} s)", f"{whole:.2f} passes", limit)
         attention, _ = bench.ratio(lambda: bench.analyse(ids, ATTENTION) and None, ids)
-        line(f"{length} tokens: attention and heads only", f"{attention:.2f} passes", "at most 1.25")
+        bench.line(f"{length} tokens: attention and heads only", f"{attention:.2f} passes", "at most 1.25")
 
 
 def the_rest(bench: Bench) -> None:
@@ -141,17 +172,17 @@ def the_rest(bench: Bench) -> None:
     for length in (256, 1024):
         ids = bench.tokens(length)
         token, _ = bench.ratio(lambda: further_token(bench, ids), ids)
-        line(f"{length} tokens: each generated token", f"{token:.2f} passes", "at most 0.7")
+        bench.line(f"{length} tokens: each generated token", f"{token:.2f} passes", "at most 0.7")
     for length in (64, 256):
         ids = bench.tokens(length)
         bench.analyse(ids)
         faster = median(rerun_seconds(bench, ids) / seconds(lambda: bench.analyse(ids) and None) for _ in range(3))
         what = f"{length} tokens: times as fast as `rerun` (extrapolated from 2 layers, 6 tokens)"
-        line(what, f"{faster:.0f}", f"at least {length // 2}")
+        bench.line(what, f"{faster:.0f}", f"at least {length // 2}")
     with tempfile.TemporaryDirectory() as folder:
         ids = bench.tokens(256)
         files, _ = bench.ratio(lambda: with_files(bench, ids, folder), ids)
-    line("256 tokens: analysis, CSV and JSON", f"{files:.2f} passes", "at most 2.1")
+    bench.line("256 tokens: analysis, CSV and JSON", f"{files:.2f} passes", "at most 2.1")
 
 
 def integers(text: str) -> list[int]:
@@ -166,21 +197,26 @@ def main() -> None:
     parser.add_argument("--vl", action="store_true", help="a question about a picture, on the shape of Qwen3-VL-2B")
     parser.add_argument("--encoder", action="store_true", help="one cell of a picture, in the encoder of Qwen3-VL-2B's shape")
     parser.add_argument("--depth", type=int, default=cost_vl.DEPTH, help="with --vl: text layers, where memory asks for fewer")
+    parser.add_argument("--device", default="cpu", help="cpu, or a GPU: cuda")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the model; its rows are float32")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory:
         return print_memory(options.memory)
-    head(options.pairs)
+    head(options.pairs, options.device, options.dtype)
     if options.vl:
         return cost_vl.table(options.pairs, options.depth)
     if options.encoder:
         return cost_encoder.table(options.pairs)
-    bench = Bench(options.pairs)
-    analyses(bench, options.lengths or list(LIMITS))
+    bench = Bench(options.pairs, options.device, options.dtype)
+    on_gpu = options.device != "cpu"
+    analyses(bench, options.lengths or list(GPU_LENGTHS if on_gpu else LIMITS))
     if options.lengths:
         return
     the_rest(bench)
+    if on_gpu:
+        return print_gpu_memory(bench, 4096)
     del bench
     beyond, weights = peak_memory(4096)
     line(f"4,096 tokens: peak memory beyond the weights ({weights:.1f} GB)", f"{beyond:.2f} GB", "at most 2.5 GB")

@@ -22,11 +22,11 @@ Work = Callable[[], float | None]
 Model = TypeVar("Model", bound=transformers.PreTrainedModel)
 
 
-def random_model(kind: type[Model], config: transformers.PreTrainedConfig) -> Model:
-    """A model of this shape in float32 and eval mode; the same weights each time."""
+def random_model(kind: type[Model], config: transformers.PreTrainedConfig, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Model:
+    """A model of this shape in eval mode; the same weights each time."""
     torch.manual_seed(0)
-    with initialization.no_init_weights():
-        model = kind(config).eval()
+    with initialization.no_init_weights(), torch.device(device):
+        model = kind._from_config(config, dtype=dtype).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.normal_(0, 0.02) if weight.dim() > 1 else weight.fill_(0 if name.endswith("bias") else 1)
@@ -34,11 +34,18 @@ def random_model(kind: type[Model], config: transformers.PreTrainedConfig) -> Mo
     return model
 
 
+def clock() -> float:
+    """The time in seconds, once a GPU has done what it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def seconds(work: Work) -> float:
     """How long `work` takes, or what it says it took."""
-    started = time.perf_counter()
+    started = clock()
     said = work()
-    return said if isinstance(said, float) else time.perf_counter() - started
+    return said if isinstance(said, float) else clock() - started
 
 
 def ratio(work: Work, plain: Work, pairs: int) -> tuple[float, float]:
@@ -51,12 +58,13 @@ def ratio(work: Work, plain: Work, pairs: int) -> tuple[float, float]:
     return median(ratios), median(passes)
 
 
-def head(pairs: int) -> None:
+def head(pairs: int, device: str = "cpu", dtype: str = "float32") -> None:
     """The table's first lines, in Markdown: on what it was measured, and the columns."""
+    gpu = f"{torch.cuda.get_device_name(device)}; " if device != "cpu" else ""
     print(
-        f"{tables.hardware()}, {torch.get_num_threads()} threads; Python {platform.python_version()}, "
+        f"{gpu}{tables.hardware()}, {torch.get_num_threads()} threads; Python {platform.python_version()}, "
         f"torch {torch.__version__}, transformers {transformers.__version__}; "
-        f"float32, medians of {pairs} pairs\n\n| | measured | goal |\n|---|---|---|")
+        f"{dtype}, medians of {pairs} pairs\n\n| | measured | goal |\n|---|---|---|")
 
 
 def line(what: str, found: str, limit: str) -> None:

@@ -27,6 +27,7 @@ from mask_impact.leave_one_out import LeaveOneOut, leave_one_out
 from mask_impact.measure import MeasuredLayer, Method, ModelInputs, Step
 from mask_impact.memory import map_large_blocks
 from mask_impact.parts import LayerParts
+from mask_impact.precision import full_float32
 from mask_impact.recording import LayerDistances, LayerRecord
 from mask_impact.renormalize import renormalized
 from mask_impact.rows import MaskedRows, Vectors
@@ -70,7 +71,7 @@ def measured_blocks(
     """
     map_large_blocks(len(inputs.token_ids) * inputs.size)
     step = Step(Moment(0, len(inputs.token_ids)), inputs.token_ids, [], None, None)
-    with attached(encoder):
+    with full_float32(), attached(encoder):
         for passed in passed_blocks(encoder, parts, first_call(encoder, inputs.further(inputs.token_ids))):
             own = passed.output.dtype
             dtype = own if method.dtype is None else torch.promote_types(own, method.dtype)

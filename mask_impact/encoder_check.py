@@ -16,11 +16,13 @@ from mask_impact.identities import TOLERANCE
 from mask_impact.load_check import check_weights, judged
 from mask_impact.measure import Method
 from mask_impact.parts import LayerParts, find_layers, first_tensor, hooked, watched
+from mask_impact.precision import full_float32
 
 SAMPLE_CELLS = [(2, 3), (1, 2)]  # rows and columns of the pictures that an encoder is checked on
 
 
 @torch.inference_mode()
+@full_float32()
 def encoder_parts(model: PreTrainedModel, method: Method = Method()) -> list[LayerParts]:
     """The encoder's blocks, checked as a decoder's layers are on load.
 
@@ -67,6 +69,6 @@ def sample_pictures(encoder: PreTrainedModel, grids: list[tuple[int, int]]) -> d
     config, merge = encoder.config, encoder.config.spatial_merge_size
     patches = sum(rows * columns for rows, columns in grids) * merge**2
     numbers = config.in_channels * config.temporal_patch_size * config.patch_size**2
-    pixels = torch.randn(patches, numbers, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randn(patches, numbers, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
     grid = torch.tensor([[1, rows * merge, columns * merge] for rows, columns in grids])
     return {"pixel_values": pixels.to(encoder.device, encoder.dtype), "image_grid_thw": grid.to(encoder.device)}

@@ -20,6 +20,7 @@ from mask_impact.identities import TOLERANCE
 from mask_impact.leave_one_out import softmax_with_sink
 from mask_impact.measure import Method, ModelInputs, measured_layers
 from mask_impact.parts import LayerParts, Sighting, find_layers, first_tensor, look
+from mask_impact.precision import full_float32
 from mask_impact.recording import recording
 from mask_impact.rowpass import RowPass, in_dtype, without_bias
 
@@ -27,6 +28,7 @@ TOKENS = 8
 
 
 @torch.inference_mode()
+@full_float32()
 def measurable_parts(model: PreTrainedModel, method: Method = Method()) -> tuple[list[LayerParts], dict[int, str]]:
     """The layers that can be measured, checked, and the others by index with the reason why they have no rows.
 
@@ -133,8 +135,8 @@ def residual_kind(rows: RowPass, heads: Tensor) -> str:
 
 def is_linear(rows: RowPass, heads: Tensor) -> bool:
     """Whether what attention adds is linear in the heads' outputs (1, head, d_v), but for the projection's bias."""
-    generator = torch.Generator().manual_seed(0)
-    one, two = torch.randn(2, *heads.shape, generator=generator).to(heads) * heads.norm() / heads.numel() ** 0.5
+    generator = torch.Generator("cpu").manual_seed(0)
+    one, two = torch.randn(2, *heads.shape, generator=generator, device="cpu").to(heads) * heads.norm() / heads.numel() ** 0.5
     with without_bias(rows.parts.projection):
         added = [rows.attention_added(rows.project(heads)) for heads in (one, two, one + two)]
     scale = added[0].norm() + added[1].norm()

@@ -24,6 +24,7 @@ from mask_impact.layer_distances import Moment, collected
 from mask_impact.leave_one_out import LeaveOneOut, leave_one_out
 from mask_impact.memory import map_large_blocks
 from mask_impact.parts import LayerParts
+from mask_impact.precision import full_float32
 from mask_impact.projected import ProjectedValues, values_kept
 from mask_impact.recording import LayerDistances, LayerRecord, recording
 from mask_impact.renormalize import renormalized
@@ -133,7 +134,7 @@ def measured_layers(
     the first step.
     """
     map_large_blocks(len(inputs.token_ids))
-    with attached(model.get_decoder()), fresh_positions(model):
+    with full_float32(), attached(model.get_decoder()), fresh_positions(model):
         for step, records in generation_steps(model, parts, inputs, method):
             for record in records:
                 yield measure_layer(step, record, method)

@@ -58,5 +58,5 @@ def one_ulp(output: Tensor, seed: int) -> Tensor:
 @lru_cache(maxsize=8)
 def directions(shape: tuple[int, ...], seed: int) -> Tensor:
     """Infinities of random sign, the same for the same seed on every device."""
-    signs = torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(seed))
+    signs = torch.randint(0, 2, shape, generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
     return torch.where(signs.bool(), float("inf"), float("-inf"))

@@ -55,7 +55,7 @@ class Part:
         """Write the part; what `read` gives back is the same, bit for bit. Raises OSError."""
         distances, rode = self.distances, self.replay.rode
         tensors = {name: torch.from_numpy(getattr(distances, name)).contiguous() for name in ("l2", "cosine", "positions")}
-        tensors |= {f"{module}.{layer}": answer.contiguous() for (module, layer), answer in rode.items()}
+        tensors |= {f"{module}.{layer}": answer.cpu().contiguous() for (module, layer), answer in rode.items()}
         told = {
             "step": distances.step, "next_id": self.replay.next_id, "digest": self.replay.digest, "record": self.record,
             "cells": self.cells, "texts": self.texts, "seconds": self.seconds, "started": self.started,

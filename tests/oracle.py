@@ -38,7 +38,7 @@ def oracle(model, input_ids, layers=None, **inputs):
     Returns {(variant, layer): (l2, cosine)} with variants Full, Attn, Head_0 ..., for `layers` (default: every layer
     with softmax attention), both of shape (position,) in float64; NaN where undefined.
     """
-    with torch.no_grad():
+    with torch.no_grad(), model.device:
         calls = layer_calls(model, input_ids, **inputs)
         table = {}
         for index, call in calls.items():

@@ -91,3 +91,11 @@ def test_a_model_is_left_as_it_was():
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
+
+
+def test_a_default_device_that_the_caller_has_set_does_no_harm():
+    model, ids = zoo.build("qwen3"), zoo.tokens(9).tolist()
+    plain = measure(model, ids)
+    with torch.device("meta"):  # whatever is made there cannot be calculated with
+        found = measure(model, ids)
+    assert all((found[key].l2 == m.l2).all() for key, m in plain.items())
