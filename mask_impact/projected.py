@@ -23,6 +23,7 @@ from mask_impact.attention import FinalQuery
 from mask_impact.layer_distances import Moment
 from mask_impact.leave_one_out import LeaveOneOut
 from mask_impact.parts import LayerParts
+from mask_impact.rows import CONTROLS
 
 # The most that is kept, over the weights' bytes: it grows with the model, so where the weights fit this is not what memory
 # fails on. It is enough for about 325 tokens of Qwen3-0.6B, and 420 of a model of 8B; in longer runs a pass is longer too,
@@ -45,19 +46,28 @@ class ProjectedValues:
         self.positions = positions
         self.layers: dict[int, LayerValues] = {}
 
-    def take_in(self, parts: LayerParts, query: FinalQuery, moment: Moment) -> Tensor:
-        """The projected values of the query's keys, (key, head, d_model); what is not there yet is computed and kept."""
+    def take_in(self, parts: LayerParts, query: FinalQuery, moment: Moment, others: Tensor) -> tuple[Tensor, Tensor]:
+        """The projected values of the query's keys, (key, head, d_model), and `others` (row, head, d_v), projected by head too.
+
+        Values that are not there yet are computed and kept, in one product with the others: most of what few rows cost is
+        the reading of the weights.
+        """
         weight, places = by_head(parts), masked_places(query.keys + query.offset, moment)
         if parts.index not in self.layers:
             shape, there = (self.positions, len(weight), weight.shape[2]), places.new_zeros(self.positions, dtype=torch.bool)
             self.layers[parts.index] = LayerValues(weight.new_empty(shape), there)
         layer = self.layers[parts.index]
         new = ~layer.there[places]
-        if new.any():
-            value = query.value[:, query.keys[new]].repeat_interleave(len(weight) // len(query.value), 0)
-            layer.projected[in_one_piece(places[new])] = torch.bmm(value, weight).transpose(0, 1)
-            layer.there[places] = True
-        return layer.projected[in_one_piece(places)]
+        value = query.value[:, query.keys[new]].repeat_interleave(len(weight) // len(query.value), 0)
+        each = torch.bmm(torch.cat([others.transpose(0, 1), value], 1), weight).transpose(0, 1)
+        layer.projected[in_one_piece(places[new])] = each[len(others) :]
+        layer.there[places] = True
+        return layer.projected[in_one_piece(places)], each[: len(others)]
+
+    def take_in_again(self, parts: LayerParts, query: FinalQuery, moment: Moment) -> None:
+        """Keep the values that `projected_rows` kept of this query, to the last bit: beside as many rows, in the same product."""
+        heads, width = len(query.logits), query.value.shape[2]
+        self.take_in(parts, query, moment, query.value.new_zeros(3 + CONTROLS, heads, width))
 
 
 def values_kept(model: PreTrainedModel, parts: list[LayerParts], positions: int) -> ProjectedValues | None:
@@ -89,15 +99,19 @@ def in_one_piece(places: Tensor) -> Tensor | slice:
     return places
 
 
-def projected_rows(parts: LayerParts, closed: LeaveOneOut, keys: Tensor, heads: Tensor, values: Tensor) -> Tensor:
+def projected_rows(
+    parts: LayerParts, closed: LeaveOneOut, query: FinalQuery, moment: Moment, heads: Tensor, kept: ProjectedValues
+) -> Tensor:
     """What attention answers for the baseline, and its differences for each masked row and then the control rows, (1 + row, d_model).
 
-    `heads` (1 + row, head, d_v) are the heads' output and its differences, `values` (key, head, d_model) the keys' projected ones.
+    `heads` (1 + row, head, d_v) are the heads' output, as the model has it or by the closed form, and its differences. Values that are
+    new are kept.
     """
-    few = torch.cat([heads[:1], heads[1 + len(keys) :], closed.heaviest_difference[None]])
-    each = torch.bmm(few.transpose(0, 1), by_head(parts))
-    whole = each[:, :-1].sum(0)
+    keys = query.keys
+    few = torch.cat([closed.output[None], heads[:1], heads[1 + len(keys) :], closed.heaviest_difference[None]])
+    values, each = kept.take_in(parts, query, moment, few)
+    whole = each[1:-1].sum(1)
     ratio, heaviest = closed.factors(keys)
-    moved = torch.cat([ratio, heaviest], 1) @ torch.cat([each[:, 0], each[:, -1]])
+    moved = torch.cat([ratio, heaviest], 1) @ torch.cat([each[0], each[-1]])
     moved = torch.baddbmm(moved[:, None], ratio[:, None], values, alpha=-1)[:, 0]
     return torch.cat([whole[:1], moved, whole[1:]])

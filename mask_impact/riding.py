@@ -40,7 +40,7 @@ class Ride:
         self.record, self.variants, self.moment, self.budget = record, variants, moment, budget
         self.values = values if projects_plainly(record.parts) else None
         self.branch_rows: Tensor | None = None
-        self.aboard = True
+        self.aboard, self.shared = True, False
 
     def or_without(self, aboard: Callable, forward: Callable, own: Tensor) -> Tensor:
         """The answer of `aboard`, or, once a GPU's memory runs out, the module's own: the rows are run by themselves later, in chunks."""
@@ -75,19 +75,21 @@ class Ride:
         return self.own("projection", answer[:, :count])
 
     def _kept(self, forward: Callable, own: Tensor) -> Tensor:
-        """The model's own rows by themselves, and the heads' by the values that are kept from step to step."""
-        parts, keys = self.record.parts, self.query.keys
-        self.heads = head_rows(self.closed, keys, self.moment.step)
-        values = self.values.take_in(parts, self.query, self.moment)
-        self.answers = projected_rows(parts, self.closed, keys, self.heads, values)
-        return forward(own)
+        """The heads' rows by the values that are kept from step to step, and the model's own rows by themselves; where it
+        has but one, that one is the baseline too."""
+        self.heads = head_rows(self.closed, self.query.keys, self.moment.step)
+        self.shared = own.shape[1] == 1
+        if self.shared:
+            self.heads[0] = own.view_as(self.heads[0])
+        self.answers = projected_rows(self.record.parts, self.closed, self.query, self.moment, self.heads, self.values)
+        return self.own("projection", self.answers[None, :1]) if self.shared else forward(own)
 
     def through_branch(self, forward: Callable, own: Tensor) -> Tensor:
         """Answer for the branch: its own rows (1, query, d_model) and, kept here, those that the attention's rows give."""
         rows = RowPass(self.record.parts, self.record.call)
         entering = rows.entering_branch(on_the_baseline(self.answers, self.answers[0]))
-        answer = forward(torch.cat([own, entering], 1))
-        self.branch_rows = answer[0, own.shape[1]:]
+        answer = forward(entering if self.shared else torch.cat([own, entering], 1))
+        self.branch_rows = answer[0, -entering.shape[1]:]
         return self.own("branch", answer[:, :own.shape[1]])
 
     def own(self, module: str, answer: Tensor) -> Tensor:
@@ -98,13 +100,12 @@ class Ride:
 
     def past_projection(self, forward: Callable, rode: dict[tuple[str, int], Tensor], own: Tensor) -> Tensor:
         """Answer for the output projection as it did when the pass was measured; the projected values grow as then."""
-        if self.values is None:
-            answer = rode.get(("projection", self.record.parts.index))
-            return forward(own) if answer is None else answer.to(own)
-        with suppress(torch.OutOfMemoryError):
-            query = final_query(self.record.attention, self.moment.length, own.dtype, self.moment.masked)
-            self.values.take_in(self.record.parts, query, self.moment)
-        return forward(own)
+        if self.values is not None:
+            with suppress(torch.OutOfMemoryError):
+                query = final_query(self.record.attention, self.moment.length, own.dtype, self.moment.masked)
+                self.values.take_in_again(self.record.parts, query, self.moment)
+        answer = rode.get(("projection", self.record.parts.index))
+        return forward(own) if answer is None else answer.to(own)
 
     def past_branch(self, rode: dict[tuple[str, int], Tensor], own: Tensor) -> Tensor:
         """Answer for the branch as it did when the pass was measured."""

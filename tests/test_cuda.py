@@ -4,7 +4,6 @@ A kernel of float32 may round as TF32 does, to 10 bits, and atomic sums differ f
 """
 
 import gc
-import json
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,13 +12,15 @@ import pytest
 import torch
 import vision_zoo
 import zoo
+from cutting import PICTURE, STORY, tables
 from encoder_oracle import encoder_oracle
 from measuring import measure, relative_error, worst_error
 from oracle import oracle
+from running import record_of
 from test_architectures import COSINE, FLOAT32, FLOAT64, PROMPT, STEPS, errors_against_oracle
 from test_encoder import GRIDS, blocks
 from test_precision import own_numbers_errors
-from test_resume import PICTURE, STORY, cut_off, here, tables, wide_model  # noqa: F401
+from test_resume import wide_model
 from test_vision import planned
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -31,7 +32,7 @@ from mask_impact.encoder_blocks import vision_encoder
 from mask_impact.load_check import measurable_parts
 from mask_impact.measure import Method, ModelInputs, measured_layers
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+pytestmark = [pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"), pytest.mark.usefixtures("here")]
 
 DEVICE = "cuda:0"
 # Windows, soft caps, sinks, latent and shared keys, experts, gates under vmap, biases, and rows that ride or do not.
@@ -56,10 +57,6 @@ def table_error(one, other):
     keys = ["generation_step", "variant", "layer"]
     groups = zip(one.groupby(keys), other.groupby(keys), strict=True)
     return max(relative_error(a.l2_distance.tolist(), b.l2_distance.tolist()) for (_, a), (_, b) in groups)
-
-
-def record_of(folder):
-    return json.loads(Path(folder, "x_run.json").read_text(encoding="utf-8"))
 
 
 # Numbers
@@ -154,7 +151,7 @@ def test_the_command_gives_the_numbers_of_the_cpu(case, asked, command):
     words, door = COMMANDS[case]
     for device, folder in (("cpu", "cpu"), (asked, "gpu")):
         assert command(*words, "--device", device, "--output-dir", folder, door=door)[0] == 0
-    cpu, gpu = record_of("cpu"), record_of("gpu")
+    cpu, gpu = record_of("x", "cpu"), record_of("x", "gpu")
     assert (cpu["device"], gpu["device"]) == ("cpu", DEVICE) and gpu["device_name"] == torch.cuda.get_device_name(DEVICE)
     assert gpu["tokens"] == cpu["tokens"] and gpu["generated_text"] == cpu["generated_text"] and gpu["dtypes"] == cpu["dtypes"]
     for one, other in zip(gpu["steps"], cpu["steps"], strict=True):
@@ -201,7 +198,7 @@ def test_rows_that_do_not_fit_are_halved(long, command):
     least = peak(command, *long, "--variants", "heads", "--output-dir", "heads")
     with room_for((least + most) // 2):
         assert command(*long, "--num-tokens", 3)[0] == 0
-    assert record_of("output")["rows_halved"] >= 1 and "rows_halved" not in record_of("whole")
+    assert record_of("x", "output")["rows_halved"] >= 1 and "rows_halved" not in record_of("x", "whole")
     assert table_error("output/x_results.csv", "whole/x_results.csv") <= FLOAT32
 
 
@@ -212,15 +209,15 @@ def test_where_the_model_itself_does_not_fit_one_line_says_so(long, command):
         code, _, err = command(*long)
     assert code == 1 and len(err) == 1 and "out of memory (CUDA out of memory" in err[0]
     assert [path.name for path in Path("output").iterdir() if path.is_file()] == ["x_run.json"]
-    assert record_of("output")["status"] == "failed"
-    assert command(*long)[0] == 0 and record_of("output")["status"] == "complete"
+    assert record_of("x", "output")["status"] == "failed"
+    assert command(*long)[0] == 0 and record_of("x", "output")["status"] == "complete"
 
 
 # Runs that are cut off
 
 @pytest.mark.parametrize("more", [[], ["--dtype", "bfloat16"], ["--method", "rerun"]], ids=" ".join)
 @pytest.mark.parametrize("model", ["demo", "qwen3_moe", "gpt_oss"])
-def test_a_cut_off_run_ends_with_the_tables_of_an_uninterrupted_one(model, more, command, cut_off, tmp_path):  # noqa: F811
+def test_a_cut_off_run_ends_with_the_tables_of_an_uninterrupted_one(model, more, command, cut_off, tmp_path):
     if model != "demo":
         zoo.save(model, tmp_path / model)
     place = model if model == "demo" else tmp_path / model

@@ -8,7 +8,7 @@ import torch
 import zoo
 from mask_impact.distances import Separation
 from mask_impact.measure import Method
-from mask_impact.precision import PLACES
+from mask_impact.precision import SWITCHES
 from measuring import measure, relative_error
 from planting import measured, planted_layer, recorded, weights_of
 
@@ -143,7 +143,7 @@ def test_noise_floor_of_full(name):
 def test_tf32_is_off_in_every_pass_and_as_it_was_afterwards():
     """Products, where the caller has asked for TF32, and convolutions, which take it by themselves."""
     model, seen = zoo.build("llama"), set()
-    model.model.layers[0].register_forward_hook(lambda *_: seen.update(place.fp32_precision for place in PLACES))
+    model.model.layers[0].register_forward_hook(lambda *_: seen.update(getattr(place, name) for place, name, _ in SWITCHES))
     before = torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high")
     try:

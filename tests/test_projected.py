@@ -31,9 +31,9 @@ def taken(monkeypatch):
     """(step, layer) of each time that projected values were used."""
     seen, take_in = [], ProjectedValues.take_in
 
-    def noted(self, parts, query, moment):
+    def noted(self, parts, query, moment, others):
         seen.append((moment.step, parts.index))
-        return take_in(self, parts, query, moment)
+        return take_in(self, parts, query, moment, others)
 
     monkeypatch.setattr(ProjectedValues, "take_in", noted)
     return seen
@@ -47,12 +47,13 @@ def run(model, inputs, share, monkeypatch, method=Method()):
 
 
 def assert_same(found, expected):
+    """To rounding: that of the model's own row differs too, from the second step on."""
     assert len(found) == len(expected)
     for one, other in zip(found, expected):
         assert (one.step.index, one.layer, one.step.next_id) == (other.step.index, other.layer, other.step.next_id)
         for row, variant in enumerate(one.variants):
-            assert relative_error(one.l2[row], other.l2[row]) <= 1e-5, (one.step.index, one.layer, variant)
-            assert relative_error(one.cosine[row], other.cosine[row]) <= 2e-5  # which goes with the square of L2
+            assert relative_error(one.l2[row], other.l2[row]) <= 3e-5, (one.step.index, one.layer, variant)
+            assert relative_error(one.cosine[row], other.cosine[row]) <= 6e-5  # which goes with the square of L2
 
 
 @pytest.mark.parametrize("length", [20, 1])
@@ -86,12 +87,13 @@ def test_masked_positions_alone_are_kept(mode, taken, monkeypatch, tmp_path):
 
 
 def test_the_projection_sees_the_models_own_rows_alone(monkeypatch):
-    """20 tokens and then one; else the baseline, a row for each key and the control rows beside them."""
+    """20 tokens, and none in a further step, where its one row is the baseline; else the baseline, a row for each key and the
+    control rows beside them."""
     model = zoo.build("qwen2")
     parts, _ = measurable_parts(model)
     rows, forward = [], parts[0].projection.forward
     monkeypatch.setattr(parts[0].projection, "forward", lambda x: rows.append(x.shape[1]) or forward(x))
-    for share, expected in ((1 / 4, [20, 1]), (0, [20 + 29, 1 + 30])):
+    for share, expected in ((1 / 4, [20]), (0, [20 + 29, 1 + 30])):
         monkeypatch.setattr(projected, "SHARE", share)
         list(measured_layers(model, parts, ModelInputs(IDS, 2), Method()))
         assert rows == expected
@@ -144,8 +146,7 @@ def test_rows_are_the_projected_heads(query):
     """Baseline, masked rows and control rows, whatever the heads see and share."""
     parts, closed, length = layer_of(query), leave_one_out(query), 3 + query.logits.shape[1]
     heads = head_rows(closed, query.keys, seed=0)
-    values = ProjectedValues(length).take_in(parts, query, Moment(1, length))
-    found = projected_rows(parts, closed, query.keys, heads, values)
+    found = projected_rows(parts, closed, query, Moment(1, length), heads, ProjectedValues(length))
     expected = parts.projection(heads.flatten(1))
     assert (found - expected).norm(dim=1) == pytest.approx(torch.zeros(len(found)), abs=1e-6 * float(expected.norm(dim=1).max()))
 
@@ -156,8 +157,7 @@ def test_a_key_heavier_than_all_others_keeps_its_digits():
     query.logits[:, 4] = 200
     parts, closed = layer_of(query), leave_one_out(query)
     heads = head_rows(closed, query.keys, seed=0)
-    values = ProjectedValues(12).take_in(parts, query, Moment(1, 12))
-    found = projected_rows(parts, closed, query.keys, heads, values)
+    found = projected_rows(parts, closed, query, Moment(1, 12), heads, ProjectedValues(12))
     assert found.isfinite().all()
     assert torch.allclose(found[3], parts.projection(heads.flatten(1))[3], rtol=1e-5)
 
@@ -204,8 +204,14 @@ def test_a_store_filled_again_holds_the_same_bits():
         for step, records in generation_steps(model, parts, ModelInputs(IDS, STEPS), Method(riding=False)):
             for record in records:
                 query = final_query(record.attention, step.moment.length, torch.float32)
-                found = [store.take_in(record.parts, query, step.moment) for store in (first, again, again)]
-                assert torch.equal(found[0], found[1]) and torch.equal(found[1], found[2])
+                closed = leave_one_out(query)
+                projected_rows(record.parts, closed, query, step.moment, head_rows(closed, query.keys, step.index), first)
+                again.take_in_again(record.parts, query, step.moment)
+                places = query.keys + query.offset
+                found = [store.layers[record.parts.index].projected[places].clone() for store in (first, again)]
+                again.take_in_again(record.parts, query, step.moment)
+                assert torch.equal(found[0], found[1])
+                assert torch.equal(found[1], again.layers[record.parts.index].projected[places])
                 value = query.value[:, query.keys].repeat_interleave(2, 0).transpose(0, 1)
                 expected = torch.einsum("khv,dhv->khd", value, record.parts.projection.weight.view(64, 4, -1))
                 assert torch.allclose(found[0], expected, atol=1e-6 * float(expected.abs().max()))
