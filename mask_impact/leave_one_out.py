@@ -71,7 +71,7 @@ class LeaveOneOut:
         For sets of one key.
         """
         heaviest = keys[:, None] == self._heaviest
-        ratio = self._ratio.T[keys].masked_fill(heaviest, 0)
+        ratio = self._ratio.T[keys].masked_fill_(heaviest, 0)
         if self.any_undefined:
             ratio.masked_fill_(self.undefined[keys, None], 0)
         return ratio, heaviest.to(ratio)
@@ -109,7 +109,8 @@ def leave_one_out(query: FinalQuery, size: int = 1) -> LeaveOneOut:
     masses = weights.view(heads, -1, size).sum(-1)
     heaviest, every = masses.argmax(-1), torch.arange(heads, device=value.device)
     without = logits.view(heads, -1, size).scatter(1, heaviest[:, None, None].expand(-1, 1, size), float("-inf"))
-    others = combine(softmax_with_sink(without.flatten(1), query.sink).to(dtype), value)
+    both = torch.stack([weights, softmax_with_sink(without.flatten(1), query.sink)], 1).to(dtype)  # (head, 2, key)
+    output, others = combine(both.flatten(0, 1), value).view(heads, 2, -1).unbind(1)
     own_value = value.view(groups, -1, size, value.shape[-1])[every // (heads // groups), heaviest].to(dtype)
     own_weight = weights.view(heads, -1, size)[every, heaviest].to(dtype)
     visible = query.visible.view(heads, -1, size).any(-1)
@@ -120,7 +121,7 @@ def leave_one_out(query: FinalQuery, size: int = 1) -> LeaveOneOut:
     return LeaveOneOut(
         weights=weights,
         masses=masses,
-        output=combine(weights.to(dtype), value),
+        output=output.contiguous(),
         undefined=undefined,
         any_undefined=bool(undefined.any()),
         heaviest_difference=heaviest_difference,

@@ -110,8 +110,10 @@ def projected_rows(
     keys = query.keys
     few = torch.cat([closed.output[None], heads[:1], heads[1 + len(keys) :], closed.heaviest_difference[None]])
     values, each = kept.take_in(parts, query, moment, few)
+    answers, moved = each.new_empty(len(heads), each.shape[2]), slice(1, 1 + len(keys))
     whole = each[1:-1].sum(1)
+    answers[0], answers[moved.stop :] = whole[0], whole[1:]
     ratio, heaviest = closed.factors(keys)
-    moved = torch.cat([ratio, heaviest], 1) @ torch.cat([each[0], each[-1]])
-    moved = torch.baddbmm(moved[:, None], ratio[:, None], values, alpha=-1)[:, 0]
-    return torch.cat([whole[:1], moved, whole[1:]])
+    own = torch.addmm(ratio @ each[0], heaviest, each[-1])
+    torch.baddbmm(own[:, None], ratio[:, None], values, alpha=-1, out=answers[moved, None])
+    return answers

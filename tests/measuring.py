@@ -20,7 +20,7 @@ def relative_error(found, expected):
 
     NaN must stand in the same places.
     """
-    found, expected = (torch.as_tensor(values, dtype=torch.float64) for values in (found, expected))
+    found, expected = (torch.as_tensor(values, dtype=torch.float64, device="cpu") for values in (found, expected))
     assert torch.equal(found.isnan(), expected.isnan())
     error, scale = (found - expected).nan_to_num().abs().max(), expected.nan_to_num().max()
     return float(error / scale if scale > 0 else error)
@@ -37,6 +37,6 @@ def worst_error(measured, reference):
         for row, variant in enumerate(m.variants):
             expected_l2, expected_cosine = table[variant, m.layer]
             l2 = max(l2, relative_error(m.l2[row], expected_l2))
-            error = torch.as_tensor(m.cosine[row]).double() - expected_cosine
+            error = torch.as_tensor(m.cosine[row]).double() - expected_cosine.cpu()
             cosine = max(cosine, float(error.nan_to_num().abs().max()))
     return l2, cosine
