@@ -80,7 +80,7 @@ def components(baseline: Tensor, difference: Tensor) -> tuple[Tensor, Tensor, Te
     difference = difference.transpose(0, 1)
     l2, length = norm(difference), norm(baseline)
     unit = baseline.to(l2.dtype) / length[:, None]
-    return length, l2, torch.linalg.vecdot(difference.to(l2.dtype), unit[:, None])
+    return length, l2, torch.matmul(difference.to(l2.dtype), unit[:, :, None])[..., 0]
 
 
 def component_by_component(baseline: Tensor, difference: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -148,10 +148,10 @@ def test_a_float64_model_is_measured_returned_and_stored_in_float64(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     zoo.save("llama", "model")
     loaded = experiment(AutoModelForCausalLM.from_pretrained("model", dtype=torch.float64))
-    named = run_masking_experiment(PROMPT, "model", dtype="float64")
+    named = run_masking_experiment(PROMPT, "model", dtype="float64", device="cpu")
     assert loaded.l2_distance.dtype == loaded.cosine_distance.dtype == np.float64 and loaded.equals(named)
     assert named.attrs["run"]["dtypes"] == {"model": "float64", "measure": "float64", "results": "float64"}
-    assert main(["--model", "model", "--prompt", PROMPT, "--dtype", "float64", "--output", "r", "--quiet"]) == 0
+    assert main(["--model", "model", "--prompt", PROMPT, "--dtype", "float64", "--device", "cpu", "--output", "r", "--quiet"]) == 0
     assert read_results("output/r_results.csv").equals(named) and read_results("output/r_results.json").equals(named)
     assert (named.l2_distance != named.l2_distance.astype(np.float32)).any()
 

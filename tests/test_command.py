@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
-import transformers
 from running import files_in, record_of, yaml_file
 from safetensors.torch import load_file, save_file
 
@@ -40,7 +40,7 @@ def test_the_run_file_says_what_produced_the_table(command, llama):
     assert run["settings"]["model"] == llama and len(run["model_identity"]["sha256"]) == 64
     assert run["device"] == ("cuda:0" if torch.cuda.is_available() else "cpu") and run["settings"]["device"] == "auto"
     assert run["dtypes"] == {"model": "float32", "measure": "float32", "results": "float32"}
-    assert run["versions"]["torch"] == torch.__version__ and run["versions"]["transformers"] == transformers.__version__
+    assert all(run["versions"][library] == version(library) for library in ("torch", "transformers"))
     assert [token["text"] for token in run["tokens"][:6]] == ["T", "he", " ", "c", "a", "t"] and run["generated_text"] != ""
     assert len(run["tokens"]) == 8 and run["stopped_by"] == "num_tokens"
     assert run["layers"] == [0, 2] and run["variants"] == ["Full", "Attn", "Head_0", "Head_1", "Head_2", "Head_3"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from running import files_in, yaml_file
 
 from mask_impact import checkpoints
@@ -78,7 +79,7 @@ def test_all_faults_of_a_batch_are_listed_before_weights_are_loaded(command, lla
     assert [line[len("error: "):][:46] for line in err] == [
         "batch.yaml:4: layers: 9 is out of range; the m", "batch.yaml:5: layers: 7, 8 are out of range; t",
         "batch.yaml:5: the prompt has 300 tokens, more ",
-        "batch.yaml:6: chat is on, but the model has no", "--device cuda:99 is absent: 0 CUDA devices fou"]
+        "batch.yaml:6: chat is on, but the model has no", f"--device cuda:99 is absent: {torch.cuda.device_count()} CUDA devices fou"]
     config = yaml_file("prompts: [{prompt: b, layers: 9}, {prompt: other, name: taken}]\n")
     code, _, err = command("--config", config, "--model", llama)
     assert code == 2 and [("out of range" in line, "taken" in line) for line in err] == [(True, False), (False, True)]

@@ -27,10 +27,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import mask_impact_analysis
 import mask_impact_vl
 from mask_impact import read_results
-from mask_impact.encoder_check import sample_pictures
 from mask_impact.encoder_blocks import vision_encoder
+from mask_impact.encoder_check import sample_pictures
 from mask_impact.load_check import measurable_parts
 from mask_impact.measure import Method, ModelInputs, measured_layers
+from mask_impact.precision import full_float32
 
 pytestmark = [pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"), pytest.mark.usefixtures("here")]
 
@@ -91,7 +92,8 @@ def test_pictures(name, tmp_path):
 
     methods = [Method(), Method(riding=False), Method("rerun")]
     found = {method.name: dict(enumerate(measured_layers(model, parts, fed, method))) for method in methods}
-    holds({name: worst_error(layers, reference) for name, layers in found.items()}, FLOAT32, COSINE)
+    with full_float32():
+        holds({name: worst_error(layers, reference) for name, layers in found.items()}, FLOAT32, COSINE)
 
 
 @pytest.mark.parametrize("method", ["renormalize", "rerun"])
@@ -99,7 +101,7 @@ def test_pictures(name, tmp_path):
 def test_the_vision_encoder(name, method):
     model = vision_zoo.build(name).to(DEVICE)
     found = dict(enumerate(blocks(model, GRIDS[1], 7, method=Method(method))))
-    with torch.device(DEVICE):
+    with torch.device(DEVICE), full_float32():
         table = encoder_oracle(model, **sample_pictures(vision_encoder(model), GRIDS[1]), cell=7)
     holds({method: worst_error(found, lambda _: table)}, FLOAT32, COSINE)
 

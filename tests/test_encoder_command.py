@@ -262,7 +262,7 @@ def asked_in_python(**settings):
 def test_from_python(models):
     table = asked_in_python()
     assert table.attrs["run"]["part"] == "encoder" and len(table) == 120
-    assert asked_in_python(model=None, tokenizer=None, image_processor=None, model_name=str(models / "vl")).equals(table)
+    assert asked_in_python(model=None, tokenizer=None, image_processor=None, model_name=str(models / "vl"), device="cpu").equals(table)
     assert asked_in_python(image=["dog.png", "cat.png"], at="1:1,2").l2_distance.max() == pytest.approx(table.l2_distance.max(), rel=1e-4)
 
 

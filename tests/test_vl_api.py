@@ -55,7 +55,7 @@ def test_all_faults_of_a_wrong_request_are_named(vl):
 
 
 def test_a_named_model_gives_the_table_of_the_loaded_one(vl):
-    found = run_vl_masking_experiment(QUESTION, "cat.png", "both", vl, layers=[0], variants=["attn"])
+    found = run_vl_masking_experiment(QUESTION, "cat.png", "both", vl, layers=[0], variants=["attn"], device="cpu")
     assert found.equals(asked_in_python("cat.png"))
 
 

@@ -34,7 +34,7 @@ def table(section: str, head: str) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def subject():
-    settings = VisionSettings(model="demo", prompt="x")
+    settings = VisionSettings(model="demo", prompt="x", device="cpu")
     return models.load(vision.examine(settings), settings)
 
 
