@@ -30,6 +30,7 @@ SUPPORTED = ("sdpa", "eager")
 # of `indices` marks a sparse-attention model: which keys are looked at is then chosen from the keys themselves.
 SPARSE_ARGUMENTS = ("indices", "block_indices")
 UNKNOWN_ARGUMENTS = ("position_bias", "sinks")
+AT_ONCE = 2**22  # keys' or values' numbers that are converted to another dtype together: 16 MB in float32; of longer prompts, a head at a time
 
 
 @dataclass(frozen=True)
@@ -192,10 +193,10 @@ def final_query(call: AttentionCall, length: int, dtype: torch.dtype, masked: np
 def matmul_by_group(few: Tensor, many: Tensor) -> Tensor:
     """The product of (group, row, n) with keys or values (group, n, m), in the first one's dtype.
 
-    Where the second is in another, one group of it is converted at a time: in a long prompt all of them are large.
+    Where the second is in another and has more than AT_ONCE numbers, one group of it is converted at a time.
     """
-    if few.dtype == many.dtype:
-        return torch.matmul(few, many)
+    if few.dtype == many.dtype or many.numel() <= AT_ONCE:
+        return torch.matmul(few, many.to(few.dtype))
     return torch.stack([torch.matmul(one, other.to(few.dtype)) for one, other in zip(few, many)])
 
 

@@ -129,10 +129,13 @@ def test_the_setting_bounds_the_rows_and_is_part_of_what_makes_runs_the_same(com
     assert code == 2 and err == ["error: --max-memory: expected a size from 1MB on, such as 500MB or 2GB, found 'lots'"]
 
 
+@pytest.mark.parametrize("at_once", [0, 2**22])
 @pytest.mark.parametrize("name", ["llama", "gpt_oss", "gemma2"])
-def test_keys_and_values_of_another_dtype_are_converted_one_group_at_a_time(name):
-    from mask_impact import attention
+def test_keys_and_values_of_another_dtype_are_converted_one_group_at_a_time_if_there_are_many(name, at_once, monkeypatch):
+    from mask_impact import attention, leave_one_out
 
+    monkeypatch.setattr(attention, "AT_ONCE", at_once)
+    monkeypatch.setattr(leave_one_out, "AT_ONCE", at_once)
     model, largest = zoo.build(name).to(torch.bfloat16), []
     plain = torch.Tensor.to
     parts, _ = measurable_parts(model)
@@ -149,4 +152,4 @@ def test_keys_and_values_of_another_dtype_are_converted_one_group_at_a_time(name
         patch.setattr("mask_impact.measure.final_query", lambda call, *words: calls.append(call) or final(call, *words))
         patch.setattr(torch.Tensor, "to", noted)
         list(measured_layers(model, parts, ModelInputs(IDS, 1)))
-    assert calls and not [shape for shape in largest if shape in {call.key[0].shape for call in calls} and shape[0] > 1]
+    assert calls and bool(at_once) == any(shape in {call.key[0].shape for call in calls} and shape[0] > 1 for shape in largest)
