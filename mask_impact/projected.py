@@ -9,6 +9,7 @@ so W_h v_jh, a vector of d_model, is kept for every position and head, and read 
 key its own difference is projected in place of both terms (mask_impact/leave_one_out.py). On the shape of Qwen3-0.6B at
 256 tokens this takes 2 ms a layer, where the product of all rows takes 6. The prompt's step, if others follow, takes its rows from
 the values too: projecting them stands in for the product of the rows, which is as large, and the rest is its extra cost.
+In a further step the model's own one row is projected beside them and is the baseline; its MLP does not run it twice.
 """
 
 from __future__ import annotations
