@@ -202,6 +202,8 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if (options.vl or options.encoder) and (options.device, options.dtype) != ("cpu", "float32"):
+        parser.error("--vl and --encoder run on the CPU in float32; leave --device and --dtype out")
     if options.memory:
         return print_memory(options.memory)
     head(options.pairs, options.device, options.dtype)

@@ -8,6 +8,7 @@ from mask_impact.errors import RequestError, RunError
 from mask_impact.settings import options
 
 YAML_KEY = re.compile(r" \(in YAML [^)]*\)")  # the way of a batch file, told beside that of the flag
+QUOTED = re.compile(r"""(?<!\w)('[^']*'|"[^"]*")""")
 
 
 @contextmanager
@@ -22,12 +23,13 @@ def named(kind: type) -> Iterator[None]:
 
 def in_python(kind: type, message: str) -> str:
     """The message with the name of an argument for each flag, and with True or False for a switch."""
-    message = YAML_KEY.sub("", message)
+    said = QUOTED.split(YAML_KEY.sub("", message))
     for name, row in options(kind).items():
         word = row.python or name
-        message = renamed(message, row.flag, word if row.metavar else f"{word}=True", row.metavar)
-        message = renamed(message, row.off_flag, f"{word}=False") if row.off_flag else message
-    return message
+        for place in range(0, len(said), 2):  # what is quoted between, the caller has written
+            said[place] = renamed(said[place], row.flag, word if row.metavar else f"{word}=True", row.metavar)
+            said[place] = renamed(said[place], row.off_flag, f"{word}=False") if row.off_flag else said[place]
+    return "".join(said)
 
 
 def renamed(message: str, flag: str, word: str, metavar: str = "") -> str:

@@ -30,7 +30,8 @@ SUPPORTED = ("sdpa", "eager")
 # of `indices` marks a sparse-attention model: which keys are looked at is then chosen from the keys themselves.
 SPARSE_ARGUMENTS = ("indices", "block_indices")
 UNKNOWN_ARGUMENTS = ("position_bias", "sinks")
-AT_ONCE = 2**22  # keys' or values' numbers that are converted to another dtype together: 16 MB in float32; of longer prompts, a head at a time
+# Keys' or values' numbers that are converted to another dtype together, 16 MB in float32; of longer prompts, a head at a time.
+AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)

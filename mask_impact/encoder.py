@@ -71,7 +71,7 @@ def measured_blocks(
     """
     map_large_blocks(len(inputs.token_ids) * inputs.size)
     step = Step(Moment(0, len(inputs.token_ids)), inputs.token_ids, [], None, None)
-    with full_float32(), attached(encoder):
+    with attached(encoder):
         for passed in passed_blocks(encoder, parts, first_call(encoder, inputs.further(inputs.token_ids))):
             own = passed.output.dtype
             dtype = own if method.dtype is None else torch.promote_types(own, method.dtype)
@@ -130,6 +130,7 @@ def joined(of_queries: tuple[MaskedRows, ...]) -> MaskedRows:
     return MaskedRows(one.keys, together([rows.baseline for rows in of_queries]), together([rows.difference for rows in of_queries]), one.output)
 
 
+@full_float32()
 def mean_distances(passed: PassedBlock, inputs: CellInputs, moment: Moment, method: Method) -> LayerDistances:
     """One block's distances at the measured cell; of several, each cell's mean over those of its own picture, which alone see it.
 

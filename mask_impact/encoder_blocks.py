@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from mask_impact.attention import AttentionCall, tapped
 from mask_impact.errors import RunError
 from mask_impact.parts import LayerCall, LayerParts, find_layers, first_tensor, hooked
+from mask_impact.precision import full_float32
 from mask_impact.recording import LayerRecord
 
 
@@ -30,6 +31,7 @@ class Arrived(Exception):
         self.call = call
 
 
+@full_float32()
 def first_call(encoder: PreTrainedModel, pictures: dict[str, Any]) -> LayerCall:
     """What the encoder calls its first block with, given what a call of the whole model takes of pictures."""
 
@@ -91,7 +93,7 @@ def passed_blocks(encoder: PreTrainedModel, parts: list[LayerParts], call: Layer
             chunks.append((seen, answer))
             return answer
 
-        with tapped(listen):
+        with tapped(listen), full_float32():
             output = first_tensor(block(*call.args, **call.kwargs))
         if index in wanted:
             yield PassedBlock(wanted[index], call, chunks, output)

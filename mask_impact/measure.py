@@ -93,7 +93,7 @@ class ModelInputs:
 
     The prompt's token ids, and the ids of a given continuation if any. `stop_ids` end the run when predicted;
     `context_length` is the model's, if it has one. `masked` gives the positions that are masked in turn, ascending, of a
-    sequence of so many tokens; `further` whatever else a call takes that begins at the prompt's start, given its tokens.
+    sequence of so many tokens, those of a longer one beginning with those of a shorter; `further` whatever else a call takes that begins at the prompt's start, given its tokens.
     `done` are the first steps, measured before: the model is taken through them again, and they are not yielded. Where it
     goes another way now, be it in the last bit, `start_over` is called and every step is measured.
     """
@@ -134,7 +134,7 @@ def measured_layers(
     the first step.
     """
     map_large_blocks(len(inputs.token_ids))
-    with full_float32(), attached(model.get_decoder()), fresh_positions(model):
+    with attached(model.get_decoder()), fresh_positions(model):
         for step, records in generation_steps(model, parts, inputs, method):
             for record in records:
                 yield measure_layer(step, record, method)
@@ -155,7 +155,7 @@ def generation_steps(
         done = inputs.done[index] if index < len(inputs.done) else None
         rode = done.rode if done is not None and len(fed) == 1 else None
         with (recording(parts, whole=method.name == "rerun") as records,
-              riders(records, method, len(fed), moment, values, rode)):
+              riders(records, method, len(fed), moment, values, rode), full_float32()):
             answer = model(
                 input_ids=torch.tensor([fed], device=model.device), past_key_values=cache, use_cache=method.use_cache,
                 logits_to_keep=1, **further)
@@ -240,6 +240,7 @@ def riders(
     return riding(records, method.variants, method.dtype, fed, moment, method.rows, values, rode)
 
 
+@full_float32()
 def measure_layer(step: Step, record: LayerRecord, method: Method) -> MeasuredLayer:
     """The distances of one recorded layer.
 

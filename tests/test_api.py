@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaModel, T5Config, T5ForCondit
 
 from mask_impact import arguments, read_results
 from mask_impact.errors import RequestError
-from mask_impact.settings import options
+from mask_impact.settings import Settings, options
 from mask_impact.vision_settings import VisionSettings
 from mask_impact_analysis import main, run_masking_experiment
 
@@ -349,3 +349,8 @@ def test_a_chat_is_the_templates_tokens(model):
 def test_one_token_has_nothing_to_be_compared_with(model):
     table = experiment(model, "x", num_output_tokens=2)
     assert table[table.generation_step == 0].l2_distance.isna().all() and table[table.generation_step == 1].l2_distance.notna().all()
+
+
+def test_what_a_message_quotes_is_left_as_the_caller_wrote_it():
+    said = "the model's folder '/data/--model X' and \"--chat\" are not there; leave --chat out"
+    assert arguments.in_python(Settings, said) == "the model's folder '/data/--model X' and \"--chat\" are not there; leave chat=True out"

@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 
+import vision_zoo
 import zoo
 from mask_impact.distances import Separation
-from mask_impact.measure import Method
-from mask_impact.precision import SWITCHES
+from mask_impact.load_check import measurable_parts
+from mask_impact.measure import Method, ModelInputs, measured_layers
+from mask_impact.precision import switches
 from measuring import measure, relative_error
 from planting import measured, planted_layer, recorded, weights_of
 
@@ -140,15 +142,42 @@ def test_noise_floor_of_full(name):
         assert 0.1 <= found.noise_floor_l2[0] / error <= 10, (layer, found.noise_floor_l2[0], error)
 
 
-def test_tf32_is_off_in_every_pass_and_as_it_was_afterwards():
-    """Products, where the caller has asked for TF32, and convolutions, which take it by themselves."""
-    model, seen = zoo.build("llama"), set()
-    model.model.layers[0].register_forward_hook(lambda *_: seen.update(getattr(place, name) for place, name, _ in SWITCHES))
-    before = torch.backends.cudnn.allow_tf32
+@pytest.fixture
+def tf32():
+    """As a caller sets it: products in TF32, beside the convolutions that take it by themselves."""
     torch.set_float32_matmul_precision("high")
-    try:
-        measure(model, zoo.tokens(9).tolist(), 2)
-        assert torch.get_float32_matmul_precision() == "high" and torch.backends.cuda.matmul.allow_tf32
-    finally:
-        torch.set_float32_matmul_precision("highest")
-    assert seen == {"ieee"} and torch.backends.cudnn.allow_tf32 == before
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+def tf32_state():
+    return [getattr(place, name) for place, name, _ in switches()]
+
+
+def test_tf32_is_off_in_every_pass_and_as_it_was_while_the_caller_is_at_work(tf32):
+    """Also where two measurements take turns and end in the order in which they began."""
+    models, before, seen = [zoo.build("llama") for _ in range(2)], tf32_state(), []
+    for model in models:
+        model.model.layers[0].register_forward_hook(lambda *_: seen.append(tf32_state()))
+    runs = [measured_layers(model, measurable_parts(model)[0], ModelInputs(zoo.tokens(9).tolist(), 2)) for model in models]
+    for _ in zip(*runs):
+        assert tf32_state() == before
+    assert len(seen) >= 4 and not any({"tf32", True} & set(state) for state in seen)
+    assert tf32_state() == before and torch.get_float32_matmul_precision() == "high" and torch.backends.cudnn.allow_tf32
+
+
+def test_tf32_is_off_in_the_vision_encoder(tf32):
+    from test_encoder import GRIDS, blocks
+
+    model, seen = vision_zoo.build("qwen3_vl"), []
+    for module in (model.model.visual.patch_embed, model.model.visual.blocks[0].mlp):
+        module.register_forward_hook(lambda *_: seen.append(tf32_state()))
+    before = tf32_state()
+    blocks(model, GRIDS[1], 7)
+    assert len(seen) > 3 and not any({"tf32", True} & set(state) for state in seen) and tf32_state() == before
+
+
+def test_before_torch_2_9_the_older_switches_serve(monkeypatch):
+    """There `cudnn.conv` is not there to be asked."""
+    monkeypatch.delattr(type(torch.backends.cudnn), "conv")
+    assert [name for _, name, _ in switches()] == ["allow_tf32", "allow_tf32"]

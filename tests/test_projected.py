@@ -13,7 +13,7 @@ from mask_impact.attention import FinalQuery, attached, final_query
 from mask_impact.layer_distances import Moment
 from mask_impact.leave_one_out import leave_one_out
 from mask_impact.load_check import measurable_parts
-from mask_impact.measure import Method, ModelInputs, generation_steps, measured_layers
+from mask_impact.measure import Method, ModelInputs, digest, generation_steps, measured_layers
 from mask_impact.projected import ProjectedValues, projected_rows
 from mask_impact.renormalize import head_rows
 from measuring import relative_error
@@ -196,7 +196,7 @@ def test_attention_keeps_its_digits_in_further_steps(name, taken, monkeypatch):
 
 
 def test_a_store_filled_again_holds_the_same_bits():
-    """By the values alone that each step's attention calls hold, without measuring; and it computes nothing twice."""
+    """By the values alone that each step's attention calls hold, without measuring."""
     model = zoo.build("mistral")
     parts, _ = measurable_parts(model)
     first, again = ProjectedValues(24), ProjectedValues(24)
@@ -215,3 +215,15 @@ def test_a_store_filled_again_holds_the_same_bits():
                 value = query.value[:, query.keys].repeat_interleave(2, 0).transpose(0, 1)
                 expected = torch.einsum("khv,dhv->khd", value, record.parts.projection.weight.view(64, 4, -1))
                 assert torch.allclose(found[0], expected, atol=1e-6 * float(expected.abs().max()))
+
+
+def test_the_own_row_of_a_model_in_bfloat16_goes_its_own_way(taken, monkeypatch):
+    """By head its rounding would be another: there the logits are those of the model that is not watched, to the last bit."""
+    model = zoo.build("qwen2", torch.bfloat16)
+    found = run(model, ModelInputs(IDS, STEPS), 1, monkeypatch, Method(dtype=None))
+    assert len(taken) == STEPS * 3
+    cache, fed = None, IDS
+    for step in (layer.step for layer in found[::3]):
+        answer = model(torch.tensor([fed]), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        assert step.replay.digest == digest(answer.logits[0, -1]), step.index
+        cache, fed = answer.past_key_values, [step.next_id]
