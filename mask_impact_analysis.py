@@ -83,7 +83,7 @@ def measure(plan: Plan, subject: Subject, quiet: bool = True) -> Run:
 
 @arguments.named(Settings)
 def run_masking_experiment(
-    prompt: str,
+    prompt: str | None = None,
     model_name: str = Settings.model,
     device: str = Settings.device,
     num_output_tokens: int | None = None,

@@ -8,6 +8,7 @@ from mask_impact.errors import RequestError, RunError
 from mask_impact.settings import options
 
 YAML_KEY = re.compile(r" \(in YAML [^)]*\)")  # the way of a batch file, told beside that of the flag
+FUNCTIONS = {"mask_impact_analysis.py": "run_masking_experiment", "mask_impact_vl.py": "run_vl_masking_experiment"}
 QUOTED = re.compile(r"""(?<!\w)('[^']*'|"[^"]*")""")
 
 
@@ -23,7 +24,10 @@ def named(kind: type) -> Iterator[None]:
 
 def in_python(kind: type, message: str) -> str:
     """The message with the name of an argument for each flag, and with True or False for a switch."""
-    said = QUOTED.split(YAML_KEY.sub("", message))
+    message = YAML_KEY.sub("", message)
+    for script, function in FUNCTIONS.items():
+        message = message.replace(f"run it with {script}", f"call {function}")
+    said = QUOTED.split(message)
     for name, row in options(kind).items():
         word = row.python or name
         for place in range(0, len(said), 2):  # what is quoted between, the caller has written

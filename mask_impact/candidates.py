@@ -140,6 +140,7 @@ def read_file(checkpoint: Checkpoint, what: str, read: Callable, **options: Any)
         if out_of_memory(error):
             raise as_run_error(error) from error
         remedy = "install what is missing" if isinstance(error, ImportError) else "fetch the model again"
+        remedy = "a newer transformers may know it" if "does not recognize this architecture" in str(error) else remedy
         remedy = "--trust-remote-code runs the code it brings along" if "trust_remote_code" in str(error) else remedy
         raise RequestError(f"--model {checkpoint.name!r}: its {what} cannot be loaded ({first_line(error)}); {remedy}") from None
 
@@ -206,9 +207,18 @@ def dequantisers() -> dict[str, Any]:
 def of_loaded(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, settings: Settings) -> Candidate:
     """The candidate of a model that the caller has loaded. Raises RequestError for one that cannot be measured, for one of the
     two alone, and for settings that would load another."""
+    refuse_unloaded(model, tokenizer)
+    return Candidate(loaded_name(model, settings, refuse_loaded), model.config, tokenizer)
+
+
+def refuse_unloaded(model: object, tokenizer: object) -> None:
+    """Raise RequestError for what is no loaded model and tokenizer: one of the two, their names, or each in the other's place."""
     if model is None or tokenizer is None:
         raise RequestError("model and tokenizer go together; give both, or neither and a model_name")
-    return Candidate(loaded_name(model, settings, refuse_loaded), model.config, tokenizer)
+    for name, value, kind in (("model", model, PreTrainedModel), ("tokenizer", tokenizer, PreTrainedTokenizerBase)):
+        if not isinstance(value, kind):
+            raise RequestError(f"{name}: expected a loaded {name} of transformers, found a {type(value).__name__}; "
+                               "a model's name is given as model_name")
 
 
 def loaded_name(model: PreTrainedModel, settings: Settings, refuse: Callable[[PreTrainedModel], None]) -> str:

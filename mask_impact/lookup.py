@@ -46,7 +46,8 @@ def find(word: str) -> Path:
         if path.is_file() and (match is None or match[3]):
             return path
         name = path.name if match is None else match[1]
-        folders = [path.parent, Path(Settings.output_dir)] if path.name == word else [path.parent]
+        below = Path(Settings.output_dir, path.parent)
+        folders = [path.parent, below] if path.name == word or below.is_dir() else [path.parent]
         if match is None or not match[3]:
             for folder in folders:
                 for form in SMALLEST_FIRST:
@@ -67,17 +68,24 @@ def why_missing(folders: list[Path], name: str) -> str:
     for folder in folders:
         if any(begun_path(folder, name).parent.glob("step_*")):
             return f"this run is not finished; {str(folder / name)!r} stands for the steps that it has"
-        if (run := run_path(folder, name)).is_file():
-            record = json.loads(run.read_bytes())
-            if isinstance(record, dict) and record.get("status") != "complete":
-                reason = record.get("reason", "no reason is recorded")
-                return f"this run is not finished ({record.get('status')}: {reason}), it has no table"
+        if ended := ending(folder, name):
+            return f"this run is not finished ({ended}), it has no table"
     present = sorted({match[1] for folder in folders if folder.is_dir() for path in folder.iterdir()
                       if (match := RESULT_FILE.fullmatch(path.name)) and match[3] in FORMATS})
     listed = ", ".join(present[:MOST_LISTED]) + (", ..." if len(present) > MOST_LISTED else "")
     where = " or ".join(repr(str(folder)) for folder in dict.fromkeys(folders))
     hint = values.did_you_mean(name, present)
     return f"there is no such result{hint or ';'} in {where} there is {listed or 'none'}"
+
+
+def ending(folder: Path, name: str) -> str:
+    """How a run that has no table ended, and why, by its run file; empty where that is not there, or says that it is complete."""
+    if not (run := run_path(folder, name)).is_file():
+        return ""
+    record = json.loads(run.read_bytes())
+    if not isinstance(record, dict) or record.get("status") == "complete":
+        return ""
+    return f"{record.get('status')}: {record.get('reason', 'no reason is recorded')}"
 
 
 def show(path: Path, screen: Screen, *, step: int | None = None, variant: str | None = None, top: int = 10,
@@ -133,7 +141,8 @@ def about(path: Path, run: Mapping[str, Any], screen: Screen) -> Iterator[str]:
         yield from screen.lines("without a run file beside it, so model and prompt are unknown")
         return
     if path.is_dir():
-        yield from screen.lines(f"not finished: it has steps {ranges([step['step'] for step in run['steps']])} so far")
+        steps, ended = ranges([step["step"] for step in run["steps"]]), ending(path.parent.parent, path.name)
+        yield from screen.lines(f"not finished{ended and f' ({ended})'}: it has steps {steps} so far")
     elif run.get("status") != "complete":
         yield from screen.lines(f"warning: its run file does not say that it is complete, but {run.get('status')!r}")
     room = screen.width - 11

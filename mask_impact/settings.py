@@ -270,8 +270,11 @@ def _arguments(kind: type, arguments: Mapping[str, object]) -> tuple[dict[str, o
     chosen, faults = {}, []
     for word, value in arguments.items():
         name = fields.get(word, word)
+        if type(value).__module__ == "torch":  # torch.float32, torch.device("cpu"): written as in the other two ways
+            value = str(value).removeprefix("torch.")
         if name not in options(kind):
-            faults.append(unknown("setting", word, [*fields, *options(kind)]))
+            faults.append(unknown("setting", word, [valid for valid in (*fields, *options(kind))
+                                                    if options(kind)[fields.get(valid, valid)].group != "results"]))
         elif value is not None and options(kind)[name].group == "results":
             faults.append(f"{word}: from Python the table is returned and nothing is written or printed; leave it out")
         elif value is not None:

@@ -16,7 +16,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from mask_impact import pictures
-from mask_impact.candidates import Candidate, loaded_name, naming, read_candidate, read_file, refuse_quantised, refuse_strange_weights
+from mask_impact.candidates import (
+    Candidate, loaded_name, naming, read_candidate, read_file, refuse_quantised, refuse_strange_weights, refuse_unloaded)
 from mask_impact.checkpoints import Checkpoint, find_checkpoint
 from mask_impact.encoder_check import encoder_parts
 from mask_impact.encoder_inputs import encoder_inputs
@@ -149,8 +150,7 @@ def of_loaded(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase 
               settings: VisionSettings) -> VisionCandidate:
     """The candidate of a Qwen3-VL that the caller has loaded; `image_processor` is any image processor of it, or None for the
     one that Qwen3-VL has. Raises RequestError for a model of another kind, and for settings that would load another."""
-    if model is None or tokenizer is None:
-        raise RequestError("model and tokenizer go together; give both, or neither and a model_name")
+    refuse_unloaded(model, tokenizer)
     name = loaded_name(model, settings, refuse_loaded)
     vision = model.config.vision_config
     own = {key: getattr(image_processor, key, plain) for key, plain in PLAIN.items()}

@@ -184,6 +184,9 @@ def test_dtypes_of_model_and_measurement(folder):
     ({"device": "cpu"}, "device: a loaded model is measured as it is; leave device out"),
     ({"model_name": "some/other"}, "model_name: give either a name or a loaded model and tokenizer"),
     ({"tokenizer": None}, "model and tokenizer go together"),
+    ({"model": "demo"}, "model: expected a loaded model of transformers, found a str; a model's name is given as model_name"),
+    ({"tokenizer": "demo"}, "tokenizer: expected a loaded tokenizer of transformers, found a str"),
+    ({"prompt": None}, "prompt: give the text whose next token is to be explained"),
 ])
 def test_a_wrong_request_raises_value_error(settings, part, model):
     arguments = {"prompt": PROMPT, "model": model, "tokenizer": zoo.tokenizer()} | settings
@@ -354,3 +357,24 @@ def test_one_token_has_nothing_to_be_compared_with(model):
 def test_what_a_message_quotes_is_left_as_the_caller_wrote_it():
     said = "the model's folder '/data/--model X' and \"--chat\" are not there; leave --chat out"
     assert arguments.in_python(Settings, said) == "the model's folder '/data/--model X' and \"--chat\" are not there; leave chat=True out"
+
+
+def test_a_prompt_from_a_file_and_dtype_and_device_as_torch_has_them(tmp_path):
+    (tmp_path / "p.txt").write_text(PROMPT, encoding="utf-8")
+    zoo.save("llama", tmp_path / "model")
+    same = dict(model_name=str(tmp_path / "model"), device="cpu", dtype="float64")
+    expected = run_masking_experiment(PROMPT, **same)
+    found = run_masking_experiment(prompt_file=tmp_path / "p.txt", **same | {"device": torch.device("cpu"), "dtype": torch.float64})
+    assert found.equals(expected)
+
+
+def test_settings_of_files_are_not_named_as_valid():
+    with pytest.raises(ValueError, match="unknown setting 'output'") as caught:
+        run_masking_experiment(PROMPT, output="x")
+    valid = str(caught.value).partition("valid: ")[2].split(", ")
+    assert "prompt_file" in valid and "num_output_tokens" in valid and not {"output_dir", "formats", "report", "name"} & set(valid)
+
+
+def test_a_model_of_the_other_kind_names_the_function_for_it():
+    assert arguments.in_python(Settings, "'m' is a vision-language model; run it with mask_impact_vl.py") \
+        == "'m' is a vision-language model; call run_vl_masking_experiment"

@@ -40,3 +40,26 @@ def test_steps_that_cannot_be_read_are_one_line(cut_off, ask):
     Path("output/.partial/x/step_0000.safetensors").write_bytes(b"torn")
     code, _, err = ask("show", "output/x")
     assert code == 2 and len(err) == 1 and "no step in it can be read" in err[0]
+
+
+def test_a_run_that_failed_behind_some_steps_says_so(command, ask, monkeypatch):
+    from mask_impact import runs
+    from mask_impact.errors import RunError
+
+    keep = runs.Run._keep
+
+    def kept(self, distances):
+        keep(self, distances)
+        if len(self.steps) == 2:
+            raise RunError("the disk is full")
+
+    monkeypatch.setattr(runs.Run, "_keep", kept)
+    assert command(*TEXT)[0] == 1
+    assert ask("show", "output/x")[1][1] == "not finished (failed: the disk is full): it has steps 0-1 so far"
+
+
+def test_a_result_below_the_output_folder_is_found_beside_a_folder_of_that_name(command, ask):
+    assert command("--model", "demo", "--prompt", "The", "--output", "x", "--output-dir", "output/demo")[0] == 0
+    Path("demo").mkdir()
+    assert ask("show", "demo/x")[1] == ask("show", "output/demo/x")[1]
+    assert "there is no such result" in ask("show", "demo/y")[2][0]

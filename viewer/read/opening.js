@@ -5,6 +5,7 @@ import { checkRows, digits, incomplete, promptKey, readRun, readRunFile, sameTok
 
 const PREFERRED = ["parquet", "csv", "json"]; // of a run that lies there in several formats
 const READ_FOR_LIST = 4 << 20; // bytes of a run file that is read for its prompt alone
+const BESIDE = /(^|\/)\.|_report\.html$|_summary\.csv$/i; // what a batch leaves beside its results, and parts of unfinished runs
 const NAME = /^(.+?)(_results|_run)?\.(csv|json|parquet|jsonl|ndjson)$/is;
 
 /**
@@ -23,7 +24,9 @@ const NAME = /^(.+?)(_results|_run)?\.(csv|json|parquet|jsonl|ndjson)$/is;
 export function createOpener(readTable) {
   const opened = []; // { id, group } of every run listed
   return async function openFiles(files, { onProgress, onResult, onError } = {}) {
-    const chosen = [...files];
+    const all = [...files];
+    const results = all.filter((file) => !BESIDE.test(file.webkitRelativePath || file.name));
+    const chosen = results.length ? results : all;
     const groups = groupFiles(chosen);
     const unused = chosen.filter((file) => !NAME.test(file.name));
     if (unused.length) onError?.(notUsed(unused));

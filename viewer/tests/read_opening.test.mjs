@@ -141,6 +141,16 @@ test("files that are none of ours are named in one sentence, whatever else is op
   assert.deepEqual([entries.length, faults], [1, ["notes.txt, out/a.png: no CSV, JSON or Parquet files, so not used"]]);
 });
 
+test("what a batch leaves beside its results is passed over, but for those who open nothing else", async () => {
+  const beside = ["coin_report.html", "night_summary.csv", ".gitkeep", ".partial/big/run.json"].map((path) => {
+    const [name, ...folders] = path.split("/").reverse();
+    return inFolder(["output", ...folders.reverse()].join("/"), new File(["x"], name));
+  });
+  const { entries, faults } = await opened([...beside, inFolder("output", csv("cat_results.csv"))]);
+  assert.deepEqual([entries.map(({ id }) => id), faults], [["cat"], []]);
+  assert.deepEqual((await opened([beside[0]])).faults, ["output/coin_report.html: no CSV, JSON or Parquet file, so not used"]);
+});
+
 test("Parquet brings its run record, and reads the rest on demand", async () => {
   const file = new File([readFileSync(new URL("data/own.parquet", import.meta.url))], "own_results.parquet");
   const result = await (await opened([file])).entries[0].load();
