@@ -7,7 +7,7 @@
     python benchmarks/cost.py --device cuda --dtype bfloat16    # on a GPU, up to 4,096 tokens: about a minute
 
 A plain forward pass is model(input_ids, use_cache=True, logits_to_keep=1) under inference mode: the same model, dtype
-and attention. Numerator and denominator take turns in one process; printed are medians of the pairs' ratios.
+and attention. Both take turns in one process; printed are medians of the ratios, each over the mean of the pass before and behind.
 """
 
 from __future__ import annotations

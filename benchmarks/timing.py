@@ -49,12 +49,16 @@ def seconds(work: Work) -> float:
 
 
 def ratio(work: Work, plain: Work, pairs: int) -> tuple[float, float]:
-    """The median of work's seconds over those of the plain pass, taken in turns, and the median pass in seconds."""
+    """The median of work's seconds over the mean of the plain passes before and behind it, and the median pass in seconds.
+
+    These machines change their speed from one second to the next; two passes tell better than one what it was meanwhile.
+    """
     work(), plain()
-    ratios, passes = [], []
+    ratios, passes = [], [seconds(plain)]
     for _ in range(pairs):
+        spent = seconds(work)
         passes.append(seconds(plain))
-        ratios.append(seconds(work) / passes[-1])
+        ratios.append(2 * spent / sum(passes[-2:]))
     return median(ratios), median(passes)
 
 
