@@ -83,6 +83,8 @@ def own_function(module: nn.Module, implementation: str) -> Callable:
 
 def _watched(implementation: str) -> Callable:
     def attention(module, query, key, value, attention_mask=None, **options):
+        """Stand for the model's own function: query (1, head, query, d_k), keys and values as in AttentionCall; gives
+        (1, query, head, d_v), the listener's answer if it has one, and None for the weights."""
         function = own_function(module, implementation)
         if not _listeners:
             return function(module, query, key, value, attention_mask=attention_mask, **options)

@@ -37,6 +37,7 @@ class BlockRerun:
         inputs = enumerate(self.inputs)
 
         def answer(call: AttentionCall) -> Tensor:
+            """For each picture's call its heads' outputs (1, patch, head, d_v), masked or moved in the measured cell's rows."""
             number, own = next(inputs)
             if number != self.chunk:
                 return call.run(*own, call.mask)

@@ -198,6 +198,7 @@ class _Watch:
         return output
 
     def handles(self) -> Iterator:
+        """The hooks' handles, made as they are asked for: the layer's own, and one pair for every module inside it."""
         yield self.layer.register_forward_pre_hook(self.before, with_kwargs=True)
         yield self.layer.register_forward_hook(self.after)
         for module in self.layer.modules():

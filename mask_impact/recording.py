@@ -63,6 +63,7 @@ def recording(parts: list[LayerParts], whole: bool) -> Iterator[list[LayerRecord
     by_attention = {record.parts.attention: record for record in records}
 
     def listen(call: AttentionCall) -> Tensor:
+        """The own function's answer (1, query, head, d_v); of a recorded layer's the call and the final row are kept."""
         answer = call.run(call.query, call.key, call.value, call.mask)
         record = by_attention.get(call.module)
         if record is not None:

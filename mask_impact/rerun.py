@@ -36,6 +36,7 @@ class Rerun:
         seen: dict[str, Any] = {}
 
         def answer(_call: AttentionCall) -> Tensor:
+            """The recorded call's heads' outputs (1, query, head, d_v), masked or moved in the final row."""
             mask = self.mask.clone()
             if masked_key is not None:
                 mask[..., -1, masked_key] = float("-inf")

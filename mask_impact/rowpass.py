@@ -145,6 +145,7 @@ class RowPass:
         answers: dict[nn.Module, Any] = {}
 
         def noting(branch: nn.Module) -> Callable:
+            """The branch's own forward, which notes in `answers` what it gives: whatever structure the branch answers in."""
             forward = branch.forward
 
             def run(*args: Any, **kwargs: Any) -> Any:

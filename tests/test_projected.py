@@ -1,6 +1,7 @@
 """Values projected once for all further steps: the same numbers, digits down to the smallest, and used only where they fit."""
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -47,13 +48,12 @@ def run(model, inputs, share, monkeypatch, method=Method()):
 
 
 def assert_same(found, expected):
-    """To rounding: that of the model's own row differs too, from the second step on."""
     assert len(found) == len(expected)
     for one, other in zip(found, expected):
         assert (one.step.index, one.layer, one.step.next_id) == (other.step.index, other.layer, other.step.next_id)
         for row, variant in enumerate(one.variants):
-            assert relative_error(one.l2[row], other.l2[row]) <= 3e-5, (one.step.index, one.layer, variant)
-            assert relative_error(one.cosine[row], other.cosine[row]) <= 6e-5  # which goes with the square of L2
+            assert relative_error(one.l2[row], other.l2[row]) <= 1e-5, (one.step.index, one.layer, variant)
+            assert relative_error(one.cosine[row], other.cosine[row]) <= 2e-5  # which goes with the square of L2
 
 
 @pytest.mark.parametrize("length", [20, 1])
@@ -68,15 +68,25 @@ def test_the_numbers_are_those_of_the_rows_own_product(name, length, taken, monk
     assert_same(found, plain)
 
 
+def doubled(words):
+    """What a call takes, its floating-point tensors in float64."""
+    return {name: value.double() if torch.is_floating_point(value) else value for name, value in words.items()}
+
+
 @pytest.mark.parametrize("mode", ["text", "vision", "both"])
 def test_masked_positions_alone_are_kept(mode, taken, monkeypatch, tmp_path):
-    """Behind a picture whose tokens stand between those of the text: in the mode `vision` nothing is added after the prompt."""
+    """Behind a picture whose tokens stand between those of the text: in the mode `vision` nothing is added after the prompt.
+
+    Held to float64: the own row's rounding differs from step to step, and this model's last layer makes much of that.
+    """
     from test_vision import DEVICE, planned
 
     model = vision_zoo.build("qwen3_vl")
     asked = planned(model, [vision_zoo.picture(tmp_path / "p.png", 40, 24, seed=0)], mode)
     inputs = ModelInputs(asked.token_ids, STEPS, masked=asked.masked, further=lambda ids: asked.further(ids, DEVICE))
-    plain = run(model, inputs, 0, monkeypatch)
+    exact = replace(inputs, further=lambda ids: doubled(asked.further(ids, DEVICE)))
+    with zoo.true_float64():
+        plain = run(deepcopy(model).double(), exact, 0, monkeypatch, Method(dtype=torch.float64))
     stores, room = [], measure.values_kept
     monkeypatch.setattr(measure, "values_kept", lambda *args: stores.append(room(*args)) or stores[-1])
     assert_same(run(model, inputs, 1, monkeypatch), plain)
