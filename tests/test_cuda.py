@@ -195,16 +195,16 @@ def room_for(size):
 
 
 def test_rows_that_do_not_fit_are_halved(long, command):
-    """Room for the model's own pass, but not for the rows beside it. In float64: each of a thousand tokens moves the update by
-    less than a hundredth, and in float32 either way would be 7e-5 off by rounding.
+    """Room for the model's own pass, but not for the rows beside it.
+
+    Each of a thousand tokens moves the update by less than a hundredth, and on the CPU either way is within 7e-5 of float64.
     """
-    long = [*long, "--dtype", "float64"]
     most = peak(command, *long, "--num-tokens", 3, "--output-dir", "whole")
     least = peak(command, *long, "--variants", "heads", "--output-dir", "heads")
     with room_for((least + most) // 2):
         assert command(*long, "--num-tokens", 3)[0] == 0
     assert record_of("x", "output")["rows_halved"] >= 1 and "rows_halved" not in record_of("x", "whole")
-    assert table_error("output/x_results.csv", "whole/x_results.csv") <= FLOAT64
+    assert table_error("output/x_results.csv", "whole/x_results.csv") <= 3 * FLOAT32
 
 
 def test_where_the_model_itself_does_not_fit_one_line_says_so(long, command):
