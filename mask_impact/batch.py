@@ -65,6 +65,7 @@ class _File:
         self.options = options(kind)
         self.defaults = defaults(kind)
         self.faults: set[tuple[int, str]] = set()
+        self.elsewhere: dict[str, tuple[str, set[int]]] = {}  # keys of another script: which one, and their lines
         self.known: dict[int, Members] = {}
         self.names: dict[str, int] = {}
 
@@ -79,6 +80,9 @@ class _File:
         enabled = [entry for entry in entries if entry is not None]
         if nodes and not enabled:
             self.faults.add((line, "no entry of prompts is enabled; set enabled: true in at least one"))
+        for key, (script, lines) in self.elsewhere.items():
+            also = f" (on {len(lines)} lines)" if len(lines) > 1 else ""
+            self.faults.add((min(lines), f"{key}{also} is a key of {script}; run that with this file"))
         return enabled
 
     def root(self) -> yaml.Node:
@@ -135,7 +139,9 @@ class _File:
         """The settings among the keys of one level."""
         chosen = {}
         for key, (line, node) in members.items():
-            if fault := self.misplaced(key, level):
+            if script := self.kind.ELSEWHERE.get(key):
+                self.elsewhere.setdefault(key, (script, set()))[1].add(line)
+            elif fault := self.misplaced(key, level):
                 self.faults.add((line, fault))
             elif key not in ("defaults", "prompts"):
                 chosen[key] = self.value(key, line, node)
@@ -151,8 +157,6 @@ class _File:
         if scope or key in STRUCTURE:
             home = HOMES[scope] if scope else LEVELS[STRUCTURE[key]]
             return f"{key} does not belong in {LEVELS[level]}; move it to {home}"
-        if script := self.kind.ELSEWHERE.get(key):
-            return f"{key} is a key of {script}; run that with this file"
         return unknown("key", key, [*(name for name, row in self.options.items() if row.scope in SCOPES[level]),
                                     *(name for name, home in STRUCTURE.items() if home == level)])
 
@@ -207,7 +211,7 @@ class _File:
         found = {name for name in ("prompt", "prompt_file") if own.get(name) is not None}
         if len(found) == 2:
             self.faults.add((_line(node), "an entry has both prompt and prompt_file; keep one of them"))
-        elif not found and needed:
+        elif not found and needed and self.kind.ELSEWHERE.keys().isdisjoint(members):
             self.faults.add((_line(node), "an entry needs its prompt, either as prompt or as prompt_file"))
         elif isinstance(source := own.get("prompt_file"), str):
             return self.prompt_in_file(source, members["prompt_file"][0])

@@ -150,7 +150,9 @@ def _single(flags: dict[str, object], kind: type[Kind], faults: list[str]) -> Ki
             faults += error.faults
     if faults:
         raise RequestError(*faults)
-    return kind(**chosen, given=frozenset(flags))
+    ends = str(flags.get("prompt", "")).endswith(("\n", "\r"))
+    kept = "--prompt: the text ends in a line break, which is kept and can change the answer; leave it out if it is not meant"
+    return kind(**chosen, given=frozenset(flags), warnings=(kept,) if ends else ())
 
 
 def _prompt(source: str | None) -> dict[str, object]:

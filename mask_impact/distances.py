@@ -77,10 +77,9 @@ class Separation:
 
 def components(baseline: Tensor, difference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The baselines' lengths (variant,), and of each difference (row, variant, d) the length and the part along: (variant, row)."""
-    difference = difference.transpose(0, 1)
     l2, length = norm(difference), norm(baseline)
     unit = baseline.to(l2.dtype) / length[:, None]
-    return length, l2, torch.matmul(difference.to(l2.dtype), unit[:, :, None])[..., 0]
+    return length, l2.T, torch.linalg.vecdot(difference.to(l2.dtype), unit).T
 
 
 def component_by_component(baseline: Tensor, difference: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

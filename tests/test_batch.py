@@ -118,7 +118,7 @@ prompts:
         "b.yaml:3: chat: expected true or false, found 'maybe'",
         "b.yaml:3: model does not belong in defaults; move it to the top level of the file",
         "b.yaml:5: name: a name must not contain '/', found '../x'",
-        "b.yaml:6: prompt: expected text, found true (YAML also reads yes, no, on and off so; put text in quotes)",
+        "b.yaml:6: prompt: expected text, found true (in YAML yes, no, on and off mean this too; put text in quotes)",
         "b.yaml:7: 'prompt' stands twice (also on line 6); keep one",
         "b.yaml:8: num_tokens: expected a whole number from 1 to 1000000, found 2.5",
         "b.yaml:8: overwrite does not belong in a batch file; give it on the command line as --overwrite",
@@ -260,3 +260,9 @@ def test_keys_of_the_other_script_name_it(faults):
     found = faults("prompts:\n  - prompt: x\n    image: a.png\n    mask_mode: both\n")
     assert [fault.split(": ", 1)[1] for fault in found] == [
         f"{key} is a key of mask_impact_vl.py; run that with this file" for key in ("image", "mask_mode")]
+
+
+def test_a_whole_file_of_the_other_script_is_a_line_for_each_key(faults):
+    entries = "".join(f"- {{image: {number}.png, part: encoder, at: all}}\n" for number in range(9))
+    assert faults("prompts:\n" + entries) == [
+        f"b.yaml:2: {key} (on 9 lines) is a key of mask_impact_vl.py; run that with this file" for key in ("at", "image", "part")]
