@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -76,9 +77,10 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
     if ends := {"end token": "an end token", "context length": "the model's context length"}.get(run.stopped_by()):
         yield f"stopped at {ends} after {len(run.steps)} of {counted(run.plan.steps_asked, 'step')}"
     if strongest := strongest_tokens(table, STRONGEST):
+        variant, where = table.cells[0][0], "strongest at step 0" if first else "strongest"
         shown = ", ".join(f"{token.text!r} at {token.position} ({token.total:.3g})" for token in strongest)
-        where = "strongest at step 0" if first else "strongest"
-        yield f"{where} ({table.cells[0][0]} L2 summed over {run.plan.prompt.layer}s{spared(table)}): {shown}"
+        shown = "none, every distance is at or below its noise floor" if only_noise(run.steps[0], variant) else shown
+        yield f"{where} ({variant} L2 summed over {run.plan.prompt.layer}s{spared(table)}): {shown}"
     said = "given" if run.plan.continuation_ids else "generated"
     answer = f"{said} {shortened(run.generated_text)!r} (first token's probability {first['probability']:.3f}); " if first else ""
     *tables, record = (path for path in paths if path.suffix != ".html")
@@ -87,6 +89,12 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
     for report in paths:
         if report.suffix == ".html":
             yield f"to see it, open {report} in a browser"
+
+
+def only_noise(step: Mapping[str, Any], variant: str) -> bool:
+    """Whether no L2 distance of a step's variant is above its layer's noise floor; undefined ones are not."""
+    pairs = zip(step["max_l2"][variant], step["noise_floor_l2"][variant])
+    return not any(most > floor for most, floor in pairs if most is not None)
 
 
 def shortened(text: str) -> str:

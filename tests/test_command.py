@@ -135,6 +135,19 @@ def test_a_warning_of_the_batch_file_is_said_once(command, llama):
     assert code == 0 and len(err) == 1 and err[0].startswith("warning: batch.yaml:4: the prompt ends in a line break")
 
 
+def test_a_prompt_on_the_command_line_that_ends_in_a_line_break_is_warned_of(command, llama):
+    code, _, err = command("--model", llama, "--prompt", "The cat\n", "--layers", 0, "--quiet")
+    assert code == 0 and len(err) == 1 and err[0].startswith("warning: --prompt: the text ends in a line break, which is kept")
+    assert record_of("the_cat")["settings"]["prompt"] == "The cat\n"
+
+
+def test_no_token_is_called_strongest_where_all_is_noise(command):
+    code, out, _ = command("--model", "demo", "--prompt", "    ", "--layers", 0, "--output", "spaces")
+    assert code == 0
+    assert out[1] == ("  strongest at step 0 (Full L2 summed over layers, position 0 left out): "
+                      "none, every distance is at or below its noise floor")
+
+
 def test_a_prompt_of_one_token_is_undefined_and_warned_of(command, llama):
     code, _, err = command("--model", llama, "--prompt", "x", "--layers", 0, "--quiet")
     assert (code, err) == (0, ["warning: x: 6 distances undefined, where masking leaves no key at all: empty in CSV, null in JSON"])

@@ -269,7 +269,7 @@ def test_from_python(models):
 @pytest.mark.parametrize("settings, part", [
     ({"prompt": "x"}, "found prompt; leave it out"), ({"at": None}, "needs the cell that is measured; add at ROW,COL or at all$"),
     ({"image": None}, "needs a picture; add image$"),
-    ({"num_output_tokens": 2}, "found num_tokens; leave it out"), ({"at": "5,5"}, "outside the grid of 3 rows x 5 columns"),
+    ({"num_output_tokens": 2}, "found num_output_tokens; leave it out"), ({"at": "5,5"}, "outside the grid of 3 rows x 5 columns"),
     ({"mask_mode": "both"}, "found mask_mode; leave it out"), ({"part": "decoder", "at": None}, "^prompt: give the text")])
 def test_a_wrong_request_in_python(settings, part):
     with pytest.raises(ValueError, match=part) as caught:

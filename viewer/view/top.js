@@ -66,7 +66,7 @@ async function fill(top, state, signal) {
   top.cells = selection.list();
   const left = excluded.includes(1) ? "; positions left out of the scale are left out here" : "";
   const found = `The ${top.cells.length} largest at this step by ${metricName(state)}${left}.${ofHeads(state, variants)}`;
-  top.panel.status(top.cells.length ? found : "No cell is above its noise floor.");
+  top.panel.status(top.cells.length ? found : "No cell has a defined distance above its noise floor.");
   show(top);
 }
 
