@@ -8,6 +8,7 @@ that way. Both libraries round as float32 does; only the last bits differ.
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable
 from functools import cache, partial
@@ -17,11 +18,14 @@ from torch import Tensor, nn
 
 from mask_impact.parts import LayerParts
 
+ROUNDING = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")  # variables by which oneDNN rounds float32 to fewer bits
+
 
 @cache
 def there() -> bool:
-    """Whether torch has oneDNN's product on this machine, and would take another by itself."""
-    return (platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available()
+    """Whether torch has oneDNN's product on this machine, would take another by itself, and nobody told oneDNN to round float32."""
+    exact = all(os.environ.get(name, "STRICT").upper() == "STRICT" for name in ROUNDING)
+    return (exact and platform.machine().lower() in ("x86_64", "amd64") and torch.backends.mkldnn.is_available()
             and hasattr(torch.ops.mkldnn, "_linear_pointwise"))
 
 

@@ -54,6 +54,14 @@ def test_onednn_makes_it(monkeypatch):
     assert products.linear(module_of(48, 33, True), torch.ones(3, 48)).shape == (3, 33)
 
 
+@needs_onednn
+@pytest.mark.parametrize("name", products.ROUNDING)
+@pytest.mark.parametrize("mode, taken", [("BF16", False), ("any", False), ("STRICT", True), ("strict", True)])
+def test_not_where_onednn_was_told_to_round(monkeypatch, name, mode, taken):
+    monkeypatch.setenv(name, mode)
+    assert products.there.__wrapped__() is taken
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_other_dtypes_are_torch_own(dtype):
     module = module_of(48, 33, True, dtype)
