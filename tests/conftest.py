@@ -1,6 +1,7 @@
-"""What all tests share: one thread for the tiny models, and no network."""
+"""What all tests share: one thread for the tiny models, no network, and Ctrl-C as in a terminal."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -14,6 +15,7 @@ from mask_impact import console
 
 pytest.register_assert_rewrite("bad_inputs", "hard_tables", "measuring", "viewing")
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite started in the background inherits that Ctrl-C is ignored, and hands it on
 
 
 @pytest.fixture(autouse=True)
