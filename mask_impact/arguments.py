@@ -40,4 +40,4 @@ def in_python(kind: type, message: str) -> str:
 def renamed(message: str, flag: str, word: str, metavar: str = "") -> str:
     """The message with the word for a whole flag, and for the metavar that stands behind it as its value."""
     value = f"(?: {metavar})?" if metavar else ""
-    return re.sub(rf"(?<![\w-]){flag}{value}(?![\w-])", word, message)
+    return re.sub(rf"(?<![\w/\\-]){flag}{value}(?![\w/\\-])", word, message)

@@ -55,6 +55,8 @@ def find(word: str) -> Path:
                         return found
                 if any((steps := begun_path(folder, name).parent).glob("step_*")):
                     return steps
+        if path.is_dir():
+            raise RequestError(f"{word}: this is a folder; name a result in it: {results_in([path])}")
         raise RequestError(f"{word}: {why_missing(folders, name)}")
     except (OSError, ValueError) as error:
         if isinstance(error, RequestError):
@@ -70,12 +72,21 @@ def why_missing(folders: list[Path], name: str) -> str:
             return f"this run is not finished; {str(folder / name)!r} stands for the steps that it has"
         if ended := ending(folder, name):
             return f"this run is not finished ({ended}), it has no table"
-    present = sorted({match[1] for folder in folders if folder.is_dir() for path in folder.iterdir()
-                      if (match := RESULT_FILE.fullmatch(path.name)) and match[3] in FORMATS})
-    listed = ", ".join(present[:MOST_LISTED]) + (", ..." if len(present) > MOST_LISTED else "")
     where = " or ".join(repr(str(folder)) for folder in dict.fromkeys(folders))
-    hint = values.did_you_mean(name, present)
-    return f"there is no such result{hint or ';'} in {where} there is {listed or 'none'}"
+    hint = values.did_you_mean(name, names_in(folders))
+    return f"there is no such result{hint or ';'} in {where} there is {results_in(folders)}"
+
+
+def names_in(folders: list[Path]) -> list[str]:
+    """The names of the results that lie in these folders."""
+    return sorted({match[1] for folder in folders if folder.is_dir() for path in folder.iterdir()
+                   if (match := RESULT_FILE.fullmatch(path.name)) and match[3] in FORMATS})
+
+
+def results_in(folders: list[Path]) -> str:
+    """Those names in a line, or "none"."""
+    present = names_in(folders)
+    return ", ".join(present[:MOST_LISTED]) + (", ..." if len(present) > MOST_LISTED else "") or "none"
 
 
 def ending(folder: Path, name: str) -> str:
@@ -116,10 +127,19 @@ def show(path: Path, screen: Screen, *, step: int | None = None, variant: str | 
                            "largest": token.largest} for token in strongest]})))
         return
     shown = f"step {step} of {ranges(steps)}, variant {variant} of {', '.join(shorter(variants))}"
-    for line in [*about(path, run, screen), *screen.lines(f"shown      {shown}", " " * 11), "",
+    for line in [*about(path, run, screen), *screen.lines(f"shown      {shown}", " " * 11), *predicted(run, step, screen), "",
                  *strongest_lines(strongest, metric, screen, spared(table)), "",
                  *block_picture(table, metric, screen, noise_floor(run, table, metric))]:
         console.draw(line)
+
+
+def predicted(run: Mapping[str, Any], step: int, screen: Screen) -> Iterator[str]:
+    """Which token the step predicts, where the run record has it."""
+    steps = run.get("steps")
+    for record in steps if isinstance(steps, list) else ():
+        following = record.get("next") if isinstance(record, Mapping) and record.get("step") == step else None
+        if isinstance(following, Mapping):
+            yield "predicts   " + screen.quoted(str(following.get("text")), screen.width - 11)
 
 
 def strongest_lines(strongest: list[StrongToken], metric: str, screen: Screen, without: str) -> Iterator[str]:
@@ -155,7 +175,8 @@ def about(path: Path, run: Mapping[str, Any], screen: Screen) -> Iterator[str]:
     if images := setting(run, "image"):
         yield "pictures   " + screen.cut(", ".join(map(str, images)) if isinstance(images, list) else str(images), room)
     if not encoder:
-        yield "generated  " + screen.quoted(str(run.get("generated_text", "")), room)
+        said = "generated  " if setting(run, "continuation") is None else "given      "
+        yield said + screen.quoted(str(run.get("generated_text", "")), room)
 
 
 def measured_at(run: Mapping[str, Any]) -> str:

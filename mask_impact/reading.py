@@ -149,8 +149,9 @@ def run_record_of(path: Path, text: bytes) -> dict[str, Any]:
 
 def _check_columns(path: Path, found: list[str]) -> None:
     if tuple(found[:len(COLUMNS)]) != COLUMNS:
+        index = "; pandas wrote its index too, leave it out: to_csv(..., index=False)" if tuple(found[1 : 1 + len(COLUMNS)]) == COLUMNS else ""
         raise RequestError(f"{path}: the first columns are {', '.join(found[:len(COLUMNS)]) or 'none'}, where a result "
-                           f"has {', '.join(COLUMNS)}")
+                           f"has {', '.join(COLUMNS)}{index}")
 
 
 def _check_end(path: Path) -> None:

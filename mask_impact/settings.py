@@ -273,13 +273,12 @@ def _arguments(kind: type, arguments: Mapping[str, object]) -> tuple[dict[str, o
         if type(value).__module__ == "torch":  # torch.float32, torch.device("cpu"): written as in the other two ways
             value = str(value).removeprefix("torch.")
         if name not in options(kind):
-            faults.append(unknown("setting", word, [valid for valid in (*fields, *options(kind))
-                                                    if options(kind)[fields.get(valid, valid)].group != "results"]))
+            faults.append(unknown("setting", word, [row.python or valid for valid, row in options(kind).items() if row.group != "results"]))
         elif value is not None and options(kind)[name].group == "results":
             faults.append(f"{word}: from Python the table is returned and nothing is written or printed; leave it out")
         elif value is not None:
             if name in chosen:
-                faults.append(f"{options(kind)[name].python}, {name}: two names of one setting; keep one")
+                faults.append(f"{options(kind)[name].python!r}, {name!r}: two names of one setting; keep one")
             chosen[name] = read_value(options(kind)[name].read, value, f"{word}: ", faults)
     return chosen, faults
 

@@ -82,7 +82,7 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
         shown = "none, every distance is at or below its noise floor" if only_noise(run.steps[0], variant) else shown
         yield f"{where} ({variant} L2 summed over {run.plan.prompt.layer}s{spared(table)}): {shown}"
     said = "given" if run.plan.continuation_ids else "generated"
-    answer = f"{said} {shortened(run.generated_text)!r} (first token's probability {first['probability']:.3f}); " if first else ""
+    answer = f"{said} {shortened(run.generated_text)!r} (first token's probability {rounded(first['probability'])}); " if first else ""
     *tables, record = (path for path in paths if path.suffix != ".html")
     written = ", ".join([str(tables[0]), *(path.suffix for path in tables[1:])])
     yield (f"{answer}wrote {written} and {record.name}; read with mask_impact.read_results({str(tables[0])!r})")
@@ -95,6 +95,11 @@ def only_noise(step: Mapping[str, Any], variant: str) -> bool:
     """Whether no L2 distance of a step's variant is above its layer's noise floor; undefined ones are not."""
     pairs = zip(step["max_l2"][variant], step["noise_floor_l2"][variant])
     return not any(most > floor for most, floor in pairs if most is not None)
+
+
+def rounded(probability: float) -> str:
+    """A probability with three decimals, or with two digits where these would be 0."""
+    return f"{probability:.3f}" if probability >= 0.001 else f"{probability:.2g}"
 
 
 def shortened(text: str) -> str:

@@ -25,7 +25,7 @@ def found(value: object) -> str:
     if value is None:
         return "nothing (null)"
     if isinstance(value, bool):
-        return f"{str(value).lower()} (in YAML yes, no, on and off mean this too; put text in quotes)"
+        return f"{str(value).lower()} (in YAML yes and on are true, no and off false; put text in quotes)"
     if isinstance(value, (dict, list, tuple)):
         return "a mapping" if isinstance(value, dict) else "a list"
     if isinstance(value, int) and abs(value) >= 10**18:

@@ -92,6 +92,7 @@ def test_a_layer_that_only_the_loaded_model_shows_to_have_no_softmax(monkeypatch
 WRONG = {
     "a truth value as a number": (dict(num_output_tokens=True), "num_output_tokens: expected a whole number from 1 to 1000000, found true"),
     "a setting that needs another": (dict(system="S"), "system needs chat, which is off; add chat=True or leave system out"),
+    "two names of one setting": (dict(num_tokens=2, num_output_tokens=3), "'num_output_tokens', 'num_tokens': two names of one setting"),
     "no chat template": (dict(chat=True), "chat is on, but the model has no chat template; leave chat off: chat=False"),
     "no such folder": (dict(model_name="./gone"), "model_name './gone' is no folder; give a folder with config.json"),
     "no model": (dict(model_name="me/mine"), "; model_name demo needs no network"),

@@ -118,7 +118,7 @@ prompts:
         "b.yaml:3: chat: expected true or false, found 'maybe'",
         "b.yaml:3: model does not belong in defaults; move it to the top level of the file",
         "b.yaml:5: name: a name must not contain '/', found '../x'",
-        "b.yaml:6: prompt: expected text, found true (in YAML yes, no, on and off mean this too; put text in quotes)",
+        "b.yaml:6: prompt: expected text, found true (in YAML yes and on are true, no and off false; put text in quotes)",
         "b.yaml:7: 'prompt' stands twice (also on line 6); keep one",
         "b.yaml:8: num_tokens: expected a whole number from 1 to 1000000, found 2.5",
         "b.yaml:8: overwrite does not belong in a batch file; give it on the command line as --overwrite",

@@ -141,6 +141,11 @@ def test_a_prompt_on_the_command_line_that_ends_in_a_line_break_is_warned_of(com
     assert record_of("the_cat")["settings"]["prompt"] == "The cat\n"
 
 
+def test_a_small_probability_keeps_its_digits(command):
+    _, out, _ = command("--model", "demo", "--prompt", "The capital of France is", "--continuation", " Rome", "--output", "rome")
+    assert "given ' Rome' (first token's probability 3.9e-06)" in out[-1]
+
+
 def test_no_token_is_called_strongest_where_all_is_noise(command):
     code, out, _ = command("--model", "demo", "--prompt", "    ", "--layers", 0, "--output", "spaces")
     assert code == 0

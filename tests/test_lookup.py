@@ -34,7 +34,7 @@ def program(*words, **options):
 
 def test_show(folder, ask):
     code, out, err = ask("show", "output/france_results.csv", "--step", 0, "--variant", "Full")
-    assert (code, err) == (0, [])
+    assert (code, err) == (0, []) and out.pop(5) == 'predicts   " Paris"'
     assert out[:6] == ["output/france_results.csv", "model      demo on cpu", 'prompt     "The capital of France is"',
                        'generated  " Paris."', "shown      step 0 of 0-1, variant Full of Full, Attn, Head_0 to Head_3", ""]
     frame = read_results("output/france_results.csv").query("generation_step == 0 and variant == 'Full' and token_position > 0")
@@ -49,6 +49,17 @@ def test_show(folder, ask):
         assert line.split()[1] == f"{rows.l2_distance.max():.3g}"
         assert line.split()[2 + int(rows.token_position.iloc[rows.l2_distance.argmax()])] == "█" * 7
     assert "scale" in out[18] and "without position 0" in " ".join(out[18:])
+
+
+def test_show_says_what_was_given_and_what_the_step_predicts(command, ask):
+    assert command("--model", "demo", "--prompt", "The capital of France is", "--continuation", " Rome.", "--output", "rome")[0] == 0
+    out = ask("show", "output/rome", "--step", 1)[1]
+    assert 'given      " Rome."' in out and 'predicts   "."' in out and not any(line.startswith("generated") for line in out)
+
+
+def test_a_folder_is_told_with_what_lies_in_it(folder, ask):
+    _, _, [error] = ask("show", "output")
+    assert error.startswith("error: output: this is a folder; name a result in it: ") and "france" in error
 
 
 @pytest.mark.parametrize("word", [
@@ -202,7 +213,7 @@ def test_other_axes_are_refused_by_name(folder, ask):
     (["show", "output/france", "output/italy"], "unrecognized arguments: output/italy"),
     (["show", "output/frence"], "no such result, did you mean 'france'? in 'output' there is circle, double, france"),
     (["show", "output/france_results.txt"], "no such result"),
-    (["show", "output"], "no such result"),
+    (["show", "output"], "this is a folder"),
     (["show", "nowhere/x"], "in 'nowhere' there is none"),
     (["show", ""], "expected text"),
     (["show", "a\0b"], "null character"),

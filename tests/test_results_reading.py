@@ -78,6 +78,12 @@ def test_a_broken_run_file(tmp_path, text):
     assert_one_line(path, "a_run.json: its run record is")
 
 
+def test_an_index_that_pandas_wrote_is_named(tmp_path):
+    path = tmp_path / "mine.csv"
+    pd.DataFrame([[0, 1, "a", 2, "Full", 0.5, 0.25]], columns=COLUMNS).to_csv(path)
+    assert_one_line(path, r"pandas wrote its index too, leave it out: to_csv\(..., index=False\)")
+
+
 def assert_one_line(path, message="."):
     with pytest.raises(RequestError, match=message) as error:
         read_results(path)

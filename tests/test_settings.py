@@ -238,7 +238,7 @@ def test_most_steps_is_open_only_for_a_continuation_without_a_given_number():
 
 def test_python_names_its_mistakes():
     faults = faults_of(Settings.from_python, prompt="P", num_token=3, model_nam="x", num_output_tokens=0)
-    assert faults[0].startswith("unknown setting 'num_token', did you mean 'num_tokens'? valid: num_output_tokens, ")
+    assert faults[0].startswith("unknown setting 'num_token', did you mean 'num_output_tokens'? valid: prompt, prompt_file, num_output_tokens, ")
     assert "did you mean 'model_name'?" in faults[1]
     assert faults[2].startswith("num_output_tokens: expected a whole number")
     assert isinstance(RequestError("x"), ValueError)
