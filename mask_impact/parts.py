@@ -110,7 +110,8 @@ class LayerParts:
     a multiple of that sum (Gemma 4); "normed": a norm of it (the OPT models with the norm after the sum).
     linear: what attention adds to the residual stream is linear in the heads' outputs (no norm on the way).
     as_answered: attention and branches are added as they answer, with no norm or multiplier behind them.
-    rides: further rows can join the layer's own calls of its projection and its one branch, which follows attention.
+    rides: further rows can join the layer's own calls of its projection and its one branch, which follows attention; not
+    where these have hooks, which would see them, and change what comes out behind them.
     attention_answer, branch_answers: what the modules returned, as templates of its structure.
     heads: the number of query heads. width: of the layer's widest activation. dtypes: of its weights and buffers.
     """
@@ -236,6 +237,9 @@ class _Watch:
         projection, seen = entered[0]
         branches = tuple(
             child for child in self.layer.children() if is_branch(child, call.module) and child in self.answers)
+        biased = getattr(projection, "bias", None) is not None
+        if biased and has_hooks(projection):
+            raise RequestError(f"layer {self.index}: its output projection has a bias and a forward hook; remove the hook")
         direct = seen.shape[-1] == output.flatten(2).shape[-1] and torch.equal(seen.flatten(), output.flatten())
         return LayerParts(
             index=self.index,
@@ -249,7 +253,7 @@ class _Watch:
             heads=output.shape[2],
             width=max(size for p in self.layer.parameters() if p.dim() >= 2 for size in p.shape[-2:]),
             dtypes=frozenset(t.dtype for t in held_tensors(self.layer)),
-            rides=direct and getattr(projection, "bias", None) is None and self._one_plain_call(branches),
+            rides=direct and not biased and not any(map(has_hooks, (projection, *branches))) and self._one_plain_call(branches),
         )
 
     def _one_plain_call(self, branches: tuple[nn.Module, ...]) -> bool:
@@ -259,6 +263,11 @@ class _Watch:
         args, kwargs = self.afterwards.get(branches[0], ((), {}))
         tensors = [*args, self.answers[branches[0]]]
         return not kwargs and len(args) == 1 and all(isinstance(t, Tensor) and t.dim() == 3 for t in tensors)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether forward hooks of the caller's see what goes into a module or comes out of it."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def is_branch(child: nn.Module, attention: nn.Module) -> bool:
