@@ -78,7 +78,7 @@ def test_every_file_that_is_not_used_is_named_in_one_line(viewer, runs, tmp_path
     viewer.page.wait_for_function("() => document.querySelectorAll('[role=alert]').length === 2")
     [line] = [said for said in viewer.errors() if "notes.txt" in said]
     assert "plot.png" in line and "not used" in line and "bad" not in line
-    assert viewer.heatmap()["state"] == "drawn"
+    viewer.page.wait_for_function("() => document.querySelector('[data-testid=heatmap]')?.dataset.state === 'drawn'")
 
 
 # Comparing
