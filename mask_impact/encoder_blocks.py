@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 
 from mask_impact.attention import AttentionCall, tapped
 from mask_impact.errors import RunError
-from mask_impact.parts import LayerCall, LayerParts, find_layers, first_tensor, hooked
+from mask_impact.hooks import hooked
+from mask_impact.parts import LayerCall, LayerParts, find_layers, first_tensor
 from mask_impact.precision import full_float32
 from mask_impact.recording import LayerRecord
 
@@ -38,7 +39,7 @@ def first_call(encoder: PreTrainedModel, pictures: dict[str, Any]) -> LayerCall:
     def stop(_block: Any, args: tuple, kwargs: dict) -> None:
         raise Arrived(LayerCall(args, kwargs))
 
-    with hooked(find_layers(encoder)[0].register_forward_pre_hook(stop, with_kwargs=True)):
+    with hooked(find_layers(encoder)[0].register_forward_pre_hook(stop, with_kwargs=True, prepend=True)):
         try:
             encoder(pictures["pixel_values"].to(encoder.dtype), grid_thw=pictures["image_grid_thw"])
         except Arrived as arrived:
@@ -74,12 +75,7 @@ class PassedBlock:
         number, start = self.chunk_of(patch)
         call, answer = self.chunks[number]
         own = replace(call, query=call.query[:, :, patch - start : patch - start + 1])
-        return LayerRecord(self.parts, row_of(self.call, patch), own, answer[0, patch - start], self.output[patch])
-
-
-def row_of(call: LayerCall, patch: int) -> LayerCall:
-    """A block's call on one patch, (1, 1, d_model); what its attention is told of places is left out, as that only answers."""
-    return LayerCall((call.hidden[None, patch : patch + 1],), dict.fromkeys(call.kwargs))
+        return LayerRecord(self.parts, self.call.row(patch), own, answer[0, patch - start], self.output[patch])
 
 
 def passed_blocks(encoder: PreTrainedModel, parts: list[LayerParts], call: LayerCall) -> Iterator[PassedBlock]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from mask_impact.attention import attached
 from mask_impact.encoder import CellInputs, measured_blocks
-from mask_impact.encoder_blocks import first_call, passed_blocks, row_of, vision_encoder
+from mask_impact.encoder_blocks import first_call, passed_blocks, vision_encoder
 from mask_impact.errors import RequestError, RunError
 from mask_impact.identities import TOLERANCE
 from mask_impact.load_check import check_weights, judged
 from mask_impact.measure import Method
-from mask_impact.parts import LayerParts, find_layers, first_tensor, hooked, watched
+from mask_impact.hooks import hooked
+from mask_impact.parts import LayerParts, find_layers, first_tensor, watched
 from mask_impact.precision import full_float32
 
 SAMPLE_CELLS = [(2, 3), (1, 2)]  # rows and columns of the pictures that an encoder is checked on
@@ -34,9 +33,8 @@ def encoder_parts(model: PreTrainedModel, method: Method = Method()) -> list[Lay
     sightings = watched(encoder, lambda: encoder(pictures["pixel_values"], grid_thw=pictures["image_grid_thw"]), causal=False)
     if None in sightings:
         raise RequestError(f"block {sightings.index(None)} of {type(encoder).__name__} has no softmax attention; it cannot be measured")
-    rows = [replace(seen, call=row_of(seen.call, len(seen.call.hidden) - 1)) for seen in sightings]
     with attached(encoder):
-        parts = [judged(row, method) for row in rows]
+        parts = [judged(seen, method) for seen in sightings]
     check_passage(encoder, parts)
     for seen in sightings:
         check_weights(seen.parts.index, seen.attention)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from mask_impact.attention import AttentionCall, tapped
 from mask_impact.encoder_blocks import PassedBlock
-from mask_impact.parts import first_tensor, hooked
-from mask_impact.rerun import rows_of
+from mask_impact.hooks import hooked
+from mask_impact.parts import first_tensor
+from mask_impact.rerun import noting, rows_of
 from mask_impact.rows import CONTROLS, MaskedRows, one_ulp
 from mask_impact.rowpass import RowPass
 
@@ -51,10 +52,9 @@ class BlockRerun:
             return output
 
         def note(module: Any, _args: Any, output: Any) -> None:
-            seen[module] = first_tensor(output)[self.patches]
+            seen[module] = first_tensor(output)[self.patches].clone()
 
-        modules = (self.parts.attention, *self.parts.branches)
-        with tapped(answer), hooked(*[module.register_forward_hook(note) for module in modules]):
+        with tapped(answer), hooked(*noting(self.parts, note)):
             output = self.parts.layer(*self.call.args, **self.call.kwargs)
         seen["output"] = first_tensor(output)[self.patches]
         return seen

@@ -52,7 +52,7 @@ def conservation_error(closed: LeaveOneOut, conserved: Tensor) -> float:
 
 def update_error(record: LayerRecord, rows: MaskedRows) -> float:
     """|x + update - output| over |x| + |update|, at the final position."""
-    x, update = record.call.hidden[0, -1].to(rows.output), rows.baseline.full
+    x, update = record.call.hidden.flatten(0, -2)[-1].to(rows.output), rows.baseline.full
     scale = x.norm() + update.norm()
     return float((x + update - rows.output).norm() / scale.clamp_min(torch.finfo(scale.dtype).tiny))
 

@@ -8,6 +8,7 @@ what its branches add, or else it is measured plainly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -16,15 +17,19 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from mask_impact.attention import AttentionCall, additive_mask, attached, final_query, last_row
 from mask_impact.errors import RequestError, RunError
+from mask_impact.hooks import told_of_hooks
 from mask_impact.identities import TOLERANCE
 from mask_impact.leave_one_out import softmax_with_sink
 from mask_impact.measure import Method, ModelInputs, measured_layers
-from mask_impact.parts import LayerParts, Sighting, find_layers, first_tensor, look
+from mask_impact.parts import LayerCall, LayerParts, Sighting, find_layers, first_tensor, look, map_tensors
 from mask_impact.precision import full_float32
 from mask_impact.recording import recording
-from mask_impact.rowpass import RowPass, in_dtype, without_bias
+from mask_impact.rowpass import RowPass, answering, in_dtype, without_bias
 
 TOKENS = 8
+# How far the same numbers may lie apart when a layer makes them again in its own dtype: a unit in the last place of each. An
+# adapter that adds 1% is seen in bfloat16.
+AGAIN = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2**-10, torch.bfloat16: 2**-7}
 
 
 @torch.inference_mode()
@@ -78,30 +83,68 @@ def no_softmax(model: PreTrainedModel, index: int, layer: torch.nn.Module) -> st
 
 
 def judged(sighting: Sighting, method: Method) -> LayerParts:
-    """The layer's parts, with whether it adds up and whether its attention is linear in the heads found by trying."""
+    """The layer's parts, with how it adds up and whether its attention is linear in the heads found by trying.
+
+    Raises RunError, naming the layer, where they are not the layer's own.
+    """
     own = sighting.call.hidden.dtype
     dtype = own if method.dtype is None else torch.promote_types(own, method.dtype)
+    check_own_answers(sighting)
     with in_dtype(sighting.parts, dtype if method.dtype is not None else None):
-        rows = RowPass(sighting.parts, sighting.call.last_row().to(dtype))
+        rows = RowPass(sighting.parts, sighting.row.to(dtype))
         heads = sighting.attention_output[0, -1:].to(dtype)
-        check_output(sighting, rows, heads)
-        found = replace(sighting.parts, residual=residual_kind(rows, heads), linear=is_linear(rows, heads))
+        check_rows(sighting, rows, heads)
+        linear = is_linear(rows, heads, rows.project)
+        found = replace(
+            sighting.parts, residual=residual_kind(rows, heads), projects_linearly=linear,
+            linear=linear and is_linear(rows, heads, lambda each: rows.attention_added(rows.project(each))))
         found = replace(found, as_answered=found.residual == "sum" and adds_answers(rows, heads))
         return replace(found, rides=found.rides and found.linear and found.as_answered)
 
 
-def check_output(sighting: Sighting, rows: RowPass, heads: Tensor) -> None:
-    """Raise RunError if the parts found do not give the layer's own output again, from its heads (1, head, d_v).
+def check_own_answers(sighting: Sighting) -> None:
+    """Raise RunError if, in the model's own dtype, the output projection found does not give the attention module's answer, or the
+    layer, with that answer in its place, its own output.
 
-    Where the rows are wider than the model, rounding (and with it an expert's choice) differs: there nothing is compared.
+    The model made both of the same numbers in the same dtype, so they differ by no more than the order of sums.
     """
-    own = sighting.output
-    if rows.call.hidden.dtype != own.dtype or own.dtype not in (torch.float32, torch.float64):
-        return
-    [found], _ = rows.output(rows.project(heads))
-    error = float((found - own).norm() / own.norm().clamp_min(torch.finfo(own.dtype).tiny))
-    if not error <= TOLERANCE[torch.float32]:
-        raise RunError(f"layer {sighting.parts.index}: the parts found do not give its own output (relative {error:.1e})")
+    parts = sighting.parts
+    heads = sighting.attention_output[0] if parts.direct else sighting.attention_output[0, -1:]
+    answer = first_tensor(parts.attention_answer).flatten(0, -2)[-1]
+    hold(parts, RowPass(parts, sighting.row).project(heads)[-1], answer, "its attention module's own answer", AGAIN[answer.dtype])
+    output = whole_output(parts, sighting.call)
+    hold(parts, output, sighting.output, "its own output", AGAIN[output.dtype])
+
+
+def whole_output(parts: LayerParts, call: LayerCall) -> Tensor:
+    """What the layer gives for the last of all its rows, (d_model,), its attention answering as it did, in the call's dtype."""
+    call, answer = call.without_cache(), map_tensors(parts.attention_answer, lambda t: t.to(call.hidden.dtype, copy=True))
+    with answering({parts.attention: lambda *args, **kwargs: answer}):
+        return first_tensor(parts.layer(*call.args, **call.kwargs)).flatten(0, -2)[-1]
+
+
+def check_rows(sighting: Sighting, rows: RowPass, heads: Tensor) -> None:
+    """Raise RunError if a row by itself, or beside others, gives other numbers than in the whole sequence; in the rows' dtype.
+
+    Only so is a wrapper or a hook seen that mixes the rows, or tells the last one from the others; heads (1, head, d_v).
+    """
+    parts, dtype = rows.parts, heads.dtype
+    if parts.direct:
+        together = rows.project(sighting.attention_output[0].to(dtype))
+        hold(parts, rows.project(heads)[0], together[-1], "its attention module's own answer on a row by itself", TOLERANCE[dtype])
+    answer = first_tensor(parts.attention_answer).flatten(0, -2)[-1:].to(dtype)
+    [alone], _ = rows.output(answer)
+    hold(parts, alone, whole_output(parts, sighting.call.to(dtype)), "its own output on a row by itself", TOLERANCE[dtype])
+    two = torch.cat([heads, heads.roll(1, -1)])
+    ahead, behind = (rows.output(rows.project(each))[0] for each in (two, two.flip(0)))
+    hold(parts, behind.flip(0), ahead, "the same output for rows in another order", TOLERANCE[dtype])
+
+
+def hold(parts: LayerParts, found: Tensor, own: Tensor, what: str, tolerance: float) -> None:
+    """Raise RunError, with the layer, if what its parts give is not what it is said to be; the distance is over the length of `own`."""
+    error = float((found - own).double().norm() / own.double().norm().clamp_min(torch.finfo(torch.float32).tiny))
+    if not error <= tolerance:
+        raise RunError(f"layer {parts.index}: the parts found do not give {what} (relative {error:.1e}){told_of_hooks(parts.layer)}")
 
 
 def adds_answers(rows: RowPass, heads: Tensor) -> bool:
@@ -123,7 +166,7 @@ def residual_kind(rows: RowPass, heads: Tensor) -> str:
 
     heads (1, head, d_v).
     """
-    x, (_, answers) = rows.call.hidden[0], rows.output(rows.project(heads))
+    x, (_, answers) = rows.call.hidden.flatten(0, -2), rows.output(rows.project(heads))
     none, once, twice = (rows.replay(rows.project(heads), answers, factor) for factor in (0, 1, 2))
     tolerance = TOLERANCE[x.dtype] * (x.norm() + none.norm())
     if (once - none - x).norm() <= tolerance:
@@ -133,12 +176,12 @@ def residual_kind(rows: RowPass, heads: Tensor) -> str:
     return "scaled" if scaled else "normed"
 
 
-def is_linear(rows: RowPass, heads: Tensor) -> bool:
-    """Whether what attention adds is linear in the heads' outputs (1, head, d_v), but for the projection's bias."""
+def is_linear(rows: RowPass, heads: Tensor, function: Callable[[Tensor], Tensor]) -> bool:
+    """Whether a function of the heads' outputs (1, head, d_v), through the output projection, is linear but for biases in that."""
     generator = torch.Generator("cpu").manual_seed(0)
     one, two = torch.randn(2, *heads.shape, generator=generator, device="cpu").to(heads) * heads.norm() / heads.numel() ** 0.5
     with without_bias(rows.parts.projection):
-        added = [rows.attention_added(rows.project(heads)) for heads in (one, two, one + two)]
+        added = [function(each) for each in (one, two, one + two)]
     scale = added[0].norm() + added[1].norm()
     return float((added[2] - added[0] - added[1]).norm() / scale) <= TOLERANCE[heads.dtype]
 

@@ -1,7 +1,8 @@
 """The parts of a decoder that a measurement needs, found by what they do in one forward pass of two tokens.
 
 The layers are the outermost ModuleList of the configured length inside the decoder. A layer's attention module is the
-one that calls the attention function, once; its output projection is the first linear module entered in it afterwards;
+one that calls the attention function, once; its output projection is the outermost module entered in it afterwards that
+holds a matrix and gives attention's answer, with whatever an adapter or a caller has wrapped around the linear module;
 its branches are the layer's other children that hold a matrix. A layer that makes no such call has no softmax
 attention and no rows.
 """
@@ -9,31 +10,30 @@ attention and no rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from mask_impact.attention import AttentionCall, additive_mask, attached, refuse_unknown, tapped
 from mask_impact.errors import RequestError
-
-LINEAR = (nn.Linear, Conv1D)
+from mask_impact.hooks import has_hooks, hooked
 
 
 @dataclass(frozen=True)
 class LayerCall:
-    """The arguments a layer was called with; `hidden` finds the hidden states (1, position, d_model) among them."""
+    """The arguments a layer was called with; `hidden` finds the hidden states among them: (1, position, d_model), or in vision
+    encoders (patch, d_model)."""
 
     args: tuple
     kwargs: dict
 
     @property
     def hidden(self) -> Tensor:
-        """The layer's input, (1, position, d_model)."""
+        """The layer's input."""
         return self.args[0] if self.args else self.kwargs["hidden_states"]
 
     def with_hidden(self, hidden: Tensor) -> LayerCall:
@@ -46,6 +46,11 @@ class LayerCall:
         """The same call for the final position alone: all that runs along the sequence is cut, caches are left out."""
         length = self.hidden.shape[1]
         return self.map(lambda value: _cut(value, length)).without_cache()
+
+    def row(self, index: int) -> LayerCall:
+        """The call of a layer whose hidden states are (row, d_model), on one of them, (1, d_model); what its attention is told of
+        places is left out, as that only answers."""
+        return LayerCall((self.hidden[index : index + 1],), dict.fromkeys(self.kwargs))
 
     def without_cache(self) -> LayerCall:
         """The same call with None in place of a key-value cache, whatever the argument is called.
@@ -105,14 +110,17 @@ def like(template: Any, hidden: Tensor) -> Any:
 class LayerParts:
     """One measurable decoder layer.
 
-    direct: the attention function's output enters the output projection as it is (no gate or norm between).
+    direct: the attention function's output enters the output projection as it is (no gate or norm between), and what
+    comes out of that is the attention module's answer.
     residual: how the layer's output y holds its input x. "sum": x plus what attention and the branches add; "scaled":
     a multiple of that sum (Gemma 4); "normed": a norm of it (the OPT models with the norm after the sum).
-    linear: what attention adds to the residual stream is linear in the heads' outputs (no norm on the way).
+    projects_linearly: what the attention module answers is linear in the heads' outputs, but for biases.
+    linear: what attention adds to the residual stream is so too (no norm on the way).
     as_answered: attention and branches are added as they answer, with no norm or multiplier behind them.
     rides: further rows can join the layer's own calls of its projection and its one branch, which follows attention; not
-    where these have hooks, which would see them, and change what comes out behind them.
-    attention_answer, branch_answers: what the modules returned, as templates of its structure.
+    where these have hooks, which would see them, and may tell the last row from the others.
+    biased: the output projection, or a module in it, has a bias. hooked: the layer, or a module in it, has a caller's forward hooks.
+    attention_answer, branch_answers: what the modules returned, attention before and branches behind a caller's hooks.
     heads: the number of query heads. width: of the layer's widest activation. dtypes: of its weights and buffers.
     """
 
@@ -122,12 +130,15 @@ class LayerParts:
     projection: nn.Module
     branches: tuple[nn.Module, ...]
     direct: bool
+    biased: bool
+    hooked: bool
     attention_answer: Any
     branch_answers: tuple
     heads: int
     width: int
     dtypes: frozenset[torch.dtype]
     residual: str = "sum"
+    projects_linearly: bool = False
     linear: bool = False
     as_answered: bool = False
     rides: bool = False
@@ -135,9 +146,10 @@ class LayerParts:
 
 @dataclass(frozen=True)
 class Sighting:
-    """What the two-token pass saw of one layer; `output` is its answer at the final position, (d_model,)."""
+    """What the two-token pass saw of one layer: its call, that cut to the final position, and its answer there, (d_model,)."""
 
     call: LayerCall
+    row: LayerCall
     output: Tensor
     attention: AttentionCall
     attention_output: Tensor
@@ -156,16 +168,6 @@ def find_layers(decoder: PreTrainedModel) -> nn.ModuleList:
     raise RequestError(f"no list of {count} layers found in {type(decoder).__name__}; it cannot be measured")
 
 
-@contextmanager
-def hooked(*handles) -> Iterator[None]:
-    """Remove hooks on leaving."""
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 class _Watch:
     """Notes, for one layer, what is called in which order during the two-token pass."""
 
@@ -175,6 +177,7 @@ class _Watch:
         self.entered: list[tuple[nn.Module, Tensor]] = []
         self.afterwards: dict[nn.Module, tuple[tuple, dict]] = {}
         self.answers: dict[nn.Module, Any] = {}
+        self.own_answers: dict[nn.Module, Any] = {}
         self.call: LayerCall | None = None
         self.output: Tensor | None = None
 
@@ -187,11 +190,14 @@ class _Watch:
     def enter(self, module, args, kwargs):
         if self.calls:
             self.afterwards[module] = args, kwargs
-        if self.calls and args and isinstance(module, LINEAR):
-            self.entered.append((module, args[0]))
+        if self.calls and args and isinstance(args[0], Tensor):
+            self.entered.append((module, args[0].clone()))
+
+    def answered(self, module, args, output):
+        self.own_answers[module] = map_tensors(output, Tensor.clone)
 
     def leave(self, module, args, output):
-        self.answers[module] = output
+        self.answers[module] = map_tensors(output, Tensor.clone)
 
     def listen(self, call: AttentionCall) -> Tensor:
         output = call.run(call.query, call.key, call.value, call.mask)
@@ -199,12 +205,16 @@ class _Watch:
         return output
 
     def handles(self) -> Iterator:
-        """The hooks' handles, made as they are asked for: the layer's own, and one pair for every module inside it."""
-        yield self.layer.register_forward_pre_hook(self.before, with_kwargs=True)
+        """The hooks' handles, made as they are asked for: the layer's own, and some for every module inside it.
+
+        What goes in is seen before a caller's hooks, what comes out before and behind them.
+        """
+        yield self.layer.register_forward_pre_hook(self.before, with_kwargs=True, prepend=True)
         yield self.layer.register_forward_hook(self.after)
         for module in self.layer.modules():
             if module is not self.layer:
                 yield module.register_forward_pre_hook(self.enter, with_kwargs=True)
+                yield module.register_forward_hook(self.answered, prepend=True)
                 yield module.register_forward_hook(self.leave)
 
     def sighting(self, causal: bool) -> Sighting | None:
@@ -226,21 +236,14 @@ class _Watch:
                 f"layer {self.index} lets a token see later ones: an encoder, not a decoder; it cannot be measured")
         if not sees_later and not causal:
             raise RequestError(f"block {self.index} hides a patch from another: no vision encoder of a known kind; it cannot be measured")
-        return Sighting(self.call, self.output, call, output, self._parts(call, output))
+        row = self.call.last_row() if causal else self.call.row(len(self.call.hidden) - 1)
+        return Sighting(self.call, row, self.output, call, output, self._parts(call, output))
 
     def _parts(self, call: AttentionCall, output: Tensor) -> LayerParts:
-        inside = set(call.module.modules())
-        entered = [(module, seen) for module, seen in self.entered if module in inside]
-        if not entered:
-            raise RequestError(
-                f"layer {self.index}: no linear module follows the attention function; it cannot be measured")
-        projection, seen = entered[0]
+        projection, direct = self._projection(call.module, output)
         branches = tuple(
             child for child in self.layer.children() if is_branch(child, call.module) and child in self.answers)
-        biased = getattr(projection, "bias", None) is not None
-        if biased and has_hooks(projection):
-            raise RequestError(f"layer {self.index}: its output projection has a bias and a forward hook; remove the hook")
-        direct = seen.shape[-1] == output.flatten(2).shape[-1] and torch.equal(seen.flatten(), output.flatten())
+        biased = any(name.endswith("bias") for name, _ in projection.named_parameters())
         return LayerParts(
             index=self.index,
             layer=self.layer,
@@ -248,13 +251,29 @@ class _Watch:
             projection=projection,
             branches=branches,
             direct=direct,
-            attention_answer=self.answers[call.module],
+            biased=biased,
+            hooked=has_hooks(self.layer),
+            attention_answer=self.own_answers[call.module],
             branch_answers=tuple(self.answers[branch] for branch in branches),
             heads=output.shape[2],
             width=max(size for p in self.layer.parameters() if p.dim() >= 2 for size in p.shape[-2:]),
             dtypes=frozenset(t.dtype for t in held_tensors(self.layer)),
             rides=direct and not biased and not any(map(has_hooks, (projection, *branches))) and self._one_plain_call(branches),
         )
+
+    def _projection(self, attention: nn.Module, heads: Tensor) -> tuple[nn.Module, bool]:
+        """The output projection, and whether the heads' outputs enter it as they are and its answer is attention's.
+
+        Raises RequestError where there is none.
+        """
+        inside = set(attention.modules())
+        entered = [(module, seen) for module, seen in self.entered if module in inside and holds_a_matrix(module)]
+        if not entered:
+            raise RequestError(f"layer {self.index}: no linear module follows the attention function; it cannot be measured")
+        answer = first_tensor(self.own_answers[attention])
+        last = [(module, seen) for module, seen in entered if same_numbers(first_tensor(self.answers[module]), answer)]
+        projection, seen = (last or entered)[0]
+        return projection, bool(last) and same_numbers(seen, heads)
 
     def _one_plain_call(self, branches: tuple[nn.Module, ...]) -> bool:
         """Whether there is one branch, called after attention with hidden states alone, (1, position, d_model), and answering so."""
@@ -265,14 +284,19 @@ class _Watch:
         return not kwargs and len(args) == 1 and all(isinstance(t, Tensor) and t.dim() == 3 for t in tensors)
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """Whether forward hooks of the caller's see what goes into a module or comes out of it."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+def same_numbers(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers in the same order, in whatever shape."""
+    return one.dtype == other.dtype and torch.equal(one.flatten(), other.flatten())
+
+
+def holds_a_matrix(module: nn.Module) -> bool:
+    """Whether a module, or one inside it, has weights of two axes or more."""
+    return any(p.dim() >= 2 for p in module.parameters())
 
 
 def is_branch(child: nn.Module, attention: nn.Module) -> bool:
     """Whether a layer's child adds to the residual stream beside attention: it holds a matrix, and not attention."""
-    return any(p.dim() >= 2 for p in child.parameters()) and attention not in set(child.modules())
+    return holds_a_matrix(child) and attention not in set(child.modules())
 
 
 def look(model: PreTrainedModel, token_ids: list[int]) -> list[Sighting | None]:

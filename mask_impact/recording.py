@@ -10,7 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from mask_impact.attention import AttentionCall, last_row, tapped
-from mask_impact.parts import LayerCall, LayerParts, first_tensor, hooked
+from mask_impact.hooks import hooked
+from mask_impact.parts import LayerCall, LayerParts, first_tensor
 
 
 @dataclass(frozen=True)
@@ -86,5 +87,5 @@ def _hooks(record: LayerRecord, whole: bool) -> Iterator:
     def after(_layer, _args, output):
         record.output = first_tensor(output)[0, -1].clone()
 
-    yield record.parts.layer.register_forward_pre_hook(before, with_kwargs=True)
+    yield record.parts.layer.register_forward_pre_hook(before, with_kwargs=True, prepend=True)
     yield record.parts.layer.register_forward_hook(after)

@@ -65,12 +65,12 @@ def projected(rows: RowPass, heads: Tensor) -> tuple[Tensor, Tensor | None]:
     `heads` (1 + row, head, d_v) are the heads' output and its differences. Beside the answers, where all that stands
     between is linear, their difference (row, d_model): it is projected by itself and keeps its digits. None elsewhere.
     """
-    if not (rows.parts.direct or rows.parts.linear):
+    if not rows.parts.projects_linearly:
         return rows.project(torch.cat([heads[:1], heads[0] + heads[1:]])), None
     with without_bias(rows.parts.projection):
         answers = rows.project(heads)
-    bias = getattr(rows.parts.projection, "bias", None)
-    return on_the_baseline(answers, answers[0] if bias is None else answers[0] + bias), answers[1:]
+    baseline = answers[0] + rows.project(torch.zeros_like(heads[:1]))[0] if rows.parts.biased else answers[0]
+    return on_the_baseline(answers, baseline), answers[1:]
 
 
 def on_the_baseline(answers: Tensor, baseline: Tensor) -> Tensor:

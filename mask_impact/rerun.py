@@ -7,13 +7,15 @@ the final one.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mask_impact.attention import AttentionCall, additive_mask, tapped
-from mask_impact.parts import LayerCall, LayerParts, first_tensor, hooked, like, map_tensors
+from mask_impact.hooks import hooked
+from mask_impact.parts import LayerCall, LayerParts, first_tensor, like, map_tensors
 from mask_impact.rows import MaskedRows, Vectors, one_ulp
 from mask_impact.rowpass import RowPass
 
@@ -47,13 +49,22 @@ class Rerun:
             return output
 
         def note(module: Any, _args: Any, output: Any) -> None:
-            seen[module] = map_tensors(output, lambda t: t[..., -1, :] if t.dim() == 2 else t[0, -1])
+            seen[module] = map_tensors(output, lambda t: t.flatten(0, -2)[-1].clone())
 
-        modules = (self.parts.attention, *self.parts.branches)
-        with tapped(answer), hooked(*[module.register_forward_hook(note) for module in modules]):
+        with tapped(answer), hooked(*noting(self.parts, note)):
             output = self.parts.layer(*self.call.args, **self.call.kwargs)
         seen["output"] = first_tensor(output)[0, -1]
         return seen
+
+
+def noting(parts: LayerParts, note: Callable) -> Iterator[Any]:
+    """The handles of hooks that note what attention answers, before a caller's own hooks, and what the branches answer, behind them.
+
+    In that state a row pass puts them in the modules' place.
+    """
+    yield parts.attention.register_forward_hook(note, prepend=True)
+    for branch in parts.branches:
+        yield branch.register_forward_hook(note)
 
 
 def rerun(rows: RowPass, layer: Rerun, keys: Tensor, variants: tuple[str, ...], seed: int) -> MaskedRows:
@@ -82,7 +93,7 @@ def attention_added(rows: RowPass, runs: list[dict]) -> Tensor:
 def update(rows: RowPass, runs: list[dict]) -> Tensor:
     """The layer's update in each run: (run, d_model)."""
     if rows.parts.residual != "sum":
-        return torch.stack([run["output"] for run in runs]) - rows.call.hidden[0]
+        return torch.stack([run["output"] for run in runs]) - rows.call.hidden.flatten(0, -2)
     attention = torch.stack([first_tensor(run[rows.parts.attention]) for run in runs])
     answers = {}
     for branch, template in zip(rows.parts.branches, rows.parts.branch_answers):

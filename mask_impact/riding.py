@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from mask_impact import products
 from mask_impact.attention import final_query
+from mask_impact.hooks import hooked
 from mask_impact.layer_distances import Moment, collected
 from mask_impact.leave_one_out import leave_one_out
-from mask_impact.parts import hooked
 from mask_impact.projected import ProjectedValues, projected_rows, projects_plainly
 from mask_impact.recording import LayerRecord
 from mask_impact.renormalize import head_rows, on_the_baseline, row_count

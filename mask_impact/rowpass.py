@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mask_impact.attention import tapped
+from mask_impact.hooks import hooked, without_hooks
 from mask_impact.parts import LayerCall, LayerParts, first_tensor, held_tensors, like, map_tensors
 
 
@@ -57,17 +58,16 @@ def in_dtype(parts: LayerParts, dtype: torch.dtype | None) -> Iterator[None]:
 
 @contextmanager
 def without_bias(module: nn.Module) -> Iterator[None]:
-    """Take a linear module's bias away, so that it maps differences to differences."""
-    bias = getattr(module, "bias", None)
-    if bias is None:
-        yield
-        return
-    original = bias.data
+    """Take the biases in a module away, its own among them, so that what is linear but for them maps differences to differences."""
+    biases = [bias for name, bias in module.named_parameters() if name.endswith("bias")]
+    originals = [bias.data for bias in biases]
     try:
-        bias.data = torch.zeros_like(original)
+        for bias in biases:
+            bias.data = torch.zeros_like(bias.data)
         yield
     finally:
-        bias.data = original
+        for bias, original in zip(biases, originals):
+            bias.data = original
 
 
 def added_together(answers: Iterable[Any]) -> Tensor:
@@ -84,9 +84,13 @@ class RowPass:
 
     def project(self, heads: Tensor) -> Tensor:
         """What the attention module answers, (row, d_model), where its heads' outputs are these (row, head, d_v)."""
-        if self.parts.direct:
-            return self.parts.projection(heads.flatten(1))
-        return self._through_module(heads)
+        if not self.parts.direct:
+            return self._through_module(heads)
+        return self.parts.projection(self._in_axes(heads.flatten(1))).flatten(0, -2)
+
+    def _in_axes(self, rows: Tensor) -> Tensor:
+        """Rows (row, d) in as many axes as the layer's input has, since a wrapper or a hook may count on them."""
+        return rows.view(*[1] * (self.call.hidden.dim() - 2), *rows.shape)
 
     def _through_module(self, heads: Tensor) -> Tensor:
         """The attention module on the one row, gates and norms included, under vmap over the heads' outputs."""
@@ -94,9 +98,10 @@ class RowPass:
 
         def module(answer: Tensor) -> Tensor:
             with tapped(lambda call: answer[None, None]):
-                return first_tensor(self.parts.attention(*arguments.args, **arguments.kwargs))[0, 0]
+                return first_tensor(self.parts.attention(*arguments.args, **arguments.kwargs)).flatten(0, -2)[0]
 
-        return torch.vmap(module)(heads)
+        with without_hooks([self.parts.attention]):  # they see what comes out of this, in its place
+            return torch.vmap(module)(heads)
 
     def _attention_arguments(self) -> LayerCall:
         """What the layer hands its attention module on this row."""
@@ -106,7 +111,8 @@ class RowPass:
             seen.append(LayerCall(args, kwargs))
             return like(self.parts.attention_answer, torch.zeros_like(self.call.hidden))
 
-        with answering({self.parts.attention: note, **self._silent_branches()}):
+        silent = self._silent_branches()
+        with answering({self.parts.attention: note, **silent}), without_hooks(silent):
             self.parts.layer(*self.call.args, **self.call.kwargs)
         return seen[0]
 
@@ -126,35 +132,32 @@ class RowPass:
     ) -> Tensor:
         """The layer's output rows (row, d_model), its attention answering `attention_rows` (row, d_model)."""
         call = self.call if hidden is None else self.call.with_hidden(hidden)
-        attention = like(self.parts.attention_answer, attention_rows[None])
-        with answering({self.parts.attention: lambda *args, **kwargs: attention, **branches}):
+        rows = attention_rows.clone() if self.parts.hooked else attention_rows  # a hook may write into what it is shown
+        attention = like(self.parts.attention_answer, self._in_axes(rows))
+        with answering({self.parts.attention: lambda *args, **kwargs: attention, **branches}), without_hooks(branches):
             output = first_tensor(self.parts.layer(*call.args, **call.kwargs))
-        return output[0].expand(len(attention_rows), -1)
+        return output.flatten(0, -2).expand(len(attention_rows), -1)
 
     def attention_added(self, attention_rows: Tensor) -> Tensor:
         """What attention adds to the residual stream when its module answers `attention_rows`: both (row, d_model).
 
-        Where a norm follows the sum, a zero row would meet that norm; there the module's answer is what is added.
+        Where a norm follows the sum, a zero row would meet that norm; there the module's answer is what is added. What hooks of
+        the whole layer do is no share of attention's.
         """
         if self.parts.as_answered or self.parts.residual == "normed":
             return attention_rows
-        return self._run(attention_rows, self._silent_branches(), torch.zeros_like(self.call.hidden))
+        with without_hooks([self.parts.layer]):
+            return self._run(attention_rows, self._silent_branches(), torch.zeros_like(self.call.hidden))
 
     def output(self, attention_rows: Tensor) -> tuple[Tensor, dict[nn.Module, Any]]:
         """The layer's output rows (row, d_model), and what its branches answered on the way."""
         answers: dict[nn.Module, Any] = {}
 
-        def noting(branch: nn.Module) -> Callable:
-            """The branch's own forward, which notes in `answers` what it gives: whatever structure the branch answers in."""
-            forward = branch.forward
+        def note(branch: nn.Module, _args: tuple, answer: Any) -> None:
+            answers[branch] = answer
 
-            def run(*args: Any, **kwargs: Any) -> Any:
-                answers[branch] = forward(*args, **kwargs)
-                return answers[branch]
-
-            return run
-
-        rows = self._run(attention_rows, {branch: noting(branch) for branch in self.parts.branches})
+        with hooked(*[branch.register_forward_hook(note) for branch in self.parts.branches]):
+            rows = self._run(attention_rows, {})
         return rows, answers
 
     def entering_branch(self, attention_rows: Tensor) -> Tensor:
@@ -192,4 +195,4 @@ class RowPass:
         output, answers = self.output(attention_rows)
         if self.parts.residual == "sum":
             return self.added(attention_rows, answers), output
-        return output - self.call.hidden[0], output
+        return output - self.call.hidden.flatten(0, -2), output

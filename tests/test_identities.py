@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
+import oracle
 import zoo
 from mask_impact import attention, rowpass
 from mask_impact.attention import final_query
@@ -15,6 +16,7 @@ from mask_impact.identities import conservation_error
 from mask_impact.leave_one_out import leave_one_out
 from mask_impact.load_check import measurable_parts
 from mask_impact.measure import Method, ModelInputs, measured_layers
+from measuring import measure, worst_error
 from planting import measured, planted_layer, recorded
 
 IDS = zoo.tokens(12).tolist()
@@ -158,13 +160,24 @@ def test_sinks_and_windows_are_read_from_the_models_own_mask_function(monkeypatc
         register(attention.PREFIX + "eager", ALL_MASK_ATTENTION_FUNCTIONS["eager"])
 
 
-def test_load_check_sees_a_projection_that_is_not_the_last_step():
-    """An attention module that halves what its projection gives: the rows would miss that."""
+def test_a_projection_that_is_not_the_last_step():
+    """An attention module that halves what its projection gives: rows go through the module itself."""
     model = zoo.build("llama")
     attention = model.model.layers[0].self_attn
     whole = attention.forward
     attention.forward = lambda *args, **kwargs: (whole(*args, **kwargs)[0] / 2, None)
-    with pytest.raises(RunError, match="layer 0: the parts found do not give its own output"):
+    assert [part.direct for part in measurable_parts(model)[0]] == [False, True, True]
+    table = oracle.oracle(model, torch.tensor(IDS))
+    assert worst_error(measure(model, IDS), lambda m: table)[0] <= 1e-4
+
+
+def test_load_check_sees_attention_that_answers_otherwise_when_it_is_called_again():
+    """Its projection gives less with every call: what it gave the model is not what it gives the rows."""
+    model = zoo.build("llama")
+    projection = model.model.layers[1].self_attn.o_proj
+    calls, whole = [], projection.forward
+    projection.forward = lambda rows: whole(rows) / (calls.append(1) or len(calls))
+    with pytest.raises(RunError, match="layer 1: the parts found do not give its attention module's own answer"):
         measurable_parts(model)
 
 
