@@ -22,6 +22,7 @@ from mask_impact.identities import TOLERANCE
 from mask_impact.leave_one_out import softmax_with_sink
 from mask_impact.measure import Method, ModelInputs, measured_layers
 from mask_impact.parts import LayerCall, LayerParts, Sighting, find_layers, first_tensor, look, map_tensors
+from mask_impact.positions import fresh_positions
 from mask_impact.precision import full_float32
 from mask_impact.recording import recording
 from mask_impact.rowpass import RowPass, answering, in_dtype, without_bias
@@ -40,6 +41,12 @@ def measurable_parts(model: PreTrainedModel, method: Method = Method()) -> tuple
     Raises RequestError, by name, for a model that cannot be measured at all; RunError if a check fails, naming the
     layer.
     """
+    with fresh_positions(model):
+        return checked_layers(model, method)
+
+
+def checked_layers(model: PreTrainedModel, method: Method) -> tuple[list[LayerParts], dict[int, str]]:
+    """What `measurable_parts` gives, and raises; what the passes leave in the model is the caller's affair."""
     refuse_class(type(model), model.config)
     sightings = look(model, sample_ids(model, 2))
     decoder = model.get_decoder()

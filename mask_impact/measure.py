@@ -8,8 +8,9 @@ decoding step and its rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -24,6 +25,7 @@ from mask_impact.layer_distances import Moment, collected
 from mask_impact.leave_one_out import LeaveOneOut, leave_one_out
 from mask_impact.memory import map_large_blocks
 from mask_impact.parts import LayerParts
+from mask_impact.positions import RotaryState, fresh_positions
 from mask_impact.precision import full_float32
 from mask_impact.projected import ProjectedValues, values_kept
 from mask_impact.recording import LayerDistances, LayerRecord, recording
@@ -134,58 +136,63 @@ def measured_layers(
     the first step.
     """
     map_large_blocks(len(inputs.token_ids))
-    with attached(model.get_decoder()), fresh_positions(model):
-        for step, records in generation_steps(model, parts, inputs, method):
+    with attached(model.get_decoder()), fresh_positions(model) as rotary:
+        for step, records in generation_steps(model, parts, inputs, method, rotary):
             for record in records:
                 yield measure_layer(step, record, method)
                 record.let_go()
 
 
 def generation_steps(
-    model: PreTrainedModel, parts: list[LayerParts], inputs: ModelInputs, method: Method
+    model: PreTrainedModel, parts: list[LayerParts], inputs: ModelInputs, method: Method, rotary: RotaryState | None = None
 ) -> Iterator[tuple[Step, list[LayerRecord]]]:
-    """Run the model greedily, or along a given continuation, and yield each step with what its layers did."""
+    """Run the model greedily, or along a given continuation, and yield each step with what its layers did.
+
+    A cache serves as long as its keys were turned as those of the present length are; elsewhere the step is taken from the start.
+    """
+    rotary = rotary or RotaryState(model)
     token_ids, unseen, cache = list(inputs.token_ids), list(inputs.token_ids), None
     values = kept_between_steps(model, parts, inputs, method)
     for index in range(inputs.steps):
-        fed = unseen if method.use_cache else token_ids
-        further = inputs.further(fed) if len(fed) == len(token_ids) else {}
         masked = inputs.masked(len(token_ids))
         moment = Moment(index, len(token_ids), masked if len(masked) < len(token_ids) else None)
         done = inputs.done[index] if index < len(inputs.done) else None
-        rode = done.rode if done is not None and len(fed) == 1 else None
-        with (recording(parts, whole=method.name == "rerun") as records,
-              riders(records, method, len(fed), moment, values, rode), full_float32()):
-            answer = model(
-                input_ids=torch.tensor([fed], device=model.device), past_key_values=cache, use_cache=method.use_cache,
-                logits_to_keep=1, **further)
+        run = partial(one_pass, model, parts, inputs, method, rotary, moment, done)
+        fed = token_ids if cache is None else unseen
+        records, answer = run(fed, cache, values)
+        if rotary.changed() and cache is not None:
+            fed, cache, values = token_ids, None, kept_between_steps(model, parts, inputs, method)
+            records, answer = run(fed, cache, values)
         step = predicted(moment, token_ids, answer.logits[0, -1], inputs.continuation_ids)
         step.replay = Replay(step.next_id, digest(answer.logits[0, -1]), own_answers(records) if len(fed) == 1 else {})
         if done is None:
             yield step, records
         elif not done.same(step.replay):
             inputs.start_over()
-            cache = values = answer = records = None  # so that not all is there twice
-            yield from generation_steps(model, parts, replace(inputs, done=()), method)
+            cache = values = answer = records = run = None  # so that not all is there twice
+            yield from generation_steps(model, parts, replace(inputs, done=()), method, rotary)
             return
         if ends(step, inputs):
             return
         token_ids, unseen = [*token_ids, step.next_id], [step.next_id]
-        cache = answer.past_key_values if method.use_cache else None
+        cache = getattr(answer, "past_key_values", None) if method.use_cache else None
 
 
-@contextmanager
-def fresh_positions(model: PreTrainedModel) -> Iterator[None]:
-    """Take away what a model with positions of several axes keeps of them from call to call (`rope_deltas`), which an
-    earlier prompt's pictures would leave behind; as it was on leaving."""
-    kept = [(module, module.rope_deltas) for module in model.modules() if "rope_deltas" in vars(module)]
-    for module, _ in kept:
-        module.rope_deltas = None
-    try:
-        yield
-    finally:
-        for module, deltas in kept:
-            module.rope_deltas = deltas
+def one_pass(
+    model: PreTrainedModel, parts: list[LayerParts], inputs: ModelInputs, method: Method, rotary: RotaryState, moment: Moment,
+    done: Replay | None, fed: list[int], cache: Any, values: ProjectedValues | None,
+) -> tuple[list[LayerRecord], Any]:
+    """One forward pass of the tokens `fed`, all of them or those behind the cache: what its layers did, and the model's answer."""
+    further = inputs.further(fed) if cache is None else {}
+    rode = done.rode if done is not None and len(fed) == 1 else None
+    if cache is None:
+        rotary.begin()
+    with (recording(parts, whole=method.name == "rerun") as records,
+          riders(records, method, len(fed), moment, values, rode), full_float32()):
+        answer = model(
+            input_ids=torch.tensor([fed], device=model.device), past_key_values=cache, use_cache=method.use_cache,
+            logits_to_keep=1, **further)
+    return records, answer
 
 
 def predicted(moment: Moment, token_ids: list[int], logits: Tensor, continuation: list[int] | None) -> Step:

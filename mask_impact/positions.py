@@ -1,0 +1,71 @@
+"""What a model keeps of positions from call to call, so that no earlier call's reach a later one.
+
+Models with positions of several axes keep an offset (`rope_deltas`). Rotary embeddings keep frequencies: dynamic ones change with every
+token past the original length, and stay as they are when a shorter sequence follows; longrope has one set for short and one for long
+sequences. Keys in a cache were turned by the frequencies of their own call, so where these change it serves no longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+FREQUENCIES, LONGEST = "inv_freq", "max_seq_len_cached"  # how the names end, behind the kind of layer where there are several
+
+
+class RotaryState:
+    """The frequencies of a model's rotary embeddings, as they change from pass to pass."""
+
+    def __init__(self, model: nn.Module):
+        self.modules = [module for module in model.modules() if any(name.endswith(FREQUENCIES) for name in module._buffers)]
+        self._last = self._frequencies()
+
+    def begin(self) -> None:
+        """Forget the sequences that were seen: a pass from a sequence's start finds a model that saw none before."""
+        for module in self.modules:
+            for name in [name for name in vars(module) if name.endswith(LONGEST)]:
+                original = getattr(module, f"original_{LONGEST.removesuffix('_cached')}", None)
+                if original is not None and getattr(module, name) != original:
+                    prefix = name.removesuffix(LONGEST)
+                    module._buffers[prefix + FREQUENCIES] = getattr(module, f"{prefix}original_{FREQUENCIES}").to(self._device(module))
+                    setattr(module, name, original)
+
+    def changed(self) -> bool:
+        """Whether the frequencies are others than when this was asked last."""
+        last, self._last = self._last, self._frequencies()
+        return not all(map(torch.equal, last, self._last))
+
+    def _frequencies(self) -> list[Tensor]:
+        return [value.clone() for module in self.modules for name, value in module._buffers.items() if name.endswith(FREQUENCIES)]
+
+    @staticmethod
+    def _device(module: nn.Module) -> torch.device:
+        return next(value.device for name, value in module._buffers.items() if name.endswith(FREQUENCIES))
+
+
+@contextmanager
+def fresh_positions(model: nn.Module) -> Iterator[RotaryState]:
+    """Take away what earlier calls left behind; all is as it was on leaving."""
+    deltas = [(module, module.rope_deltas) for module in model.modules() if "rope_deltas" in vars(module)]
+    rotary = RotaryState(model)
+    kept = [(module, _kept(module)) for module in rotary.modules]
+    for module, _ in deltas:
+        module.rope_deltas = None
+    try:
+        yield rotary
+    finally:
+        for module, offset in deltas:
+            module.rope_deltas = offset
+        for module, (buffers, values) in kept:
+            module._buffers.update(buffers)
+            vars(module).update(values)
+
+
+def _kept(module: nn.Module) -> tuple[dict[str, Tensor | None], dict[str, Any]]:
+    """A rotary embedding's buffers, copied, since longrope writes into them, and its numbers."""
+    buffers = {name: None if value is None else value.clone() for name, value in module._buffers.items()}
+    return buffers, {name: value for name, value in vars(module).items() if name.endswith((LONGEST, "attention_scaling"))}
