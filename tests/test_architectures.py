@@ -14,6 +14,7 @@ PROMPT = 23  # tokens: nearly thrice the windows of 8; the third step, of 25, is
 STEPS = 3
 FLOAT32, FLOAT64 = 1e-4, 1e-9  # of the largest distance of the same layer and variant
 COSINE = 1e-5  # absolute, of a distance in [0, 2]
+PROBABILITY = 2e-5  # absolute
 KINDS = [("renormalize", True), ("renormalize", False), ("rerun", True), ("rerun", False)]
 
 
@@ -40,6 +41,18 @@ def test_both_methods_equal_the_plain_implementation(name):
     for kind, (l2, cosine) in errors.items():
         assert l2 <= FLOAT32, (kind, l2)
         assert cosine <= COSINE, (kind, cosine)
+
+
+@pytest.mark.parametrize("name", [*zoo.ARCHITECTURES, *zoo.HYBRIDS, *zoo.EXTRAS])
+def test_text_and_probabilities_of_every_step_are_those_of_a_fresh_pass(name):
+    """With a cache, against a model that was built for it and sees all tokens at once."""
+    steps = {m.step.index: m.step for m in measure(zoo.build(name), zoo.tokens(PROMPT).tolist(), 4).values()}
+    fresh = zoo.build(name)
+    for step in steps.values():
+        expected = fresh(input_ids=torch.tensor([step.token_ids]), use_cache=False).logits[0, -1].float().softmax(-1)
+        assert step.next_id == int(expected.argmax())
+        for token, probability in [*step.top, (step.next_id, step.next_probability)]:
+            assert abs(probability - float(expected[token])) <= PROBABILITY, (step.index, token)
 
 
 @pytest.mark.parametrize("name", ["qwen3", "gemma2", "gpt_oss"])

@@ -9,6 +9,7 @@ matters. Windows and chunks hold 8 tokens.
 """
 
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -128,30 +129,30 @@ ARCHITECTURES = tuple(name for name in CONFIGURATIONS if name not in HYBRIDS + R
 KEEP_INITIALISATION = ("A_log", "D", "dt_bias", "dt_proj.weight", "dt_proj.bias")
 
 
-def configuration(name):
-    """The tiny configuration of the architecture `name`."""
+def configuration(name, **changed):
+    """The tiny configuration of the architecture `name`, with these fields changed."""
     prefix, _, fields = CONFIGURATIONS[name]
-    return getattr(transformers, f"{prefix}Config")(**fields)
+    return getattr(transformers, f"{prefix}Config")(**deepcopy(fields | changed))
 
 
-def build(name, dtype=torch.float32, seed=0):
+def build(name, dtype=torch.float32, seed=0, **changed):
     """The tiny model `name` in eval mode; the same `seed` gives the same weights, rounded to `dtype`."""
-    model = _untrained(name, torch.float32, seed)
+    model = _untrained(name, torch.float32, seed, changed)
     randomize(model, seed)
     adapt(name, model)
     if dtype != torch.float32:
         weights = model.state_dict()
-        model = _untrained(name, dtype, seed)
+        model = _untrained(name, dtype, seed, changed)
         model.load_state_dict(weights)
     if dtype == torch.float64 and model._can_set_experts_implementation():
         model.set_experts_implementation("eager")  # grouped_mm has no double on a CPU
     return model.requires_grad_(False)
 
 
-def _untrained(name, dtype, seed):
+def _untrained(name, dtype, seed, changed):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return getattr(transformers, CONFIGURATIONS[name][1])._from_config(configuration(name), dtype=dtype).eval()
+        return getattr(transformers, CONFIGURATIONS[name][1])._from_config(configuration(name, **changed), dtype=dtype).eval()
 
 
 def tokens(length, seed=0):
@@ -212,9 +213,9 @@ def true_float64():
         yield
 
 
-def save(name, folder, dtype=torch.float32, seed=0):
-    """The model `build(name, dtype, seed)` and its tokenizer in `folder`, as `from_pretrained` reads them."""
-    model = build(name, dtype, seed)
+def save(name, folder, dtype=torch.float32, seed=0, **changed):
+    """The model `build(name, dtype, seed, **changed)` and its tokenizer in `folder`, as `from_pretrained` reads them."""
+    model = build(name, dtype, seed, **changed)
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return model
