@@ -28,9 +28,9 @@ class RotaryState:
         """Forget the sequences that were seen: a pass from a sequence's start finds a model that saw none before."""
         for module in self.modules:
             for name in [name for name in vars(module) if name.endswith(LONGEST)]:
-                original = getattr(module, f"original_{LONGEST.removesuffix('_cached')}", None)
-                if original is not None and getattr(module, name) != original:
-                    prefix = name.removesuffix(LONGEST)
+                original = getattr(module, "original_max_seq_len", None)
+                prefix = name.removesuffix(LONGEST)
+                if hasattr(module, f"{prefix}original_{FREQUENCIES}") and getattr(module, name) != original:
                     module._buffers[prefix + FREQUENCIES] = getattr(module, f"{prefix}original_{FREQUENCIES}").to(self._device(module))
                     setattr(module, name, original)
 
@@ -52,7 +52,7 @@ def fresh_positions(model: nn.Module) -> Iterator[RotaryState]:
     """Take away what earlier calls left behind; all is as it was on leaving."""
     deltas = [(module, module.rope_deltas) for module in model.modules() if "rope_deltas" in vars(module)]
     rotary = RotaryState(model)
-    kept = [(module, _kept(module)) for module in rotary.modules]
+    kept = [(module, *_kept(module)) for module in rotary.modules]
     for module, _ in deltas:
         module.rope_deltas = None
     try:
@@ -60,12 +60,24 @@ def fresh_positions(model: nn.Module) -> Iterator[RotaryState]:
     finally:
         for module, offset in deltas:
             module.rope_deltas = offset
-        for module, (buffers, values) in kept:
-            module._buffers.update(buffers)
-            vars(module).update(values)
+        for module, buffers, numbers in kept:
+            _put_back(module, buffers, numbers)
 
 
-def _kept(module: nn.Module) -> tuple[dict[str, Tensor | None], dict[str, Any]]:
-    """A rotary embedding's buffers, copied, since longrope writes into them, and its numbers."""
-    buffers = {name: None if value is None else value.clone() for name, value in module._buffers.items()}
-    return buffers, {name: value for name, value in vars(module).items() if name.endswith((LONGEST, "attention_scaling"))}
+def _kept(module: nn.Module) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Any]]:
+    """A rotary embedding's buffers, each with a copy of what it holds, since longrope writes into it; and its numbers."""
+    return {name: (value, value.clone()) for name, value in module._buffers.items() if value is not None}, _numbers(module)
+
+
+def _numbers(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if name.endswith((LONGEST, "attention_scaling"))}
+
+
+def _put_back(module: nn.Module, buffers: dict[str, tuple[Tensor, Tensor]], numbers: dict[str, Any]) -> None:
+    for name, (buffer, content) in buffers.items():
+        module._buffers[name] = buffer
+        if not torch.equal(buffer, content):
+            buffer.copy_(content)
+    for name in _numbers(module).keys() - numbers.keys():
+        delattr(module, name)
+    vars(module).update(numbers)
