@@ -10,6 +10,7 @@ SDPA.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from transformers import PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
-from mask_impact.errors import RequestError
+from mask_impact.errors import RequestError, RunError
 
 PREFIX = "mask_impact_"
 SUPPORTED = ("sdpa", "eager")
@@ -55,20 +56,29 @@ class AttentionCall:
 
 
 Listener = Callable[[AttentionCall], "Tensor | None"]
-_listeners: list[Listener] = []
+
+
+class _Listeners(threading.local):
+    """The listeners of a thread, the innermost last."""
+
+    def __init__(self):
+        self.stack: list[Listener] = []
+
+
+_listeners = _Listeners()
 
 
 @contextmanager
 def tapped(listener: Listener) -> Iterator[None]:
-    """Show every call of an attached decoder's attention function to `listener`.
+    """Show every call that this thread makes of an attached decoder's attention function to `listener`.
 
     What the listener returns, if not None, is the answer.
     """
-    _listeners.append(listener)
+    _listeners.stack.append(listener)
     try:
         yield
     finally:
-        _listeners.pop()
+        _listeners.stack.pop()
 
 
 def own_function(module: nn.Module, implementation: str) -> Callable:
@@ -86,10 +96,10 @@ def _watched(implementation: str) -> Callable:
         """Stand for the model's own function: query (1, head, query, d_k), keys and values as in AttentionCall; gives
         (1, query, head, d_v), the listener's answer if it has one, and None for the weights."""
         function = own_function(module, implementation)
-        if not _listeners:
+        if not _listeners.stack:
             return function(module, query, key, value, attention_mask=attention_mask, **options)
         call = AttentionCall(module, function, query, key, value, attention_mask, options)
-        answer = _listeners[-1](call)
+        answer = _listeners.stack[-1](call)
         return (call.run(query, key, value, attention_mask) if answer is None else answer), None
 
     return attention
@@ -99,9 +109,13 @@ def _watched(implementation: str) -> Callable:
 def attached(decoder: PreTrainedModel) -> Iterator[None]:
     """Route the decoder's attention through `tapped` listeners; its own implementation is restored on leaving.
 
-    Raises RequestError where the decoder runs on an implementation whose masks cannot be read (flash, flex).
+    Raises RequestError where the decoder runs on an implementation whose masks cannot be read (flash, flex), RunError where it
+    is attached already.
     """
     base = decoder.config._attn_implementation
+    if base.startswith(PREFIX):
+        raise RunError("this model is being measured already, in another thread or by a run that is not at its end; "
+                       "wait for that, or load the model a second time")
     if base not in SUPPORTED:
         raise RequestError(
             f"attention implementation {base!r} cannot be measured; load the model with one of: {', '.join(SUPPORTED)}")

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from mask_impact.checkpoints import Checkpoint, find_checkpoint
+from mask_impact.compiled import as_written
 from mask_impact.errors import RequestError, as_run_error, first_line, gathering, out_of_memory
 from mask_impact.load_check import refuse_class
 from mask_impact.measure import Method
@@ -207,6 +208,7 @@ def dequantisers() -> dict[str, Any]:
 def of_loaded(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, settings: Settings) -> Candidate:
     """The candidate of a model that the caller has loaded. Raises RequestError for one that cannot be measured, for one of the
     two alone, and for settings that would load another."""
+    model = as_written(model)
     refuse_unloaded(model, tokenizer)
     return Candidate(loaded_name(model, settings, refuse_loaded), model.config, tokenizer)
 
@@ -248,8 +250,12 @@ def refuse_loaded(model: PreTrainedModel) -> None:
 
 
 def refuse_strange_weights(model: PreTrainedModel) -> None:
-    """Raise RequestError, by name, for a loaded model with quantised weights."""
+    """Raise RequestError, by name, for a loaded model with quantised weights, or without some of them in memory."""
     name = type(model).__name__
+    absent = [weight for weight, values in model.named_parameters() if values.is_meta]
+    if absent:
+        raise RequestError(f"{name} has weights that are not in memory ({absent[0]} lies on 'meta': never loaded, or offloaded); "
+                           "load it whole on one device, with from_pretrained(...) without device_map and .to(device)")
     strange = {str(weight.dtype) for weight in model.parameters()} - {str(dtype) for dtype in TORCH_DTYPES.values()}
     if strange:
         raise RequestError(f"{name} has weights in {', '.join(sorted(strange))}; load it unquantised, in one of {', '.join(TORCH_DTYPES)}")

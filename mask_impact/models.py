@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mask_impact.candidates import TORCH_DTYPES, Candidate, dequantisers, few_words, find_device, naming, quantisation, read_file
 from mask_impact.checkpoints import with_weights
+from mask_impact.compiled import as_written, uncompiled
 from mask_impact.errors import RequestError, as_run_error
 from mask_impact.load_check import measurable_parts
 from mask_impact.measure import Method
@@ -29,16 +32,22 @@ MISFITS = {
 }
 
 
+COMPILED = "the model is compiled; its modules were measured uncompiled"
+LOADING = threading.Lock()  # transformers sets torch's default dtype while it loads a model
+_locks: WeakKeyDictionary[PreTrainedModel, threading.RLock] = WeakKeyDictionary()
+
+
 @dataclass(frozen=True)
 class Subject:
     """A loaded model, checked: the layers that can be measured, and the others by index with the reason why not; the blocks of
-    its encoder, where that was asked for."""
+    its encoder, where that was asked for; `notes` are lines for the user."""
 
     candidate: Candidate
     model: PreTrainedModel
     parts: list[LayerParts]
     skipped: dict[int, str] = field(default_factory=dict)
     encoder: list[LayerParts] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -127,16 +136,28 @@ def method_of(settings: Settings) -> Method:
 
 @contextmanager
 def ready(candidate: Candidate, settings: Settings, model: PreTrainedModel | None = None) -> Iterator[Subject]:
-    """The candidate's model, loaded and checked; one that the caller has loaded is as it was on leaving."""
+    """The candidate's model, loaded and checked; one that the caller has loaded is as it was on leaving, and no other thread
+    measures it meanwhile."""
     if model is None:
-        yield load(candidate, settings, {settings.part})
+        with LOADING:
+            subject = load(candidate, settings, {settings.part})
+        yield subject
         return
-    training = [module for module in model.modules() if module.training]
-    experts = model.config._experts_implementation if has_experts(model) else None
-    try:
-        yield prepare(candidate, model, settings, {settings.part})
-    finally:
-        for module in training:
-            module.training = True
-        if has_experts(model) and model.config._experts_implementation != experts:
-            model.set_experts_implementation(experts)
+    model = as_written(model)
+    with one_thread(model), uncompiled(model) as compiled:
+        training = [module for module in model.modules() if module.training]
+        experts = model.config._experts_implementation if has_experts(model) else None
+        try:
+            subject = prepare(candidate, model, settings, {settings.part})
+            yield replace(subject, notes=(COMPILED,)) if compiled else subject
+        finally:
+            for module in training:
+                module.training = True
+            if has_experts(model) and model.config._experts_implementation != experts:
+                model.set_experts_implementation(experts)
+
+
+def one_thread(model: PreTrainedModel) -> AbstractContextManager:
+    """The lock of a loaded model: to be measured, it is changed for a while."""
+    with LOADING:
+        return _locks.setdefault(model, threading.RLock())

@@ -19,6 +19,7 @@ from mask_impact import pictures
 from mask_impact.candidates import (
     Candidate, loaded_name, naming, read_candidate, read_file, refuse_quantised, refuse_strange_weights, refuse_unloaded)
 from mask_impact.checkpoints import Checkpoint, find_checkpoint
+from mask_impact.compiled import as_written
 from mask_impact.encoder_check import encoder_parts
 from mask_impact.encoder_inputs import encoder_inputs
 from mask_impact.errors import RequestError, first_line, gathering
@@ -150,6 +151,7 @@ def of_loaded(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase 
               settings: VisionSettings) -> VisionCandidate:
     """The candidate of a Qwen3-VL that the caller has loaded; `image_processor` is any image processor of it, or None for the
     one that Qwen3-VL has. Raises RequestError for a model of another kind, and for settings that would load another."""
+    model = as_written(model)
     refuse_unloaded(model, tokenizer)
     name = loaded_name(model, settings, refuse_loaded)
     vision = model.config.vision_config
