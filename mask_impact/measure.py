@@ -24,6 +24,7 @@ from mask_impact.errors import RunError
 from mask_impact.layer_distances import Moment, collected
 from mask_impact.leave_one_out import LeaveOneOut, leave_one_out
 from mask_impact.memory import map_large_blocks
+from mask_impact.next_token import Pick, greedy
 from mask_impact.parts import LayerParts
 from mask_impact.positions import RotaryState, fresh_positions
 from mask_impact.precision import full_float32
@@ -98,6 +99,7 @@ class ModelInputs:
     sequence of so many tokens, those of a longer one beginning with those of a shorter; `further` whatever else a call takes that begins at the prompt's start, given its tokens.
     `done` are the first steps, measured before: the model is taken through them again, and they are not yielded. Where it
     goes another way now, be it in the last bit, `start_over` is called and every step is measured.
+    `pick` takes the next token where no continuation is given.
     """
 
     token_ids: list[int]
@@ -109,6 +111,7 @@ class ModelInputs:
     further: Callable[[list[int]], dict[str, Any]] = lambda _: {}
     done: Sequence[Replay] = ()
     start_over: Callable[[], None] = lambda: None
+    pick: Pick = greedy
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ def generation_steps(
         if rotary.changed() and cache is not None:
             fed, cache, values = token_ids, None, kept_between_steps(model, parts, inputs, method)
             records, answer = run(fed, cache, values)
-        step = predicted(moment, token_ids, answer.logits[0, -1], inputs.continuation_ids)
+        step = predicted(moment, token_ids, answer.logits[0, -1], inputs)
         step.replay = Replay(step.next_id, digest(answer.logits[0, -1]), own_answers(records) if len(fed) == 1 else {})
         if done is None:
             yield step, records
@@ -195,8 +198,8 @@ def one_pass(
     return records, answer
 
 
-def predicted(moment: Moment, token_ids: list[int], logits: Tensor, continuation: list[int] | None) -> Step:
-    """The step that these logits (vocabulary,) make: greedy, or the given continuation's next token.
+def predicted(moment: Moment, token_ids: list[int], logits: Tensor, inputs: ModelInputs) -> Step:
+    """The step that these logits (vocabulary,) make: the token picked by them, or the given continuation's next one.
 
     Raises RunError where the logits are not numbers.
     """
@@ -204,7 +207,8 @@ def predicted(moment: Moment, token_ids: list[int], logits: Tensor, continuation
     if probabilities.isnan().any():
         raise RunError(f"the logits of generation step {moment.step} are not numbers; try another --dtype")
     top = probabilities.topk(min(TOP_TOKENS, len(probabilities)))
-    next_id = int(logits.argmax()) if continuation is None else continuation[moment.step]
+    given = inputs.continuation_ids
+    next_id = inputs.pick(token_ids, logits) if given is None else given[moment.step]
     likeliest = list(zip(top.indices.tolist(), top.values.tolist()))
     return Step(moment, token_ids, likeliest, next_id, float(probabilities[next_id]))
 

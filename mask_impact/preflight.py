@@ -35,6 +35,11 @@ class Plan:
     facts: Mapping[str, object] = field(default_factory=dict)
 
     @property
+    def generates(self) -> bool:
+        """Whether the model picks the tokens that follow: something is predicted, and no continuation is given."""
+        return self.prompt.predicts and self.continuation_ids is None
+
+    @property
     def finished(self) -> bool:
         """Whether the result is there already: what is missing of it (`lacks`) can be made of its table."""
         return self.choice.record is not None and not self.choice.formats.isdisjoint(FORMATS)

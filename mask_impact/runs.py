@@ -19,6 +19,7 @@ from mask_impact.errors import StopAsked
 from mask_impact.jsontext import plain
 from mask_impact.measure import MeasuredLayer, ModelInputs, Step, context_full, ends
 from mask_impact.models import Subject, measured_parts, method_of
+from mask_impact.next_token import greedy, picking, saved_settings
 from mask_impact.preflight import Plan, computed_with
 from mask_impact.results import ResultTable, StepDistances, left_out
 from mask_impact.strongest import STRONGEST, strongest_tokens
@@ -48,7 +49,8 @@ class Run:
         done = () if self.kept is None else self.kept.column(lambda part: part.replay)
         self.inputs = plan.prompt.fed(ModelInputs(
             plan.prompt.token_ids, plan.steps, plan.continuation_ids, subject.stop_ids, subject.candidate.context_length,
-            plan.prompt.masked, partial(plan.prompt.further, device=subject.model.device), done, self._start_over))
+            plan.prompt.masked, partial(plan.prompt.further, device=subject.model.device), done, self._start_over,
+            picking(subject.model.generation_config, plan.prompt.token_ids, subject.model.device) if plan.generates else greedy))
         self.steps: list[dict[str, Any]] = []
         self.distances = [] if self.kept is None else self.kept.column(lambda part: part.distances)
         self.cells: list[tuple[str, int]] = []
@@ -196,6 +198,7 @@ class Run:
             "generated_text": self.generated_text,
             "strongest": [{"position": one.position, "text": one.text, "l2": one.total} for one in strongest_tokens(self.table(), STRONGEST)],
             "stopped_by": self.stopped_by(),
+            "generation": saved_settings(self.subject.model.generation_config) if self.plan.generates else None,
             "variants": list(dict.fromkeys(name for name, _ in self.cells)),
             "layers": [part.index for part in self.parts],
             "skipped_layers": [{"layer": layer, "reason": why} for layer, why in self.subject.skipped.items()],
