@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
+from layer_oracle import decoder_steps
 
+from mask_impact.errors import RequestError, RunError
 from mask_impact.load_check import measurable_parts
 from mask_impact.measure import Method, ModelInputs, measured_layers
 
@@ -40,3 +42,39 @@ def worst_error(measured, reference):
             error = torch.as_tensor(m.cosine[row]).double() - expected_cosine.cpu()
             cosine = max(cosine, float(error.nan_to_num().abs().max()))
     return l2, cosine
+
+
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-3, torch.float16: 1e-3}
+
+
+def wrong_numbers(model, ids, steps=1):
+    """A line for every layer's variant of which the default method gives other distances than `rerun` or the independent reference.
+
+    A model that is refused is one line, `refused: ` and why.
+    """
+    try:
+        parts, _ = measurable_parts(model)
+        fast, slow = (list(measured_layers(model, parts, ModelInputs(ids, steps), Method(name))) for name in ("renormalize", "rerun"))
+    except (RequestError, RunError) as error:
+        return [f"refused: {error}"]
+    reference = decoder_steps(model, ids, steps)
+    assert [(m.step.index, m.layer, m.variants) for m in fast] == [(m.step.index, m.layer, m.variants) for m in slow]
+    assert [[*m.step.token_ids, m.step.next_id] for m in fast] == [reference[m.step.index][0] for m in fast]
+    lines = []
+    for m, by_rerun in zip(fast, slow):
+        lines += other_distances(m, by_rerun, reference[m.step.index][1], TOLERANCE[model.dtype])
+    return lines
+
+
+def other_distances(measured, by_rerun, table, tolerance):
+    """The lines of one measured layer: what is off by more than `tolerance` of the largest, and noise floors that are above it."""
+    for row, variant in enumerate(measured.variants):
+        place = f"step {measured.step.index}, layer {measured.layer}, {variant}"
+        for name, expected in (("rerun", lambda kind: getattr(by_rerun, kind)[row]),  # noqa: B023
+                               ("the reference", lambda kind: getattr(table[variant, measured.layer], kind))):  # noqa: B023
+            for kind in ("l2", "cosine", "baseline_norm"):
+                error = relative_error(getattr(measured, kind)[row], expected(kind))
+                if not error <= tolerance:
+                    yield f"{place}: {kind} is off from {name} by {error:.1e}"
+        if not measured.noise_floor_l2[row] <= tolerance * measured.l2[row].max():
+            yield f"{place}: the noise floor is {measured.noise_floor_l2[row]:.1e}, the largest distance {measured.l2[row].max():.1e}"

@@ -1,0 +1,84 @@
+"""Adapters and other modules around a vision encoder's linear modules: as `rerun` and the independent reference measure them."""
+
+import pytest
+import torch
+from adapters import AFFINE, DTYPES, ENCODER_LINEARS, OTHERS, adapted, plain_model
+from layer_oracle import encoder_table
+from measuring import TOLERANCE, other_distances, relative_error
+from test_adapters import by_dtype, right_or_named
+
+from mask_impact.encoder import CellInputs, measured_layers
+from mask_impact.encoder_check import encoder_parts
+from mask_impact.errors import RequestError, RunError
+from mask_impact.measure import Method
+
+ENCODERS = ("demo", "qwen3_vl")
+CELLS = [(1, 3), (1, 2)]  # rows and columns of two pictures
+MEASURED = 1
+# By block the modules that are wrapped, each by itself, or all of them.
+BEHIND_ATTENTION = {0: ["proj"], 1: ENCODER_LINEARS}
+THE_OTHERS = ({0: ["qkv"], 1: ["linear_fc2"]}, {0: ["linear_fc1"], 1: ["linear_fc2"]})
+
+
+def pictures(model):
+    """Two pictures of noise as the encoder takes them."""
+    config = model.config.vision_config
+    patches, numbers = 5 * config.spatial_merge_size**2, config.in_channels * config.temporal_patch_size * config.patch_size**2
+    pixels = torch.randn(patches, numbers, generator=torch.Generator().manual_seed(0)).to(model.dtype)
+    return {"pixel_values": pixels, "image_grid_thw": torch.tensor([[1, 2 * rows, 2 * columns] for rows, columns in CELLS])}
+
+
+def wrong_blocks(model):
+    """A line for every block's variant of which the default method gives other distances than `rerun` or the reference, or `refused: `."""
+    shown = pictures(model)
+    inputs = CellInputs([0] * 5, 1, further=lambda _: shown, measured=(MEASURED,), size=4)
+    try:
+        parts = encoder_parts(model)
+        fast, slow = (list(measured_layers(model, parts, inputs, Method(name))) for name in ("renormalize", "rerun"))
+    except (RequestError, RunError) as error:
+        return [f"refused: {error}"]
+    table = encoder_table(model, **shown, cell=MEASURED)
+    assert len(fast) == len(slow) == len(model.model.visual.blocks)
+    return [line for pair in zip(fast, slow) for line in other_distances(*pair, table, TOLERANCE[model.dtype])]
+
+
+@by_dtype
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_reference_agrees_where_nothing_is_wrapped(name, dtype, monkeypatch):
+    """To 1e-4 whatever the dtype."""
+    monkeypatch.setitem(TOLERANCE, dtype, 1e-4)
+    assert wrong_blocks(plain_model(name, dtype)) == []
+
+
+@by_dtype
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("kind", AFFINE)
+def test_behind_attention(kind, name, dtype):
+    """Around attention's projection, and around all modules at once."""
+    assert wrong_blocks(adapted(name, dtype, kind, BEHIND_ATTENTION, encoder=True)) == []
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("kind", AFFINE)
+def test_around_the_other_modules(kind, name):
+    """One at a time, the dtypes in turn."""
+    dtype = DTYPES[(AFFINE.index(kind) + ENCODERS.index(name)) % 3]
+    assert [line for places in THE_OTHERS for line in wrong_blocks(adapted(name, dtype, kind, places, encoder=True))] == []
+
+
+@pytest.mark.parametrize("kind", AFFINE)
+def test_an_adapter_that_is_left_out_would_be_seen(kind):
+    """Full and Attn of a block without the adapter of its projection are off by 5% at least, for a weak one by 2e-3."""
+    model, plain = adapted("qwen3_vl", torch.float32, kind, BEHIND_ATTENTION, encoder=True), plain_model("qwen3_vl", torch.float32)
+    own, without = (encoder_table(one, **pictures(one), cell=MEASURED) for one in (model, plain))
+    for variant in ("Full", "Attn"):
+        assert relative_error(without[variant, 0].l2, own[variant, 0].l2) >= (2e-3 if kind == "weak" else 0.05), variant
+    assert relative_error(without["Head_0", 0].l2, own["Head_0", 0].l2) <= 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bfloat16", "float32"])
+@pytest.mark.parametrize("kind", OTHERS)
+def test_modules_that_are_not_affine_or_mix_patches(kind, dtype):
+    """Measured rightly, or refused by a line that names the block."""
+    for modules in [[name] for name in ENCODER_LINEARS]:
+        right_or_named(wrong_blocks(adapted("qwen3_vl", dtype, kind, {1: modules}, encoder=True)), "block 1|layer 1")

@@ -1,0 +1,67 @@
+"""Forward hooks of the caller's inside a layer: what they make of an answer is measured, or they are named and refused."""
+
+import pytest
+import torch
+import zoo
+from layer_oracle import decoder_steps
+from measuring import relative_error, wrong_numbers
+from test_adapters import right_or_named
+
+IDS = zoo.tokens(4).tolist()
+VECTOR = 2 * torch.randn(64, generator=torch.Generator().manual_seed(5))
+PLACES = ("mlp", "mlp.down_proj", "self_attn.o_proj", "self_attn", "post_attention_layernorm")
+SAID = {"self_attn.o_proj": "o_proj|output projection"}  # what a refusal may call the module, where not by its name
+models = pytest.mark.parametrize("name, dtype", [("mistral", torch.float32), ("mistral", torch.bfloat16), ("qwen3", torch.float32)],
+                                 ids=["mistral-float32", "mistral-bfloat16", "qwen3-float32"])
+
+
+def adding(module, inputs, output):
+    return output + VECTOR.to(output)
+
+
+def scaling(module, inputs, output):
+    return 1.75 * output
+
+
+def adding_at_the_end(module, inputs, output):
+    hidden = output[0] if isinstance(output, tuple) else output
+    hidden[:, -1] += VECTOR.to(hidden)
+
+
+def scaling_at_the_end(module, inputs, output):
+    hidden = output[0] if isinstance(output, tuple) else output
+    hidden[:, -1] *= 1.75
+
+
+def hooked(name, dtype, place, hook):
+    model = zoo.build(name).to(dtype)
+    model.model.layers[1].get_submodule(place).register_forward_hook(hook)
+    return model
+
+
+def assert_right_or_named(model, place, steps):
+    """Numbers and generated tokens are those of the hooked model, or a line names the layer and the module with the hook."""
+    called = SAID.get(place, place.split(".")[-1])
+    right_or_named(wrong_numbers(model, IDS, steps), rf"layer 1\b.*({called})|({called}).*layer 1\b|layers\.1\.{place}")
+
+
+@models
+@pytest.mark.parametrize("hook", [adding, scaling])
+def test_a_hook_that_changes_an_mlps_answer(hook, name, dtype):
+    assert_right_or_named(hooked(name, dtype, "mlp", hook), "mlp", 2)
+
+
+@models
+@pytest.mark.parametrize("steps, hook", [(1, adding_at_the_end), (3, adding_at_the_end), (3, scaling_at_the_end)])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_hook_that_changes_the_last_position(place, steps, hook, name, dtype):
+    """Rows of ours that pass the hook are no positions, and their last one is no last position."""
+    assert_right_or_named(hooked(name, dtype, place, hook), place, steps)
+
+
+@pytest.mark.parametrize("hook", [adding_at_the_end, scaling_at_the_end])
+@pytest.mark.parametrize("place", PLACES)
+def test_without_the_hook_full_is_another(place, hook):
+    with_hook = hooked("mistral", torch.float32, place, hook)
+    [(_, own)], [(_, without)] = (decoder_steps(model, IDS) for model in (with_hook, zoo.build("mistral")))
+    assert relative_error(without["Full", 1].baseline_norm, own["Full", 1].baseline_norm) > 0.01
