@@ -95,7 +95,7 @@ def measure(plan: Plan, subject: Subject, quiet: bool = True) -> Run:
 
 @arguments.named(VisionSettings)
 def run_vl_masking_experiment(
-    prompt: str | None = None,
+    prompt: str | Sequence[int] | None = None,
     image: str | PathLike | Sequence[str | PathLike] | None = None,
     mask_mode: str = VisionSettings.mask_mode,
     model_name: str = VisionSettings.model,
@@ -109,8 +109,8 @@ def run_vl_masking_experiment(
 ) -> pd.DataFrame:
     """The long table of one prompt as a DataFrame, the run record in `df.attrs["run"]`; no file is written.
 
-    `image` is a path, or a list of them; `part="encoder"` with `at="3,5"` takes them without a prompt. The rest is as in
-    `run_masking_experiment`; a loaded model's `image_processor` is needed only where it differs from the one of Qwen3-VL.
+    `image` is a path or a list; a prompt of token ids holds one image token for each, or all of them. `part="encoder"` takes no prompt,
+    but `at="3,5"`. The rest is as in `run_masking_experiment`; a loaded model's `image_processor` is needed only if not Qwen3-VL's own.
 
     Raises ValueError, all faults at once, for a wrong request; RunError for what only running can show.
     """

@@ -15,7 +15,7 @@ from mask_impact.models import Subject, measured_parts
 from mask_impact.names import Choice, choose_names
 from mask_impact.prompt_inputs import PromptInputs
 from mask_impact.row_budget import CHUNK_BYTES
-from mask_impact.settings import Settings
+from mask_impact.settings import Settings, is_ids
 from mask_impact.tokens import continuation_ids
 
 
@@ -86,7 +86,7 @@ def plan(settings: Settings, candidate: Candidate) -> Plan:
     with gathering(faults):
         continuation = None if settings.continuation is None else continuation_ids(candidate.tokenizer, settings.continuation)
     ids = prompt.token_ids
-    faults += id_faults([*ids, *(continuation or ())], candidate)
+    faults += id_faults(settings, {"prompt": ids, "continuation": continuation or ()}, candidate)
     limit = candidate.context_length if prompt.predicts else None
     if limit is not None and len(ids) > limit:
         faults.append(f"the prompt has {len(ids)} tokens, more than the model's context of {limit}; shorten it")
@@ -113,12 +113,17 @@ def other_faults(asked: Sequence[int], others: dict[int, str], measurable: Seque
     return [f"layers: layer {layer} has {others[layer]}; layers that can be measured: {shown}" for layer in asked if layer in others]
 
 
-def id_faults(ids: Sequence[int], candidate: Candidate) -> list[str]:
-    """A fault if the tokenizer gives tokens for which the model has no embedding."""
+def id_faults(settings: Settings, tokens: Mapping[str, Sequence[int]], candidate: Candidate) -> list[str]:
+    """A fault for each of prompt and continuation with tokens for which the model has no embedding: given ones, or the tokenizer's."""
     size = getattr(candidate.config.get_text_config(), "vocab_size", None)
-    if size is None or max(ids, default=0) < size:
-        return []
-    return [f"the tokenizer gives token {max(ids)}, but the model's vocabulary has {size}: they do not belong together; fetch both again"]
+    faults = []
+    for name, ids in tokens.items():
+        largest = max(ids, default=0)
+        if size is not None and largest >= size:
+            given = f"{name}: token {largest} is beyond the model's vocabulary of {size}; give ids from 0 to {size - 1}"
+            made = f"the tokenizer gives token {largest}, but the model's vocabulary has {size}: they do not belong together; fetch both again"
+            faults.append(given if is_ids(getattr(settings, name)) else made)
+    return faults
 
 
 def refuse_skipped(plans: Sequence[Plan], subject: Subject) -> None:

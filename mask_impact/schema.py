@@ -131,6 +131,7 @@ PATH: Schema = {"type": "string", "pattern": "^[^\\u0000]+$"}
 PLAIN: dict[Reader, Schema] = {
     values.text: {"type": "string"},
     values.some_text: {"type": "string", "minLength": 1},
+    values.some_text_or_ids: {"type": "string", "minLength": 1},
     values.prompt_text: {"type": "string", "minLength": 1},
     values.path: PATH,
     values.paths: {"anyOf": [PATH, {"type": "array", "items": PATH}, {"type": "null"}]},

@@ -23,6 +23,8 @@ COMMAND_FLAGS = {  # flags of the command that are no settings: a front door rea
     "--version": "print the versions of this project and of its libraries, and stop",
 }
 
+TOKENS = ("prompt", "continuation")  # which may be token ids from Python
+
 UNREADABLE = object()  # stands for a wrong value until all faults are listed
 
 Kind = TypeVar("Kind", bound="Settings")
@@ -95,7 +97,7 @@ class Settings:
     ELSEWHERE: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("image", "mask_mode", "max_image_tokens", "part", "at"), "mask_impact_vl.py")
 
-    prompt: str = option(
+    prompt: str | tuple[int, ...] = option(
         "--prompt", values.prompt_text, "the text whose next token is explained", metavar="TEXT",
         scope="entry", group="prompt", with_config=False)
     prompt_file: str | None = option(
@@ -106,8 +108,8 @@ class Settings:
         "--num-tokens", values.whole_number, "tokens to generate; with a continuation, how many of its tokens to use",
         1, metavar="N", scope="prompt", group="measure", python="num_output_tokens",
         default_shown="1; with a continuation all of it")
-    continuation: str | None = option(
-        "--continuation", values.optional(values.some_text), "measure these next tokens in place of the model's own",
+    continuation: str | tuple[int, ...] | None = option(
+        "--continuation", values.optional(values.some_text_or_ids), "measure these next tokens in place of the model's own",
         None, metavar="TEXT", scope="prompt", group="prompt", with_config=False)
     chat: bool = option(
         "--chat", values.switch, "put the prompt into the model's chat template, as the user's message", False,
@@ -193,7 +195,8 @@ class Settings:
 
     @classmethod
     def from_python(cls: type[Kind], **arguments: object) -> Kind:
-        """Settings from keyword arguments, by field name or by its name in Python; None stands for the default.
+        """Settings from keyword arguments, by field name or by its name in Python; None stands for the default. A prompt of token
+        ids leaves out the chat.
 
         Raises RequestError (a ValueError) for unknown names and wrong values, all of them at once.
         """
@@ -207,11 +210,15 @@ class Settings:
             raise RequestError(*faults)
         if "prompt_file" in given:
             chosen["prompt"] = read_prompt(chosen["prompt_file"])
+        if is_ids(chosen.get("prompt")):
+            chosen["chat"] = False
         return cls(**chosen, given=given)
 
     @staticmethod
     def contradictions(chosen: Mapping[str, object]) -> list[str]:
         """Faults of settings that do not go together, with `given` among them. UNREADABLE values agree with all."""
+        if is_ids(chosen.get("prompt")):
+            return chat_faults(chosen)
         faults = []
         if chosen["chat"] is False and isinstance(chosen["system"], str):
             faults.append("system needs chat, which is off; add --chat (in YAML chat: true) or leave system out")
@@ -264,14 +271,29 @@ class Settings:
         return {name: value for name, value in self.to_record().items() if table[name].changes_numbers}
 
 
+def is_ids(value: object) -> bool:
+    """Whether a prompt or a continuation that was read is token ids, and no text."""
+    return isinstance(value, tuple)
+
+
+def chat_faults(chosen: Mapping[str, object]) -> list[str]:
+    """The fault of settings of a chat that are asked for beside token ids."""
+    asked = [name for name in ("chat", "system", "thinking") if name in chosen["given"] and chosen[name] not in (False, None)]
+    it = "them" if asked[1:] else "it"
+    return [f"token ids are a complete prompt already, found {', '.join(asked)}; leave {it} out"] if asked else []
+
+
 def _arguments(kind: type, arguments: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
     """Keyword arguments as values by field name, and the faults met."""
     fields = {row.python: name for name, row in options(kind).items() if row.python}
     chosen, faults = {}, []
     for word, value in arguments.items():
         name = fields.get(word, word)
-        if type(value).__module__ == "torch":  # torch.float32, torch.device("cpu"): written as in the other two ways
-            value = str(value).removeprefix("torch.")
+        if (type(value).__module__, type(value).__name__) in (("torch", "dtype"), ("torch", "device")):
+            value = str(value).removeprefix("torch.")  # written as in the other two ways
+        value = values.plain(value)
+        if name in TOKENS and isinstance(value, list):
+            value = tuple(value)
         if name not in options(kind):
             faults.append(unknown("setting", word, [row.python or valid for valid, row in options(kind).items() if row.group != "results"]))
         elif value is not None and options(kind)[name].group == "results":

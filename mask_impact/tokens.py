@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 from mask_impact.errors import RequestError
-from mask_impact.settings import Settings
+from mask_impact.settings import Settings, is_ids
 
 REPLACEMENT = "\ufffd"
 
@@ -38,7 +38,12 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[int]:
-    """The prompt's token ids, in the model's chat template where `chat` is set. Raises RequestError if there are none."""
+    """The prompt's token ids, in the model's chat template where `chat` is set; those of a prompt that is ids already as they are.
+
+    Raises RequestError if there are none.
+    """
+    if is_ids(settings.prompt):
+        return list(settings.prompt)
     ids = chat_ids(tokenizer, settings) if settings.chat else tokenizer(settings.prompt)["input_ids"]
     if not ids:
         raise RequestError("the prompt has no tokens in this model's vocabulary; give another")
@@ -59,8 +64,10 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings, content: li
                            "change it, or leave chat off (--no-chat)") from None
 
 
-def continuation_ids(tokenizer: PreTrainedTokenizerBase, continuation: str) -> list[int]:
-    """The ids of a given continuation, tokenised by itself without special tokens. Raises RequestError if there are none."""
+def continuation_ids(tokenizer: PreTrainedTokenizerBase, continuation: str | tuple[int, ...]) -> list[int]:
+    """The ids of a given continuation, text tokenised by itself without special tokens. Raises RequestError if there are none."""
+    if is_ids(continuation):
+        return list(continuation)
     ids = tokenizer(continuation, add_special_tokens=False)["input_ids"]
     if not ids:
         raise RequestError("the continuation has no tokens in this model's vocabulary; give another")

@@ -8,7 +8,8 @@ import datetime
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 
 LONGEST_QUOTE = 60
@@ -67,10 +68,39 @@ def some_text(value: object) -> str:
     return value
 
 
-def prompt_text(value: object) -> str:
+def prompt_text(value: object) -> str | tuple[int, ...]:
+    """A prompt: text, or token ids as Python gives them, in a tuple, which neither a flag nor YAML can hold."""
+    if isinstance(value, tuple):
+        return token_ids(value)
     if text(value) == "":
         raise ValueError("the prompt is empty; give the text whose next token is to be explained")
     return value
+
+
+def some_text_or_ids(value: object) -> str | tuple[int, ...]:
+    """Text that is not empty, or token ids, as of a prompt."""
+    return token_ids(value) if isinstance(value, tuple) else some_text(value)
+
+
+def token_ids(value: Sequence[object]) -> tuple[int, ...]:
+    """Token ids, of one prompt: (n,), or a batch of one, (1, n)."""
+    if value and all(isinstance(row, list) for row in value):
+        if len(value) > 1:
+            raise ValueError(f"expected the token ids of one prompt, found a batch of {len(value)}; give one row of it")
+        value = value[0]
+    if not value:
+        raise ValueError("expected token ids, found none (it is empty)")
+    for one in value:
+        if type(one) is not int or not 0 <= one < 10**18:
+            raise misfit("token ids (whole numbers from 0, a list or an array of shape (n,) or (1, n))", one)
+    return tuple(value)
+
+
+def plain(value: object) -> object:
+    """A value of Python as YAML would have it: what numpy and torch hold, also in lists, as lists and numbers."""
+    with suppress(Exception):  # no array, or one without numbers, as on torch's meta device
+        value = value.tolist()
+    return [plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def path(value: object) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, ClassVar
 
 from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -26,6 +27,7 @@ from mask_impact.errors import RequestError, first_line, gathering
 from mask_impact.load_check import refuse_class
 from mask_impact.measure import Method
 from mask_impact.parts import LayerParts
+from mask_impact.settings import is_ids
 from mask_impact.tokens import chat_ids
 from mask_impact.vision_inputs import SeenPicture, VisionInputs, seen
 from mask_impact.vision_settings import VisionSettings
@@ -58,7 +60,9 @@ class VisionCandidate(Candidate):
         if settings.part == "encoder":
             blocks = len(settings.layers or range(self.layers(settings)))
             return encoder_inputs(settings, self.config, images, self.processor, blocks)
-        ids = self.expanded(self.question_ids(settings), [image.tokens for image in images])
+        counts = [image.tokens for image in images]
+        ids = self.question_ids(settings)
+        ids = self.completed(ids, counts) if is_ids(settings.prompt) else self.expanded(ids, counts)
         return VisionInputs(ids, tuple(images), settings.mask_mode, self.config.image_token_id, self.processor)
 
     def measured_config(self, settings: VisionSettings) -> PreTrainedConfig:
@@ -69,7 +73,7 @@ class VisionCandidate(Candidate):
 
     def question_ids(self, settings: VisionSettings) -> list[int]:
         """The prompt's token ids, with one image token for each picture, in front of the question."""
-        if not settings.image:
+        if not settings.image or is_ids(settings.prompt):
             return super().prompt_inputs(settings).token_ids
         if settings.chat:
             content = [{"type": "image"}] * len(settings.image) + [{"type": "text", "text": settings.prompt}]
@@ -77,6 +81,19 @@ class VisionCandidate(Candidate):
         config = self.config
         picture = [config.vision_start_token_id, config.image_token_id, config.vision_end_token_id]
         return picture * len(settings.image) + self.tokenizer(settings.prompt)["input_ids"]
+
+    def completed(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
+        """Given ids with every picture's tokens: as they are, or expanded where they have one for each picture.
+
+        Raises RequestError for other runs of image tokens: the model takes each for one picture.
+        """
+        image, counts = self.config.image_token_id, list(counts)
+        runs = [len(list(run)) for token, run in groupby(ids) if token == image]
+        if runs not in (counts, [1] * len(counts)):
+            found, has = (", ".join(map(str, numbers)) for numbers in (runs, counts))
+            raise RequestError(f"the prompt's ids hold {self.word(image)} in runs of: {found or 'none'}; give one for each picture, or as many "
+                               f"in a row as it has tokens: {has or 'there is no picture'}")
+        return self.expanded(ids, [1] * sum(counts) if runs == counts else counts)
 
     def expanded(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
         """The ids with each image token repeated as often as its picture has tokens. Raises RequestError where the text itself
