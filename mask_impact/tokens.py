@@ -13,17 +13,24 @@ REPLACEMENT = "\ufffd"
 def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
     """What each token adds to the decoded text; joined, the list gives the text.
 
-    A token that is not whole UTF-8 by itself shows its vocabulary piece, never a replacement character.
+    A token that is not whole UTF-8 by itself shows its vocabulary piece, never a replacement character, and one without any text
+    its piece too, or `<id>` where the vocabulary has none.
     """
     texts, anchor = [], []
     for token in ids:
         alone = decode(tokenizer, [token])
-        if REPLACEMENT in alone:
-            texts.append(str(tokenizer.convert_ids_to_tokens(token)))
+        text = added(tokenizer, anchor, token, alone)
+        if REPLACEMENT in alone or not (text or has_text(tokenizer, token)):
+            texts.append(tokenizer.convert_ids_to_tokens(token) or f"<{token}>")
             continue
-        texts.append(added(tokenizer, anchor, token, alone))
+        texts.append(text)
         anchor = [token]
     return texts
+
+
+def has_text(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
+    """Whether the token can add anything to a text: a decoder may drop it where it is a first space, but not twice."""
+    return decode(tokenizer, [token, token]) != ""
 
 
 def added(tokenizer: PreTrainedTokenizerBase, anchor: list[int], token: int, alone: str) -> str:

@@ -44,8 +44,10 @@ def test_a_continuation_of_ids_is_that_of_its_text(ids, model):
 def test_ids_that_no_text_gives_are_kept(model):
     tokenizer = zoo.tokenizer()
     end, (_, *letters) = tokenizer.eos_token_id, tokenizer("The")["input_ids"]
-    ids = [end, *letters, end]
-    assert [token["id"] for token in run_of(model, ids)["tokens"][:-1]] == ids
+    ids = [end, *letters, 300, end]
+    table = experiment(model, ids, layers=[0], variants=["attn"])
+    assert [token["id"] for token in table.attrs["run"]["tokens"][:-1]] == ids
+    assert table.token_masked.tolist() == ["<|endoftext|>", *tokenizer.convert_ids_to_tokens(letters), "<300>", "<|endoftext|>"]
     assert run_of(model, (0,))["prompt_length"] == 1
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import zoo
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from mask_impact.errors import RequestError
 from mask_impact.settings import Settings
@@ -71,6 +72,36 @@ def test_a_character_of_several_tokens_shows_its_pieces(bytes_tokenizer):
 def test_a_character_of_byte_tokens_shows_its_bytes(stories):
     texts = token_texts(stories, stories("a 😀 b")["input_ids"])
     assert texts == ["<s>", " a", " ", "<0xF0>", "<0x9F>", "<0x98>", "<0x80>", " b"]
+
+
+def test_an_id_beyond_the_tokenizer_shows_its_number(bytes_tokenizer, stories):
+    ids = bytes_tokenizer("a the")["input_ids"]
+    assert token_texts(bytes_tokenizer, [310, *ids, 319, *ids, 319, 319]) == ["<310>", "a", " the", "<319>", "a", " the", "<319>", "<319>"]
+    assert token_texts(bytes_tokenizer, [319]) == ["<319>"]
+    lily = stories(" Lily")["input_ids"]
+    assert token_texts(stories, [*lily, 151_999]) == [*token_texts(stories, lily), "<151999>"]
+
+
+def test_broken_bytes_of_a_byte_tokenizer_show_their_pieces():
+    tokenizer = ByT5Tokenizer()
+    ids = tokenizer("né 日", add_special_tokens=False)["input_ids"]
+    assert token_texts(tokenizer, ids) == ["n", "Ã", "©", " ", "æ", "\x97", "¥"] == tokenizer.convert_ids_to_tokens(ids)
+    assert token_texts(tokenizer, [ids[1]]) == ["Ã"] and token_texts(tokenizer, [*ids[:1], ids[1], ids[1]]) == ["n", "Ã", "Ã"]
+
+
+@pytest.mark.parametrize("text", ["cat  s", "  cat", " ", "", "cat </s> sat", "cat<unk>"])
+@pytest.mark.parametrize("decoder", [decoders.Metaspace(), decoders.Sequence([
+    decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])], ids=["metaspace", "llama"])
+def test_a_space_by_itself_is_text_wherever_it_stands(text, decoder):
+    """SentencePiece's decoders drop the first space: a lone one in front shows nothing, as it adds nothing there."""
+    pieces = ["<unk>", "</s>", "▁", *"cats"]
+    backend = Tokenizer(models.BPE(vocab={piece: index for index, piece in enumerate(pieces)}, merges=[], unk_token="<unk>"))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(split=False), decoder
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>")
+    ids = tokenizer(text)["input_ids"]
+    texts = token_texts(tokenizer, ids)
+    assert "".join(texts) == decode(tokenizer, ids)
+    assert token_texts(tokenizer, [2]) == [""] and token_texts(tokenizer, [3, 2, 2, 99, 2]) == ["c", " ", " ", "<99>", " "]
 
 
 def test_special_tokens_are_shown(bytes_tokenizer):
