@@ -53,7 +53,7 @@ def warn(plans: Sequence[Plan]) -> None:
     if any(plan.settings.report for plan in plans):
         report.page()
     for plan in plans:
-        for warning in [*plan.settings.warnings, *plan.prompt.notes()]:
+        for warning in plan.warnings:
             console.warn(warning)
 
 

@@ -68,7 +68,11 @@ class Candidate:
 
     def prompt_inputs(self, settings: Settings) -> PromptInputs:
         """What the model is fed for this prompt. Raises RequestError with its faults."""
-        return PromptInputs(prompt_ids(self.tokenizer, settings))
+        return PromptInputs(self.question_ids(settings))
+
+    def question_ids(self, settings: Settings) -> list[int]:
+        """The prompt's token ids, before pictures take their places in it. Raises RequestError as `prompt_inputs` does."""
+        return prompt_ids(self.tokenizer, settings)
 
     @property
     def identity(self) -> dict[str, str]:

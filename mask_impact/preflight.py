@@ -14,6 +14,7 @@ from mask_impact.formats import FORMATS, formats_for
 from mask_impact.models import Subject, measured_parts
 from mask_impact.names import Choice, choose_names
 from mask_impact.prompt_inputs import PromptInputs
+from mask_impact.prompt_warnings import prompt_warnings
 from mask_impact.row_budget import CHUNK_BYTES
 from mask_impact.settings import Settings, is_ids
 from mask_impact.tokens import continuation_ids
@@ -23,7 +24,7 @@ from mask_impact.tokens import continuation_ids
 class Plan:
     """One entry, ready to run: its inputs, the steps asked for and the most it can take, and the name of its results.
 
-    `facts` are what else decides its numbers, as in a run record (`differing_settings`).
+    `warnings` are lines for the user, which the run file has too; `facts` are what else decides its numbers, as in a run record (`differing_settings`).
     """
 
     settings: Settings
@@ -31,6 +32,7 @@ class Plan:
     steps_asked: int
     steps: int
     continuation_ids: list[int] | None = None
+    warnings: tuple[str, ...] = ()
     choice: Choice | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
 
@@ -94,7 +96,8 @@ def plan(settings: Settings, candidate: Candidate) -> Plan:
         raise RequestError(*faults)
     asked = min(settings.most_steps or len(continuation), len(continuation or ()) or settings.num_tokens)
     possible = asked if limit is None else limit - len(ids) + 1
-    return Plan(settings, prompt, asked, min(asked, possible), continuation)
+    surprises = prompt_warnings(candidate, settings, ids) if prompt.predicts else []
+    return Plan(settings, prompt, asked, min(asked, possible), continuation, (*settings.warnings, *prompt.notes(), *surprises))
 
 
 def layer_faults(settings: Settings, layers: int, others: Collection[int]) -> list[str]:

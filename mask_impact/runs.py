@@ -251,6 +251,7 @@ def plan_record(plan: Plan, subject: Subject) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "computed_with": computed_with(),
         "versions": dict(versions()),
+        "warnings": list(plan.warnings),
     }
 
 

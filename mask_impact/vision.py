@@ -74,7 +74,7 @@ class VisionCandidate(Candidate):
     def question_ids(self, settings: VisionSettings) -> list[int]:
         """The prompt's token ids, with one image token for each picture, in front of the question."""
         if not settings.image or is_ids(settings.prompt):
-            return super().prompt_inputs(settings).token_ids
+            return super().question_ids(settings)
         if settings.chat:
             content = [{"type": "image"}] * len(settings.image) + [{"type": "text", "text": settings.prompt}]
             return chat_ids(self.tokenizer, settings, content)
