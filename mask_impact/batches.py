@@ -52,9 +52,8 @@ def warn(plans: Sequence[Plan]) -> None:
     """A line for whatever the user may not expect of these prompts. Raises RequestError as `unfinished` does."""
     if any(plan.settings.report for plan in plans):
         report.page()
-    for plan in plans:
-        for warning in plan.warnings:
-            console.warn(warning)
+    for warning in dict.fromkeys(line for plan in plans for line in plan.warnings):
+        console.warn(warning)
 
 
 def loaded(plans: Sequence[Plan], candidate: Candidate) -> Subject:

@@ -12,6 +12,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
+from mask_impact import adapters
 from mask_impact.checkpoints import Checkpoint, find_checkpoint
 from mask_impact.compiled import as_written
 from mask_impact.errors import RequestError, as_run_error, first_line, gathering, out_of_memory
@@ -65,6 +66,11 @@ class Candidate:
         """The most positions the model was built for, or None where its configuration sets no limit."""
         length = getattr(self.config.get_text_config(), "max_position_embeddings", None)
         return length if length and length < TOO_LONG else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines on what the user may not expect of the model."""
+        return adapters.notes(self.checkpoint.name, self.checkpoint.folder) if self.checkpoint else ()
 
     def prompt_inputs(self, settings: Settings) -> PromptInputs:
         """What the model is fed for this prompt. Raises RequestError with its faults."""
@@ -221,6 +227,7 @@ def refuse_unloaded(model: object, tokenizer: object) -> None:
     """Raise RequestError for what is no loaded model and tokenizer: one of the two, their names, or each in the other's place."""
     if model is None or tokenizer is None:
         raise RequestError("model and tokenizer go together; give both, or neither and a model_name")
+    adapters.refuse_wrapped(model)
     for name, value, kind in (("model", model, PreTrainedModel), ("tokenizer", tokenizer, PreTrainedTokenizerBase)):
         if not isinstance(value, kind):
             raise RequestError(f"{name}: expected a loaded {name} of transformers, found a {type(value).__name__}; "

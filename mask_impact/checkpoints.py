@@ -14,7 +14,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,7 +25,9 @@ from huggingface_hub import HfApi, errors, snapshot_download
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from safetensors import SafetensorError, safe_open
 
+from mask_impact import adapters
 from mask_impact.errors import RequestError, RunError
+from mask_impact.names import RESULT_FILE
 
 DEMO = Path(__file__).resolve().parent.parent / "demo"
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
@@ -33,10 +35,10 @@ HUB_SECONDS = 3.5  # for the first answer; small files and weights may take long
 SMALL_FILES_SECONDS = 600.0
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 USE_DEMO = "--model demo needs no network"
-# What a folder's hash covers: what transformers reads of it, and no results that happen to be written there.
+# What a folder's hash covers beside the weights: whatever transformers may read of it.
 IDENTIFYING = re.compile(
-    r"(generation_|tokenizer_|preprocessor_)?config\.json|(tokenizer|vocab|merges|special_tokens_map|added_tokens|chat_template|tekken).*"
-    r"|.+\.(model|jinja|tiktoken|py)")
+    r"(tokenizer|vocab|merges|chat_template)[^.]*\..*|adapter_model.*|.+\.(json|txt|model|jinja|py|tiktoken|spm|bpe|codes|tokenizer|vocab)")
+TEMPLATES = "additional_chat_templates"
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG)
 
 
@@ -52,8 +54,11 @@ class Checkpoint:
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """What tells this checkpoint from any other: the hub's commit, or the SHA-256 of the folder's files."""
-        return {"revision": self.revision} if self.revision else {"sha256": folder_hash(self.folder)}
+        """What tells this checkpoint from any other: the hub's commit, or the SHA-256 of the folder's files; and whether the
+        adapter in it is loaded, where there is one."""
+        files = {"revision": self.revision} if self.revision else {"sha256": folder_hash(self.folder)}
+        adapter = adapters.state(self.folder)
+        return files if adapter is None else {**files, "adapter": adapter}
 
 
 def find_checkpoint(name: str, revision: str | None = None, code: bool = False, demo: str = "text") -> Checkpoint:
@@ -96,6 +101,7 @@ def from_hub(name: str, revision: str | None, code: bool) -> Checkpoint:
     info = ask_hub(name, revision, lambda: HfApi().model_info(name, revision=revision, timeout=HUB_SECONDS), HUB_SECONDS)
     files = {sibling.rfilename for sibling in info.siblings or ()}
     if not files & {WEIGHTS, INDEX}:
+        refuse_adapter_of_hub(name, revision, files)
         raise RequestError(f"--model {name!r} has no weights in safetensors ({WEIGHTS}); choose another model, or a --revision that has")
     patterns = [*SMALL_FILES, "*.py"] if code else SMALL_FILES
     with hub_bars(shown=False):
@@ -105,11 +111,20 @@ def from_hub(name: str, revision: str | None, code: bool) -> Checkpoint:
     return Checkpoint(name, folder, name, folder.name, code)
 
 
+def refuse_adapter_of_hub(name: str, revision: str | None, files: Collection[str]) -> None:
+    """Raise RequestError for a repository, of these files, that holds an adapter; its configuration alone is fetched."""
+    if adapters.CONFIG in files:
+        fetch = lambda: snapshot_download(name, revision=revision, allow_patterns=[adapters.CONFIG])  # noqa: E731
+        with hub_bars(shown=False):
+            folder = Path(ask_hub(name, revision, fetch, SMALL_FILES_SECONDS))
+        adapters.refuse_alone(name, folder)
+
+
 def with_weights(checkpoint: Checkpoint, quiet: bool = True) -> Checkpoint:
     """The same checkpoint with its weights in the folder; only a model of the hub can lack them."""
     if checkpoint.repository is None or not missing_weights(checkpoint.folder):
         return checkpoint
-    patterns = [*SMALL_FILES, *missing_weights(checkpoint.folder)] + ["*.py"] * checkpoint.code
+    patterns = [*SMALL_FILES, *missing_weights(checkpoint.folder), *adapters.WEIGHTS] + ["*.py"] * checkpoint.code
     with hub_bars(shown=not quiet):
         fetch = lambda: snapshot_download(checkpoint.repository, revision=checkpoint.revision, allow_patterns=patterns)  # noqa: E731
         folder = ask_hub(checkpoint.name, checkpoint.revision, fetch, seconds=None)
@@ -169,12 +184,15 @@ def checked_folder(checkpoint: Checkpoint) -> Checkpoint:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
+        adapters.refuse_alone(checkpoint.name, folder)
         raise RequestError(f"--model {checkpoint.name!r}: the folder has no config.json; give a model's own folder") from None
     except (OSError, ValueError) as error:
         raise RequestError(f"--model {checkpoint.name!r}: its config.json cannot be read ({error}); fetch the model again") from None
     if not isinstance(config, dict) or "model_type" not in config:
         raise RequestError(f"--model {checkpoint.name!r}: its config.json names no model_type; give a model in transformers' layout")
     if missing := missing_weights(folder):
+        if missing[0] not in adapters.WEIGHTS:
+            adapters.refuse_alone(checkpoint.name, folder)
         pickled = "; weights pickled in .bin files are not loaded, convert them to safetensors" if any(folder.glob("*.bin")) else ""
         raise RequestError(f"--model {checkpoint.name!r}: its folder has no {missing[0]}{pickled or '; fetch the model again'}")
     for file in weight_files(folder):
@@ -194,8 +212,8 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def missing_weights(folder: Path) -> list[str]:
-    """Names of the weight files that are not there."""
-    return [file.name for file in weight_files(folder) if not file.is_file()]
+    """Names of the weight files that are not there, the adapter's last."""
+    return [file.name for file in weight_files(folder) if not file.is_file()] + adapters.missing(folder)
 
 
 def check_header(name: str, file: Path) -> None:
@@ -208,14 +226,25 @@ def check_header(name: str, file: Path) -> None:
 
 
 def folder_hash(folder: Path) -> str:
-    """SHA-256 over the names and contents of a folder's configuration, tokenizer and weights."""
-    weights = {file.name for file in weight_files(folder)} | {INDEX}
+    """SHA-256 over the names and contents of whatever transformers may read of a folder: configurations, tokenizer, templates,
+    code, weights and adapters. Results that happen to be written there and hidden files are none of it."""
     total = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.is_file() and (file.name in weights or IDENTIFYING.fullmatch(file.name)):
-            with open(file, "rb") as stream:
-                total.update(f"{file.name}\0{_digest(stream)}\n".encode())
+    for file in identifying_files(folder):
+        with open(file, "rb") as stream:
+            total.update(f"{file.relative_to(folder).as_posix()}\0{_digest(stream)}\n".encode())
     return total.hexdigest()
+
+
+def identifying_files(folder: Path) -> list[Path]:
+    """The files that a folder's hash covers, in order."""
+    weights = {file.name for file in weight_files(folder)}
+    own = [file for file in folder.iterdir() if file.name in weights or is_identifying(file.name)]
+    return sorted(file for file in [*own, *(folder / TEMPLATES).glob("*.jinja")] if file.is_file())
+
+
+def is_identifying(name: str) -> bool:
+    """Whether transformers may read a file of this name beside the weights."""
+    return bool(IDENTIFYING.fullmatch(name)) and not name.startswith(".") and not RESULT_FILE.fullmatch(name)
 
 
 def _digest(stream: Any) -> str:

@@ -12,8 +12,9 @@ from weakref import WeakKeyDictionary
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from mask_impact import adapters
 from mask_impact.candidates import TORCH_DTYPES, Candidate, dequantisers, few_words, find_device, naming, quantisation, read_file
-from mask_impact.checkpoints import with_weights
+from mask_impact.checkpoints import Checkpoint, with_weights
 from mask_impact.compiled import as_written, uncompiled
 from mask_impact.errors import RequestError, as_run_error
 from mask_impact.load_check import measurable_parts
@@ -24,6 +25,7 @@ from mask_impact.settings import Settings
 from mask_impact.tokens import end_ids
 
 OLD_CONSTANTS = ("attn.masked_bias",)  # which old GPT-2 checkpoints hold, and no model needs
+NO_ADAPTER = {"subfolder": "none"}  # where transformers looks for one; it would tell of the adapter's misfits and not of the base's
 # Why weights are refused: transformers would fill what misses with random numbers, leave the rest out, and go on.
 MISFITS = {
     "missing_keys": "lacks weights of its model, which would be random numbers",
@@ -71,8 +73,9 @@ def load(candidate: Candidate, settings: Settings, wanted: Collection[str] = ("d
     with few_words():
         model, info = read_file(
             checkpoint, "weights", candidate.AUTO_CLASS.from_pretrained, dtype=dtype, trust_remote_code=settings.trust_remote_code,
-            output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True, **options)
+            output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True, adapter_kwargs=NO_ADAPTER, **options)
         refuse_misfits(checkpoint.name, info)
+        add_adapter(checkpoint, model)
         try:
             if method is not None:  # dequantised weights need not be in the dtype of the others
                 model = model.to(candidate.config.dtype if dtype == "auto" else dtype)
@@ -81,6 +84,13 @@ def load(candidate: Candidate, settings: Settings, wanted: Collection[str] = ("d
             raise
         except Exception as error:
             raise as_run_error(error) from error
+
+
+def add_adapter(checkpoint: Checkpoint, model: PreTrainedModel) -> None:
+    """Load the adapter that lies beside the weights, where peft can. Raises RequestError for one that does not fit the model."""
+    if adapters.is_loaded(checkpoint.folder):
+        load = lambda folder, **_: model.load_adapter(str(folder), ignore_mismatched_sizes=True)  # noqa: E731
+        refuse_misfits(checkpoint.name, read_file(checkpoint, "adapter", load).to_dict())
 
 
 def wanted_dtype(settings: Settings, device: torch.device) -> torch.dtype | str:

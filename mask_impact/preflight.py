@@ -97,7 +97,8 @@ def plan(settings: Settings, candidate: Candidate) -> Plan:
     asked = min(settings.most_steps or len(continuation), len(continuation or ()) or settings.num_tokens)
     possible = asked if limit is None else limit - len(ids) + 1
     surprises = prompt_warnings(candidate, settings, ids) if prompt.predicts else []
-    return Plan(settings, prompt, asked, min(asked, possible), continuation, (*settings.warnings, *prompt.notes(), *surprises))
+    warnings = (*candidate.notes, *settings.warnings, *prompt.notes(), *surprises)
+    return Plan(settings, prompt, asked, min(asked, possible), continuation, warnings)
 
 
 def layer_faults(settings: Settings, layers: int, others: Collection[int]) -> list[str]:
