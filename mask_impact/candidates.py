@@ -63,9 +63,10 @@ class Candidate:
 
     @property
     def context_length(self) -> int | None:
-        """The most positions the model was built for, or None where its configuration sets no limit."""
-        length = getattr(self.config.get_text_config(), "max_position_embeddings", None)
-        return length if length and length < TOO_LONG else None
+        """The most positions the model was built for, rotary scaling included, or None where its configuration sets no limit."""
+        config = self.config.get_text_config()
+        length = getattr(config, "max_position_embeddings", None)
+        return min(scaled_length(length, rope) for rope in rope_kinds(config)) if length and length < TOO_LONG else None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -87,6 +88,19 @@ class Candidate:
             return self.checkpoint.identity
         commit = getattr(self.config, "_commit_hash", None)
         return {"revision": commit} if commit else {"loaded_from": self.name}
+
+
+def rope_kinds(config: PreTrainedConfig) -> list[dict[str, Any]]:
+    """The rotary parameters of each kind of layer; one without any where positions are learned, whatever a stray key says."""
+    given = (getattr(config, "rope_parameters", None) or {}) if hasattr(type(config), "rope_parameters") else {}
+    return [kind for kind in given.values() if isinstance(kind, dict)] or [given]
+
+
+def scaled_length(length: int, rope: dict[str, Any]) -> int:
+    """The most positions with these rotary parameters, of a model whose configuration says `length`; the types of rope that are
+    not named here have the extended number there."""
+    factor = rope.get("factor") if rope.get("rope_type") in ("linear", "dynamic", "yarn") else None
+    return max(length, int((rope.get("original_max_position_embeddings") or length) * factor)) if factor else length
 
 
 def examine(settings: Settings, checkpoint: Checkpoint | None = None) -> Candidate:
