@@ -177,7 +177,8 @@ class _File:
         if isinstance(node, yaml.SequenceNode):
             return [self.plain(item) if isinstance(item, yaml.ScalarNode) else [] for item in node.value]
         try:
-            return self.loader.construct_object(node)
+            value = self.loader.construct_object(node)
+            return joined(value) if isinstance(value, str) else value
         except Exception:  # PyYAML fails with whatever it meets inside: 2024-13-45, !!bool maybe, !!timestamp x
             raise ValueError(f"{quoted(node.value)} has no value in YAML; put it in quotes if text is meant") from None
 
@@ -244,6 +245,11 @@ class _File:
             return ()
         return (f"{self.path}:{members['prompt'][0]}: the prompt ends in a line break, which is kept; "
                 "begin the text with |- or put it in quotes to leave it out",)
+
+
+def joined(text: str) -> str:
+    """The text with each pair of surrogates, as which JSON writes what lies past U+FFFF, as the character that it stands for."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
 def _line(node: yaml.Node) -> int:

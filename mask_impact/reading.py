@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 # A row must fit in a block; tokens are at most some kilobytes long.
 _BLOCK_BYTES = 1 << 24
 
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+
 # The only float32 that is not its shortest text read as a float64 and rounded: that gives the one above it. All
 # 2,139,095,040 finite float32 from 0 up were tried.
 _TWICE_ROUNDED = 7.038531e-26
@@ -37,7 +40,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
 
     Integers are int64, tokens text (`NA`, `007` and the empty token included), undefined distances NaN. Distances are
     float32, or float64 where the run says so; without a run file, where float32 does not hold the numbers. Columns
-    after the seven are kept. `attrs["run"]` has the run record, where the file or {name}_run.json beside it holds one.
+    after the seven are kept, an index that pandas wrote is dropped. `attrs["run"]` has the run record, where the file or {name}_run.json beside it holds one.
     Raises RequestError, one line, for a file that is missing, cut short, or not a result.
     """
     table, run = read_table(path)
@@ -68,6 +71,7 @@ def _read_parquet(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
     with pq.ParquetFile(path) as file:
         table = file.read()
         text = (file.metadata.metadata or {}).get(RUN_KEY.encode())
+    table = _without_index(table)
     _check_columns(path, table.column_names)
     run = None if text is None else run_record_of(path, text)
     return _typed(table, table.schema.field(DISTANCES[0]).type), run
@@ -78,6 +82,7 @@ def _read_csv(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
     table = pa.csv.read_csv(
         path, pa.csv.ReadOptions(block_size=_BLOCK_BYTES), pa.csv.ParseOptions(newlines_in_values=True),
         pa.csv.ConvertOptions(column_types=column_types(pa.float64())))
+    table = _without_index(table)
     _check_columns(path, table.column_names)
     run = _neighbouring_run(path)
     return _in_its_dtype(_typed(table, pa.float64()), run), run
@@ -147,11 +152,17 @@ def run_record_of(path: Path, text: bytes) -> dict[str, Any]:
     return record
 
 
+def _without_index(table: pa.Table) -> pa.Table:
+    """The table without the index that pandas wrote: in CSV the one column before the seven, in Parquet those it named itself."""
+    names = table.column_names
+    first = 1 if tuple(names[1 : 1 + len(COLUMNS)]) == COLUMNS else 0
+    return table.select([place for place, name in enumerate(names) if place >= first and not _PANDAS_INDEX.fullmatch(name)])
+
+
 def _check_columns(path: Path, found: list[str]) -> None:
     if tuple(found[:len(COLUMNS)]) != COLUMNS:
-        index = "; pandas wrote its index too, leave it out: to_csv(..., index=False)" if tuple(found[1 : 1 + len(COLUMNS)]) == COLUMNS else ""
         raise RequestError(f"{path}: the first columns are {', '.join(found[:len(COLUMNS)]) or 'none'}, where a result "
-                           f"has {', '.join(COLUMNS)}{index}")
+                           f"has {', '.join(COLUMNS)}")
 
 
 def _check_end(path: Path) -> None:

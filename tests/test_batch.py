@@ -1,5 +1,6 @@
 """Batch files: order of the levels, faults with their lines, and YAML that was written to break readers."""
 
+import json
 import time
 
 import pytest
@@ -87,6 +88,18 @@ def test_a_prompt_file_lies_beside_the_batch_file(write, tmp_path):
     (tmp_path / "sub" / "q.txt").write_bytes("\ufeffWho?\r\n\r\n".encode())
     [entry] = batch.read(write("prompts: [{prompt_file: q.txt}]", "sub/b.yaml"))
     assert entry.prompt == "Who?\r\n" and entry.prompt_file.replace("\\", "/") == "sub/q.txt"
+
+
+def test_json_as_python_writes_it_is_read(write):
+    texts = ["\U0001f642", "a \U0001f468\u200d\U0001f469 b", "\U0010ffff\ufeff", "\u00e9"]
+    entries = batch.read(write(json.dumps({"prompts": [{"prompt": text, "name": f"{text}{n}"} for n, text in enumerate(texts)]})))
+    assert [(entry.prompt, entry.name) for entry in entries] == [(text, f"{text}{n}") for n, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("text", ["\\ud83d", "\\ude42\\ud83d", "\\ud83d \\ude42", "\\ud83d\\ud83d\\ude42"])
+def test_a_surrogate_without_its_other_half_is_a_fault(text, faults):
+    [fault] = faults('{"prompts": [{"prompt": "%s"}]}' % text)
+    assert fault.startswith("b.yaml:1: prompt: expected UTF-8 text, found other bytes in ")
 
 
 def test_a_final_line_break_is_kept_with_a_warning(write):

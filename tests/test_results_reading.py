@@ -78,10 +78,26 @@ def test_a_broken_run_file(tmp_path, text):
     assert_one_line(path, "a_run.json: its run record is")
 
 
-def test_an_index_that_pandas_wrote_is_named(tmp_path):
-    path = tmp_path / "mine.csv"
-    pd.DataFrame([[0, 1, "a", 2, "Full", 0.5, 0.25]], columns=COLUMNS).to_csv(path)
-    assert_one_line(path, r"pandas wrote its index too, leave it out: to_csv\(..., index=False\)")
+# Tables that pandas wrote
+
+INDICES = {"numbers": None, "some rows": [3, 1, 7], "a name": pd.Index([3, 1, 7], name="row"), "words": ["a", "b", "c"]}
+
+
+@pytest.mark.parametrize("index", INDICES.values(), ids=INDICES.keys())
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_the_index_that_pandas_wrote_is_dropped(tmp_path, form, index):
+    rows = [[0, 1, "NA", 2, "Full", 0.1, 0.25], [0, 1, "", 3, "Full", 1e-45, 0.5], [1, 1, '"', 2, "Full", float("nan"), 0]]
+    frame = pd.DataFrame(rows, columns=COLUMNS).astype({"l2_distance": "float32", "cosine_distance": "float32"})
+    path = tmp_path / f"mine.{form}"
+    indexed = frame if index is None else frame.set_axis(index)
+    (indexed.to_csv if form == "csv" else indexed.to_parquet)(path)
+    table = read_results(path)
+    assert [name for name in table if name != "row"] == list(COLUMNS) and table[list(COLUMNS)].equals(frame)
+
+
+def test_columns_after_the_seven_are_no_index(tmp_path):
+    pd.DataFrame([[0, 1, "a", 2, "Full", 0.5, 0.25, 9]], columns=[*COLUMNS, "index"]).to_csv(tmp_path / "mine.csv")
+    assert list(read_results(tmp_path / "mine.csv")) == [*COLUMNS, "index"]
 
 
 def assert_one_line(path, message="."):
