@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from mask_impact import __version__, values
 from mask_impact.errors import RequestError
-from mask_impact.prompts import read_prompt
+from mask_impact.prompts import input_waits, read_prompt
 from mask_impact.settings import (
     COMMAND_FLAGS, DEFAULT_PROMPT_FILE, UNREADABLE, Kind, Option, Settings, defaults, options, read_value)
 from mask_impact.values import did_you_mean, quoted
@@ -150,9 +150,16 @@ def _single(flags: dict[str, object], kind: type[Kind], faults: list[str]) -> Ki
             faults += error.faults
     if faults:
         raise RequestError(*faults)
-    ends = str(flags.get("prompt", "")).endswith(("\n", "\r"))
-    kept = "--prompt: the text ends in a line break, which is kept and can change the answer; leave it out if it is not meant"
-    return kind(**chosen, given=frozenset(flags), warnings=(kept,) if ends else ())
+    return kind(**chosen, given=frozenset(flags), warnings=_warnings(flags, chosen["prompt_file"]))
+
+
+def _warnings(flags: Mapping[str, object], source: str | None) -> tuple[str, ...]:
+    """Lines on the prompt: a line break at its end, and piped text that the file `source`, which no flag named, was read in place of."""
+    if str(flags.get("prompt", "")).endswith(("\n", "\r")):
+        return ("--prompt: the text ends in a line break, which is kept and can change the answer; leave it out if it is not meant",)
+    if source is not None and "prompt_file" not in flags and input_waits():
+        return (f"the prompt is that of {source}; text on standard input was not read, --prompt-file - reads it",)
+    return ()
 
 
 def _prompt(source: str | None) -> dict[str, object]:

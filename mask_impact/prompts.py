@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import stat
 import sys
 from typing import BinaryIO
 
@@ -54,6 +55,26 @@ def _standard_input() -> bytes:
     if sys.stdin is None:
         raise RequestError("--prompt-file -: there is no standard input; name a file or use --prompt TEXT")
     return limited(sys.stdin.buffer, "standard input")
+
+
+def input_waits() -> bool:
+    """Whether standard input is a pipe or a file with bytes that nobody has read; never waits, and false where that cannot be told."""
+    try:
+        number = sys.stdin.fileno()
+        found = os.fstat(number)
+        if stat.S_ISREG(found.st_mode):
+            return os.lseek(number, 0, os.SEEK_CUR) < found.st_size
+        return stat.S_ISFIFO(found.st_mode) and bytes_in_pipe(number) > 0
+    except (AttributeError, ImportError, OSError, ValueError):
+        return False
+
+
+def bytes_in_pipe(number: int) -> int:
+    """How many bytes lie in a pipe now. Raises ImportError where the system does not tell (Windows)."""
+    import fcntl
+    import termios
+
+    return int.from_bytes(fcntl.ioctl(number, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def limited(file: BinaryIO, where: str) -> bytes:

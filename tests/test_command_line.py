@@ -76,6 +76,57 @@ def test_standard_input_may_be_missing_and_is_not_waited_for_in_vain(monkeypatch
         "--num-tokens: expected a whole number from 1 to 1000000, found 0"]
 
 
+PIPED = "the prompt is that of prompt.txt; text on standard input was not read, --prompt-file - reads it"
+
+
+@pytest.fixture
+def standard_input(folder, monkeypatch):
+    """Put a pipe or a file with these bytes in the place of standard input; a pipe stays open at its other end if asked."""
+    (folder / "prompt.txt").write_text("By default", encoding="utf-8")
+    opened = []
+
+    def put(kind, data=b"", closed=True):
+        if kind == "pipe":
+            reading, writing = os.pipe()
+            os.write(writing, data)
+            opened.append(writing)
+            if closed:
+                os.close(opened.pop())
+        else:
+            if kind == "file":
+                (folder / "given").write_bytes(data)
+            reading = os.open(folder / "given" if kind == "file" else os.devnull, os.O_RDONLY)
+        monkeypatch.setattr(sys, "stdin", os.fdopen(reading, "r", encoding="utf-8"))
+
+    yield put
+    for number in opened:
+        os.close(number)
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+@pytest.mark.parametrize("closed", [True, False])
+def test_piped_text_that_is_not_read_is_told_of(kind, closed, standard_input):
+    if kind == "pipe":
+        pytest.importorskip("fcntl", reason="a pipe is looked into on POSIX alone")
+    standard_input(kind, b"A question\n", closed)
+    [settings] = command_line.read([])
+    assert (settings.prompt, settings.warnings) == ("By default", (PIPED,))
+    assert os.read(sys.stdin.fileno(), 100) == b"A question\n"
+
+
+@pytest.mark.parametrize("kind, closed", [("pipe", True), ("pipe", False), ("file", True), ("nothing", True)])
+def test_standard_input_without_text_is_passed_over_at_once(kind, closed, standard_input):
+    standard_input(kind, closed=closed)
+    assert command_line.read([])[0].warnings == ()
+
+
+@pytest.mark.parametrize("words", [["--prompt", "P"], ["--prompt-file", "prompt.txt"], ["--prompt-file", "-"], ["--config", "b.yaml"]])
+def test_standard_input_beside_a_named_prompt_is_passed_over(words, folder, standard_input):
+    (folder / "b.yaml").write_text("prompts: [{prompt: a}]", encoding="utf-8")
+    standard_input("file", b"A question\n")
+    assert command_line.read(words)[0].warnings == ()
+
+
 @pytest.mark.parametrize("words, start", [
     (["--prompt", ""], "--prompt: the prompt is empty"),
     (["--prompt", "\udce9"], "--prompt: expected UTF-8 text, found other bytes in '\\udce9'"),
