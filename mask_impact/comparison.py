@@ -1,4 +1,4 @@
-"""Two results of the same shape: where they differ, by how much, and which strongest tokens changed.
+"""Two results of the same variants, layers and positions: where they differ, by how much, and which strongest tokens changed.
 
     compare(Path("output/a_results.csv"), Path("output/b_results.csv"), Screen())
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,16 @@ MOST_LISTED = 5
 
 
 def compare(one: Path, other: Path, screen: Screen, metric: str = "l2") -> None:
-    """Print how far the two tables lie apart. Raises RequestError if their steps, variants, layers or positions differ."""
+    """Print how far the two tables lie apart, in the steps that both have. Raises RequestError if they have none, or if their
+    variants, layers or positions differ."""
     frames = [read(path) for path in (one, other)]
-    tables = [as_table(path, frame) for path, frame in zip((one, other), frames)]
+    whole = [as_table(path, frame) for path, frame in zip((one, other), frames)]
+    tables = in_shared_steps(*whole)
     if faults := differing_axes(*tables):
         raise RequestError(*(f"{one} and {other} cannot be compared: {fault}" for fault in faults))
     ends = [measured_at(frame.attrs.get("run") or {}) for frame in frames]
     names = [screen.cut(line, screen.width) for line in (f"A  {one}{ends[0]}", f"B  {other}{ends[1]}")]
-    for line in [*names, *differing_tokens(*tables, screen), "",
+    for line in [*names, *steps_left_out(*whole, screen), *differing_tokens(*tables, screen), "",
                  *differences(*tables, metric, screen), "",
                  *changes(*tables, metric, screen)]:
         console.draw(line)
@@ -41,6 +44,20 @@ def measured_at(run: Mapping[str, Any]) -> str:
     """At which cell an encoder's run was measured."""
     at = setting(run, "at")
     return "" if at is None else ", the mean over all measured cells" if at == "all" else f", measured at cell {at}"
+
+
+def in_shared_steps(one: ResultTable, other: ResultTable) -> list[ResultTable]:
+    """The two tables without the steps that one of them has alone; as they are where they share none."""
+    shared = {step.step for step in one.steps} & {step.step for step in other.steps}
+    return [replace(table, steps=[step for step in table.steps if step.step in shared or not shared]) for table in (one, other)]
+
+
+def steps_left_out(one: ResultTable, other: ResultTable, screen: Screen) -> Iterator[str]:
+    """A line on the generation steps that are not compared, as one of the two has them alone."""
+    steps = [{step.step for step in table.steps} for table in (one, other)]
+    alone = [f"{ranges(sorted(own - another))} of {name}" for name, own, another in (("A", *steps), ("B", *reversed(steps))) if own - another]
+    if alone:
+        yield from screen.lines(f"left out, as the other has no such generation step: {' and '.join(alone)}")
 
 
 def differing_axes(one: ResultTable, other: ResultTable) -> list[str]:

@@ -63,9 +63,8 @@ def told(plan: Plan, candidate: Candidate) -> str:
     count = len(layers(plan, candidate))
     if heads is None:
         return f"{counts(plan, count)}, rows unknown until the weights are loaded"
-    rows = most_rows(plan, [heads] * count)
-    formats, notice = formats_for(rows, plan.settings.formats, "formats" in plan.settings.given)
-    return f"{counts(plan, count)}, {extent(rows, formats)}" + (f" ({notice})" if notice else "")
+    formats, notice = formats_for(most_rows(plan, [heads] * count), plan.settings.formats, "formats" in plan.settings.given)
+    return f"{counts(plan, count)}, {extent(plan, [heads] * count, formats)}" + (f" ({notice})" if notice else "")
 
 
 def presence(plan: Plan) -> str:

@@ -141,7 +141,12 @@ def refuse_skipped(plans: Sequence[Plan], subject: Subject) -> None:
 
 def rows_to_come(plan: Plan, subject: Subject) -> int:
     """The most rows that the plan's table can have."""
-    return most_rows(plan, [part.heads for part in measured_parts(plan.settings, subject)])
+    return most_rows(plan, heads_of_layers(plan, subject))
+
+
+def heads_of_layers(plan: Plan, subject: Subject) -> list[int]:
+    """How many heads each layer has that the plan measures."""
+    return [part.heads for part in measured_parts(plan.settings, subject)]
 
 
 def most_rows(plan: Plan, heads: Sequence[int]) -> int:
@@ -149,6 +154,12 @@ def most_rows(plan: Plan, heads: Sequence[int]) -> int:
     kinds = {"full": len(heads), "attn": len(heads), "heads": sum(heads)}
     cells = sum(kinds[variant] for variant in plan.settings.variants)
     return cells * sum(masked_positions(plan))
+
+
+def most_heatmaps(plan: Plan, heads: Sequence[int]) -> int:
+    """The most pairs of generation step and variant that the plan's table can have."""
+    kinds = {"full": 1, "attn": 1, "heads": max(heads, default=0)}
+    return plan.steps * sum(kinds[variant] for variant in plan.settings.variants)
 
 
 def masked_positions(plan: Plan) -> list[int]:

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from mask_impact import console
 from mask_impact.formats import file_sizes
-from mask_impact.models import Subject, measured_parts
-from mask_impact.preflight import Plan, rows_to_come
+from mask_impact.models import Subject
+from mask_impact.preflight import Plan, heads_of_layers, most_heatmaps, most_rows
 from mask_impact.runs import Run
 from mask_impact.strongest import STRONGEST, spared, strongest_tokens
 
@@ -33,8 +33,8 @@ def progress(run: Run, quiet: bool) -> Iterator[tqdm]:
 
 def before(plan: Plan, subject: Subject) -> None:
     """Say, in one line, what is to come."""
-    rows, layers = rows_to_come(plan, subject), len(measured_parts(plan.settings, subject))
-    console.say(f"{plan.choice.name}: {counts(plan, layers)}, {extent(rows, plan.settings.formats)}", plan.settings.quiet)
+    heads = heads_of_layers(plan, subject)
+    console.say(f"{plan.choice.name}: {counts(plan, len(heads))}, {extent(plan, heads, plan.settings.formats)}", plan.settings.quiet)
 
 
 def counts(plan: Plan, layers: int) -> str:
@@ -43,9 +43,11 @@ def counts(plan: Plan, layers: int) -> str:
     return ", ".join([plan.prompt.described(), *steps, counted(layers, plan.prompt.layer)])
 
 
-def extent(rows: int, formats: tuple[str, ...]) -> str:
-    """How large the table can be, and its files."""
-    sizes = ", ".join(f"{form} {megabytes(size)}" for form, size in file_sizes(rows, formats).items())
+def extent(plan: Plan, heads: Sequence[int], formats: tuple[str, ...]) -> str:
+    """How large the table of layers that have these numbers of heads can be, and its files."""
+    rows = most_rows(plan, heads)
+    found = file_sizes(rows, formats, most_heatmaps(plan, heads), len(heads))
+    sizes = ", ".join(f"{form} {megabytes(size)}" for form, size in found.items())
     return f"at most {rows:,} rows ({sizes})"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,22 @@ def test_rows_are_those_of_the_loaded_model(name, tmp_path):
     assert dry_run.layer_sizes(candidate.config.get_text_config()).token > 0
 
 
+@pytest.mark.parametrize("words", [
+    ["--prompt", "The"], ["--prompt", "The", "--variants", "full", "--layers", "0"], ["--prompt", "The capital of France is", "--num-tokens", "4"],
+    ["--prompt", "The capital of France is " * 30], ["--prompt", "The capital of France is " * 20, "--num-tokens", "3", "--variants", "full"]])
+def test_the_sizes_foretold_are_within_a_factor_of_2(words, command):
+    words = ["--model", "demo", *words, "--continuation", " a b c d e f", "--formats", "csv,json,parquet", "--output"]
+    [dry, _] = command(*words, "y", "--dry-run")[1]
+    code, out, _ = command(*words, "x")
+    assert code == 0 and out[0].removeprefix("x") in dry
+    told = dict(re.findall(r"(csv|json|parquet) ([\d.]+ [KM]B)", out[0]))
+    for form, size in told.items():
+        number, unit = size.split()
+        found, rounding = Path(f"output/x_results.{form}").stat().st_size, 500 if unit == "KB" else 50_000
+        told_bytes = float(number) * {"KB": 1e3, "MB": 1e6}[unit]
+        assert found / 2 - rounding < told_bytes < 2 * found + rounding, form
+
+
 def test_rows_are_those_of_the_loaded_vision_model(tmp_path):
     vision_zoo.save("qwen3_vl", tmp_path / "vl")
     plan, candidate = planned(tmp_path / "vl", VisionSettings, vision.examine, chat=False)
@@ -210,4 +227,4 @@ def test_durations(time_taken, shown):
 def test_a_table_too_long_for_json_is_planned_in_parquet(command, no_weights, monkeypatch):
     monkeypatch.setattr("mask_impact.formats.JSON_ROWS", 10)
     out = command("--config", "night.yaml", "--dry-run")[1]
-    assert "(csv 10 KB, parquet 2 KB)" in out[0] and "Parquet takes its place" in out[0]
+    assert "(csv 10 KB, parquet 26 KB)" in out[0] and "Parquet takes its place" in out[0]

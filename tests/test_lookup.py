@@ -185,10 +185,29 @@ def test_undefined_in_one_alone_is_counted():
     assert np.isnan(found[:2]).all() and found[3] == 2
 
 
+def step_alone(folder, name, step):
+    """A result with one of the steps of `france`; its name."""
+    rows = read_results("output/france_results.csv").query(f"generation_step == {step}")
+    rows.to_csv(folder / f"{name}_results.csv", index=False)
+    return f"output/{name}"
+
+
+@pytest.mark.parametrize("turned, whose", [(False, "B"), (True, "A")])
+def test_the_steps_that_both_have_are_compared(turned, whose, folder, ask):
+    pair = [step_alone(folder, "first", 0), "output/france"]
+    code, out, err = ask("compare", *(reversed(pair) if turned else pair))
+    assert (code, err) == (0, []) and out[2] == f"left out, as the other has no such generation step: 1 of {whose}"
+    assert " ".join(out).endswith("in all 6 pairs of step and variant") and any(line.startswith("equal: every") for line in out)
+
+
+def test_results_that_share_no_step_are_refused(folder, ask):
+    code, out, err = ask("compare", step_alone(folder, "first", 0), step_alone(folder, "second", 1))
+    assert (code, out) == (2, []) and "their generation steps differ (0 and 1)" in err[0]
+
+
 def test_other_axes_are_refused_by_name(folder, ask):
     code, out, err = ask("compare", "output/france", "output/circle")
-    assert (code, out, len(err)) == (2, [], 2)
-    assert "their generation steps differ (0-1 and 0)" in err[0] and "their positions differ (0-4, 0-5 and 4-39)" in err[1]
+    assert (code, out, len(err)) == (2, [], 1) and "their positions differ (0-4 and 4-39)" in err[0]
 
 
 # Wrong requests

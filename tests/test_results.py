@@ -242,7 +242,7 @@ def test_estimated_sizes_are_near_the_truth(tmp_path):
     distances = [rng.lognormal(-5, 3, (len(cells), 200)).astype(np.float32) for _ in range(2)]
     table = ResultTable(tokens, cells, [StepDistances(0, *distances)])
     paths = write_results(table, tmp_path, "a", FORMATS, {})
-    for path, size in zip(paths, file_sizes(len(table), FORMATS).values()):
+    for path, size in zip(paths, file_sizes(len(table), FORMATS, len(variants), 28).values()):
         assert size == pytest.approx(path.stat().st_size, rel=1 / 3)
 
 
