@@ -118,7 +118,7 @@ def other_faults(asked: Sequence[int], others: dict[int, str], measurable: Seque
 
 
 def id_faults(settings: Settings, tokens: Mapping[str, Sequence[int]], candidate: Candidate) -> list[str]:
-    """A fault for each of prompt and continuation with tokens for which the model has no embedding: given ones, or the tokenizer's."""
+    """A fault for each of prompt and continuation that has a token without an embedding in the model, given or the tokenizer's."""
     size = getattr(candidate.config.get_text_config(), "vocab_size", None)
     faults = []
     for name, ids in tokens.items():

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
+from typing import Any
+
 from transformers import PreTrainedTokenizerBase
 
 from mask_impact.errors import RequestError
 from mask_impact.settings import Settings, is_ids
 
 REPLACEMENT = "\ufffd"
+WORDS = "qxzsystem", "qxzprompt"  # which no chat template has of its own
+
+Part = dict[str, str]
+Form = Callable[[str], str | list[Part]]
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
@@ -57,18 +66,52 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[i
     return list(ids)
 
 
-def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings, content: list[dict] | None = None) -> list[int]:
-    """The prompt, or `content` as chat templates take it, as the user's message of a chat that is waiting for its answer."""
+def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Sequence[Part] = ()) -> list[int]:
+    """The prompt, with the parts that stand `before` it, as the user's message of a chat that is waiting for its answer."""
     if not tokenizer.chat_template:
         raise RequestError("chat is on, but the model has no chat template; leave chat off: --no-chat (in YAML chat: false)")
-    system = [] if settings.system is None else [{"role": "system", "content": settings.system}]
-    messages = [*system, {"role": "user", "content": content or settings.prompt}]
-    options = {"add_generation_prompt": True, "tokenize": True, "return_dict": True, "enable_thinking": settings.thinking}
     try:
-        return tokenizer.apply_chat_template(messages, **options)["input_ids"]
+        forms = forms_taken(tokenizer, settings, before)
+        return chat(tokenizer, settings, forms, settings.system, settings.prompt, return_dict=True)["input_ids"]
+    except RequestError:
+        raise
     except Exception as error:  # a template is a program of the model's own and may raise anything
         raise RequestError(f"the model's chat template refuses this prompt ({str(error)[:150]!r}); "
                            "change it, or leave chat off (--no-chat)") from None
+
+
+def forms_taken(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Sequence[Part]) -> tuple[Form, Form]:
+    """How the template takes the text of system and user: as it is or, where that is refused or dropped, as a list of parts.
+
+    Two words show which text comes through. With parts before it the user's text is one of them. Raises RequestError where a prompt
+    of text alone is always dropped, or what the template raises.
+    """
+    taken, errors = [], []
+    for forms in product((str, parts), (partial(parts, before=before),) if before else (str, parts)):
+        try:
+            text = chat(tokenizer, settings, forms, *WORDS, tokenize=False)
+        except Exception as error:
+            errors.append(error)
+            continue
+        if before or WORDS[1] in text:
+            taken.append((settings.system is None or WORDS[0] in text, forms))
+    if taken:
+        return max(taken, key=lambda one: one[0])[1]  # the first that keeps the system message, else the first
+    raise errors[0] if errors else RequestError("the model's chat template leaves the prompt out; change it, or leave chat off (--no-chat)")
+
+
+def chat(tokenizer: PreTrainedTokenizerBase, settings: Settings, forms: tuple[Form, Form], system: str | None, prompt: str,
+         **options: bool) -> Any:
+    """A chat that is waiting for its answer, as the template renders it."""
+    messages = [{"role": "user", "content": forms[1](prompt)}]
+    if settings.system is not None:
+        messages.insert(0, {"role": "system", "content": forms[0](system)})
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, enable_thinking=settings.thinking, **options)
+
+
+def parts(text: str, before: Sequence[Part] = ()) -> list[Part]:
+    """A message's content as a list of parts."""
+    return [*before, {"type": "text", "text": text}]
 
 
 def continuation_ids(tokenizer: PreTrainedTokenizerBase, continuation: str | tuple[int, ...]) -> list[int]:

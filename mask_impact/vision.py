@@ -76,8 +76,7 @@ class VisionCandidate(Candidate):
         if not settings.image or is_ids(settings.prompt):
             return super().question_ids(settings)
         if settings.chat:
-            content = [{"type": "image"}] * len(settings.image) + [{"type": "text", "text": settings.prompt}]
-            return chat_ids(self.tokenizer, settings, content)
+            return chat_ids(self.tokenizer, settings, [{"type": "image"}] * len(settings.image))
         config = self.config
         picture = [config.vision_start_token_id, config.image_token_id, config.vision_end_token_id]
         return picture * len(settings.image) + self.tokenizer(settings.prompt)["input_ids"]

@@ -140,6 +140,61 @@ def test_a_template_that_refuses_is_a_fault(template):
         chat_ids(tokenizer, Settings(prompt="Hi", chat=True))
 
 
+LOOP = "{% for m in messages %}<{{ m.role }}>{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}<answer>"
+TYPED = LOOP.replace("{{ part.text }}", "{% if part.type == 'text' %}{{ part.text | trim }}{% endif %}")
+FIRST = "{% for m in messages %}<{{ m.role }}>{{ m.content[0]['text'] + '' }}{% endfor %}<answer>"  # an error of text
+STRICT = LOOP.replace("{{ part.text }}", "{% if part is string %}{{ raise_exception('no text') }}{% endif %}{{ part.text }}")
+UPPER = "{% for m in messages %}<{{ m.role }}>{{ m.content | tojson }}{% endfor %}<answer>"
+
+
+@pytest.mark.parametrize("template", [LOOP, TYPED, FIRST, STRICT], ids=["loop", "typed", "first", "strict"])
+def test_a_template_gets_the_prompt_in_the_form_that_it_wants(template):
+    tokenizer = zoo.tokenizer()
+    tokenizer.chat_template = template
+    chat = lambda prompt, **settings: decode(tokenizer, chat_ids(tokenizer, Settings(prompt=prompt, chat=True, **settings)))  # noqa: E731
+    assert chat("Hi") == "<user>Hi<answer>"
+    assert chat("Hi", system="S") == "<system>S<user>Hi<answer>"
+    assert chat("text") == "<user>text<answer>" and chat("'") == "<user>'<answer>"
+
+
+@pytest.mark.parametrize("template", [
+    "{% for m in messages %}<{{ m.role }}>{% if m.role == 'system' %}{{ m.content }}{% else %}{{ m.content[0].text }}{% endif %}{% endfor %}<answer>",
+    "{% for m in messages %}<{{ m.role }}>{% if m.role == 'user' %}{{ m.content }}{% else %}{{ m.content[0].text }}{% endif %}{% endfor %}<answer>",
+])
+def test_system_and_user_may_want_different_forms(template):
+    tokenizer = zoo.tokenizer()
+    tokenizer.chat_template = template
+    ids = chat_ids(tokenizer, Settings(prompt="Hi", chat=True, system="S"))
+    assert decode(tokenizer, ids) == "<system>S<user>Hi<answer>"
+
+
+def test_behind_a_picture_the_system_message_has_the_form_that_the_template_wants():
+    tokenizer = zoo.tokenizer()
+    tokenizer.chat_template = LOOP.replace("{{ part.text }}", "{{ '[picture]' if part.type == 'image' else part.text }}")
+    ids = chat_ids(tokenizer, Settings(prompt="Hi", chat=True, system="S"), [{"type": "image"}])
+    assert decode(tokenizer, ids) == "<system>S<user>[picture]Hi<answer>"
+
+
+def test_a_template_that_takes_text_gets_text():
+    tokenizer = zoo.tokenizer()
+    for template, expected in ((TEMPLATE, "<user>a\n\"b\"<answer>"), (UPPER, '<user>"a\\n\\"b\\""<answer>')):
+        tokenizer.chat_template = template
+        assert decode(tokenizer, chat_ids(tokenizer, Settings(prompt='a\n"b"', chat=True))) == expected
+
+
+@pytest.mark.parametrize("template, part", [
+    ("{% for m in messages %}<{{ m.role }}>{% endfor %}<answer>", "leaves the prompt out"),
+    ("{% for m in messages %}{{ m.content.body }}{% endfor %}<answer>", "leaves the prompt out"),
+    ("{% for m in messages %}{{ m.content[0].body + 'x' }}{% endfor %}", "refuses this prompt"),
+])
+def test_a_template_that_takes_neither_form_is_one_line(template, part):
+    tokenizer = zoo.tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(RequestError, match=f"the model's chat template {part}") as caught:
+        chat_ids(tokenizer, Settings(prompt="Hi", chat=True))
+    assert len(caught.value.faults) == 1 and "leave chat off (--no-chat)" in str(caught.value)
+
+
 def test_end_tokens():
     tokenizer = zoo.tokenizer()
     turn = tokenizer.convert_tokens_to_ids("<|im_end|>")
