@@ -95,9 +95,9 @@ def run_masking_experiment(
 ) -> pd.DataFrame:
     """The long table of one prompt as a DataFrame, the run record in `df.attrs["run"]`; no file is written.
 
-    `prompt` is text, or its token ids, (n,) or (1, n), as they are. `num_output_tokens` is 1 if not given; with a `continuation` all of its tokens. `settings` are those of BATCH_MODE_GUIDE.md
-    by their YAML names (layers="0-3", variants=("full",), chat=True, ...). A loaded `model` with its `tokenizer` is measured
-    as it is, wherever it lies, and left as it was.
+    `prompt` is text, or its token ids, (n,) or (1, n), as they are. `num_output_tokens` is 1 if not given; with a `continuation`
+    all of its tokens. `settings` are those of BATCH_MODE_GUIDE.md by their YAML names (layers="0-3", variants=("full",),
+    chat=True, ...). A loaded `model` with its `tokenizer` is measured as it is, wherever it lies, and left as it was.
 
     Raises ValueError, all faults at once, for a wrong request; RunError for what only running can show.
     """

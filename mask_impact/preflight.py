@@ -24,7 +24,8 @@ from mask_impact.tokens import continuation_ids
 class Plan:
     """One entry, ready to run: its inputs, the steps asked for and the most it can take, and the name of its results.
 
-    `warnings` are lines for the user, which the run file has too; `facts` are what else decides its numbers, as in a run record (`differing_settings`).
+    `warnings` are lines for the user, which the run file has too; `facts` are what else decides its numbers, as in a run record
+    (`differing_settings`).
     """
 
     settings: Settings
@@ -125,7 +126,8 @@ def id_faults(settings: Settings, tokens: Mapping[str, Sequence[int]], candidate
         largest = max(ids, default=0)
         if size is not None and largest >= size:
             given = f"{name}: token {largest} is beyond the model's vocabulary of {size}; give ids from 0 to {size - 1}"
-            made = f"the tokenizer gives token {largest}, but the model's vocabulary has {size}: they do not belong together; fetch both again"
+            made = (f"the tokenizer gives token {largest}, but the model's vocabulary has {size}: they do not belong together; "
+                    "fetch both again")
             faults.append(given if is_ids(getattr(settings, name)) else made)
     return faults
 

@@ -90,8 +90,8 @@ class VisionCandidate(Candidate):
         runs = [len(list(run)) for token, run in groupby(ids) if token == image]
         if runs not in (counts, [1] * len(counts)):
             found, has = (", ".join(map(str, numbers)) for numbers in (runs, counts))
-            raise RequestError(f"the prompt's ids hold {self.word(image)} in runs of: {found or 'none'}; give one for each picture, or as many "
-                               f"in a row as it has tokens: {has or 'there is no picture'}")
+            raise RequestError(f"the prompt's ids hold {self.word(image)} in runs of: {found or 'none'}; give one for each picture, or as "
+                               f"many in a row as it has tokens: {has or 'there is no picture'}")
         return self.expanded(ids, [1] * sum(counts) if runs == counts else counts)
 
     def expanded(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:

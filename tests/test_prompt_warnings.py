@@ -51,7 +51,8 @@ CASES = {
     "an empty one": ("$A", PLAIN, PROMPT, {"chat": True, "system": ""}, []),
     "one that is dropped": ("$A", NO_SYSTEM, PROMPT, {"chat": True, "system": "S"}, [DROPPED]),
     "an empty one that is dropped": ("$A", NO_SYSTEM, PROMPT, {"chat": True, "system": ""}, [DROPPED]),
-    "one in the user's message": ("$A", "<user>{{ messages[0].content }} {{ messages[-1].content }}<answer>", PROMPT, {"chat": True, "system": "S"}, []),
+    "one in the user's message": ("$A", "<user>{{ messages[0].content }} {{ messages[-1].content }}<answer>", PROMPT,
+                                  {"chat": True, "system": "S"}, []),
     "none": ("$A", NO_SYSTEM, PROMPT, {"chat": True}, []),
 }
 
@@ -118,5 +119,6 @@ def test_a_vision_language_template_that_drops_the_system_message(image, vl, com
     made = vision_zoo.tokenizer()
     made.chat_template = made.chat_template.replace("in messages %}", "in messages if m.role != 'system' %}")
     made.save_pretrained(folder)
-    code, _, err = command("--model", folder, *image, "--prompt", "x", "--system", "S", "--layers", 0, "--quiet", "--output", "r", door=mask_impact_vl)
+    words = ["--model", folder, *image, "--prompt", "x", "--system", "S", "--layers", 0, "--quiet", "--output", "r"]
+    code, _, err = command(*words, door=mask_impact_vl)
     assert (code, err, record_of("r")["warnings"]) == (0, [f"warning: {DROPPED}"], [DROPPED])
