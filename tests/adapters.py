@@ -20,7 +20,7 @@ from transformers import AutoModelForImageTextToText
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # of a decoder layer
 ENCODER_LINEARS = ("qkv", "proj", "linear_fc1", "linear_fc2")
-DECODERS = ("qwen3", "llama", "gemma2", "mistral", "demo", "qwen3_vl")
+DECODERS = ("qwen3", "llama", "gemma2", "mistral", "demo")
 STRONG, WEAK = 0.7, 0.035  # of the projection's norm
 RANK = 4
 
@@ -127,7 +127,7 @@ OTHERS = {"tanh": Bent, "cumsum": Summed}
 
 @cache
 def plain_model(name, dtype):
-    """The model without adapters, and its text alone where that is all it reads; not to be changed."""
+    """The model without adapters; not to be changed."""
     if name == "demo":
         folder = Path(__file__).parent.parent / "demo" / "vision" / "model"
         return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False).to(dtype)
@@ -173,7 +173,8 @@ def with_peft(model, kind, names):
     config = {
         "peft_lora": lambda: peft.LoraConfig(r=RANK, target_modules=names),
         "peft_dora": lambda: peft.LoraConfig(r=RANK, target_modules=names, use_dora=True),
-        "peft_ia3": lambda: peft.IA3Config(target_modules=names, feedforward_modules=[n for n in names if n.endswith(("down_proj", "fc2"))]),
+        "peft_ia3": lambda: peft.IA3Config(
+            target_modules=names, feedforward_modules=[name for name in names if name.endswith(("down_proj", "fc2"))]),
         "peft_loha": lambda: peft.LoHaConfig(r=RANK, target_modules=names, init_weights=False),
     }[kind]()
     before, lora = set(model.parameters()), kind in ("peft_lora", "peft_dora")

@@ -106,9 +106,10 @@ def decoder_vectors(model, call):
     rows = len(plain.blocked)
     given = [tensor.double().expand(rows, -1, -1, -1) for tensor in inputs]
     stream = call.args[0].expand(rows, -1, -1).clone()
-    with plain_attention(lambda module, *_, **__: plain(module, *given, mask, **options)), outputs_of(attention_of(model, layer)) as answers:
+    with (plain_attention(lambda module, *_, **__: plain(module, *given, mask, **options)),
+          outputs_of(attention_of(model, layer)) as answers):
         output = first(layer(stream, *call.args[1:], **call.kwargs))
-    vectors = {"Full": output[:, -1] - stream[:, -1], "Attn": attention_adds(model, layer, answers[0][:, -1])}
+    vectors = {"Full": output[:, -1] - stream[:, -1], "Attn": attention_adds(model, layer, answers[0])[:, -1]}
     heads = plain.heads[0]
     return vectors | {f"Head_{head}": heads[:, head] for head in range(heads.shape[1])}
 

@@ -9,6 +9,8 @@ from mask_impact.errors import RequestError, RunError
 from mask_impact.load_check import measurable_parts
 from mask_impact.measure import Method, ModelInputs, measured_layers
 
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-3, torch.float16: 1e-3}  # of the largest distance, by the model's dtype
+
 
 def measure(model, ids, steps=1, method="renormalize", **options):
     """Every measured layer by (step, layer)."""
@@ -44,26 +46,35 @@ def worst_error(measured, reference):
     return l2, cosine
 
 
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-3, torch.float16: 1e-3}
-
-
 def wrong_numbers(model, ids, steps=1):
-    """A line for every layer's variant of which the default method gives other distances than `rerun` or the independent reference.
+    """A line for whatever of every layer's variant the default method gives otherwise than `rerun` or the independent reference.
 
-    A model that is refused is one line, `refused: ` and why.
+    A model that is refused on load is one line, `refused: ` and why; one that stops while it is measured, `stopped: ` and why.
     """
-    try:
-        parts, _ = measurable_parts(model)
-        fast, slow = (list(measured_layers(model, parts, ModelInputs(ids, steps), Method(name))) for name in ("renormalize", "rerun"))
-    except (RequestError, RunError) as error:
-        return [f"refused: {error}"]
+    def found(parts, name):
+        return list(measured_layers(model, parts, ModelInputs(ids, steps), Method(name)))
+
+    pair, lines = measured_twice(lambda: measurable_parts(model)[0], found)
+    if lines:
+        return lines
+    fast, slow = pair
     reference = decoder_steps(model, ids, steps)
     assert [(m.step.index, m.layer, m.variants) for m in fast] == [(m.step.index, m.layer, m.variants) for m in slow]
     assert [[*m.step.token_ids, m.step.next_id] for m in fast] == [reference[m.step.index][0] for m in fast]
-    lines = []
     for m, by_rerun in zip(fast, slow):
         lines += other_distances(m, by_rerun, reference[m.step.index][1], TOLERANCE[model.dtype])
     return lines
+
+
+def measured_twice(load, measured):
+    """What `measured` gives of the parts that `load` finds by each method, or a line where the model is refused or stops."""
+    what = "refused"
+    try:
+        parts = load()
+        what = "stopped"
+        return [measured(parts, name) for name in ("renormalize", "rerun")], []
+    except (RequestError, RunError) as error:
+        return None, [f"{what}: {error}"]
 
 
 def other_distances(measured, by_rerun, table, tolerance):

@@ -4,12 +4,11 @@ import pytest
 import torch
 from adapters import AFFINE, DTYPES, ENCODER_LINEARS, OTHERS, adapted, plain_model
 from layer_oracle import encoder_table
-from measuring import TOLERANCE, other_distances, relative_error
+from measuring import TOLERANCE, measured_twice, other_distances, relative_error
 from test_adapters import by_dtype, right_or_named
 
 from mask_impact.encoder import CellInputs, measured_layers
 from mask_impact.encoder_check import encoder_parts
-from mask_impact.errors import RequestError, RunError
 from mask_impact.measure import Method
 
 ENCODERS = ("demo", "qwen3_vl")
@@ -17,7 +16,7 @@ CELLS = [(1, 3), (1, 2)]  # rows and columns of two pictures
 MEASURED = 1
 # By block the modules that are wrapped, each by itself, or all of them.
 BEHIND_ATTENTION = {0: ["proj"], 1: ENCODER_LINEARS}
-THE_OTHERS = ({0: ["qkv"], 1: ["linear_fc2"]}, {0: ["linear_fc1"], 1: ["linear_fc2"]})
+THE_OTHERS = ({0: ["qkv"], 1: ["linear_fc2"]}, {0: ["linear_fc1"]})
 
 
 def pictures(model):
@@ -29,14 +28,17 @@ def pictures(model):
 
 
 def wrong_blocks(model):
-    """A line for every block's variant of which the default method gives other distances than `rerun` or the reference, or `refused: `."""
+    """As `wrong_numbers`, of the encoder's blocks."""
     shown = pictures(model)
     inputs = CellInputs([0] * 5, 1, further=lambda _: shown, measured=(MEASURED,), size=4)
-    try:
-        parts = encoder_parts(model)
-        fast, slow = (list(measured_layers(model, parts, inputs, Method(name))) for name in ("renormalize", "rerun"))
-    except (RequestError, RunError) as error:
-        return [f"refused: {error}"]
+
+    def found(parts, name):
+        return list(measured_layers(model, parts, inputs, Method(name)))
+
+    pair, lines = measured_twice(lambda: encoder_parts(model), found)
+    if lines:
+        return lines
+    fast, slow = pair
     table = encoder_table(model, **shown, cell=MEASURED)
     assert len(fast) == len(slow) == len(model.model.visual.blocks)
     return [line for pair in zip(fast, slow) for line in other_distances(*pair, table, TOLERANCE[model.dtype])]
@@ -58,12 +60,12 @@ def test_behind_attention(kind, name, dtype):
     assert wrong_blocks(adapted(name, dtype, kind, BEHIND_ATTENTION, encoder=True)) == []
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("places", THE_OTHERS, ids=["qkv and linear_fc2", "linear_fc1"])
 @pytest.mark.parametrize("kind", AFFINE)
-def test_around_the_other_modules(kind, name):
-    """One at a time, the dtypes in turn."""
-    dtype = DTYPES[(AFFINE.index(kind) + ENCODERS.index(name)) % 3]
-    assert [line for places in THE_OTHERS for line in wrong_blocks(adapted(name, dtype, kind, places, encoder=True))] == []
+def test_around_the_other_modules(kind, places):
+    """One at a time; the models and dtypes have them in turn."""
+    number = AFFINE.index(kind) + THE_OTHERS.index(places)
+    assert wrong_blocks(adapted(ENCODERS[number % 2], DTYPES[number % 3], kind, places, encoder=True)) == []
 
 
 @pytest.mark.parametrize("kind", AFFINE)
