@@ -25,6 +25,7 @@ from mask_impact.console import exit_code
 from mask_impact.identities import TOLERANCE
 from mask_impact.leave_one_out import LeaveOneOut, leave_one_out
 from mask_impact.measure import MeasuredLayer, Method, ModelInputs, measured_layers
+from mask_impact.parts import decoder_of
 from mask_impact.precision import full_float32
 from mask_impact.recording import LayerRecord, recording
 from mask_impact.rowpass import RowPass, in_dtype
@@ -90,7 +91,7 @@ def largest_difference(found: np.ndarray, expected: np.ndarray) -> float:
 @full_float32()
 def identities(subject: models.Subject, first: list, ids: list[int]) -> list[Check]:
     """Run the model once, look at the layer as the final position sees it, and try both identities."""
-    with attached(subject.model.get_decoder()):
+    with attached(decoder_of(subject.model)):
         with recording(first, whole=False) as [record]:
             subject.model(input_ids=torch.tensor([ids], device=subject.model.device))
         own = record.output.dtype

@@ -18,7 +18,7 @@ from mask_impact.compiled import as_written
 from mask_impact.errors import RequestError, as_run_error, first_line, gathering, out_of_memory
 from mask_impact.load_check import refuse_class
 from mask_impact.measure import Method
-from mask_impact.parts import LayerParts
+from mask_impact.parts import LayerParts, layer_count
 from mask_impact.prompt_inputs import PromptInputs
 from mask_impact.settings import Settings, defaults
 from mask_impact.tokens import prompt_ids
@@ -53,7 +53,7 @@ class Candidate:
 
     def layers(self, settings: Settings) -> int:
         """How many layers there are, of which these settings measure some."""
-        return self.measured_config(settings).num_hidden_layers
+        return layer_count(self.measured_config(settings))
 
     def other_layers(self, settings: Settings) -> dict[int, str]:
         """The layers whose kind, as the configuration names it, is no softmax attention; what it does not name comes out later."""
@@ -66,7 +66,7 @@ class Candidate:
         """The most positions the model was built for, rotary scaling included, or None where its configuration sets no limit."""
         config = self.config.get_text_config()
         length = getattr(config, "max_position_embeddings", None)
-        return min(scaled_length(length, rope) for rope in rope_kinds(config)) if length and length < TOO_LONG else None
+        return min(scaled_length(length, rope) for rope in rope_kinds(config)) if length and 0 < length < TOO_LONG else None
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from mask_impact.encoder import CellInputs, measured_blocks
 from mask_impact.encoder_blocks import first_call, passed_blocks, vision_encoder
 from mask_impact.errors import RequestError, RunError
 from mask_impact.identities import TOLERANCE
-from mask_impact.load_check import check_weights, judged
+from mask_impact.load_check import check_weights, judged, named_unknown
 from mask_impact.measure import Method
 from mask_impact.hooks import hooked
 from mask_impact.parts import LayerParts, find_layers, first_tensor, watched
@@ -27,7 +27,12 @@ def encoder_parts(model: PreTrainedModel, method: Method = Method()) -> list[Lay
 
     Raises RequestError for an encoder that cannot be measured; RunError if a check fails, naming the block.
     """
-    encoder = vision_encoder(model)
+    with named_unknown(model):
+        return checked_blocks(vision_encoder(model), method)
+
+
+def checked_blocks(encoder: PreTrainedModel, method: Method) -> list[LayerParts]:
+    """What `encoder_parts` gives, and raises."""
     merge = encoder.config.spatial_merge_size
     pictures = sample_pictures(encoder, SAMPLE_CELLS[:1])
     sightings = watched(encoder, lambda: encoder(pictures["pixel_values"], grid_thw=pictures["image_grid_thw"]), causal=False)

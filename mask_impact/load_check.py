@@ -8,7 +8,8 @@ what its branches add, or else it is measured plainly.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -16,12 +17,12 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from mask_impact.attention import AttentionCall, additive_mask, attached, final_query, last_row
-from mask_impact.errors import RequestError, RunError
+from mask_impact.errors import RequestError, RunError, as_run_error, out_of_memory
 from mask_impact.hooks import told_of_hooks
 from mask_impact.identities import TOLERANCE
 from mask_impact.leave_one_out import softmax_with_sink
 from mask_impact.measure import Method, ModelInputs, measured_layers
-from mask_impact.parts import LayerCall, LayerParts, Sighting, find_layers, first_tensor, look, map_tensors
+from mask_impact.parts import LayerCall, LayerParts, Sighting, decoder_of, find_layers, first_tensor, look, map_tensors
 from mask_impact.positions import fresh_positions
 from mask_impact.precision import full_float32
 from mask_impact.recording import recording
@@ -41,15 +42,28 @@ def measurable_parts(model: PreTrainedModel, method: Method = Method()) -> tuple
     Raises RequestError, by name, for a model that cannot be measured at all; RunError if a check fails, naming the
     layer.
     """
-    with fresh_positions(model):
+    with named_unknown(model), fresh_positions(model):
         return checked_layers(model, method)
+
+
+@contextmanager
+def named_unknown(model: PreTrainedModel) -> Iterator[None]:
+    """Turn what a model's own code raises in passes of a kind that it was not written for into a RequestError with its name."""
+    try:
+        yield
+    except (RequestError, RunError):
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise RequestError(f"{name_of(model)} works in a way that is not known here ({as_run_error(error)}); it cannot be measured") from error
 
 
 def checked_layers(model: PreTrainedModel, method: Method) -> tuple[list[LayerParts], dict[int, str]]:
     """What `measurable_parts` gives, and raises; what the passes leave in the model is the caller's affair."""
     refuse_class(type(model), model.config)
     sightings = look(model, sample_ids(model, 2))
-    decoder = model.get_decoder()
+    decoder = decoder_of(model)
     with attached(decoder):
         parts = [judged(sighting, method) for sighting in sightings if sighting is not None]
     layers = find_layers(decoder)
@@ -75,6 +89,8 @@ def sample_ids(model: PreTrainedModel, count: int) -> list[int]:
 
 def refuse_class(cls: type[PreTrainedModel], config: PreTrainedConfig) -> None:
     """Raise RequestError for models without attention, or whose attention bypasses transformers' interface for it."""
+    if not hasattr(config.get_text_config(), "num_hidden_layers"):
+        raise RequestError(f"{cls.__name__} has layers that its configuration does not count; it cannot be measured")
     if not hasattr(config.get_text_config(), "num_attention_heads"):
         raise RequestError(
             f"{cls.__name__} has no softmax attention (a state-space or recurrent model); it cannot be measured")
@@ -197,7 +213,7 @@ def check_logits(model: PreTrainedModel, parts: list[LayerParts]) -> None:
     """Raise RunError if watching changes the logits, or a layer's attention does not keep to its mask."""
     ids = torch.tensor([sample_ids(model, TOKENS)], device=model.device)
     plain = model(input_ids=ids, use_cache=False).logits
-    with attached(model.get_decoder()), recording(parts, whole=True) as records:
+    with attached(decoder_of(model)), recording(parts, whole=True) as records:
         watched = model(input_ids=ids, use_cache=False).logits
     error = float((watched - plain).abs().max() / plain.abs().max().clamp_min(torch.finfo(plain.dtype).tiny))
     if not error <= TOLERANCE[plain.dtype]:

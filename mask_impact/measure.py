@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from mask_impact.attention import FinalQuery, attached, final_query
 from mask_impact.errors import RunError
@@ -25,7 +25,7 @@ from mask_impact.layer_distances import Moment, collected
 from mask_impact.leave_one_out import LeaveOneOut, leave_one_out
 from mask_impact.memory import map_large_blocks
 from mask_impact.next_token import Pick, greedy
-from mask_impact.parts import LayerParts
+from mask_impact.parts import LayerParts, decoder_of, layer_count
 from mask_impact.positions import RotaryState, fresh_positions
 from mask_impact.precision import full_float32
 from mask_impact.projected import ProjectedValues, values_kept
@@ -139,7 +139,7 @@ def measured_layers(
     the first step.
     """
     map_large_blocks(len(inputs.token_ids))
-    with attached(model.get_decoder()), fresh_positions(model) as rotary:
+    with attached(decoder_of(model)), fresh_positions(model) as rotary:
         for step, records in generation_steps(model, parts, inputs, method, rotary):
             for record in records:
                 yield measure_layer(step, record, method)
@@ -193,9 +193,15 @@ def one_pass(
     with (recording(parts, whole=method.name == "rerun") as records,
           riders(records, method, len(fed), moment, values, rode), full_float32()):
         answer = model(
-            input_ids=torch.tensor([fed], device=model.device), past_key_values=cache, use_cache=method.use_cache,
-            logits_to_keep=1, **further)
+            input_ids=torch.tensor([fed], device=model.device), past_key_values=first_cache(model, method) if cache is None else cache,
+            use_cache=method.use_cache, logits_to_keep=1, **further)
     return records, answer
+
+
+def first_cache(model: PreTrainedModel, method: Method) -> DynamicCache | None:
+    """The cache of a sequence's first pass: None, so that the model makes its own, but where that would have its encoder's depth."""
+    config = model.config.get_text_config()
+    return DynamicCache() if method.use_cache and layer_count(config) > config.num_hidden_layers else None
 
 
 def predicted(moment: Moment, token_ids: list[int], logits: Tensor, inputs: ModelInputs) -> Step:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from mask_impact.attention import AttentionCall, additive_mask, attached, refuse_unknown, tapped
 from mask_impact.errors import RequestError
@@ -156,12 +156,23 @@ class Sighting:
     parts: LayerParts
 
 
+def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
+    """The part of the model that holds its layers. A few models call another part their decoder."""
+    decoder = model.get_decoder()
+    return decoder if isinstance(decoder, PreTrainedModel) else model.base_model
+
+
+def layer_count(config: PreTrainedConfig) -> int:
+    """How many layers a decoder has; where it was one of an encoder-decoder model, not its encoder's number."""
+    return getattr(config, "decoder_layers", None) or config.num_hidden_layers
+
+
 def find_layers(decoder: PreTrainedModel) -> nn.ModuleList:
-    """The decoder's layers: the outermost ModuleList that has `num_hidden_layers` entries.
+    """The decoder's layers: the outermost ModuleList that has as many entries as its configuration tells.
 
     Raises RequestError where there is none.
     """
-    count = decoder.config.get_text_config().num_hidden_layers
+    count = layer_count(decoder.config.get_text_config())
     for module in decoder.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
@@ -305,7 +316,7 @@ def look(model: PreTrainedModel, token_ids: list[int]) -> list[Sighting | None]:
     Raises RequestError for a model that cannot be measured.
     """
     ids = torch.tensor([token_ids], device=model.device)
-    return watched(model.get_decoder(), lambda: model(input_ids=ids, use_cache=False), causal=True)
+    return watched(decoder_of(model), lambda: model(input_ids=ids, use_cache=False), causal=True)
 
 
 def watched(stack: PreTrainedModel, run: Callable[[], Any], causal: bool) -> list[Sighting | None]:

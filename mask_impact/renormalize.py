@@ -89,7 +89,7 @@ def full_difference(rows: RowPass, module_rows: Tensor, moved: Tensor | None) ->
         updates, outputs = rows.update(module_rows)
         return updates[0], updates[1:] - updates[0], outputs[0]
     outputs, answers = rows.output(module_rows)
-    branches = added_together(answers.values()).expand(len(module_rows), -1)
+    branches = added_together(answers.values(), module_rows).expand(len(module_rows), -1)
     return module_rows[0] + branches[0], (branches[1:] - branches[0]).add_(moved), outputs[0]
 
 

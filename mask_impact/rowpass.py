@@ -70,9 +70,10 @@ def without_bias(module: nn.Module) -> Iterator[None]:
             bias.data = original
 
 
-def added_together(answers: Iterable[Any]) -> Tensor:
-    """The sum of what branches answered, as rows (row, d_model)."""
-    return reduce(torch.add, (first_tensor(answer).flatten(0, -2) for answer in answers))
+def added_together(answers: Iterable[Any], rows: Tensor) -> Tensor:
+    """The sum of what branches answered, as rows (row, d_model); of none, one row of zeros like those of `rows`."""
+    added = [first_tensor(answer).flatten(0, -2) for answer in answers]
+    return reduce(torch.add, added) if added else torch.zeros_like(rows[:1])
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ class RowPass:
         """Branches that answer zeros in the structure, widths and dtypes of their last real answer."""
 
         def silent(template: Any) -> Callable:
-            def answer(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            def answer(*args: Any, **kwargs: Any) -> Any:
+                hidden = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
                 return map_tensors(template, lambda t: t.new_zeros((*hidden.shape[:-1], t.shape[-1])))
 
             return answer
@@ -183,7 +185,7 @@ class RowPass:
     def added(self, attention_rows: Tensor, answers: dict[nn.Module, Any]) -> Tensor:
         """What attention and the branches add, without the residual stream that they are added to: (row, d_model)."""
         if self.parts.as_answered:
-            return attention_rows + added_together(answers.values())
+            return attention_rows + added_together(answers.values(), attention_rows)
         return self.replay(attention_rows, answers, 0)
 
     def update(self, attention_rows: Tensor) -> tuple[Tensor, Tensor]:

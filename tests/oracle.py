@@ -18,9 +18,12 @@ from transformers import AttentionInterface
 
 LAYERS = {
     "gpt2": "transformer.h", "gpt_neox": "gpt_neox.layers", "opt": "model.decoder.layers",
+    "bart": "model.decoder.layers", "whisper": "model.decoder.layers",
     "qwen3_vl": "model.language_model.layers", "qwen3_vl_moe": "model.language_model.layers",
 }
-ATTENTION = {"gpt2": "attn", "gpt_neox": "attention"}
+ATTENTION = {
+    "gpt2": "attn", "gpt_neox": "attention", "modernbert-decoder": "attn", "nemotron_h": "mixer", "recurrent_gemma": "temporal_block"}
+MIXED = ("nemotron_h", "recurrent_gemma")  # whose other layers have something else under the same name
 POST_NORM = {
     "gemma2": "post_attention_layernorm", "gemma3_text": "post_attention_layernorm",
     "gemma4_text": "post_attention_layernorm", "olmo2": "post_attention_layernorm", "olmo3": "post_attention_layernorm",
@@ -64,7 +67,8 @@ def decoder_layers(model):
 
 def attention_of(model, layer):
     """The attention module of a decoder layer; None where the layer has no softmax attention."""
-    return getattr(layer, ATTENTION.get(model.config.model_type, "self_attn"), None)
+    module = getattr(layer, ATTENTION.get(model.config.model_type, "self_attn"), None)
+    return module if model.config.model_type not in MIXED or hasattr(module, "q_proj") else None
 
 
 def layer_calls(model, input_ids, **inputs):

@@ -48,6 +48,10 @@ DELTA = dict(
     HEAD, layer_types=[LINEAR, FULL, LINEAR], linear_key_head_dim=16, linear_value_head_dim=16,
     linear_num_key_heads=2, linear_num_value_heads=4, attention_bias=True,
 )
+# The decoder of an encoder-decoder model, deeper than its encoder.
+OF_TWO = dict(
+    vocab_size=VOCABULARY, d_model=64, encoder_layers=2, decoder_layers=3, encoder_attention_heads=4, decoder_attention_heads=4,
+    encoder_ffn_dim=96, decoder_ffn_dim=96, is_encoder_decoder=False, bos_token_id=None, eos_token_id=None, pad_token_id=0)
 M_ROPE = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0, "mrope_section": [3, 3, 2]}
 YARN = {
     "rope_type": "yarn", "rope_theta": 15e4, "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
@@ -107,6 +111,16 @@ CONFIGURATIONS = {
     "lfm2": ("Lfm2", "Lfm2ForCausalLM", dict(SHAPE, layer_types=["conv", FULL, "conv"], block_multiple_of=16)),
     "jamba": ("Jamba", "JambaForCausalLM", dict(
         SHAPE, attn_layer_period=3, attn_layer_offset=1, num_experts=4, mamba_d_state=8)),
+    "nemotron_h": ("NemotronH", "NemotronHForCausalLM", dict(
+        HEAD, layers_block_type=["mamba", "attention", "mlp"], mamba_num_heads=4, mamba_head_dim=16, n_groups=2, ssm_state_size=16,
+        chunk_size=8, pad_token_id=0)),
+    "recurrent_gemma": ("RecurrentGemma", "RecurrentGemmaForCausalLM", dict(
+        HEAD, lru_width=64, attention_window_size=WINDOW, block_types=["recurrent", "attention"], num_hidden_layers=4)),
+    "modernbert_decoder": ("ModernBertDecoder", "ModernBertDecoderForCausalLM", dict(
+        MULTI_HEAD, local_attention=2 * WINDOW, layer_types=[SLIDING, SLIDING, FULL],
+        **dict.fromkeys(["bos_token_id", "eos_token_id", "pad_token_id", "cls_token_id", "sep_token_id"], 0))),
+    "bart_decoder": ("Bart", "BartForCausalLM", OF_TWO),
+    "whisper_decoder": ("Whisper", "WhisperForCausalLM", dict(OF_TWO, max_target_positions=256)),
     "gptj": ("GPTJ", "GPTJForCausalLM", dict(GPT, rotary_dim=8)),
     "bloom": ("Bloom", "BloomForCausalLM", dict(
         vocab_size=VOCABULARY, hidden_size=64, n_layer=3, n_head=4, bos_token_id=None, eos_token_id=None)),
@@ -120,13 +134,14 @@ CONFIGURATIONS = {
         vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=3, state_size=8, eos_token_id=None)),
     "bert": ("Bert", "BertForMaskedLM", MULTI_HEAD),
 }
-HYBRIDS = ("qwen3_next", "qwen3_5", "lfm2", "jamba")
+HYBRIDS = ("qwen3_next", "qwen3_5", "lfm2", "jamba", "nemotron_h", "recurrent_gemma")
 REFUSED = ("gptj", "bloom", "falcon", "mpt", "diffllama", "deepseek_v32", "mamba", "bert")
-EXTRAS = ("gpt_neox_sequential", "gemma4_scaled", "gemma4_shared", "opt_postnorm", "gpt2_inverse", "stablelm_parallel")
+EXTRAS = ("gpt_neox_sequential", "gemma4_scaled", "gemma4_shared", "opt_postnorm", "gpt2_inverse", "stablelm_parallel",
+          "modernbert_decoder", "bart_decoder", "whisper_decoder")
 ARCHITECTURES = tuple(name for name in CONFIGURATIONS if name not in HYBRIDS + REFUSED + EXTRAS)
 
 # State-space decays and steps keep their own initialisation: wide random ones overflow.
-KEEP_INITIALISATION = ("A_log", "D", "dt_bias", "dt_proj.weight", "dt_proj.bias")
+KEEP_INITIALISATION = ("A_log", "recurrent_param", "D", "dt_bias", "dt_proj.weight", "dt_proj.bias")
 
 
 def configuration(name, **changed):
@@ -180,12 +195,14 @@ def randomize(model, seed):
 @torch.no_grad()
 def adapt(name, model):
     """What a random draw does not give: a scaled layer, norms of Nemotron around 0 (it adds 1 to a weight), and queries of
-    Gemma 4 short enough for logits that it does not scale: with longer ones a head's softmax saturates."""
+    Gemma 4 and Nemotron-H short enough: with longer ones a head's softmax saturates."""
     for parameter, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if name == "gemma4_scaled" and parameter.endswith("layer_scalar"):
             tensor.fill_(0.5)
         if name.startswith("gemma4") and parameter.endswith("q_norm.weight"):
             tensor.mul_(0.5)
+        if name == "nemotron_h" and parameter.endswith("q_proj.weight"):
+            tensor.mul_(0.25)
         if name == "nemotron" and parameter.endswith("norm.weight"):
             tensor.sub_(1)
 
