@@ -15,10 +15,9 @@ from mask_impact.errors import NameTaken, RunError, StopAsked, as_run_error
 from mask_impact.formats import FORMATS, REPORT_ROWS, formats_for
 from mask_impact.models import Subject
 from mask_impact.names import Present, begun_path, differing_settings
-from mask_impact.next_token import saved_settings
 from mask_impact.overwriting import Replaced
 from mask_impact.preflight import Plan, rows_to_come
-from mask_impact.runs import Run, failure_record
+from mask_impact.runs import Run, failure_record, loaded_warnings
 from mask_impact.writers import report_path, run_path, write_failure, write_results
 
 
@@ -64,16 +63,9 @@ def loaded(plans: Sequence[Plan], candidate: Candidate) -> Subject:
     subject = models.load(candidate, plans[0].settings, {plan.settings.part for plan in plans})
     preflight.refuse_skipped(plans, subject)
     warn_of_size(plans, subject)
-    warn_of_generation(plans, subject)
+    for warning in dict.fromkeys(line for plan in plans for line in loaded_warnings(plan, subject)):
+        console.warn(warning)
     return subject
-
-
-def warn_of_generation(plans: Sequence[Plan], subject: Subject) -> None:
-    """A line for saved generation settings that are not followed, where any of the plans generates."""
-    left = saved_settings(subject.model.generation_config)["not_followed"]
-    if left and any(plan.generates for plan in plans):
-        console.warn(f"--model {subject.candidate.name!r} has generation settings that are not followed ({', '.join(left)}): "
-                     "its generate() may give other text")
 
 
 def warn_of_size(plans: Sequence[Plan], subject: Subject) -> None:

@@ -153,13 +153,13 @@ def ready(candidate: Candidate, settings: Settings, model: PreTrainedModel | Non
             subject = load(candidate, settings, {settings.part})
         yield subject
         return
-    model = as_written(model)
+    given, model = model, as_written(model)
     with one_thread(model), uncompiled(model) as compiled:
         training = [module for module in model.modules() if module.training]
         experts = model.config._experts_implementation if has_experts(model) else None
         try:
             subject = prepare(candidate, model, settings, {settings.part})
-            yield replace(subject, notes=(COMPILED,)) if compiled else subject
+            yield replace(subject, notes=(COMPILED,)) if compiled or given is not model else subject
         finally:
             for module in training:
                 module.training = True

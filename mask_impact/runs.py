@@ -6,6 +6,7 @@ import base64
 import importlib.metadata
 import platform
 import time
+import warnings
 from datetime import datetime, timezone
 from functools import cache, partial
 from pathlib import Path
@@ -158,9 +159,11 @@ class Run:
         return ResultTable(self.texts[:seen], self.cells, self.distances, self.plan.prompt.columns(seen))
 
     def to_dataframe(self) -> pd.DataFrame:
-        """The long table as a DataFrame, with the run record in `attrs["run"]`."""
+        """The long table as a DataFrame, with the run record in `attrs["run"]`; its warnings are Python's for who called a front door."""
         frame = self.table().to_dataframe()
         frame.attrs["run"] = self.record()
+        for line in frame.attrs["run"]["warnings"]:
+            warnings.warn(line, stacklevel=4)  # past the front door and what names its arguments
         return frame
 
     @property
@@ -251,8 +254,16 @@ def plan_record(plan: Plan, subject: Subject) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "computed_with": computed_with(),
         "versions": dict(versions()),
-        "warnings": list(plan.warnings),
+        "warnings": [*plan.warnings, *loaded_warnings(plan, subject)],
     }
+
+
+def loaded_warnings(plan: Plan, subject: Subject) -> list[str]:
+    """Lines on what the user may not expect of the loaded model."""
+    left = saved_settings(subject.model.generation_config)["not_followed"] if plan.generates else {}
+    unfollowed = (f"--model {subject.candidate.name!r} has generation settings that are not followed ({', '.join(left)}): "
+                  "its generate() may give other text")
+    return [*subject.notes, *([unfollowed] if left else [])]
 
 
 @cache
