@@ -39,11 +39,17 @@ def without_hooks(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether forward hooks see what goes into a module, or into one inside it, or comes out of it."""
-    return any(getattr(one, kind) for one in module.modules() for kind in KINDS)
+    """Whether a caller's forward hooks see what goes into a module, or into one inside it, or comes out of it."""
+    return any(map(own_hooks, module.modules()))
+
+
+def own_hooks(module: nn.Module) -> list:
+    """A caller's forward hooks on this very module."""
+    hooks = [hook for kind in KINDS for hook in getattr(module, kind).values()]
+    return [hook for hook in hooks if not str(getattr(hook, "__module__", "")).startswith("mask_impact.")]
 
 
 def told_of_hooks(layer: nn.Module) -> str:
-    """Where in a layer there are forward hooks, as the end of a fault; nothing where there are none."""
-    names = [name or type(layer).__name__ for name, module in layer.named_modules() if any(getattr(module, kind) for kind in KINDS)]
+    """Where in a layer a caller has forward hooks, as the end of a fault; nothing where there are none."""
+    names = [name or type(layer).__name__ for name, module in layer.named_modules() if own_hooks(module)]
     return f"; forward hooks are on {', '.join(names)}: remove those that it may be" if names else ""

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from mask_impact.errors import RunError
+from mask_impact.hooks import told_of_hooks
 from mask_impact.leave_one_out import LeaveOneOut
+from mask_impact.parts import LayerParts
 from mask_impact.recording import LayerRecord
 from mask_impact.rows import MaskedRows
 
@@ -26,11 +28,11 @@ def check_identities(record: LayerRecord, closed: LeaveOneOut, rows: MaskedRows,
     tolerance = TOLERANCE[closed.output.dtype]
     # Some models take the softmax in float32 even in float64.
     own_tolerance = max(TOLERANCE[record.heads.dtype], TOLERANCE[torch.float32])
-    index, conserved_error = record.parts.index, conservation_error(closed, conserved)
-    _hold(index, "the heads' outputs equal the model's own", own_heads_error(record, closed), own_tolerance)
-    _hold(index, "sum_j (1 - a_j)(o_j - o) is 0, or o (sum_j a_j - 1) with a sink", conserved_error, tolerance)
+    conserved_error = conservation_error(closed, conserved)
+    _hold(record.parts, "the heads' outputs equal the model's own", own_heads_error(record, closed), own_tolerance)
+    _hold(record.parts, "sum_j (1 - a_j)(o_j - o) is 0, or o (sum_j a_j - 1) with a sink", conserved_error, tolerance)
     if rows.baseline.full is not None:
-        _hold(index, "output = input + attention and MLP updates", update_error(record, rows), tolerance)
+        _hold(record.parts, "output = input + attention and MLP updates", update_error(record, rows), tolerance)
 
 
 def own_heads_error(record: LayerRecord, closed: LeaveOneOut) -> float:
@@ -57,7 +59,7 @@ def update_error(record: LayerRecord, rows: MaskedRows) -> float:
     return float((x + update - rows.output).norm() / scale.clamp_min(torch.finfo(scale.dtype).tiny))
 
 
-def _hold(layer: int, identity: str, error: float, tolerance: float) -> None:
+def _hold(parts: LayerParts, identity: str, error: float, tolerance: float) -> None:
     if not error <= tolerance:
-        raise RunError(
-            f"layer {layer}: the identity '{identity}' fails: relative error {error:.1e}, allowed {tolerance:.0e}")
+        raise RunError(f"layer {parts.index}: the identity '{identity}' fails: relative error {error:.1e}, allowed {tolerance:.0e}"
+                       f"{told_of_hooks(parts.layer)}")

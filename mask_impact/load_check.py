@@ -159,8 +159,9 @@ def check_rows(sighting: Sighting, rows: RowPass, heads: Tensor) -> None:
     [alone], _ = rows.output(answer)
     hold(parts, alone, whole_output(parts, sighting.call.to(dtype)), "its own output on a row by itself", TOLERANCE[dtype])
     two = torch.cat([heads, heads.roll(1, -1)])
-    ahead, behind = (rows.output(rows.project(each))[0] for each in (two, two.flip(0)))
-    hold(parts, behind.flip(0), ahead, "the same output for rows in another order", TOLERANCE[dtype])
+    ahead, behind = rows.project(two), rows.project(two.flip(0)).flip(0)
+    hold(parts, behind, ahead, "the same answer of its attention for rows in another order", TOLERANCE[dtype])
+    hold(parts, rows.output(behind.flip(0))[0].flip(0), rows.output(ahead)[0], "the same output for rows in another order", TOLERANCE[dtype])
 
 
 def hold(parts: LayerParts, found: Tensor, own: Tensor, what: str, tolerance: float) -> None:
