@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from mask_impact import products
 from mask_impact.leave_one_out import LeaveOneOut
 from mask_impact.row_budget import RowBudget
 from mask_impact.rows import CONTROLS, MaskedRows, Vectors, one_ulp
-from mask_impact.rowpass import RowPass, added_together, answering, without_bias
+from mask_impact.rowpass import RowPass, added_together, without_bias
 
 
 def renormalized(
@@ -22,9 +21,7 @@ def renormalized(
     The first chunk ends in the control rows, drawn by `seed`.
     """
     for number, chunk in enumerate(keys.split(budget.rows(rows.parts, closed.output.dtype))):
-        with answering(products.of_rows(rows.parts)):
-            masked = behind_heads(rows, head_rows(closed, chunk, seed if number == 0 else None), chunk, variants)
-        yield masked
+        yield behind_heads(rows, head_rows(closed, chunk, seed if number == 0 else None), chunk, variants)
 
 
 def head_rows(closed: LeaveOneOut, keys: Tensor, seed: int | None, out: Tensor | None = None) -> Tensor:

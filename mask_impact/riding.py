@@ -18,7 +18,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mask_impact import products
 from mask_impact.attention import final_query
 from mask_impact.hooks import hooked
 from mask_impact.layer_distances import Moment, collected
@@ -168,17 +167,14 @@ def riding(
     for ride in [Ride(record, variants, moment, budget, values) for record in can]:
         parts = ride.record.parts
         [branch] = parts.branches
-        forwards = products.of(parts.projection) | (products.of(branch) if "full" in variants else {})
-        answers |= forwards
-        projection_forward, branch_forward = (forwards.get(module, module.forward) for module in (parts.projection, branch))
         if rode is not None:
-            answers[parts.projection] = partial(ride.past_projection, projection_forward, rode)
+            answers[parts.projection] = partial(ride.past_projection, parts.projection.forward, rode)
             if ("branch", parts.index) in rode:
                 answers[branch] = partial(ride.past_branch, rode)
             continue
-        answers[parts.projection] = partial(ride.or_without, ride.through_projection, projection_forward)
+        answers[parts.projection] = partial(ride.or_without, ride.through_projection, parts.projection.forward)
         if "full" in variants:
-            answers[branch] = partial(ride.or_without, ride.through_branch, branch_forward)
+            answers[branch] = partial(ride.or_without, ride.through_branch, branch.forward)
         hooks.append(parts.layer.register_forward_hook(ride.arrive))
     with answering(answers), hooked(*hooks):
         yield
