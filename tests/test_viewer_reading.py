@@ -84,6 +84,6 @@ def test_the_strongest_cell_is_shown_with_a_click(viewer, tmp_path):
     viewer.choose(written(tmp_path, "csv", [f" t{place}" for place in range(2000)], values))
     labels = viewer.at("heatmap").locator(".label", has_text="t1900")
     assert labels.count() == 0
-    viewer.page.get_by_role("button", name="·t1900").click()
+    viewer.at("lead").get_by_role("button", name="·t1900").click()
     labels.first.wait_for(timeout=5000)
     assert viewer.at("text").locator(".pinned").inner_text().strip() == "t1900"
