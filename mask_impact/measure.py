@@ -7,7 +7,7 @@ decoding step and its rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -32,7 +32,7 @@ from mask_impact.projected import ProjectedValues, values_kept
 from mask_impact.recording import LayerDistances, LayerRecord, recording
 from mask_impact.renormalize import renormalized
 from mask_impact.rerun import Rerun, rerun
-from mask_impact.riding import own_answers, riding
+from mask_impact.riding import Joined, riding
 from mask_impact.rows import MaskedRows
 from mask_impact.row_budget import RowBudget
 from mask_impact.rowpass import RowPass, in_dtype
@@ -57,12 +57,12 @@ class Replay:
         return (self.next_id, self.digest) == (other.next_id, other.digest)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Step:
     """One generation step: the tokens the model saw, the likeliest next ones, and the one that follows.
 
     `top` is (token id, probability), likeliest first; probabilities are in [0, 1]. A step that predicts nothing, as an
-    encoder's, has none of the three.
+    encoder's, has none of the three. `joined` are the distances that were measured in its forward pass, by layer index.
     """
 
     moment: Moment
@@ -71,6 +71,7 @@ class Step:
     next_id: int | None
     next_probability: float | None
     replay: Replay | None = None
+    joined: Mapping[int, LayerDistances] = field(default_factory=dict)
 
     @property
     def index(self) -> int:
@@ -162,17 +163,16 @@ def generation_steps(
         done = inputs.done[index] if index < len(inputs.done) else None
         run = partial(one_pass, model, parts, inputs, method, rotary, moment, done)
         fed = token_ids if cache is None else unseen
-        records, answer = run(fed, cache, values)
+        records, joined, answer = run(fed, cache, values)
         if rotary.changed() and cache is not None:
             fed, cache, values = token_ids, None, kept_between_steps(model, parts, inputs, method)
-            records, answer = run(fed, cache, values)
-        step = predicted(moment, token_ids, answer.logits[0, -1], inputs)
-        step.replay = Replay(step.next_id, digest(answer.logits[0, -1]), own_answers(records) if len(fed) == 1 else {})
+            records, joined, answer = run(fed, cache, values)
+        step = predicted(moment, token_ids, answer.logits[0, -1], inputs, joined)
         if done is None:
             yield step, records
         elif not done.same(step.replay):
             inputs.start_over()
-            cache = values = answer = records = run = None  # so that not all is there twice
+            cache = values = answer = records = joined = run = None  # so that not all is there twice
             yield from generation_steps(model, parts, replace(inputs, done=()), method, rotary)
             return
         if ends(step, inputs):
@@ -184,18 +184,19 @@ def generation_steps(
 def one_pass(
     model: PreTrainedModel, parts: list[LayerParts], inputs: ModelInputs, method: Method, rotary: RotaryState, moment: Moment,
     done: Replay | None, fed: list[int], cache: Any, values: ProjectedValues | None,
-) -> tuple[list[LayerRecord], Any]:
-    """One forward pass of the tokens `fed`, all of them or those behind the cache: what its layers did, and the model's answer."""
+) -> tuple[list[LayerRecord], Joined, Any]:
+    """One forward pass of the tokens `fed`, all of them or those behind the cache: what its layers did, what rows that joined it leave,
+    and the model's answer."""
     further = inputs.further(fed) if cache is None else {}
     rode = done.rode if done is not None and len(fed) == 1 else None
     if cache is None:
         rotary.begin()
     with (recording(parts, whole=method.name == "rerun") as records,
-          riders(records, method, len(fed), moment, values, rode), full_float32()):
+          riders(records, method, len(fed), moment, values, rode) as joined, full_float32()):
         answer = model(
             input_ids=torch.tensor([fed], device=model.device), past_key_values=first_cache(model, method) if cache is None else cache,
             use_cache=method.use_cache, logits_to_keep=1, **further)
-    return records, answer
+    return records, joined, answer
 
 
 def first_cache(model: PreTrainedModel, method: Method) -> DynamicCache | None:
@@ -204,7 +205,7 @@ def first_cache(model: PreTrainedModel, method: Method) -> DynamicCache | None:
     return DynamicCache() if method.use_cache and layer_count(config) > config.num_hidden_layers else None
 
 
-def predicted(moment: Moment, token_ids: list[int], logits: Tensor, inputs: ModelInputs) -> Step:
+def predicted(moment: Moment, token_ids: list[int], logits: Tensor, inputs: ModelInputs, joined: Joined) -> Step:
     """The step that these logits (vocabulary,) make: the token picked by them, or the given continuation's next one.
 
     Raises RunError where the logits are not numbers.
@@ -216,7 +217,8 @@ def predicted(moment: Moment, token_ids: list[int], logits: Tensor, inputs: Mode
     given = inputs.continuation_ids
     next_id = inputs.pick(token_ids, logits) if given is None else given[moment.step]
     likeliest = list(zip(top.indices.tolist(), top.values.tolist()))
-    return Step(moment, token_ids, likeliest, next_id, float(probabilities[next_id]))
+    replay = Replay(next_id, digest(logits), joined.own_answers)
+    return Step(moment, token_ids, likeliest, next_id, float(probabilities[next_id]), replay, joined.distances)
 
 
 def ends(step: Step, inputs: ModelInputs) -> bool:
@@ -250,10 +252,10 @@ def kept_between_steps(
 def riders(
     records: list[LayerRecord], method: Method, fed: int, moment: Moment, values: ProjectedValues | None,
     rode: dict[tuple[str, int], Tensor] | None,
-) -> AbstractContextManager[None]:
+) -> AbstractContextManager[Joined]:
     """Let the rows of the default method ride in the forward pass of `fed` tokens, where they can."""
     if method.name != "renormalize" or not method.riding:
-        return nullcontext()
+        return nullcontext(Joined())
     return riding(records, method.variants, method.dtype, fed, moment, method.rows, values, rode)
 
 
@@ -263,7 +265,7 @@ def measure_layer(step: Step, record: LayerRecord, method: Method) -> MeasuredLa
 
     Raises RunError where they are not finite, or where an identity fails on the first step.
     """
-    distances = record.distances
+    distances = step.joined.get(record.parts.index)
     while distances is None:
         try:
             distances = distances_afterwards(step, record, method)

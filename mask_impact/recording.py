@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -34,19 +34,13 @@ class LayerDistances:
 
 @dataclass
 class LayerRecord:
-    """A layer's call, its attention call and that one's answer, and its output at the final position (d_model,).
-
-    `distances` are there if the layer was measured within the forward pass, where rows rode in calls of its modules; `rode` is
-    what those answered for the model's own rows, (1, query, d_model), by "projection" and "branch".
-    """
+    """A layer's call, its attention call and that one's answer, and its output at the final position (d_model,)."""
 
     parts: LayerParts
     call: LayerCall | None = None
     attention: AttentionCall | None = None
     heads: Tensor | None = None
     output: Tensor | None = None
-    distances: LayerDistances | None = None
-    rode: dict[str, Tensor] = field(default_factory=dict)
 
     def let_go(self) -> None:
         """Keep no longer what a measured layer's distances were made of."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -23,7 +24,7 @@ from mask_impact.hooks import hooked
 from mask_impact.layer_distances import Moment, collected
 from mask_impact.leave_one_out import leave_one_out
 from mask_impact.projected import ProjectedValues, projected_rows, projects_plainly
-from mask_impact.recording import LayerRecord
+from mask_impact.recording import LayerDistances, LayerRecord
 from mask_impact.renormalize import head_rows, on_the_baseline, row_count
 from mask_impact.row_budget import RowBudget
 from mask_impact.rowpass import RowPass, answering
@@ -32,13 +33,23 @@ from mask_impact.rows import CONTROLS, MaskedRows, Vectors
 MOST_FED = 1024  # more tokens in one forward pass make the rows of both together large
 
 
+@dataclass(frozen=True)
+class Joined:
+    """What rows that joined a forward pass leave: the distances of each layer that was measured so, by its index; and of a pass of one row
+    what the modules that they joined answered for the model's own, (1, 1, d_model), by ("projection" or "branch", layer index)."""
+
+    distances: dict[int, LayerDistances] = field(default_factory=dict)
+    own_answers: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+
+
 class Ride:
     """One layer's rows on their way through one forward pass of `length` tokens in all."""
 
     def __init__(
-        self, record: LayerRecord, variants: tuple[str, ...], moment: Moment, budget: RowBudget, values: ProjectedValues | None
+        self, record: LayerRecord, variants: tuple[str, ...], moment: Moment, budget: RowBudget, values: ProjectedValues | None,
+        joined: Joined,
     ):
-        self.record, self.variants, self.moment, self.budget = record, variants, moment, budget
+        self.record, self.variants, self.moment, self.budget, self.joined = record, variants, moment, budget, joined
         self.values = values if projects_plainly(record.parts) else None
         self.branch_rows: Tensor | None = None
         self.aboard, self.shared = True, False
@@ -96,7 +107,7 @@ class Ride:
     def own(self, module: str, answer: Tensor) -> Tensor:
         """Note, of one row, what the module answered the model, and hand it on."""
         if answer.shape[1] == 1:
-            self.record.rode[module] = answer.clone()
+            self.joined.own_answers[module, self.record.parts.index] = answer.clone()
         return answer
 
     def past_projection(self, forward: Callable, rode: dict[tuple[str, int], Tensor], own: Tensor) -> Tensor:
@@ -129,7 +140,7 @@ class Ride:
         if not self.aboard or self.branch_rows is None and "full" in self.variants:
             return  # its rows are run later; or the call that told which rows enter the branch, inside the model's own
         try:
-            self.record.distances = collected(
+            self.joined.distances[self.record.parts.index] = collected(
                 self.moment, self.record, self.query, self.closed, [self.masked_rows()], "heads" in self.variants, self.budget)
         except torch.OutOfMemoryError as error:
             return self.get_off(error)
@@ -154,17 +165,17 @@ def can_ride(
 def riding(
     records: list[LayerRecord], variants: tuple[str, ...], dtype: torch.dtype | None, fed: int, moment: Moment,
     budget: RowBudget, values: ProjectedValues | None = None, rode: dict[tuple[str, int], Tensor] | None = None,
-) -> Iterator[None]:
+) -> Iterator[Joined]:
     """Measure, in the forward pass inside, every layer that can ride; the others' records are left as they are.
 
-    `values` are kept from step to step; without them every row goes through the output projection. With `rode`, the
-    `own_answers` of this very pass when it was measured, it is made again to the last bit and not measured.
+    `values` are kept from step to step; without them every row goes through the output projection. With `rode`, the own
+    answers of this very pass when it was measured, it is made again to the last bit and not measured.
     """
     rode_then = {index for _, index in rode or ()}
     can = [record for record in records
            if record.parts.index in rode_then or can_ride(record, variants, dtype, fed, moment.length, budget)]
-    answers, hooks = {}, []
-    for ride in [Ride(record, variants, moment, budget, values) for record in can]:
+    answers, hooks, joined = {}, [], Joined()
+    for ride in [Ride(record, variants, moment, budget, values, joined) for record in can]:
         parts = ride.record.parts
         [branch] = parts.branches
         if rode is not None:
@@ -177,9 +188,4 @@ def riding(
             answers[branch] = partial(ride.or_without, ride.through_branch, branch.forward)
         hooks.append(parts.layer.register_forward_hook(ride.arrive))
     with answering(answers), hooked(*hooks):
-        yield
-
-
-def own_answers(records: list[LayerRecord]) -> dict[tuple[str, int], Tensor]:
-    """What the modules that rows rode in answered the model, of one row, by module and layer index: (1, 1, d_model)."""
-    return {(module, record.parts.index): answer for record in records for module, answer in record.rode.items()}
+        yield joined
