@@ -50,14 +50,14 @@ class CellInputs(ModelInputs):
 
 
 def measured_layers(
-    model: PreTrainedModel, parts: list[LayerParts], inputs: ModelInputs, method: Method = Method()
+    model: PreTrainedModel, parts: list[LayerParts], inputs: ModelInputs, method: Method | None = None
 ) -> Iterator[MeasuredLayer]:
     """The measured layers of the decoder, or the measured blocks of the encoder where the inputs are a picture's cells.
 
     Raises RunError as both do.
     """
     if isinstance(inputs, CellInputs):
-        return measured_blocks(vision_encoder(model), parts, inputs, method)
+        return measured_blocks(vision_encoder(model), parts, inputs, method or Method())
     return measure.measured_layers(model, parts, inputs, method)
 
 

@@ -132,13 +132,14 @@ class Method:
 
 @torch.inference_mode()
 def measured_layers(
-    model: PreTrainedModel, parts: list[LayerParts], inputs: ModelInputs, method: Method = Method()
+    model: PreTrainedModel, parts: list[LayerParts], inputs: ModelInputs, method: Method | None = None
 ) -> Iterator[MeasuredLayer]:
     """Measure every layer of `parts` at every generation step, step by step, in layer order.
 
     Raises RunError where the logits or a layer's update are not numbers, or where an identity of the method fails on
     the first step.
     """
+    method = method or Method()
     map_large_blocks(len(inputs.token_ids))
     with attached(decoder_of(model)), fresh_positions(model) as rotary:
         for step, records in generation_steps(model, parts, inputs, method, rotary):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import zoo
-from mask_impact import values
+from mask_impact import measure, values
 from mask_impact.load_check import measurable_parts
 from mask_impact.measure import Method, ModelInputs, measured_layers
 from mask_impact.row_budget import ALIVE, CHUNK_BYTES, SMALLEST, RowBudget
@@ -153,3 +153,14 @@ def test_keys_and_values_of_another_dtype_are_converted_one_group_at_a_time_if_t
         patch.setattr(torch.Tensor, "to", noted)
         list(measured_layers(model, parts, ModelInputs(IDS, 1)))
     assert calls and bool(at_once) == any(shape in {call.key[0].shape for call in calls} and shape[0] > 1 for shape in largest)
+
+
+def test_a_run_without_a_method_has_a_budget_of_its_own(monkeypatch):
+    """What one run halves stays halved for no other."""
+    model = zoo.build("llama")
+    parts, _ = measurable_parts(model)
+    seen = []
+    monkeypatch.setattr(measure, "measure_layer", lambda step, record, method: seen.append(method.rows))
+    for _ in range(2):
+        list(measured_layers(model, parts, ModelInputs(zoo.tokens(5).tolist(), 1)))
+    assert len(seen) == 6 and seen[0] is seen[2] is not seen[3]
