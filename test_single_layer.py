@@ -22,12 +22,12 @@ import torch
 from mask_impact import candidates, models, preflight
 from mask_impact.attention import attached, final_query
 from mask_impact.console import exit_code
-from mask_impact.identities import TOLERANCE
 from mask_impact.leave_one_out import LeaveOneOut, leave_one_out
 from mask_impact.measure import MeasuredLayer, Method, ModelInputs, measured_layers
 from mask_impact.parts import decoder_of
 from mask_impact.precision import full_float32
 from mask_impact.recording import LayerRecord, recording
+from mask_impact.row_checks import TOLERANCE
 from mask_impact.rowpass import RowPass, in_dtype
 from mask_impact.settings import Settings
 from mask_impact.tokens import token_texts

@@ -70,6 +70,7 @@ def base_of(folder: Path) -> str:
 
 
 def refuse_wrapped(model: object) -> None:
-    """Raise RequestError for a loaded model that peft's own class is wrapped around."""
-    if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
-        raise RequestError(f"model: a {type(model).__name__} is an adapter around {type(model.get_base_model()).__name__}; {MERGE} give that")
+    """Raise RequestError for a loaded model that a class of peft's own is wrapped around."""
+    if type(model).__module__.partition(".")[0] == "peft":
+        inside = model.get_base_model() if hasattr(model, "get_base_model") else model.model
+        raise RequestError(f"model: a {type(model).__name__} is an adapter around {type(inside).__name__}; {MERGE} give that")

@@ -10,12 +10,12 @@ from mask_impact.attention import attached
 from mask_impact.encoder import CellInputs, measured_blocks
 from mask_impact.encoder_blocks import first_call, passed_blocks, vision_encoder
 from mask_impact.errors import RequestError, RunError
-from mask_impact.identities import TOLERANCE
 from mask_impact.load_check import check_weights, judged, named_unknown
 from mask_impact.measure import Method
 from mask_impact.hooks import hooked
 from mask_impact.parts import LayerParts, find_layers, first_tensor, watched
 from mask_impact.precision import full_float32
+from mask_impact.row_checks import TOLERANCE
 
 SAMPLE_CELLS = [(2, 3), (1, 2)]  # rows and columns of the pictures that an encoder is checked on
 
@@ -27,7 +27,7 @@ def encoder_parts(model: PreTrainedModel, method: Method = Method()) -> list[Lay
 
     Raises RequestError for an encoder that cannot be measured; RunError if a check fails, naming the block.
     """
-    with named_unknown(model):
+    with named_unknown(type(model).__name__, model):
         return checked_blocks(vision_encoder(model), method)
 
 

@@ -1,4 +1,4 @@
-"""Two identities that hold for every right measurement, checked on each run's first step."""
+"""Identities that hold for every right measurement, checked on each run's first step."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ from mask_impact.hooks import told_of_hooks
 from mask_impact.leave_one_out import LeaveOneOut
 from mask_impact.parts import LayerParts
 from mask_impact.recording import LayerRecord
+from mask_impact.row_checks import TOLERANCE
 from mask_impact.rows import MaskedRows
-
-# Relative errors seen on 42 architectures stay below 5e-8 in float32 and 3e-15 in float64; these leave room for wider
-# models and other hardware, and lie far below what any wrong part gives (0.1 to 3).
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-
 
 def check_identities(record: LayerRecord, closed: LeaveOneOut, rows: MaskedRows, conserved: Tensor) -> None:
     """Hold a measured layer to its identities.
@@ -33,6 +29,8 @@ def check_identities(record: LayerRecord, closed: LeaveOneOut, rows: MaskedRows,
     _hold(record.parts, "sum_j (1 - a_j)(o_j - o) is 0, or o (sum_j a_j - 1) with a sink", conserved_error, tolerance)
     if rows.baseline.full is not None:
         _hold(record.parts, "output = input + attention and MLP updates", update_error(record, rows), tolerance)
+        if rows.output.dtype == record.output.dtype:
+            _hold(record.parts, "a row that masks nothing has the model's own output", own_output_error(record, rows), tolerance)
 
 
 def own_heads_error(record: LayerRecord, closed: LeaveOneOut) -> float:
@@ -57,6 +55,12 @@ def update_error(record: LayerRecord, rows: MaskedRows) -> float:
     x, update = record.call.hidden.flatten(0, -2)[-1].to(rows.output), rows.baseline.full
     scale = x.norm() + update.norm()
     return float((x + update - rows.output).norm() / scale.clamp_min(torch.finfo(scale.dtype).tiny))
+
+
+def own_output_error(record: LayerRecord, rows: MaskedRows) -> float:
+    """The distance of the unmasked row's output from the model's own at the final position, over the length of that."""
+    own = record.output
+    return float((rows.output - own).norm() / own.norm().clamp_min(torch.finfo(own.dtype).tiny))
 
 
 def _hold(parts: LayerParts, identity: str, error: float, tolerance: float) -> None:

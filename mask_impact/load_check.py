@@ -13,22 +13,24 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from mask_impact.attention import AttentionCall, additive_mask, attached, final_query, last_row
 from mask_impact.errors import RequestError, RunError, as_run_error, out_of_memory
-from mask_impact.hooks import told_of_hooks
-from mask_impact.identities import TOLERANCE
 from mask_impact.leave_one_out import softmax_with_sink
+from mask_impact.hooks import told_of_hooks
 from mask_impact.measure import Method, ModelInputs, measured_layers
 from mask_impact.parts import LayerCall, LayerParts, Sighting, decoder_of, find_layers, first_tensor, look, map_tensors
 from mask_impact.positions import fresh_positions
 from mask_impact.precision import full_float32
 from mask_impact.recording import recording
+from mask_impact.row_checks import TOLERANCE, check_independent, hold
 from mask_impact.rowpass import RowPass, answering, in_dtype, without_bias
 
+NARROW = "with its rows in the model's own dtype (--measure-dtype model) it may be measured"
 TOKENS = 8
+TOGETHER = 16  # rows that are sent through a layer together, to see that each goes by itself
 # How far the same numbers may lie apart when a layer makes them again in its own dtype: a unit in the last place of each. An
 # adapter that adds 1% is seen in bfloat16.
 AGAIN = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2**-10, torch.bfloat16: 2**-7}
@@ -42,13 +44,13 @@ def measurable_parts(model: PreTrainedModel, method: Method = Method()) -> tuple
     Raises RequestError, by name, for a model that cannot be measured at all; RunError if a check fails, naming the
     layer.
     """
-    with named_unknown(model), fresh_positions(model):
+    with named_unknown(name_of(model), model), fresh_positions(model):
         return checked_layers(model, method)
 
 
 @contextmanager
-def named_unknown(model: PreTrainedModel) -> Iterator[None]:
-    """Turn what a model's own code raises in passes of a kind that it was not written for into a RequestError with its name."""
+def named_unknown(name: str, module: nn.Module, remedy: str = "it cannot be measured") -> Iterator[None]:
+    """Turn what a model's own code raises, in passes of a kind that it was not written for, into a RequestError with its name."""
     try:
         yield
     except (RequestError, RunError):
@@ -56,7 +58,8 @@ def named_unknown(model: PreTrainedModel) -> Iterator[None]:
     except Exception as error:
         if out_of_memory(error):
             raise
-        raise RequestError(f"{name_of(model)} works in a way that is not known here ({as_run_error(error)}); it cannot be measured") from error
+        told = f"{name} works in a way that is not known here ({as_run_error(error)}); {remedy}{told_of_hooks(module)}"
+        raise RequestError(told) from error
 
 
 def checked_layers(model: PreTrainedModel, method: Method) -> tuple[list[LayerParts], dict[int, str]]:
@@ -83,7 +86,7 @@ def name_of(model: PreTrainedModel) -> str:
 
 def sample_ids(model: PreTrainedModel, count: int) -> list[int]:
     """`count` token ids spread over the vocabulary; what they say does not matter here."""
-    size = model.get_input_embeddings().num_embeddings
+    size = len(model.get_input_embeddings().weight)
     return [size * (index + 1) // (count + 2) for index in range(count)]
 
 
@@ -99,7 +102,7 @@ def refuse_class(cls: type[PreTrainedModel], config: PreTrainedConfig) -> None:
             f"{cls.__name__} computes attention outside transformers' attention interface; it cannot be measured")
 
 
-def no_softmax(model: PreTrainedModel, index: int, layer: torch.nn.Module) -> str:
+def no_softmax(model: PreTrainedModel, index: int, layer: nn.Module) -> str:
     """Why a layer has no rows: its kind as the configuration names it, or the layer's class."""
     kinds = getattr(model.config.get_text_config(), "layer_types", None)
     return f"no softmax attention ({kinds[index] if kinds else type(layer).__name__})"
@@ -112,17 +115,25 @@ def judged(sighting: Sighting, method: Method) -> LayerParts:
     """
     own = sighting.call.hidden.dtype
     dtype = own if method.dtype is None else torch.promote_types(own, method.dtype)
-    check_own_answers(sighting)
-    with in_dtype(sighting.parts, dtype if method.dtype is not None else None):
-        rows = RowPass(sighting.parts, sighting.row.to(dtype))
-        heads = sighting.attention_output[0, -1:].to(dtype)
-        check_rows(sighting, rows, heads)
-        linear = is_linear(rows, heads, rows.project)
-        found = replace(
-            sighting.parts, residual=residual_kind(rows, heads), projects_linearly=linear,
-            linear=linear and is_linear(rows, heads, lambda each: rows.attention_added(rows.project(each))))
-        found = replace(found, as_answered=found.residual == "sum" and adds_answers(rows, heads))
-        return replace(found, rides=found.rides and found.linear and found.as_answered)
+    parts = sighting.parts
+    remedy = NARROW if method.dtype is not None and parts.dtypes != {dtype} else "it cannot be measured"
+    with named_unknown(f"layer {parts.index} ({type(parts.layer).__name__})", parts.layer, remedy):
+        check_own_answers(sighting)
+        with in_dtype(parts, dtype if method.dtype is not None else None):
+            return tried(sighting, dtype)
+
+
+def tried(sighting: Sighting, dtype: torch.dtype) -> LayerParts:
+    """The layer's parts with what is found by trying, its weights being in `dtype`. Raises RunError as `judged` does."""
+    rows = RowPass(sighting.parts, sighting.row.to(dtype))
+    heads = sighting.attention_output[0, -1:].to(dtype)
+    check_rows(sighting, rows, heads)
+    linear = is_linear(rows, heads, rows.project)
+    found = replace(
+        sighting.parts, residual=residual_kind(rows, heads), projects_linearly=linear,
+        linear=linear and is_linear(rows, heads, lambda each: rows.attention_added(rows.project(each))))
+    found = replace(found, as_answered=found.residual == "sum" and adds_answers(rows, heads))
+    return replace(found, rides=found.rides and found.linear and found.as_answered)
 
 
 def check_own_answers(sighting: Sighting) -> None:
@@ -158,17 +169,8 @@ def check_rows(sighting: Sighting, rows: RowPass, heads: Tensor) -> None:
     answer = first_tensor(parts.attention_answer).flatten(0, -2)[-1:].to(dtype)
     [alone], _ = rows.output(answer)
     hold(parts, alone, whole_output(parts, sighting.call.to(dtype)), "its own output on a row by itself", TOLERANCE[dtype])
-    two = torch.cat([heads, heads.roll(1, -1)])
-    ahead, behind = rows.project(two), rows.project(two.flip(0)).flip(0)
-    hold(parts, behind, ahead, "the same answer of its attention for rows in another order", TOLERANCE[dtype])
-    hold(parts, rows.output(behind.flip(0))[0].flip(0), rows.output(ahead)[0], "the same output for rows in another order", TOLERANCE[dtype])
-
-
-def hold(parts: LayerParts, found: Tensor, own: Tensor, what: str, tolerance: float) -> None:
-    """Raise RunError, with the layer, if what its parts give is not what it is said to be; the distance is over the length of `own`."""
-    error = float((found - own).double().norm() / own.double().norm().clamp_min(torch.finfo(torch.float32).tiny))
-    if not error <= tolerance:
-        raise RunError(f"layer {parts.index}: the parts found do not give {what} (relative {error:.1e}){told_of_hooks(parts.layer)}")
+    shifts = [heads.roll(shift, -1) * (1 + shift / TOGETHER) for shift in range(TOGETHER)]
+    check_independent(rows, torch.cat(shifts))
 
 
 def adds_answers(rows: RowPass, heads: Tensor) -> bool:

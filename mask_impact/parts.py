@@ -118,7 +118,7 @@ class LayerParts:
     linear: what attention adds to the residual stream is so too (no norm on the way).
     as_answered: attention and branches are added as they answer, with no norm or multiplier behind them.
     rides: further rows can join the layer's own calls of its projection and its one branch, which follows attention; not
-    where these have hooks, which would see them, and may tell the last row from the others.
+    where a caller's hooks would see them.
     biased: the output projection, or a module in it, has a bias. hooked: the layer, or a module in it, has a caller's forward hooks.
     attention_answer, branch_answers: what the modules returned, attention before and branches behind a caller's hooks.
     heads: the number of query heads. width: of the layer's widest activation. dtypes: of its weights and buffers.
@@ -269,7 +269,7 @@ class _Watch:
             heads=output.shape[2],
             width=max(size for p in self.layer.parameters() if p.dim() >= 2 for size in p.shape[-2:]),
             dtypes=frozenset(t.dtype for t in held_tensors(self.layer)),
-            rides=direct and not biased and not any(map(has_hooks, (projection, *branches))) and self._one_plain_call(branches),
+            rides=direct and not biased and not has_hooks(self.layer) and self._one_plain_call(branches),
         )
 
     def _projection(self, attention: nn.Module, heads: Tensor) -> tuple[nn.Module, bool]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mask_impact.leave_one_out import LeaveOneOut
 from mask_impact.row_budget import RowBudget
+from mask_impact.row_checks import check_independent
 from mask_impact.rows import CONTROLS, MaskedRows, Vectors, one_ulp
 from mask_impact.rowpass import RowPass, added_together, without_bias
 
@@ -21,7 +22,10 @@ def renormalized(
     The first chunk ends in the control rows, drawn by `seed`.
     """
     for number, chunk in enumerate(keys.split(budget.rows(rows.parts, closed.output.dtype))):
-        yield behind_heads(rows, head_rows(closed, chunk, seed if number == 0 else None), chunk, variants)
+        heads = head_rows(closed, chunk, seed if number == 0 else None)
+        if rows.parts.hooked:  # by a caller, who may look at positions
+            check_independent(rows, torch.cat([heads[:1], heads[0] + heads[1:]]))
+        yield behind_heads(rows, heads, chunk, variants)
 
 
 def head_rows(closed: LeaveOneOut, keys: Tensor, seed: int | None, out: Tensor | None = None) -> Tensor:

@@ -7,9 +7,10 @@ from dataclasses import replace
 import torch
 
 import zoo
-from mask_impact.attention import attached, final_query
+from mask_impact.attention import attached, final_query, tapped
 from mask_impact.load_check import measurable_parts
 from mask_impact.measure import Method, ModelInputs, generation_steps, measure_layer
+from mask_impact.parts import first_tensor
 
 
 def recorded(model, ids, method=Method(riding=False)):
@@ -20,7 +21,7 @@ def recorded(model, ids, method=Method(riding=False)):
     return model, step, records
 
 
-def plant(record, log_weights):
+def plant(model, record, log_weights):
     """Move keys so that in every head the key at `position` has `log_weight` against the sum of the unplanted ones.
 
     Each planted key solves one equation for every query head that reads it, in float64, by least squares.
@@ -38,7 +39,14 @@ def plant(record, log_weights):
             key[0, group, position] = torch.linalg.lstsq(queries, wanted[:, None], driver="gelsd").solution[:, 0]
     call = replace(call, key=key.to(call.key.dtype))
     heads = call.run(call.query, call.key, call.value, call.mask)[0, -1]
-    return replace(record, attention=call, heads=heads)
+    return replace(record, attention=call, heads=heads, output=output_with(model, record, heads))
+
+
+def output_with(model, record, heads):
+    """The layer's output at the final position (d_model,) where the heads' outputs there are these (head, d_v)."""
+    row = record.call.last_row()
+    with torch.inference_mode(), attached(model.get_decoder()), tapped(lambda call: heads[None, None]):
+        return first_tensor(record.parts.layer(*row.args, **row.kwargs))[0, -1]
 
 
 def weights_of(record, dtype=torch.float64):
@@ -50,7 +58,7 @@ def weights_of(record, dtype=torch.float64):
 def planted_layer(position_weights, length=24, method=Method(riding=False), name="llama", layer=1):
     """A layer of a tiny model with planted weights: (model, step, record)."""
     model, step, records = recorded(zoo.build(name), zoo.tokens(length).tolist(), method)
-    return model, step, plant(records[layer], position_weights)
+    return model, step, plant(model, records[layer], position_weights)
 
 
 def measured(model, step, record, method=Method()):

@@ -163,6 +163,8 @@ def test_a_model_that_peft_wraps_is_refused_as_such(folder):
     with pytest.raises(RequestError, match=r"model: a PeftModel is an adapter around LlamaForCausalLM; "
                                            r"merge it into its base with peft's merge_and_unload\(\), and give that"):
         run_masking_experiment("P", model=adapted, tokenizer=zoo.tokenizer())
+    with pytest.raises(RequestError, match="model: a LoraModel is an adapter around LlamaForCausalLM; merge it"):
+        run_masking_experiment("P", model=adapted.base_model, tokenizer=zoo.tokenizer())
 
 
 def test_an_adapter_that_names_no_base_is_refused_all_the_same(command, folder):

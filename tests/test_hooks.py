@@ -5,8 +5,10 @@ import torch
 import zoo
 from adapters import plain_model
 from layer_oracle import copied, decoder_steps
-from measuring import relative_error, wrong_numbers
+from measuring import measure, relative_error, wrong_numbers
 from test_adapters import right_or_named
+
+from mask_impact.errors import RunError
 
 IDS = zoo.tokens(4).tolist()
 VECTOR = 2 * torch.randn(64, generator=torch.Generator().manual_seed(5))
@@ -67,3 +69,41 @@ def test_without_the_hook_full_is_another(place, hook):
     with_hook = hooked("mistral", "float32", place, hook)
     [(_, own)], [(_, without)] = (decoder_steps(model, IDS) for model in (with_hook, zoo.build("mistral")))
     assert relative_error(without["Full", 1].baseline_norm, own["Full", 1].baseline_norm) > 0.01
+
+
+def steering(module, inputs, output):
+    """At one position of the prompt, if it is there."""
+    output = first(output)
+    if output.shape[1] > 5:
+        output = output.clone()
+        output[:, 5] += 3
+    return output
+
+
+def longer_than_eight(module, inputs, output):
+    return 2 * output if output.shape[1] > 8 else output
+
+
+def first(output):
+    return output[0] if isinstance(output, tuple) else output
+
+
+@pytest.mark.parametrize("hook", [steering, longer_than_eight])
+@pytest.mark.parametrize("place", ["mlp", "mlp.down_proj", "self_attn.o_proj"])
+@pytest.mark.parametrize("name", ["mistral", "qwen3"])
+def test_a_hook_that_counts_positions(name, place, hook):
+    """Rows of ours stand where positions stand in the model, so it is named, on load or in the run."""
+    model = hooked(name, "float32", place, hook)
+    with pytest.raises(RunError, match=f"layer 1: .*forward hooks are on .*{place}"):
+        measure(model, zoo.tokens(13).tolist(), 3)
+
+
+def test_a_wrapper_that_chooses_among_positions_is_refused():
+    """The two largest rows of all go through, the others do not: a row by itself always does."""
+    model = copied(plain_model("mistral", torch.float32))
+    projection = model.model.layers[1].self_attn.o_proj
+    whole = projection.forward
+    projection.forward = lambda rows: whole(rows) * (rows.norm(dim=-1, keepdim=True) >= rows.norm(dim=-1).flatten().topk(
+        min(2, rows.shape[-2])).values[-1])
+    with pytest.raises(RunError, match="layer 1: the parts found do not give the same"):
+        measure(model, zoo.tokens(13).tolist(), 1)

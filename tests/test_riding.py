@@ -52,7 +52,7 @@ def test_a_hook_that_only_listens_sees_the_models_own_rows():
     assert rides(model) == [True, False, True]
     seen.clear()
     measure(model, IDS, 2, variants=("attn",))
-    assert seen[-2:] == [20, 1]
+    assert {20, 1} <= set(seen)
 
 
 def test_a_widened_layer_does_not_ride():

@@ -27,7 +27,8 @@ def deepseek_v4():
 @pytest.mark.parametrize("make", [gemma3n, deepseek_v4])
 def test_layers_of_an_unknown_kind_are_refused_by_name(make):
     model = make().eval()
-    with pytest.raises(RequestError, match=rf"^{type(model).__name__} works in a way that is not known here \(.*line \d+\)\); it cannot be measured$") as told:
+    layer = rf"layer 0 \({type(model).__name__.removesuffix('ForCausalLM')}(Text)?DecoderLayer\)"
+    with pytest.raises(RequestError, match=rf"^{layer} works in a way that is not known here \(.*line \d+\)\); it cannot be measured$") as told:
         measurable_parts(model)
     assert len(told.value.faults) == 1
     assert not any("forward" in vars(module) or module._forward_hooks for module in model.modules())
@@ -60,3 +61,29 @@ def test_a_model_that_gives_no_cache_is_fed_from_the_start():
     model.forward = without_cache
     found = measure(model, zoo.tokens(9).tolist(), 3)
     assert all((found[key].l2 == plain[key].l2).all() for key in plain) and found.keys() == plain.keys()
+
+
+class CastingItself(torch.nn.Module):
+    """A wrapper that runs what is inside in half precision, whatever comes in."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner.to(torch.bfloat16)
+
+    def forward(self, rows):
+        return self.inner(rows.to(torch.bfloat16)).to(rows.dtype)
+
+
+def test_a_wrapper_that_casts_itself_is_named_with_the_way_out():
+    model = zoo.build("qwen2")
+    model.model.layers[1].mlp.down_proj = CastingItself(model.model.layers[1].mlp.down_proj)
+    with pytest.raises(RequestError, match=r"^layer 1 \(Qwen2DecoderLayer\) works .*--measure-dtype model.* it may be measured$"):
+        measurable_parts(model)
+    assert measure(model, zoo.tokens(9).tolist(), dtype=None)
+
+
+def test_a_hook_that_raises_is_named():
+    model = zoo.build("qwen2")
+    model.model.layers[1].mlp.register_forward_hook(lambda *_: {}["key"])
+    with pytest.raises(RequestError, match="KeyError.*forward hooks are on model.layers.1.mlp"):
+        measurable_parts(model)
