@@ -108,7 +108,7 @@ OBJECTS = [torch.tensor([1, 2]), torch.tensor(1.5), torch.tensor([[1]]), np.arra
 
 
 @pytest.mark.parametrize("name", ["num_tokens", "chat", "system", "model", "revision", "device", "dtype", "method", "max_memory", "layers"])
-@pytest.mark.parametrize("value", OBJECTS, ids=lambda value: str(value).split("\n")[0])
+@pytest.mark.parametrize("value", OBJECTS, ids=lambda value: str(value).split(" object at ")[0])
 def test_no_other_object_of_torch_becomes_text(name, value):
     if name == "layers" and getattr(value, "ndim", 0) == 1:
         assert Settings.from_python(prompt="P", layers=value).layers == (1, 2)
