@@ -30,7 +30,7 @@ def check_identities(record: LayerRecord, closed: LeaveOneOut, rows: MaskedRows,
     if rows.baseline.full is not None:
         _hold(record.parts, "output = input + attention and MLP updates", update_error(record, rows), tolerance)
         if rows.output.dtype == record.output.dtype:
-            _hold(record.parts, "a row that masks nothing has the model's own output", own_output_error(record, rows), tolerance)
+            _hold(record.parts, "a row that masks nothing has the model's own output", own_output_error(record, rows), own_tolerance)
 
 
 def own_heads_error(record: LayerRecord, closed: LeaveOneOut) -> float:
