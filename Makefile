@@ -34,8 +34,8 @@ screenshot: demo
 	$(RUN) tests/browser.py screenshot output/demo/coin_results.csv output/demo/coin_run.json viewer/screenshot.png
 
 guide: $(INSTALLED)
-	$(RUN) -m mask_impact.guide
-	$(RUN) -m mask_impact.schema
+	$(RUN) -m mask_impact.settings.guide
+	$(RUN) -m mask_impact.settings.schema
 
 # Written last, so that an installation that broke off is begun again.
 $(INSTALLED): requirements.txt

@@ -29,50 +29,52 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mask_impact import arguments, command_line, console
-from mask_impact.settings import Settings
+from mask_impact.base import console
+from mask_impact.settings import command_line, python_names
+from mask_impact.settings.text import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from mask_impact.models import Subject
-    from mask_impact.preflight import Plan
-    from mask_impact.runs import Run
+    from mask_impact.models.loading import Subject
+    from mask_impact.runs.planning import Plan
+    from mask_impact.runs.run import Run
 
 
 def main(argv: list[str] | None = None) -> int:
     """From the command line to result files; returns the exit code."""
     # Settings: one for each prompt. A wrong request, or a model that is not there, stops here, before torch is imported.
     entries = command_line.read(argv)
-    from mask_impact import places
-    checkpoint = places.find(entries[0])
+    from mask_impact.runs import early_check
+    checkpoint = early_check.find(entries[0])
 
     # The model: first what needs no weights, every entry checked against it; then the weights, checked too.
-    from mask_impact import batches, candidates, claims, closing, dry_run, preflight, summary
-    candidate = candidates.examine(entries[0], checkpoint)
-    asked = preflight.plan_all(entries, candidate)
+    from mask_impact.models import info
+    from mask_impact.runs import batch, batch_summary, dry_run, messages, planning, queue
+    candidate = info.examine(entries[0], checkpoint)
+    asked = planning.plan_all(entries, candidate)
     if entries[0].dry_run:
         return dry_run.tell(asked, candidate)
-    failures: list[batches.Failure] = []
-    plans = batches.unfinished(asked, failures)
-    subject = batches.loaded(plans, candidate) if plans else None
+    failures: list[batch.Failure] = []
+    plans = batch.unfinished(asked, failures)
+    subject = batch.loaded(plans, candidate) if plans else None
 
     # The measurement and its files, prompt by prompt. One that fails is recorded, the others go on; a batch ends with a table.
-    for plan in claims.claimed(plans, subject, failures):
-        with batches.failing_into(failures, plan, subject):
-            summary.before(plan, subject)
+    for plan in queue.claimed(plans, subject, failures):
+        with batch.failing_into(failures, plan, subject):
+            messages.before(plan, subject)
             run = measure(plan, subject, entries[0].quiet)
-            summary.after(run, batches.write(run))
-    closing.close(asked, failures)
-    return batches.exit_code(asked, failures)
+            messages.after(run, batch.write(run))
+    batch_summary.close(asked, failures)
+    return batch.exit_code(asked, failures)
 
 
 def measure(plan: Plan, subject: Subject, quiet: bool = True) -> Run:
     """One prompt: in every generation step, in every layer, each token masked in turn."""
-    from mask_impact.measure import measured_layers
-    from mask_impact.runs import Run
-    from mask_impact.summary import progress
+    from mask_impact.measure.loop import measured_layers
+    from mask_impact.runs.messages import progress
+    from mask_impact.runs.run import Run
 
     run = Run(plan, subject)
     with progress(run, quiet) as bar:
@@ -82,7 +84,7 @@ def measure(plan: Plan, subject: Subject, quiet: bool = True) -> Run:
     return run
 
 
-@arguments.named(Settings)
+@python_names.named(Settings)
 def run_masking_experiment(
     prompt: str | Sequence[int] | None = None,
     model_name: str = Settings.model,
@@ -101,14 +103,15 @@ def run_masking_experiment(
 
     Raises ValueError, all faults at once, for a wrong request; RunError for what only running can show.
     """
-    from mask_impact import candidates, models, preflight
+    from mask_impact.models import info, loading
+    from mask_impact.runs import planning
 
     asked = Settings.from_python(prompt=prompt, model_name=model_name, device=device, num_output_tokens=num_output_tokens, **settings)
     named = model is tokenizer is None
-    candidate = candidates.examine(asked) if named else candidates.of_loaded(model, tokenizer, asked)
-    plan = preflight.plan(asked, candidate)
-    with models.ready(candidate, asked, model) as subject:
-        preflight.refuse_skipped([plan], subject)
+    candidate = info.examine(asked) if named else info.of_loaded(model, tokenizer, asked)
+    plan = planning.plan(asked, candidate)
+    with loading.ready(candidate, asked, model) as subject:
+        planning.refuse_skipped([plan], subject)
         return measure(plan, subject).to_dataframe()
 
 

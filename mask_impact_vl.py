@@ -28,16 +28,17 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-from mask_impact import arguments, command_line, console
-from mask_impact.vision_settings import VisionSettings
+from mask_impact.base import console
+from mask_impact.settings import command_line, python_names
+from mask_impact.settings.vision import VisionSettings
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from mask_impact.models import Subject
-    from mask_impact.preflight import Plan
-    from mask_impact.runs import Run
+    from mask_impact.models.loading import Subject
+    from mask_impact.runs.planning import Plan
+    from mask_impact.runs.run import Run
 
 DESCRIPTION = """\
 Which earlier word or image patch does a vision-language model's next token depend on, at which layer, through which head?
@@ -56,34 +57,35 @@ def main(argv: list[str] | None = None) -> int:
     """From the command line to result files; returns the exit code."""
     # Settings: one for each prompt. A wrong request, or a model that is not there, stops here, before torch is imported.
     entries = command_line.read(argv, "mask_impact_vl.py", VisionSettings, DESCRIPTION, EXAMPLES)
-    from mask_impact import places
-    checkpoint = places.find(entries[0])
+    from mask_impact.runs import early_check
+    checkpoint = early_check.find(entries[0])
 
     # The model: first what needs no weights, every entry and its pictures checked against it; then the weights, checked too.
-    from mask_impact import batches, claims, closing, dry_run, preflight, summary, vision
-    candidate = vision.examine(entries[0], checkpoint)
-    asked = preflight.plan_all(entries, candidate)
+    from mask_impact.models.vision import qwen3_vl
+    from mask_impact.runs import batch, batch_summary, dry_run, messages, planning, queue
+    candidate = qwen3_vl.examine(entries[0], checkpoint)
+    asked = planning.plan_all(entries, candidate)
     if entries[0].dry_run:
         return dry_run.tell(asked, candidate)
-    failures: list[batches.Failure] = []
-    plans = batches.unfinished(asked, failures)
-    subject = batches.loaded(plans, candidate) if plans else None
+    failures: list[batch.Failure] = []
+    plans = batch.unfinished(asked, failures)
+    subject = batch.loaded(plans, candidate) if plans else None
 
     # The measurement and its files, prompt by prompt. One that fails is recorded, the others go on; a batch ends with a table.
-    for plan in claims.claimed(plans, subject, failures):
-        with batches.failing_into(failures, plan, subject):
-            summary.before(plan, subject)
+    for plan in queue.claimed(plans, subject, failures):
+        with batch.failing_into(failures, plan, subject):
+            messages.before(plan, subject)
             run = measure(plan, subject, entries[0].quiet)
-            summary.after(run, batches.write(run))
-    closing.close(asked, failures)
-    return batches.exit_code(asked, failures)
+            messages.after(run, batch.write(run))
+    batch_summary.close(asked, failures)
+    return batch.exit_code(asked, failures)
 
 
 def measure(plan: Plan, subject: Subject, quiet: bool = True) -> Run:
     """One prompt, or a picture's encoder: in every generation step, in every layer, each word or patch masked in turn."""
-    from mask_impact.encoder import measured_layers
-    from mask_impact.runs import Run
-    from mask_impact.summary import progress
+    from mask_impact.measure.encoder import measured_layers
+    from mask_impact.runs.messages import progress
+    from mask_impact.runs.run import Run
 
     run = Run(plan, subject)
     with progress(run, quiet) as bar:
@@ -93,7 +95,7 @@ def measure(plan: Plan, subject: Subject, quiet: bool = True) -> Run:
     return run
 
 
-@arguments.named(VisionSettings)
+@python_names.named(VisionSettings)
 def run_vl_masking_experiment(
     prompt: str | Sequence[int] | None = None,
     image: str | PathLike | Sequence[str | PathLike] | None = None,
@@ -114,15 +116,17 @@ def run_vl_masking_experiment(
 
     Raises ValueError, all faults at once, for a wrong request; RunError for what only running can show.
     """
-    from mask_impact import models, preflight, vision
+    from mask_impact.models import loading
+    from mask_impact.models.vision import qwen3_vl
+    from mask_impact.runs import planning
 
     asked = VisionSettings.from_python(prompt=prompt, image=image, mask_mode=mask_mode, model_name=model_name, device=device,
                                        num_output_tokens=num_output_tokens, **settings)
     named = model is tokenizer is None
-    candidate = vision.examine(asked) if named else vision.of_loaded(model, tokenizer, image_processor, asked)
-    plan = preflight.plan(asked, candidate)
-    with models.ready(candidate, asked, model) as subject:
-        preflight.refuse_skipped([plan], subject)
+    candidate = qwen3_vl.examine(asked) if named else qwen3_vl.of_loaded(model, tokenizer, image_processor, asked)
+    plan = planning.plan(asked, candidate)
+    with loading.ready(candidate, asked, model) as subject:
+        planning.refuse_skipped([plan], subject)
         return measure(plan, subject).to_dataframe()
 
 

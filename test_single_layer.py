@@ -19,18 +19,21 @@ import numpy as np
 import pytest
 import torch
 
-from mask_impact import candidates, models, preflight
-from mask_impact.attention import attached, final_query
-from mask_impact.console import exit_code
-from mask_impact.leave_one_out import LeaveOneOut, leave_one_out
-from mask_impact.measure import MeasuredLayer, Method, ModelInputs, measured_layers
-from mask_impact.parts import decoder_of
-from mask_impact.precision import full_float32
-from mask_impact.recording import LayerRecord, recording
-from mask_impact.row_checks import TOLERANCE
-from mask_impact.rowpass import RowPass, in_dtype
-from mask_impact.settings import Settings
-from mask_impact.tokens import token_texts
+from mask_impact.base.console import exit_code
+from mask_impact.base.precision import TOLERANCE, full_float32
+from mask_impact.measure.closed_form import LeaveOneOut, leave_one_out
+from mask_impact.measure.loop import Method, measured_layers
+from mask_impact.measure.row_pass import RowPass
+from mask_impact.measure.step import MeasuredLayer, ModelInputs
+from mask_impact.models import info, loading
+from mask_impact.models.tokens import token_texts
+from mask_impact.runs import planning
+from mask_impact.settings.text import Settings
+from mask_impact.sites.attention import attached
+from mask_impact.sites.interventions import in_dtype
+from mask_impact.sites.parts import decoder_of
+from mask_impact.sites.query import final_query
+from mask_impact.sites.recording import LayerRecord, recording
 
 PROMPT = "Anna put the key in the red box. Ben put the coin in the blue bag. The coin is in the"
 AGREEMENT = 1e-4  # of the largest distance of the same variant: what the two methods are held to in float32
@@ -64,9 +67,9 @@ class SingleLayer:
 def measure_first_layer(model: str, prompt: str) -> SingleLayer:
     """Load a model and measure its first measurable layer. Raises RequestError for a model or prompt it cannot take."""
     settings = Settings(model=model, prompt=prompt)
-    candidate = candidates.examine(settings)
-    ids = preflight.plan(settings, candidate).prompt.token_ids
-    subject = models.load(candidate, settings)
+    candidate = info.examine(settings)
+    ids = planning.plan(settings, candidate).prompt.token_ids
+    subject = loading.load(candidate, settings)
     first = subject.parts[:1]
     inputs = ModelInputs(ids, steps=1)
     [fast] = measured_layers(subject.model, first, inputs, Method("renormalize"))
@@ -89,7 +92,7 @@ def largest_difference(found: np.ndarray, expected: np.ndarray) -> float:
 
 @torch.inference_mode()
 @full_float32()
-def identities(subject: models.Subject, first: list, ids: list[int]) -> list[Check]:
+def identities(subject: loading.Subject, first: list, ids: list[int]) -> list[Check]:
     """Run the model once, look at the layer as the final position sees it, and try both identities."""
     with attached(decoder_of(subject.model)):
         with recording(first, whole=False) as [record]:

@@ -21,12 +21,15 @@ import numpy as np
 import pytest
 from torch import nn
 
-from mask_impact import models, preflight, vision
-from mask_impact.console import exit_code
-from mask_impact.measure import MeasuredLayer, Method, measured_layers
-from mask_impact.runs import Run
-from mask_impact.strongest import StrongToken, strongest_tokens
-from mask_impact.vision_settings import VisionSettings
+from mask_impact.base.console import exit_code
+from mask_impact.measure.loop import Method, measured_layers
+from mask_impact.measure.step import MeasuredLayer
+from mask_impact.models import loading
+from mask_impact.models.vision import qwen3_vl
+from mask_impact.results.strongest import StrongToken, strongest_tokens
+from mask_impact.runs import planning
+from mask_impact.runs.run import Run
+from mask_impact.settings.vision import VisionSettings
 from test_single_layer import AGREEMENT, Check, largest_difference, verdicts
 
 PICTURE = str(Path(__file__).parent / "testimg.png")
@@ -55,13 +58,13 @@ def measure_phases(model: str, image: str, question: str) -> list[Phase]:
     asked = {"phase 1, text alone": VisionSettings(**common),
              "phase 2, words and patches": VisionSettings(**common, image=[image], mask_mode="both")}
     some = next(iter(asked.values()))
-    candidate = vision.examine(some)
-    plans = {title: preflight.plan(settings, candidate) for title, settings in asked.items()}
-    subject = models.load(candidate, some)
+    candidate = qwen3_vl.examine(some)
+    plans = {title: planning.plan(settings, candidate) for title, settings in asked.items()}
+    subject = loading.load(candidate, some)
     return [measure_phase(title, plan, subject) for title, plan in plans.items()]
 
 
-def measure_phase(title: str, plan: preflight.Plan, subject: models.Subject) -> Phase:
+def measure_phase(title: str, plan: planning.Plan, subject: loading.Subject) -> Phase:
     """Every layer by the default method, the first one of the first step by the other too, and what must hold."""
     run = Run(plan, subject)
     with counted_calls(subject.model.model.visual) as encoded:

@@ -80,25 +80,26 @@ def resident() -> int:
 def one_batch(prompts: int) -> dict[str, float]:
     """Run a batch in this process; milliseconds for each prompt, and bytes."""
     import mask_impact_analysis
-    from mask_impact import batches, closing, measure, preflight, summary
+    from mask_impact.measure import loop as measure
+    from mask_impact.runs import batch, batch_summary, messages, planning
 
     clock, held = Clock(), []
     measure.measured_layers = clock.watched_steps("model", measure.measured_layers)
-    preflight.plan_all = clock.watched("checks", preflight.plan_all)
-    batches.loaded = clock.watched("loading", batches.loaded)
-    closing.close = clock.watched("end", closing.close)
-    batches.exit_code = clock.watched("exit", batches.exit_code)
-    after, begun = summary.after, []
+    planning.plan_all = clock.watched("checks", planning.plan_all)
+    batch.loaded = clock.watched("loading", batch.loaded)
+    batch_summary.close = clock.watched("end", batch_summary.close)
+    batch.exit_code = clock.watched("exit", batch.exit_code)
+    after, begun = messages.after, []
 
     def noted(*words: Any) -> None:
         after(*words)
         held.append(resident())
 
-    def before(*words: Any, said: Callable = summary.before) -> None:
+    def before(*words: Any, said: Callable = messages.before) -> None:
         begun.append(time.perf_counter())
         said(*words)
 
-    summary.after, summary.before = noted, before
+    messages.after, messages.before = noted, before
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(open(os.devnull, "w", encoding="utf-8")):
         os.chdir(folder)
         Path("batch.yaml").write_text(batch_file(prompts), encoding="utf-8")

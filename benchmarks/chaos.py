@@ -29,8 +29,9 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 import mask_impact_analysis  # noqa: E402
-from mask_impact import console, read_results  # noqa: E402
-from mask_impact.unfinished import PartFiles  # noqa: E402
+from mask_impact import read_results  # noqa: E402
+from mask_impact.base import console  # noqa: E402
+from mask_impact.runs.finished_steps import PartFiles  # noqa: E402
 
 PEOPLE, THINGS, COLOURS, CONTAINERS = ("Anna", "Ben"), ("key", "coin"), ("red", "blue", "green", "black"), ("box", "bag")
 TIMES = ("started", "seconds")

@@ -28,13 +28,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import cost_encoder, cost_vl, tables  # noqa: E402
 from benchmarks.timing import clock, head, line, random_model, ratio, seconds  # noqa: E402
-from mask_impact.attention import attached  # noqa: E402
-from mask_impact.load_check import measurable_parts  # noqa: E402
-from mask_impact.measure import Method, ModelInputs, generation_steps, measured_layers  # noqa: E402
-from mask_impact.rerun import Rerun  # noqa: E402
-from mask_impact.results import ResultTable, StepDistances  # noqa: E402
-from mask_impact.rowpass import in_dtype  # noqa: E402
-from mask_impact.writers import write_results  # noqa: E402
+from mask_impact.measure.check import measurable_parts  # noqa: E402
+from mask_impact.measure.loop import Method, generation_steps, measured_layers  # noqa: E402
+from mask_impact.measure.rerun import Rerun  # noqa: E402
+from mask_impact.measure.step import ModelInputs  # noqa: E402
+from mask_impact.results.table import ResultTable, StepDistances  # noqa: E402
+from mask_impact.results.writing import write_results  # noqa: E402
+from mask_impact.sites.attention import attached  # noqa: E402
+from mask_impact.sites.interventions import in_dtype  # noqa: E402
 
 CONFIG = dict(
     vocab_size=151_936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16,

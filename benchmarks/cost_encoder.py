@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import cost_vl  # noqa: E402
 from benchmarks.timing import line, random_model, ratio  # noqa: E402
-from mask_impact.encoder import CellInputs, measured_layers  # noqa: E402
-from mask_impact.encoder_blocks import vision_encoder  # noqa: E402
-from mask_impact.encoder_check import encoder_parts  # noqa: E402
-from mask_impact.measure import Method  # noqa: E402
+from mask_impact.measure.encoder import CellInputs, measured_layers  # noqa: E402
+from mask_impact.measure.encoder_check import encoder_parts  # noqa: E402
+from mask_impact.measure.loop import Method  # noqa: E402
+from mask_impact.sites.vision_encoder import vision_encoder  # noqa: E402
 
 CELL, LIMIT = 150, 2
 METHODS = {"whole analysis": Method(), "attention and heads only": Method(variants=("attn", "heads"))}

@@ -21,9 +21,10 @@ from transformers import Qwen2VLImageProcessorPil, Qwen3VLConfig, Qwen3VLForCond
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.timing import line, random_model, ratio  # noqa: E402
-from mask_impact import pictures, vision, vision_inputs  # noqa: E402
-from mask_impact.load_check import measurable_parts  # noqa: E402
-from mask_impact.measure import Method, ModelInputs, measured_layers  # noqa: E402
+from mask_impact.measure.check import measurable_parts  # noqa: E402
+from mask_impact.measure.loop import Method, measured_layers  # noqa: E402
+from mask_impact.measure.step import ModelInputs  # noqa: E402
+from mask_impact.models.vision import inputs, pictures, qwen3_vl  # noqa: E402
 
 DEPTH, VISION_DEPTH = 28, 24
 TEXT = dict(
@@ -47,16 +48,16 @@ def build(depth: int) -> Qwen3VLForConditionalGeneration:
     return random_model(Qwen3VLForConditionalGeneration, config)
 
 
-def question(folder: str) -> vision_inputs.VisionInputs:
+def question(folder: str) -> inputs.VisionInputs:
     """A random picture and random words about it."""
     draw, path = np.random.default_rng(0), str(Path(folder, "picture.png"))
     Image.fromarray(draw.integers(0, 256, (*SIZE[::-1], 3), dtype=np.uint8)).save(path)
-    processor = Qwen2VLImageProcessorPil(patch_size=16, merge_size=2, temporal_patch_size=2, **vision.PLAIN)
-    image = vision_inputs.seen(pictures.examine(path), processor, 1024)
+    processor = Qwen2VLImageProcessorPil(patch_size=16, merge_size=2, temporal_patch_size=2, **qwen3_vl.PLAIN)
+    image = inputs.seen(pictures.examine(path), processor, 1024)
     assert image.tokens == PICTURE_TOKENS
     start, end, patch = (WORDS[f"{name}_token_id"] for name in ("vision_start", "vision_end", "image"))
     ids = [start, *[patch] * image.tokens, end, *draw.integers(0, start, QUESTION_TOKENS).tolist()]
-    return vision_inputs.VisionInputs(ids, (image,), "both", patch, processor)
+    return inputs.VisionInputs(ids, (image,), "both", patch, processor)
 
 
 def table(pairs: int, depth: int = DEPTH) -> None:

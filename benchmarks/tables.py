@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import pandas as pd  # noqa: E402
 import pyarrow as pa  # noqa: E402
 
-from mask_impact.results import ResultTable, StepDistances  # noqa: E402
-from mask_impact.writers import write_csv, write_json, write_parquet  # noqa: E402
+from mask_impact.results.table import ResultTable, StepDistances  # noqa: E402
+from mask_impact.results.writing import write_csv, write_json, write_parquet  # noqa: E402
 
 TOKENS, LAYERS, HEADS = 256, 28, 16
 PANDAS = "DataFrame.to_csv"

@@ -26,27 +26,29 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from demo.text import world  # noqa: E402
 from demo.vision import world as vision_world  # noqa: E402
-from mask_impact import candidates, models, vision  # noqa: E402
-from mask_impact.measure import ModelInputs, measured_layers  # noqa: E402
-from mask_impact.settings import Settings  # noqa: E402
-from mask_impact.vision_settings import VisionSettings  # noqa: E402
+from mask_impact.measure.loop import measured_layers  # noqa: E402
+from mask_impact.measure.step import ModelInputs  # noqa: E402
+from mask_impact.models import info, loading  # noqa: E402
+from mask_impact.models.vision import qwen3_vl  # noqa: E402
+from mask_impact.settings.text import Settings  # noqa: E402
+from mask_impact.settings.vision import VisionSettings  # noqa: E402
 
 SEED, PROMPTS = 4000, 100
 
 
-def demo() -> models.Subject:
+def demo() -> loading.Subject:
     """The demo model, loaded as the command loads it."""
     settings = Settings(prompt="-", model="demo", device="cpu")
-    return models.load(candidates.examine(settings), settings)
+    return loading.load(info.examine(settings), settings)
 
 
-def vision_demo() -> models.Subject:
+def vision_demo() -> loading.Subject:
     """The demo vision model, likewise."""
     settings = VisionSettings(prompt="-", model="demo", device="cpu")
-    return models.load(vision.examine(settings), settings)
+    return loading.load(qwen3_vl.examine(settings), settings)
 
 
-def summed(subject: models.Subject, inputs: ModelInputs) -> tuple[dict[str, np.ndarray], int]:
+def summed(subject: loading.Subject, inputs: ModelInputs) -> tuple[dict[str, np.ndarray], int]:
     """L2 summed over layers, by kind of variant (position,), and the token that the model predicts."""
     totals = {kind: np.zeros(len(inputs.token_ids)) for kind in ("Full", "Attn", "Heads")}
     for layer in measured_layers(subject.model, subject.parts, inputs):
@@ -56,13 +58,13 @@ def summed(subject: models.Subject, inputs: ModelInputs) -> tuple[dict[str, np.n
     return totals, layer.step.next_id
 
 
-def top_positions(subject: models.Subject, ids: list[int]) -> tuple[dict[str, int], int]:
+def top_positions(subject: loading.Subject, ids: list[int]) -> tuple[dict[str, int], int]:
     """The strongest position but the first by each kind of variant, and the token that the model predicts."""
     totals, predicted = summed(subject, ModelInputs(ids, 1))
     return {kind: 1 + int(np.argmax(total[1:])) for kind, total in totals.items()}, predicted
 
 
-def answered(subject: models.Subject, word: str, count: int, seed: int) -> Iterator[tuple[list[int], int]]:
+def answered(subject: loading.Subject, word: str, count: int, seed: int) -> Iterator[tuple[list[int], int]]:
     """`count` prompts that the model answers rightly, as token ids and the position of the answer's word."""
     tokenizer, found = subject.tokenizer, 0
     for prompt in world.fresh_prompts(seed, 3 * count):
@@ -75,7 +77,7 @@ def answered(subject: models.Subject, word: str, count: int, seed: int) -> Itera
             yield ids, world.token_position(tokenizer, text, span)
 
 
-def counts(subject: models.Subject, word: str, count: int = PROMPTS, seed: int = SEED) -> Counter:
+def counts(subject: loading.Subject, word: str, count: int = PROMPTS, seed: int = SEED) -> Counter:
     """How often the top token holds the answer, by kind of variant; "prompts" is how many were looked at."""
     hits: Counter = Counter()
     for ids, position in answered(subject, word, count, seed):
@@ -85,7 +87,7 @@ def counts(subject: models.Subject, word: str, count: int = PROMPTS, seed: int =
     return hits
 
 
-def picture_counts(subject: models.Subject, count: int = PROMPTS, seed: int = SEED) -> Counter:
+def picture_counts(subject: loading.Subject, count: int = PROMPTS, seed: int = SEED) -> Counter:
     """How often the top token of all is a patch of the thing asked about, by kind of variant; "right" counts right answers.
 
     Each picture is asked one question, about a thing's colour and about its shape in turns.

@@ -27,10 +27,11 @@ from playwright.sync_api import Browser, Page
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from benchmarks import tables  # noqa: E402
 from browser import PAGE, Viewer, chromium, launched  # noqa: E402
-from mask_impact.results import ResultTable, StepDistances  # noqa: E402
-from mask_impact.writers import write_csv, write_json, write_parquet  # noqa: E402
+
+from benchmarks import tables  # noqa: E402
+from mask_impact.results.table import ResultTable, StepDistances  # noqa: E402
+from mask_impact.results.writing import write_csv, write_json, write_parquet  # noqa: E402
 
 WORDS = [" the", " word", ",", ' "quoted"', "\n", " café", " 東京", ".", " and", " of"]
 LAYERS, HEADS, PROMPT = 28, 16, 108

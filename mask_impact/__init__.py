@@ -6,20 +6,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "read_results"]
+HOMES = {"read_results": "mask_impact.results.reading", "write_report": "mask_impact.results.report"}
+__all__ = ["__version__", *HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `read_results` on first use: the command line answers `--version` without pyarrow."""
-    if name != "read_results":
+    """Import a public function on first use: the command line answers `--version` without pyarrow."""
+    if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mask_impact.reading import read_results
-
-    return read_results
+    return getattr(import_module(HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "read_results"])
+    return sorted([*globals(), *HOMES])

@@ -9,10 +9,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mask_impact import console, terminal, values
-from mask_impact.command_line import Parser, versions
-from mask_impact.errors import RequestError, RunError, as_run_error
-from mask_impact.formats import FORMATS
+from mask_impact.base import console, terminal
+from mask_impact.base.errors import RequestError, RunError, as_run_error
+from mask_impact.base.formats import FORMATS
+from mask_impact.settings import readers
+from mask_impact.settings.command_line import Parser, versions
 
 DESCRIPTION = """\
 Looks at results that are there. RESULT is a result file, a run file, or a name such as output/capital."""
@@ -69,16 +70,16 @@ class Once(argparse.Action):
 def count(word: str) -> int:
     """A number from 1 on."""
     try:
-        return values.whole_number(values.number_in_flag(word))
+        return readers.whole_number(readers.number_in_flag(word))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def step_number(word: str) -> int:
     """A number from 0 on."""
-    number = values.number_in_flag(word)
+    number = readers.number_in_flag(word)
     if not isinstance(number, int) or number < 0:
-        raise argparse.ArgumentTypeError(f"expected a generation step, counted from 0, found {values.quoted(word)}")
+        raise argparse.ArgumentTypeError(f"expected a generation step, counted from 0, found {readers.quoted(word)}")
     return number
 
 
@@ -96,17 +97,18 @@ def main(argv: Sequence[str] | None = None, screen: terminal.Screen = terminal.S
 
 def answer(asked: argparse.Namespace, screen: terminal.Screen) -> None:
     """Do what is asked; the modules that read tables are imported here, after a wrong flag was answered."""
-    from mask_impact import lookup
+    from mask_impact.lookup import find
+    from mask_impact.lookup import show as lookup
     if asked.command == "compare":
-        from mask_impact import comparison
-        comparison.compare(lookup.find(asked.a), lookup.find(asked.b), screen, asked.metric)
+        from mask_impact.lookup import compare as comparison
+        comparison.compare(find.find(asked.a), find.find(asked.b), screen, asked.metric)
     elif asked.command == "export":
-        from mask_impact import exporting
-        exporting.export(lookup.find(asked.result), asked.to, screen, asked.overwrite)
+        from mask_impact.lookup import export as exporting
+        exporting.export(find.find(asked.result), asked.to, screen, asked.overwrite)
     elif asked.command == "report":
-        lookup.report(lookup.find(asked.result), screen, asked.overwrite)
+        lookup.report(find.find(asked.result), screen, asked.overwrite)
     else:
-        lookup.show(lookup.find(asked.result), screen, step=asked.step, variant=asked.variant, top=asked.top, metric=asked.metric,
+        lookup.show(find.find(asked.result), screen, step=asked.step, variant=asked.variant, top=asked.top, metric=asked.metric,
                     as_json=asked.as_json)
 
 

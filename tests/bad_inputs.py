@@ -20,10 +20,12 @@ import pyarrow.parquet as pq
 from hypothesis import strategies as st
 from PIL import Image
 
-from mask_impact import console, models, places
-from mask_impact.errors import RequestError
-from mask_impact.settings import options
-from mask_impact.vision_settings import VisionSettings
+from mask_impact.base import console
+from mask_impact.base.errors import RequestError
+from mask_impact.models import loading
+from mask_impact.runs import early_check
+from mask_impact.settings.option import options
+from mask_impact.settings.vision import VisionSettings
 
 HELD_BACK = re.compile(r"\(\w+\.py, line \d+\)")  # how an error that nobody foresaw is told
 SWITCHES = [word for row in options(VisionSettings).values() if not row.metavar for word in (row.flag, row.off_flag) if word]
@@ -255,7 +257,7 @@ class Place:
             raise RequestError("outside of the test")
         return self.find(settings)
 
-    find, load = staticmethod(places.find), staticmethod(models.load)
+    find, load = staticmethod(early_check.find), staticmethod(loading.load)
 
     def loaded(self, candidate, settings, wanted):
         """In place of models.load: each model is loaded once, and checked once in each way of measuring."""

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 import mask_impact_analysis
-from mask_impact import console
+from mask_impact.base import console
 
 pytest.register_assert_rewrite("bad_inputs", "hard_tables", "measuring", "viewing")
 torch.set_num_threads(1)
@@ -105,7 +105,7 @@ def cut_off(command, monkeypatch):
     """Run a command until so many steps are kept, and no further."""
     from cutting import Killed
 
-    from mask_impact import runs
+    from mask_impact.runs import run as runs
 
     def run(steps, *words, **options):
         keep = runs.Run._keep

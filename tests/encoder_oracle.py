@@ -9,7 +9,6 @@ from the package, and of the model's code only its activation is used.
 """
 
 import torch
-
 from oracle import distances
 
 

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from mask_impact.results import COLUMNS, ResultTable, StepDistances
-from mask_impact.writers import write_results
+from mask_impact.results.table import COLUMNS, ResultTable, StepDistances
+from mask_impact.results.writing import write_results
 
 HOSTILE_TOKENS = [
     "\r", "\n", "\r\n", '"', '""', ",", '","', "'", "\\", "\\n", "\t", "NA", "N/A", "null", "nan", "NaN", "None",

@@ -7,10 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from mask_impact import __main__, console
-from mask_impact.results import ResultTable, StepDistances
-from mask_impact.terminal import Screen
-from mask_impact.writers import write_results
+from mask_impact import __main__
+from mask_impact.base import console
+from mask_impact.base.terminal import Screen
+from mask_impact.results.table import ResultTable, StepDistances
+from mask_impact.results.writing import write_results
 
 HOSTILE = ["\x1b[2J\x1b]0;title\x07", "\r\n", "\u202etxt.exe", "\u200d\u2066", "\u0301\u0301", "e" + "\u0301" * 40,
            "漢字漢字漢字漢字", "\ufe0f", "\0",

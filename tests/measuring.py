@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from layer_oracle import decoder_steps
 
-from mask_impact.errors import RequestError, RunError
-from mask_impact.load_check import measurable_parts
-from mask_impact.measure import Method, ModelInputs, measured_layers
+from mask_impact.base.errors import RequestError, RunError
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.loop import Method, measured_layers
+from mask_impact.measure.step import ModelInputs
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-3, torch.float16: 1e-3}  # of the largest distance, by the model's dtype
 

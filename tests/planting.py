@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-
 import zoo
-from mask_impact.attention import attached, final_query, tapped
-from mask_impact.load_check import measurable_parts
-from mask_impact.measure import Method, ModelInputs, generation_steps, measure_layer
-from mask_impact.parts import first_tensor
+
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.loop import Method, generation_steps, measure_layer
+from mask_impact.measure.step import ModelInputs
+from mask_impact.sites.attention import attached, tapped
+from mask_impact.sites.layer_call import first_tensor
+from mask_impact.sites.query import final_query
 
 
 def recorded(model, ids, method=Method(riding=False)):

@@ -14,13 +14,14 @@ import transformers
 import zoo
 from from_python import run_masking_experiment
 from running import record_of
-from test_command_hub import Hub, SHA
+from test_command_hub import SHA, Hub
 
-from mask_impact import adapters, checkpoints
-from mask_impact.candidates import examine
-from mask_impact.errors import RequestError
-from mask_impact.models import load
-from mask_impact.settings import Settings
+from mask_impact.base.errors import RequestError
+from mask_impact.models import adapters, checkpoint_files, checkpoints
+from mask_impact.models import hub as hub_files
+from mask_impact.models.info import examine
+from mask_impact.models.loading import load
+from mask_impact.settings.text import Settings
 
 pytestmark = pytest.mark.usefixtures("here")
 ABSENT = "not loaded: peft is not installed"
@@ -105,12 +106,12 @@ FOREIGN = [
 
 @pytest.mark.parametrize("name", [*IDENTIFYING, *FOREIGN])
 def test_what_transformers_may_read_belongs_to_the_identity_and_nothing_else(name, folder):
-    before = checkpoints.folder_hash(folder)
+    before = checkpoint_files.folder_hash(folder)
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text("{}", encoding="utf-8")
-    first = checkpoints.folder_hash(folder)
+    first = checkpoint_files.folder_hash(folder)
     (folder / name).write_text("[]", encoding="utf-8")
-    assert len({before, first, checkpoints.folder_hash(folder)}) == (3 if name in IDENTIFYING else 1)
+    assert len({before, first, checkpoint_files.folder_hash(folder)}) == (3 if name in IDENTIFYING else 1)
 
 
 def test_an_adapter_without_its_weights_is_refused_where_it_would_be_loaded(command, folder, monkeypatch):
@@ -142,8 +143,9 @@ def test_an_adapter_of_the_hub_is_refused_as_such(command, tmp_path, monkeypatch
     (tmp_path / "store").mkdir()
     write_adapter(repository)
     hub = Hub(repository, tmp_path / "store")
-    monkeypatch.setattr(checkpoints.HfApi, "model_info", lambda *words, **options: hub.info(*words, **options))
-    monkeypatch.setattr(checkpoints, "snapshot_download", hub.snapshot)
+    monkeypatch.setattr(hub_files.HfApi, "model_info", lambda *words, **options: hub.info(*words, **options))
+    for module in (hub_files, checkpoints):
+        monkeypatch.setattr(module, "snapshot_download", hub.snapshot)
     assert command("--model", "me/mine", "--prompt", "P") == (2, [], [f"error: --model 'me/mine' {ALONE}"])
     assert hub.fetched == ["adapter_config.json"]
 
@@ -152,8 +154,9 @@ def test_the_adapter_of_a_model_of_the_hub_is_fetched_with_it_and_identified(com
     save_adapter(folder)
     (tmp_path / "store").mkdir()
     hub = Hub(folder, tmp_path / "store")
-    monkeypatch.setattr(checkpoints.HfApi, "model_info", lambda *words, **options: hub.info(*words, **options))
-    monkeypatch.setattr(checkpoints, "snapshot_download", hub.snapshot)
+    monkeypatch.setattr(hub_files.HfApi, "model_info", lambda *words, **options: hub.info(*words, **options))
+    for module in (hub_files, checkpoints):
+        monkeypatch.setattr(module, "snapshot_download", hub.snapshot)
     assert command("--model", "me/mine", "--prompt", "P", "--layers", 0)[0] == 0
     assert record_of("p")["model_identity"] == {"revision": SHA, "adapter": f"loaded by peft {importlib.metadata.version('peft')}"}
 

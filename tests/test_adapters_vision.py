@@ -7,9 +7,9 @@ from layer_oracle import encoder_table
 from measuring import TOLERANCE, measured_twice, other_distances, relative_error
 from test_adapters import by_dtype, right_or_named
 
-from mask_impact.encoder import CellInputs, measured_layers
-from mask_impact.encoder_check import encoder_parts
-from mask_impact.measure import Method
+from mask_impact.measure.encoder import CellInputs, measured_layers
+from mask_impact.measure.encoder_check import encoder_parts
+from mask_impact.measure.loop import Method
 
 ENCODERS = ("demo", "qwen3_vl")
 CELLS = [(1, 3), (1, 2)]  # rows and columns of two pictures

@@ -12,7 +12,7 @@ from from_python import PROMPT, experiment, model, run_of  # noqa: F401
 from transformers import AutoModelForCausalLM
 
 from mask_impact import read_results
-from mask_impact.errors import RequestError
+from mask_impact.base.errors import RequestError
 from mask_impact_analysis import main, run_masking_experiment
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"

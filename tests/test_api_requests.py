@@ -8,10 +8,11 @@ import zoo
 from from_python import PROMPT, experiment, model, run_of  # noqa: F401
 from transformers import LlamaModel, T5Config, T5ForConditionalGeneration
 
-from mask_impact import arguments
-from mask_impact.errors import RequestError
-from mask_impact.settings import Settings, options
-from mask_impact.vision_settings import VisionSettings
+from mask_impact.base.errors import RequestError
+from mask_impact.settings import python_names
+from mask_impact.settings.option import options
+from mask_impact.settings.text import Settings
+from mask_impact.settings.vision import VisionSettings
 from mask_impact_analysis import run_masking_experiment
 
 
@@ -34,9 +35,9 @@ from mask_impact_analysis import run_masking_experiment
     ({"prompt": None}, "prompt: give the text whose next token is to be explained"),
 ])
 def test_a_wrong_request_raises_value_error(settings, part, model):
-    arguments = {"prompt": PROMPT, "model": model, "tokenizer": zoo.tokenizer()} | settings
+    python_names = {"prompt": PROMPT, "model": model, "tokenizer": zoo.tokenizer()} | settings
     with pytest.raises(ValueError) as caught:
-        run_masking_experiment(**arguments)
+        run_masking_experiment(**python_names)
     assert len(str(caught.value).splitlines()) == 1 and str(caught.value).startswith(part)
 
 
@@ -84,7 +85,7 @@ def test_a_layer_without_softmax_attention_is_refused_and_the_others_are_named()
 
 
 def test_a_layer_that_only_the_loaded_model_shows_to_have_no_softmax(monkeypatch):
-    monkeypatch.setattr("mask_impact.candidates.SOFTMAX_KINDS", ("linear_attention", "full_attention"))
+    monkeypatch.setattr("mask_impact.models.info.SOFTMAX_KINDS", ("linear_attention", "full_attention"))
     with pytest.raises(ValueError, match=r"^layers: layer 0 has no softmax attention \(linear_attention\); layers that can be measured: 1$"):
         experiment(zoo.build("qwen3_next"), layers=[0, 1])
 
@@ -119,7 +120,7 @@ def test_a_failure_names_the_argument_and_not_the_flag(model):
 
 @pytest.mark.parametrize("name, row", options(VisionSettings).items())
 def test_every_flag_has_its_argument(name, row):
-    with pytest.raises(RequestError) as caught, arguments.named(VisionSettings):
+    with pytest.raises(RequestError) as caught, python_names.named(VisionSettings):
         raise RequestError(f"add {row.flag} {row.metavar} (in YAML {name}: x)", f"{row.flag}-x", f"leave {row.off_flag or row.flag} out")
     word = row.python or name
     assert caught.value.faults == (f"add {word}" if row.metavar else f"add {word}=True ", f"{row.flag}-x",
@@ -128,7 +129,7 @@ def test_every_flag_has_its_argument(name, row):
 
 def test_what_a_message_quotes_is_left_as_the_caller_wrote_it():
     said = "the model's folder '/data/--model X' and \"--chat\" are not there; leave --chat out"
-    assert arguments.in_python(Settings, said) == "the model's folder '/data/--model X' and \"--chat\" are not there; leave chat=True out"
+    assert python_names.in_python(Settings, said) == "the model's folder '/data/--model X' and \"--chat\" are not there; leave chat=True out"
 
 
 def test_a_prompt_from_a_file_and_dtype_and_device_as_torch_has_them(tmp_path):
@@ -148,5 +149,5 @@ def test_settings_of_files_are_not_named_as_valid():
 
 
 def test_a_model_of_the_other_kind_names_the_function_for_it():
-    assert arguments.in_python(Settings, "'m' is a vision-language model; run it with mask_impact_vl.py") \
+    assert python_names.in_python(Settings, "'m' is a vision-language model; run it with mask_impact_vl.py") \
         == "'m' is a vision-language model; call run_vl_masking_experiment"

@@ -1,14 +1,15 @@
 """Both methods against the independent implementation, on every named architecture, over three generation steps."""
 
+import oracle
 import pytest
 import torch
-
-import oracle
 import zoo
-from mask_impact.errors import RequestError
-from mask_impact.load_check import measurable_parts
-from mask_impact.measure import ModelInputs, measured_layers
 from measuring import measure, worst_error
+
+from mask_impact.base.errors import RequestError
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import ModelInputs
 
 PROMPT = 23  # tokens: nearly thrice the windows of 8; the third step, of 25, is alone in a chunk of Llama 4
 STEPS = 3

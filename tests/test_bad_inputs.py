@@ -24,7 +24,8 @@ from PIL import Image
 import mask_impact_analysis
 import mask_impact_vl
 from mask_impact import __main__ as look_up
-from mask_impact import models, places
+from mask_impact.models import loading
+from mask_impact.runs import early_check
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,8 +42,8 @@ def place(tmp_path_factory):
         place.root.mkdir()
         patch.chdir(place.root)
         patch.setattr(sys, "stdin", None)
-        patch.setattr(places, "find", place.watched)
-        patch.setattr(models, "load", place.loaded)
+        patch.setattr(early_check, "find", place.watched)
+        patch.setattr(loading, "load", place.loaded)
         patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(place.root / "hub"))
         patch.setenv("HOME", str(place.root / "around"))
         patch.setenv("TRANSFORMERS_VERBOSITY", "critical")

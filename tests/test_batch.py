@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from mask_impact import batch
-from mask_impact.errors import RequestError
+from mask_impact.base.errors import RequestError
+from mask_impact.settings import batch_file
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def write(tmp_path, monkeypatch):
 def faults(write):
     def faults(text: str | bytes, **keywords) -> list[str]:
         with pytest.raises(RequestError) as caught:
-            batch.read(write(text), **keywords)
+            batch_file.read(write(text), **keywords)
         assert all(fault.isprintable() and len(fault) < 400 for fault in caught.value.faults)
         return list(caught.value.faults)
     return faults
@@ -41,7 +41,7 @@ prompts:
 
 
 def test_entry_before_defaults_before_top_level_before_built_in(write):
-    a, b, c = batch.read(write(ORDER))
+    a, b, c = batch_file.read(write(ORDER))
     assert (a.num_tokens, a.layers, a.variants, a.method) == (3, (0,), ("full",), "renormalize")
     assert (b.num_tokens, b.layers, b.variants) == (4, (0,), ("heads",))
     assert c.layers is None and "layers" not in c.given and "layers" in a.given
@@ -49,19 +49,19 @@ def test_entry_before_defaults_before_top_level_before_built_in(write):
 
 
 def test_a_flag_comes_before_everything(write):
-    entries = batch.read(write(ORDER), {"num_tokens": 9, "layers": (1,)})
+    entries = batch_file.read(write(ORDER), {"num_tokens": 9, "layers": (1,)})
     assert [(entry.num_tokens, entry.layers) for entry in entries] == [(9, (1,))] * 3
 
 
 def test_entries_that_are_not_enabled_do_not_run(write):
-    entries = batch.read(write("prompts: [{prompt: a, enabled: false}, {prompt: b, enabled: true}, {prompt: c}]"))
+    entries = batch_file.read(write("prompts: [{prompt: a, enabled: false}, {prompt: b, enabled: true}, {prompt: c}]"))
     assert [entry.prompt for entry in entries] == ["b", "c"]
 
 
 def test_entries_that_are_not_enabled_may_lack_what_running_needs(write):
     text = ("prompts: [{enabled: false, prompt_file: gone.txt, name: a}, {enabled: false, system: s}, "
             "{prompt: b, name: a}]")
-    assert [entry.prompt for entry in batch.read(write(text))] == ["b"]
+    assert [entry.prompt for entry in batch_file.read(write(text))] == ["b"]
 
 
 def test_anchors_aliases_and_merges_work(write):
@@ -72,27 +72,27 @@ prompts:
   - {<<: [{layers: 1}, *first], prompt: b, num_tokens: 5}
 """
     with pytest.raises(RequestError, match="unknown key 'base'"):
-        batch.read(write(text))
-    a, b = batch.read(write(text.replace("base:", "defaults:", 1)))
+        batch_file.read(write(text))
+    a, b = batch_file.read(write(text.replace("base:", "defaults:", 1)))
     assert (a.num_tokens, a.prompt) == (4, "a")
     assert (b.num_tokens, b.prompt, b.layers) == (5, "b", (1,))
 
 
 def test_of_merged_mappings_the_earlier_wins(write):
-    [entry] = batch.read(write("prompts: [{<<: [{num_tokens: 7}, {num_tokens: 8, layers: 2}], prompt: a}]"))
+    [entry] = batch_file.read(write("prompts: [{<<: [{num_tokens: 7}, {num_tokens: 8, layers: 2}], prompt: a}]"))
     assert (entry.num_tokens, entry.layers) == (7, (2,))
 
 
 def test_a_prompt_file_lies_beside_the_batch_file(write, tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "q.txt").write_bytes("\ufeffWho?\r\n\r\n".encode())
-    [entry] = batch.read(write("prompts: [{prompt_file: q.txt}]", "sub/b.yaml"))
+    [entry] = batch_file.read(write("prompts: [{prompt_file: q.txt}]", "sub/b.yaml"))
     assert entry.prompt == "Who?\r\n" and entry.prompt_file.replace("\\", "/") == "sub/q.txt"
 
 
 def test_json_as_python_writes_it_is_read(write):
     texts = ["\U0001f642", "a \U0001f468\u200d\U0001f469 b", "\U0010ffff\ufeff", "\u00e9"]
-    entries = batch.read(write(json.dumps({"prompts": [{"prompt": text, "name": f"{text}{n}"} for n, text in enumerate(texts)]})))
+    entries = batch_file.read(write(json.dumps({"prompts": [{"prompt": text, "name": f"{text}{n}"} for n, text in enumerate(texts)]})))
     assert [(entry.prompt, entry.name) for entry in entries] == [(text, f"{text}{n}") for n, text in enumerate(texts)]
 
 
@@ -103,7 +103,7 @@ def test_a_surrogate_without_its_other_half_is_a_fault(text, faults):
 
 
 def test_a_final_line_break_is_kept_with_a_warning(write):
-    kept, cut = batch.read(write("prompts:\n  - prompt: |\n      a\n      b\n  - prompt: |-\n      a\n      b\n"))
+    kept, cut = batch_file.read(write("prompts:\n  - prompt: |\n      a\n      b\n  - prompt: |-\n      a\n      b\n"))
     assert (kept.prompt, cut.prompt, cut.warnings) == ("a\nb\n", "a\nb", ())
     [warning] = kept.warnings
     assert warning.startswith("b.yaml:2: the prompt ends in a line break, which is kept")
@@ -226,7 +226,7 @@ def test_a_flag_only_setting_is_refused_at_every_level(faults):
 def test_a_file_that_is_none(path, start, write):
     write("")
     with pytest.raises(RequestError) as caught:
-        batch.read(path, faults=["--x: y"])
+        batch_file.read(path, faults=["--x: y"])
     assert caught.value.faults[0] == "--x: y" and caught.value.faults[1].startswith(start)
 
 
@@ -255,7 +255,7 @@ def test_files_made_to_hang_or_crash_end_in_faults_at_once(text, faults):
 def test_billions_of_merges_are_read_rightly(write):
     text = "prompts:\n- &a0 {num_tokens: 2, prompt: a0}\n" + "".join(
         f"- &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}], prompt: a{n}}}\n" for n in range(1, 30))
-    entries = batch.read(write(text))
+    entries = batch_file.read(write(text))
     assert [entry.num_tokens for entry in entries] == [2] * 30 and entries[29].prompt == "a29"
 
 
@@ -266,7 +266,7 @@ def test_the_same_alias_twice_is_the_same_name_twice(faults):
 
 def test_an_empty_prompt_file_is_none(faults, write):
     assert faults("prompts: [{prompt_file: }]") == ["b.yaml:1: an entry needs its prompt, either as prompt or as prompt_file"]
-    assert batch.read(write("prompts: [{prompt_file: , prompt: a}]"))[0].prompt == "a"
+    assert batch_file.read(write("prompts: [{prompt_file: , prompt: a}]"))[0].prompt == "a"
 
 
 def test_keys_of_the_other_script_name_it(faults):

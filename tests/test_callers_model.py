@@ -5,12 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-
 import zoo
-from mask_impact.compiled import uncompiled
-from mask_impact.errors import RunError
-from mask_impact.load_check import measurable_parts
-from mask_impact.measure import ModelInputs, measured_layers
+
+from mask_impact.base.errors import RunError
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import ModelInputs
+from mask_impact.models.compiled import uncompiled
 from mask_impact_analysis import run_masking_experiment
 
 IDS = zoo.tokens(12).tolist()

@@ -8,7 +8,7 @@ import pytest
 from cutting import TEXT
 
 import mask_impact_analysis
-from mask_impact import batches, locks
+from mask_impact.runs import batch, locks
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -29,36 +29,36 @@ def test_a_lock_that_a_dead_process_left_is_none(command):
 
 
 def test_a_result_that_another_run_finished_meanwhile_is_not_redone(command, monkeypatch):
-    loaded = batches.loaded
+    loaded = batch.loaded
 
     def slowly(*words):
         with monkeypatch.context() as patch:
-            patch.setattr(batches, "loaded", loaded)
+            patch.setattr(batch, "loaded", loaded)
             assert mask_impact_analysis.main(TEXT) == 0
         return loaded(*words)
 
-    monkeypatch.setattr(batches, "loaded", slowly)
+    monkeypatch.setattr(batch, "loaded", slowly)
     code, out, err = command(*TEXT)
     assert (code, err) == (0, []) and out[-1] == "x: another run has finished it meanwhile"
 
 
 def test_a_name_that_other_settings_took_meanwhile_fails_alone(command, monkeypatch):
-    loaded = batches.loaded
+    loaded = batch.loaded
 
     def slowly(*words):
         with monkeypatch.context() as patch:
-            patch.setattr(batches, "loaded", loaded)
+            patch.setattr(batch, "loaded", loaded)
             assert mask_impact_analysis.main([*TEXT, "--variants", "full"]) == 0
         return loaded(*words)
 
-    monkeypatch.setattr(batches, "loaded", slowly)
+    monkeypatch.setattr(batch, "loaded", slowly)
     code, _, err = command(*TEXT)
     assert code == 1 and "its name was taken meanwhile by a run with other settings (variants); give it another name or output_dir" in err[0]
     assert json.loads(Path("output/x_run.json").read_text(encoding="utf-8"))["settings"]["variants"] == ["full"]
 
 
 def test_a_name_that_other_settings_have_at_work_fails_alone_and_unrecorded(command, monkeypatch):
-    loaded = batches.loaded
+    loaded = batch.loaded
 
     def slowly(*words):
         held = locks.alone(Path("output"), "x")
@@ -70,7 +70,7 @@ def test_a_name_that_other_settings_have_at_work_fails_alone_and_unrecorded(comm
         return loaded(*words)
 
     others = []
-    monkeypatch.setattr(batches, "loaded", slowly)
+    monkeypatch.setattr(batch, "loaded", slowly)
     code, _, err = command(*TEXT)
     assert code == 1 and "its name was taken meanwhile by a run with other settings (" in err[0]
     assert not Path("output/x_run.json").exists()

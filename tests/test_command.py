@@ -104,7 +104,7 @@ def test_a_further_format_is_written_beside_those_that_are_there(command, llama)
 
 
 def test_parquet_that_took_the_place_of_json_is_a_finished_result(command, llama, monkeypatch, loads):
-    monkeypatch.setattr("mask_impact.formats.JSON_ROWS", 10)
+    monkeypatch.setattr("mask_impact.base.formats.JSON_ROWS", 10)
     words = ("--model", llama, "--prompt", "The cat", "--layers", 0)
     code, out, err = command(*words)
     assert (code, err) == (0, []) and "Parquet takes its place" in out[1]
@@ -169,21 +169,22 @@ def test_an_attention_layer_of_a_hybrid_is_measured_and_the_others_are_listed(co
 
 
 def test_the_words_of_a_run_and_its_versions_are_made_once(command, llama, monkeypatch):
-    from mask_impact import runs
-    made, asked, real, version = [], [], runs.token_texts, runs.importlib.metadata.version
+    from mask_impact.runs import record
+    from mask_impact.runs import run as runs
+    made, asked, real, version = [], [], runs.token_texts, record.importlib.metadata.version
     monkeypatch.setattr(runs, "token_texts", lambda tokenizer, ids: made.append(len(ids)) or real(tokenizer, ids))
-    monkeypatch.setattr(runs.importlib.metadata, "version", lambda library: asked.append(library) or version(library))
-    runs.versions.cache_clear()
+    monkeypatch.setattr(record.importlib.metadata, "version", lambda library: asked.append(library) or version(library))
+    record.versions.cache_clear()
     config = yaml_file("prompts: [{name: one, prompt: The cat}, {name: two, prompt: A dog, num_tokens: 2}]\nlayers: 0\n")
     assert command("--config", config, "--model", llama)[0] == 0
     assert sorted(count for count in made if count > 2) == [6, 7, 7]  # once more for each step that is kept; the others are the likeliest next tokens
-    assert asked.count("pyarrow") == 1 and record_of("two")["versions"].keys() == {"mask_impact", "python", *runs.LIBRARIES}
+    assert asked.count("pyarrow") == 1 and record_of("two")["versions"].keys() == {"mask_impact", "python", *record.LIBRARIES}
 
 
 def test_progress_is_one_bar_over_steps_and_layers(llama, monkeypatch, capsys):
-    from mask_impact import summary
+    from mask_impact.runs import messages
     bars = []
-    monkeypatch.setattr(summary, "tqdm", lambda **options: bars.append(options) or real(**options))
+    monkeypatch.setattr(messages, "tqdm", lambda **options: bars.append(options) or real(**options))
     real = __import__("tqdm").tqdm
     assert mask_impact_analysis.main(["--model", llama, "--prompt", "The cat", "--num-tokens", "2", "--layers", "0-1"]) == 0
     assert [(bar["total"], bar["desc"]) for bar in bars] == [(4, "the_cat")]

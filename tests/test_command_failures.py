@@ -19,8 +19,9 @@ from running import files_in, record_of, yaml_file
 from safetensors.torch import load_file, save_file
 
 import mask_impact_analysis
-from mask_impact import console, read_results
-from mask_impact.measure import measured_layers
+from mask_impact import read_results
+from mask_impact.base import console
+from mask_impact.measure.loop import measured_layers
 
 pytestmark = pytest.mark.usefixtures("here")
 ROOT = Path(__file__).parent.parent
@@ -38,7 +39,7 @@ def failing(monkeypatch, error):
         return measured_layers(model, parts, inputs, method)
 
     with monkeypatch.context() as patch:
-        patch.setattr("mask_impact.measure.measured_layers", measured)
+        patch.setattr("mask_impact.measure.loop.measured_layers", measured)
         yield
 
 
@@ -126,7 +127,7 @@ def test_a_log_on_a_full_disk_does_not_stop_the_run(llama, stream):
 
 
 def test_an_interrupted_process_does_not_wait_for_its_threads():
-    program = ("import time, concurrent.futures as f; from mask_impact import console; "
+    program = ("import time, concurrent.futures as f; from mask_impact.base import console; "
                "f.ThreadPoolExecutor().submit(time.sleep, 30); console.leave(console.INTERRUPTED)")
     started = time.monotonic()
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 130
@@ -137,13 +138,13 @@ def test_an_unforeseen_error_of_the_loaded_model_is_one_line(command, llama, mon
     def fail(*words):
         raise TypeError("forward() got an unexpected keyword\nmore")
 
-    monkeypatch.setattr("mask_impact.models.measurable_parts", fail)
+    monkeypatch.setattr("mask_impact.models.loading.measurable_parts", fail)
     code, _, err = command("--model", llama, "--prompt", "P")
     assert code == 1 and len(err) == 1 and err[0].startswith("error: TypeError: forward() got an unexpected keyword (test_command_failures.py, line ")
 
 
 def test_an_unforeseen_error_anywhere_else_is_one_line(command, llama, monkeypatch, here):
-    monkeypatch.setattr("mask_impact.preflight.plan_all", lambda *words: {}["plan"])
+    monkeypatch.setattr("mask_impact.runs.planning.plan_all", lambda *words: {}["plan"])
     code, out, err = command("--model", llama, "--prompt", "P")
     assert (code, out, len(err), files_in(here)) == (1, [], 1, []) and err[0].startswith("error: KeyError: 'plan' (test_command_failures.py, line ")
 

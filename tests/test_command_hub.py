@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import HfApi, errors
 from running import files_in, record_of
 
-from mask_impact import checkpoints
+from mask_impact.models import checkpoints, hub as hub_files
 
 pytestmark = pytest.mark.usefixtures("here")
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -53,7 +53,8 @@ def hub(models, tmp_path, monkeypatch):
     (tmp_path / "store").mkdir()
     hub = Hub(models / "llama", tmp_path / "store")
     monkeypatch.setattr(HfApi, "model_info", lambda *words, **options: hub.info(*words, **options))
-    monkeypatch.setattr(checkpoints, "snapshot_download", lambda *words, **options: hub.snapshot(*words, **options))
+    for module in (hub_files, checkpoints):
+        monkeypatch.setattr(module, "snapshot_download", lambda *words, **options: hub.snapshot(*words, **options))
     return hub
 
 
@@ -88,7 +89,7 @@ def test_a_model_without_safetensors_is_refused_before_anything_is_fetched(comma
 
 
 def test_a_hub_that_hangs_is_not_waited_for(command, hub, monkeypatch):
-    monkeypatch.setattr(checkpoints, "HUB_SECONDS", 0.2)
+    monkeypatch.setattr(hub_files, "HUB_SECONDS", 0.2)
     monkeypatch.setattr(hub, "info", lambda *_, **__: time.sleep(20))
     started = time.monotonic()
     code, _, err = command("--model", "me/mine", "--prompt", "P")

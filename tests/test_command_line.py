@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mask_impact import __version__, command_line
-from mask_impact.errors import RequestError
+from mask_impact import __version__
+from mask_impact.base.errors import RequestError
+from mask_impact.settings import command_line
 
 ROOT = Path(__file__).parent.parent
 
@@ -219,7 +220,7 @@ def test_version_says_which_library_is_missing(monkeypatch):
 
 
 def test_the_command_line_is_read_without_torch():
-    code = ("import sys; from mask_impact import command_line, names; command_line.read(['--prompt', 'P'])\n"
+    code = ("import sys; from mask_impact.runs import result_names; from mask_impact.settings import command_line; command_line.read(['--prompt', 'P'])\n"
             "print([name for name in ('torch', 'transformers', 'numpy', 'pandas', 'pyarrow') if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n", done.stderr

@@ -8,7 +8,7 @@ import pytest
 import torch
 from running import files_in, yaml_file
 
-from mask_impact import checkpoints
+from mask_impact.models import checkpoints
 
 pytestmark = pytest.mark.usefixtures("here")
 WRONG = {
@@ -63,7 +63,7 @@ def test_a_wrong_batch_file_is_one_line_and_writes_nothing(text, start, command,
 def test_a_file_that_never_ends_is_not_waited_for(flag, command, llama, monkeypatch):
     if not Path("/dev/zero").exists():
         pytest.skip("there is no /dev/zero here")
-    monkeypatch.setattr("mask_impact.prompts.MOST_BYTES", 1000)
+    monkeypatch.setattr("mask_impact.settings.prompt_files.MOST_BYTES", 1000)
     code, out, err = command("--model", llama, flag, "/dev/zero")
     assert (code, out, err) == (2, [], ["error: /dev/zero: more than 1,000 bytes, which is no text for a model; name another file"])
     Path("long.txt").write_text("x" * 1001, encoding="utf-8")
@@ -128,7 +128,7 @@ def test_layers_without_softmax_attention_are_no_choice(command, models, loads, 
 
 
 def test_layers_that_only_the_loaded_model_shows_to_have_no_softmax(command, models, monkeypatch, here):
-    monkeypatch.setattr("mask_impact.candidates.SOFTMAX_KINDS", ("linear_attention", "full_attention"))
+    monkeypatch.setattr("mask_impact.models.info.SOFTMAX_KINDS", ("linear_attention", "full_attention"))
     code, _, err = command("--model", models / "qwen3_next", "--prompt", "P", "--layers", "0")
     assert (code, files_in(here)) == (2, [])
     assert err == ["error: layers: layer 0 has no softmax attention (linear_attention); layers that can be measured: 1"]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from cutting import TEXT
 
-from mask_impact import completing, read_results, runs
+from mask_impact import read_results
+from mask_impact.runs import missing_formats, run
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -19,8 +20,8 @@ def test_a_missing_format_that_cannot_be_written_is_a_failure_and_nothing_is_mea
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setitem(completing.WRITERS, "json", full)
-    monkeypatch.setattr(runs.Run, "__init__", None)
+    monkeypatch.setitem(missing_formats.WRITERS, "json", full)
+    monkeypatch.setattr(run.Run, "__init__", None)
     code, _, err = command(*TEXT[:-1], "json")
     assert code == 1 and "x_results.json could not be written: No space left on device" in err[0]
     assert Path("output/x_results.csv").exists()
@@ -40,7 +41,7 @@ def test_a_missing_format_is_made_of_the_table(have, want, command, monkeypatch)
     command(*TEXT[:-1], have)
     before = Path("output/x_run.json").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(runs.Run, "__init__", None)
+        patch.setattr(run.Run, "__init__", None)
         code, out, err = command(*TEXT[:-1], want)
     made = [form for form in want.split(",") if form != have]
     assert (code, err) == (0, []) and out == [f"{Path('output', f'x_results.{form}')}: made of the result that is there" for form in made]

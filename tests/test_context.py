@@ -10,8 +10,8 @@ import transformers
 import zoo
 from from_python import experiment
 
-from mask_impact.candidates import Candidate
-from mask_impact.errors import RequestError
+from mask_impact.base.errors import RequestError
+from mask_impact.models.info import Candidate
 
 LINEAR, DYNAMIC, YARN = ({"rope_type": kind, "rope_theta": 1e4, "factor": 4.0} for kind in ("linear", "dynamic", "yarn"))
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,

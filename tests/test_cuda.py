@@ -27,11 +27,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import mask_impact_analysis
 import mask_impact_vl
 from mask_impact import read_results
-from mask_impact.encoder_blocks import vision_encoder
-from mask_impact.encoder_check import sample_pictures
-from mask_impact.load_check import measurable_parts
-from mask_impact.measure import Method, ModelInputs, measured_layers
-from mask_impact.precision import full_float32
+from mask_impact.base.precision import full_float32
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.loop import Method, measured_layers
+from mask_impact.measure.step import ModelInputs
+from mask_impact.sites.vision_encoder import sample_pictures, vision_encoder
 
 pytestmark = [pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"), pytest.mark.usefixtures("here")]
 

@@ -18,12 +18,15 @@ from PIL import Image
 import mask_impact
 import mask_impact_analysis
 import mask_impact_vl
-from mask_impact import __main__, batch, command_line, console
-from mask_impact.batch import STRUCTURE
-from mask_impact.guide import guide_table, with_table
-from mask_impact.runs import Run
-from mask_impact.settings import COMMAND_FLAGS, Settings, options
-from mask_impact.vision_settings import MASK_MODES, VisionSettings
+from mask_impact import __main__
+from mask_impact.base import console
+from mask_impact.runs.run import Run
+from mask_impact.settings import batch_file, command_line
+from mask_impact.settings.batch_file import STRUCTURE
+from mask_impact.settings.guide import guide_table, with_table
+from mask_impact.settings.option import options
+from mask_impact.settings.text import COMMAND_FLAGS, Settings
+from mask_impact.settings.vision import MASK_MODES, VisionSettings
 from mask_impact_analysis import run_masking_experiment
 
 ROOT = Path(__file__).parent.parent
@@ -80,7 +83,7 @@ def test_keys_that_are_no_settings_are_in_the_prose(key):
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_every_yaml_example_is_read(text, folder):
     (folder / "example.yaml").write_text(text, encoding="utf-8")
-    assert batch.read("example.yaml", kind=VisionSettings if "image:" in text else Settings)
+    assert batch_file.read("example.yaml", kind=VisionSettings if "image:" in text else Settings)
 
 
 @pytest.mark.parametrize("line", [pytest.param(line, id=str(n)) for n, line in enumerate(COMMANDS)])
@@ -158,7 +161,7 @@ def test_every_command_of_the_help_is_understood(examples, kind):
 
 
 def test_the_example_batch_is_read_as_it_says():
-    settings = batch.read("prompts_config.yaml")
+    settings = batch_file.read("prompts_config.yaml")
     common = {"model": "Qwen/Qwen3-0.6B"}
     assert settings == [
         Settings(name="capital", prompt="The capital of France is", num_tokens=3, **common),
@@ -172,7 +175,7 @@ def test_the_example_batch_is_read_as_it_says():
 
 
 def test_the_example_batch_with_pictures_is_read_as_it_says():
-    settings = batch.read("prompts_config_vl.yaml", kind=VisionSettings)
+    settings = batch_file.read("prompts_config_vl.yaml", kind=VisionSettings)
     common = {"model": "Qwen/Qwen3-VL-2B-Instruct"}
     about = {"image": ["testimg.png"], "prompt": "What color is the circle?"} | common
     assert settings == [
@@ -213,7 +216,7 @@ def all_keys_of(file: str, kind: type) -> list:
     text = Path(file).read_text(encoding="utf-8")
     text = re.sub(r"^( *)# (\w+:)", r"\1\2", text, flags=re.MULTILINE).replace("enabled: false", "enabled: true")
     Path("all.yaml").write_text(text, encoding="utf-8")
-    return batch.read("all.yaml", kind=kind)
+    return batch_file.read("all.yaml", kind=kind)
 
 
 def test_its_comments_are_true():

@@ -11,9 +11,11 @@ import vision_zoo
 import zoo
 
 import mask_impact_vl
-from mask_impact import candidates, dry_run, models, preflight, vision
-from mask_impact.settings import Settings
-from mask_impact.vision_settings import VisionSettings
+from mask_impact.models import info, loading
+from mask_impact.models.vision import qwen3_vl
+from mask_impact.runs import dry_run, planning
+from mask_impact.settings.text import Settings
+from mask_impact.settings.vision import VisionSettings
 
 PICTURE = (Path(__file__).parent.parent / "testimg.png").as_posix()
 BATCH = """\
@@ -38,7 +40,7 @@ def here(tmp_path, monkeypatch):
 def no_weights(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("weights are loaded")
-    monkeypatch.setattr(models, "load", refuse)
+    monkeypatch.setattr(loading, "load", refuse)
     monkeypatch.setattr(transformers.PreTrainedModel, "from_pretrained", refuse)
 
 
@@ -145,17 +147,17 @@ def test_a_yaml_key_it_is_not(command):
     assert code == 2 and "give it on the command line as --dry-run" in err[0]
 
 
-def planned(folder, kind=Settings, examine=candidates.examine, **settings):
+def planned(folder, kind=Settings, examine=info.examine, **settings):
     asked = kind(prompt="The cat", model=str(folder), given=frozenset(settings), **settings)
     candidate = examine(asked)
-    return preflight.plan_all([asked], candidate)[0], candidate
+    return planning.plan_all([asked], candidate)[0], candidate
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3_next", "gpt2", "mixtral", "gemma4"])
 def test_rows_are_those_of_the_loaded_model(name, tmp_path):
     zoo.save(name, tmp_path / name)
     plan, candidate = planned(tmp_path / name, num_tokens=3)
-    rows = preflight.rows_to_come(plan, models.load(candidate, plan.settings))
+    rows = planning.rows_to_come(plan, loading.load(candidate, plan.settings))
     assert f"at most {rows:,} rows" in dry_run.told(plan, candidate)
     assert dry_run.layer_sizes(candidate.config.get_text_config()).token > 0
 
@@ -178,8 +180,8 @@ def test_the_sizes_foretold_are_within_a_factor_of_2(words, command):
 
 def test_rows_are_those_of_the_loaded_vision_model(tmp_path):
     vision_zoo.save("qwen3_vl", tmp_path / "vl")
-    plan, candidate = planned(tmp_path / "vl", VisionSettings, vision.examine, chat=False)
-    rows = preflight.rows_to_come(plan, models.load(candidate, plan.settings))
+    plan, candidate = planned(tmp_path / "vl", VisionSettings, qwen3_vl.examine, chat=False)
+    rows = planning.rows_to_come(plan, loading.load(candidate, plan.settings))
     assert f"at most {rows:,} rows" in dry_run.told(plan, candidate)
 
 
@@ -195,7 +197,7 @@ def test_heads_that_differ_by_layer_leave_the_rows_and_the_time_open(tmp_path):
 def test_a_layer_has_the_weights_that_the_model_has(tmp_path):
     zoo.save("llama", tmp_path / "llama")
     plan, candidate = planned(tmp_path / "llama")
-    layer = models.load(candidate, plan.settings).parts[0].layer
+    layer = loading.load(candidate, plan.settings).parts[0].layer
     sizes = dry_run.layer_sizes(candidate.config)
     matrices = {name: weight.numel() for name, weight in layer.named_parameters() if weight.dim() == 2}
     assert sizes.token == sum(matrices.values())
@@ -225,6 +227,6 @@ def test_durations(time_taken, shown):
 
 
 def test_a_table_too_long_for_json_is_planned_in_parquet(command, no_weights, monkeypatch):
-    monkeypatch.setattr("mask_impact.formats.JSON_ROWS", 10)
+    monkeypatch.setattr("mask_impact.base.formats.JSON_ROWS", 10)
     out = command("--config", "night.yaml", "--dry-run")[1]
     assert "(csv 10 KB, parquet 26 KB)" in out[0] and "Parquet takes its place" in out[0]

@@ -11,16 +11,16 @@ import vision_zoo
 from encoder_oracle import encoder_oracle
 from measuring import relative_error
 
-from mask_impact import encoder, load_check
-from mask_impact.attention import FinalQuery
-from mask_impact.encoder import CellInputs, measured_layers
-from mask_impact.encoder_blocks import vision_encoder
-from mask_impact.encoder_check import encoder_parts, sample_pictures
-from mask_impact.errors import RequestError, RunError
-from mask_impact.leave_one_out import leave_one_out
-from mask_impact.measure import Method
-from mask_impact.row_budget import RowBudget
-from mask_impact.parts import find_layers
+from mask_impact.base.errors import RequestError, RunError
+from mask_impact.measure import check, encoder
+from mask_impact.measure.closed_form import leave_one_out
+from mask_impact.measure.encoder import CellInputs, measured_layers
+from mask_impact.measure.encoder_check import encoder_parts
+from mask_impact.measure.loop import Method
+from mask_impact.measure.row_budget import RowBudget
+from mask_impact.sites.finding import find_layers
+from mask_impact.sites.query import FinalQuery
+from mask_impact.sites.vision_encoder import sample_pictures, vision_encoder
 
 GRIDS = [[(3, 5)], [(3, 5), (7, 2)]]  # rows and columns of cells: one picture, and two of different shapes
 SIZE = 4
@@ -267,7 +267,7 @@ def test_a_mask_that_does_not_bite_is_found_on_load(monkeypatch):
 
 
 def test_a_masked_key_that_keeps_weight_is_found_on_load(monkeypatch):
-    monkeypatch.setattr(load_check, "own_weights", lambda call, mask: torch.full((2, call.key.shape[2]), 1 / call.key.shape[2]))
+    monkeypatch.setattr(check, "own_weights", lambda call, mask: torch.full((2, call.key.shape[2]), 1 / call.key.shape[2]))
     with pytest.raises(RunError, match="layer 0: masking key 0 leaves it a weight of"):
         encoder_parts(vision_zoo.build("qwen3_vl"))
 

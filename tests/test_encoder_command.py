@@ -15,11 +15,14 @@ from running import files_in, record_of
 
 import mask_impact_analysis
 import mask_impact_vl
-from mask_impact import __main__, dry_run, encoder_inputs, pictures, preflight, read_results, values, vision
-from mask_impact.terminal import Screen
-from mask_impact.vision_settings import VisionSettings
+from mask_impact import __main__, read_results
+from mask_impact.base.terminal import Screen
+from mask_impact.models.vision import cells as encoder_inputs
+from mask_impact.models.vision import pictures, qwen3_vl
+from mask_impact.runs import dry_run, planning
+from mask_impact.settings import readers
+from mask_impact.settings.vision import VisionSettings
 from mask_impact_vl import run_vl_masking_experiment
-
 
 ROOT = Path(__file__).parent.parent
 
@@ -228,8 +231,8 @@ def test_a_dry_run_tells_the_cells_and_writes_nothing(ask, here):
 def test_the_estimate_grows_with_the_measured_cells(at, places, method, models):
     """60 patches through two blocks once, and 60 rows, or for each masked cell all patches again, for each measured cell."""
     settings = VisionSettings(model=str(models / "vl"), image="cat.png", part="encoder", at=at, method=method)
-    candidate = vision.examine(settings)
-    plan = preflight.plan(settings, candidate)
+    candidate = qwen3_vl.examine(settings)
+    plan = planning.plan(settings, candidate)
     found = dry_run.seconds(plan, dry_run.layers(plan, candidate), candidate.layers(settings), dry_run.Sizes(token=3, row=2), 1e3)
     again, calls = (60 * 2, 1) if method == "renormalize" else (15 * 60 * 3, 15)
     assert found == pytest.approx((60 * 3 * 2 + places * again * 2) / 1e3 + dry_run.LAYER_SECONDS * places * calls * 2)
@@ -284,18 +287,18 @@ def test_a_decoder_needs_its_prompt():
 
 @pytest.mark.parametrize("value, stored", [((1, 2), "1,2"), ([1, 2], "1,2"), ((0, 1, 2), "1,2"), ([1, 0, 3], "1:0,3"), ("1:0,3", "1:0,3")])
 def test_a_cell_may_be_given_as_numbers(value, stored):
-    assert values.cell(value) == stored
+    assert readers.cell(value) == stored
 
 
 @pytest.mark.parametrize("value", [1, 62, (1,), (1, 2, 3, 4), (1, -2), (True, 2), (1.0, 2), ["1", "2"]])
 def test_what_is_no_cell(value):
     with pytest.raises(ValueError, match=r"expected a cell as ROW,COL or IMAGE:ROW,COL, counted from 0, or all"):
-        values.cell(value)
+        readers.cell(value)
 
 
 def test_a_number_in_place_of_a_cell_is_told_of_quotes():
     with pytest.raises(ValueError, match=r"or all \(in YAML in quotes\), found 62"):
-        values.cell(62)
+        readers.cell(62)
 
 
 def test_compare_says_where_each_was_measured(command, capsys):

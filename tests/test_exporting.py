@@ -10,9 +10,9 @@ import pytest
 from looking import ask, folder, hostile  # noqa: F401
 
 from mask_impact import read_results
-from mask_impact.formats import FORMATS
-from mask_impact.results import ResultTable, StepDistances
-from mask_impact.writers import write_results
+from mask_impact.base.formats import FORMATS
+from mask_impact.results.table import ResultTable, StepDistances
+from mask_impact.results.writing import write_results
 
 
 def test_the_report_is_the_one_that_a_run_writes(folder, ask):
@@ -82,8 +82,8 @@ def test_a_parquet_file_alone_brings_its_run_file(folder, ask):
 
 
 def test_json_holds_its_rows_and_no_more(folder, ask, monkeypatch):
-    from mask_impact import exporting
-    monkeypatch.setattr(exporting, "JSON_ROWS", 10)
+    from mask_impact.lookup import export
+    monkeypatch.setattr(export, "JSON_ROWS", 10)
     (folder / "france_results.json").unlink()
     code, _, err = ask("export", "output/france_results.csv", "--to", "json")
     assert code == 2 and "more than the 10 that JSON holds" in err[0] and not (folder / "france_results.json").exists()

@@ -8,7 +8,7 @@ from layer_oracle import copied, decoder_steps
 from measuring import measure, relative_error, wrong_numbers
 from test_adapters import right_or_named
 
-from mask_impact.errors import RunError
+from mask_impact.base.errors import RunError
 
 IDS = zoo.tokens(4).tolist()
 VECTOR = 2 * torch.randn(64, generator=torch.Generator().manual_seed(5))

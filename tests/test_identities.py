@@ -3,21 +3,22 @@
 import math
 from dataclasses import replace
 
+import oracle
 import pytest
 import torch
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
-
-import oracle
 import zoo
-from mask_impact import attention, rowpass
-from mask_impact.attention import final_query
-from mask_impact.errors import RequestError, RunError
-from mask_impact.identities import conservation_error
-from mask_impact.leave_one_out import leave_one_out
-from mask_impact.load_check import measurable_parts
-from mask_impact.measure import Method, ModelInputs, measured_layers
 from measuring import measure, worst_error
 from planting import measured, planted_layer, recorded
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+
+from mask_impact.base.errors import RequestError, RunError
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.closed_form import leave_one_out
+from mask_impact.measure.identities import conservation_error
+from mask_impact.measure.loop import Method, measured_layers
+from mask_impact.measure.step import ModelInputs
+from mask_impact.sites import attention, interventions
+from mask_impact.sites.query import final_query
 
 IDS = zoo.tokens(12).tolist()
 
@@ -184,7 +185,7 @@ def test_load_check_sees_attention_that_answers_otherwise_when_it_is_called_agai
 def test_answers_are_taken_back_after_an_error():
     [part, *_], _ = measurable_parts(zoo.build("llama"))
     layer = part.layer
-    with pytest.raises(KeyError), rowpass.answering({layer.mlp: lambda x: x}), rowpass.in_dtype(part, torch.float64):
+    with pytest.raises(KeyError), interventions.answering({layer.mlp: lambda x: x}), interventions.in_dtype(part, torch.float64):
         assert layer.mlp.up_proj.weight.dtype == torch.float64
         raise KeyError
     assert "forward" not in vars(layer.mlp)

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from cutting import STORY, TEXT, parts, tables
 
-from mask_impact import interrupts, runs
+from mask_impact.base import interrupts
+from mask_impact.runs import run
 
 pytestmark = pytest.mark.usefixtures("here")
 
 
 def test_ctrl_c_once_finishes_the_step_and_the_same_command_goes_on(command, monkeypatch):
     command(*TEXT, "--output-dir", "whole")
-    add, seen = runs.Run.add, []
+    add, seen = run.Run.add, []
 
     def pressed(self, layer):
         seen.append(layer)
@@ -27,7 +28,7 @@ def test_ctrl_c_once_finishes_the_step_and_the_same_command_goes_on(command, mon
     batch.write_text(json.dumps({"model": "demo", "prompts": [
         {"name": "x", "prompt": STORY[0], "continuation": STORY[1]}, {"name": "y", "prompt": STORY[0]}]}), encoding="utf-8")
     with monkeypatch.context() as patch:
-        patch.setattr(runs.Run, "add", pressed)
+        patch.setattr(run.Run, "add", pressed)
         code, out, err = command("--config", batch)
     assert code == 130 and len(parts()) == 2 and len(seen) == 6
     assert err == ["warning: x: stopped after 2 of 6 steps; the same command goes on from there",
@@ -39,8 +40,8 @@ def test_ctrl_c_once_finishes_the_step_and_the_same_command_goes_on(command, mon
 
 
 def test_ctrl_c_in_the_last_step_of_all_is_no_interruption(command, monkeypatch):
-    add = runs.Run.add
-    monkeypatch.setattr(runs.Run, "add", lambda self, layer: (os.kill(os.getpid(), signal.SIGINT), add(self, layer))
+    add = run.Run.add
+    monkeypatch.setattr(run.Run, "add", lambda self, layer: (os.kill(os.getpid(), signal.SIGINT), add(self, layer))
                         if (layer.step.index, layer.layer) == (0, 2) else add(self, layer))
     assert command("--model", "demo", "--prompt", STORY[0])[0] == 0
 
@@ -49,9 +50,9 @@ def test_ctrl_c_behind_a_pipe_whose_reader_has_gone(command, monkeypatch):
     def gone(*_):
         raise BrokenPipeError
 
-    add = runs.Run.add
+    add = run.Run.add
     monkeypatch.setattr(os, "write", gone)
-    monkeypatch.setattr(runs.Run, "add", lambda self, layer: (os.kill(os.getpid(), signal.SIGINT), add(self, layer))
+    monkeypatch.setattr(run.Run, "add", lambda self, layer: (os.kill(os.getpid(), signal.SIGINT), add(self, layer))
                         if (layer.step.index, layer.layer) == (1, 0) else add(self, layer))
     code, _, err = command(*TEXT)
     assert code == 130 and err[0].startswith("warning: x: stopped after 2 of 6 steps") and len(parts()) == 2
@@ -62,7 +63,7 @@ def test_ctrl_c_twice_stops_at_once(command, monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(runs.Run, "add", pressed)
+    monkeypatch.setattr(run.Run, "add", pressed)
     code, _, err = command(*TEXT)
     assert code == 130 and err == ["error: interrupted; what was finished is kept, and the same command goes on from there"]
 

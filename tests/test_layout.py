@@ -12,20 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from mask_impact import batch
-from mask_impact.results import COLUMNS
-from mask_impact.runs import PER_CELL
-from mask_impact.settings import VARIANTS, Settings, options
-from mask_impact.vision_inputs import VisionInputs
-from mask_impact.vision_settings import MASK_MODES, VisionSettings
+from mask_impact.models.vision.inputs import VisionInputs
+from mask_impact.results.table import COLUMNS
+from mask_impact.runs.run import PER_CELL
+from mask_impact.settings import batch_file
+from mask_impact.settings.option import options
+from mask_impact.settings.text import VARIANTS, Settings
+from mask_impact.settings.vision import MASK_MODES, VisionSettings
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mask_impact"
 NOT_OURS = {"__pycache__", "output", "node_modules"}
-FAST = ("settings", "vision_settings", "batch", "command_line", "names", "values", "prompts", "errors", "formats", "console",
-        "places", "terminal", "__main__")
+FOLDERS = ("base", "settings", "results", "sites", "measure", "models", "runs", "lookup")
+MOST_FILES = 18
+FAST = ("settings.text", "settings.vision", "settings.batch_file", "settings.command_line", "settings.readers", "settings.prompt_files",
+        "runs.result_names", "runs.early_check", "base.errors", "base.formats", "base.console", "base.terminal", "__main__")
 HEAVY = ("torch", "transformers", "pyarrow", "pandas", "numpy")
-FRONT_DOOR_LINES = 130
+FRONT_DOOR_LINES = 135
 VISION_COLUMNS = tuple(VisionInputs([], (), "text", 0, None).columns(0))  # what a prompt with pictures adds to the table
 # A home or scratch folder of some machine; one-letter names (the x of a test's own home folder) stand for any.
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(?:/(?:work|tmp|home|root|Users)|[A-Z]:\\+Users\\?)[/\\][\w.][\w.-]")
@@ -44,6 +47,7 @@ def is_environment(folder: Path) -> bool:
     return (folder / "pyvenv.cfg").exists()
 
 
+MODULES = [path for path in PACKAGE.rglob("*.py") if not NOT_OURS & set(path.parts)]
 SOURCES = [path for path in repository_files() if path.suffix == ".py"]
 FRONT_DOORS = [path for path in ROOT.glob("*.py") if not path.name.startswith("test_")]
 
@@ -61,10 +65,25 @@ def imported(source: str) -> set[str]:
 
 
 def modules_of_ours(path: Path) -> set[str]:
-    """Stems of the package's modules that a file imports; what is no module stands in the package's own file."""
-    names = [name.split(".") for name in imported(path.read_text(encoding="utf-8"))]
-    inside = {parts[1] for parts in names if parts[0] == "mask_impact" and len(parts) > 1}
-    return {name if (PACKAGE / f"{name}.py").exists() else "__init__" for name in inside}
+    """The package's modules that a file imports, dotted; of a name that is no module the one that it stands in."""
+    names = [name for name in imported(path.read_text(encoding="utf-8")) if name.split(".")[0] == "mask_impact"]
+    return {name if is_module(name) else name.rpartition(".")[0] for name in names} - {"mask_impact"}
+
+
+def is_module(name: str) -> bool:
+    """Whether a dotted name is a module or a folder of the package."""
+    path = ROOT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def folder(module: str) -> str:
+    """The folder that a dotted module lies in, or that it is; empty for the package's own files."""
+    parts = module.split(".")[1:]
+    return parts[0] if parts and (PACKAGE / parts[0]).is_dir() else ""
 
 
 def top_level(path: Path) -> set[str]:
@@ -78,7 +97,7 @@ def place(path: Path) -> str:
 
 def test_the_sources_are_found():
     found = {place(path) for path in SOURCES}
-    assert {"mask_impact/settings.py", "mask_impact_analysis.py", "tests/test_layout.py", "demo/text/world.py"} <= found
+    assert {"mask_impact/settings/text.py", "mask_impact_analysis.py", "tests/test_layout.py", "demo/text/world.py"} <= found
     assert {".ci/run", ".gitignore"} <= {place(path) for path in repository_files()}
     assert "mask_impact_analysis.py" in {path.name for path in FRONT_DOORS}
 
@@ -88,19 +107,35 @@ def test_imports_are_seen_wherever_they_stand():
     assert imported(source) == {"a.b", "c", "c.d", "e"}
 
 
-def test_imports_flow_one_way():
-    graph = {path.stem: modules_of_ours(path) for path in PACKAGE.glob("*.py")}
-    assert graph["measure"] >= {"renormalize", "rerun"} and "reading" in graph["__init__"]
+def test_modules_do_not_import_each_other():
+    graph = {dotted(path): modules_of_ours(path) for path in MODULES}
+    assert graph["mask_impact.measure.loop"] >= {"mask_impact.measure.renormalize", "mask_impact.measure.rerun"}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"modules import each other: {' -> '.join(reversed(error.args[1]))}")
 
 
+def test_folders_stand_in_one_line():
+    """Each imports only from itself and from those before it."""
+    assert {path.name for path in PACKAGE.iterdir() if path.is_dir()} - NOT_OURS == set(FOLDERS)
+    place = {name: number for number, name in enumerate(FOLDERS)}
+    upward = [f"{dotted(path)} imports {name}" for path in MODULES for name in sorted(modules_of_ours(path))
+              if folder(dotted(path)) and place.get(folder(name), 0) > place[folder(dotted(path))]]
+    assert upward == []
+
+
+def test_a_folder_says_what_it_knows_and_holds_a_dozen_files():
+    for path in [one for one in PACKAGE.rglob("*") if one.is_dir() and one.name not in NOT_OURS]:
+        told = ast.get_docstring(ast.parse((path / "__init__.py").read_text(encoding="utf-8")))
+        assert "never knows" in told or "knows nothing" in told or "knows what the rest" in told, path
+        assert len(list(path.glob("*.py"))) <= MOST_FILES, path
+
+
 def test_the_package_imports_nothing_that_is_built_on_it():
     above = {path.stem for path in ROOT.glob("*.py")} | {"tests", "benchmarks", "demo"}
     assert "mask_impact_analysis" in above
-    assert {place(path): found for path in PACKAGE.glob("*.py") if (found := top_level(path) & above)} == {}
+    assert {place(path): found for path in MODULES if (found := top_level(path) & above)} == {}
     assert all("mask_impact" in top_level(path) for path in FRONT_DOORS)
 
 
@@ -184,7 +219,7 @@ def test_make_demo_runs_a_batch_of_each_front_door_on_its_demo_model(monkeypatch
     assert [script for script, _ in DEMO_COMMANDS] == ["mask_impact_analysis.py", "mask_impact_vl.py"]
     names = []
     for (_, config), kind in zip(DEMO_COMMANDS, (Settings, VisionSettings)):
-        entries = batch.read(config, kind=kind)
+        entries = batch_file.read(config, kind=kind)
         assert len(entries) >= 3 and all(entry.name for entry in entries)
         assert {(entry.model, entry.output_dir, entry.report) for entry in entries} == {("demo", "output/demo", True)}
         names += [entry.name for entry in entries]
@@ -193,6 +228,6 @@ def test_make_demo_runs_a_batch_of_each_front_door_on_its_demo_model(monkeypatch
 
 def test_the_vision_demo_asks_of_a_picture_in_every_mask_mode():
     _, config = DEMO_COMMANDS[1]
-    entries = batch.read(str(ROOT / config), kind=VisionSettings)
+    entries = batch_file.read(str(ROOT / config), kind=VisionSettings)
     assert {entry.mask_mode for entry in entries} == set(MASK_MODES)
     assert all(len(entry.image) == 1 and Path(entry.image[0]).samefile(ROOT / "testimg.png") for entry in entries)

@@ -14,12 +14,12 @@ import pytest
 from looking import ask, folder  # noqa: F401
 
 from mask_impact import __main__, read_results
-from mask_impact.blocks import ROUNDING, UNDEFINED, ZERO, levels_of, scales
-from mask_impact.comparison import distances_apart
-from mask_impact.lookup import ranges, shorter
-from mask_impact.results import COLUMNS, ResultTable, StepDistances
-from mask_impact.strongest import strongest_tokens
-from mask_impact.terminal import BLOCKS
+from mask_impact.base.terminal import BLOCKS
+from mask_impact.lookup.compare import distances_apart
+from mask_impact.lookup.find import ranges, shorter
+from mask_impact.lookup.heatmap_text import ROUNDING, UNDEFINED, ZERO, levels_of, scales
+from mask_impact.results.strongest import strongest_tokens
+from mask_impact.results.table import COLUMNS, ResultTable, StepDistances
 
 ROOT = Path(__file__).parent.parent
 

@@ -15,11 +15,13 @@ from cutting import tables
 from from_python import run_of
 from running import record_of, yaml_file
 
-from mask_impact import preflight, vision
-from mask_impact.load_check import measurable_parts
-from mask_impact.measure import ModelInputs, measured_layers
-from mask_impact.next_token import picking
-from mask_impact.vision_settings import VisionSettings
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.next_token import picking
+from mask_impact.measure.step import ModelInputs
+from mask_impact.models.vision import qwen3_vl
+from mask_impact.runs import planning
+from mask_impact.settings.vision import VisionSettings
 from mask_impact_vl import run_vl_masking_experiment
 
 PROMPT, STEPS = "The cat sat on the", 8
@@ -139,7 +141,7 @@ def test_settings_that_say_nothing_are_left_out():
 def test_a_question_about_a_picture_is_answered_as_generate_does(two_pictures):
     loaded = {"model": vision_zoo.build("qwen3_vl"), "tokenizer": vision_zoo.tokenizer(), "image_processor": vision_zoo.processor()}
     asked = VisionSettings.from_python(prompt=QUESTION, image="cat.png", num_output_tokens=STEPS)
-    prompt = preflight.plan(asked, vision.of_loaded(*loaded.values(), asked)).prompt
+    prompt = planning.plan(asked, qwen3_vl.of_loaded(*loaded.values(), asked)).prompt
     texts = []
     for _ in range(2):
         third = [text[len(prompt.token_ids) + 2] for text in texts]

@@ -4,8 +4,16 @@ import pytest
 import torch
 import zoo
 from oracle import (
-    PlainAttention, attention_of, decoder_layers, distances, first, layer_calls, masked_vectors, oracle,
-    plain_attention, qwen3_by_hand,
+    PlainAttention,
+    attention_of,
+    decoder_layers,
+    distances,
+    first,
+    layer_calls,
+    masked_vectors,
+    oracle,
+    plain_attention,
+    qwen3_by_hand,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, AutoTokenizer

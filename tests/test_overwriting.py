@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from cutting import STORY, TEXT, Killed, parts, tables
 
-from mask_impact import runs
-from mask_impact.errors import RunError
+from mask_impact.base.errors import RunError
+from mask_impact.runs import run
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -37,20 +37,20 @@ def test_a_name_from_the_prompt_goes_past_an_unfinished_run_with_other_settings(
 def test_overwrite_measures_every_step(command, cut_off, monkeypatch):
     cut_off(3, *TEXT)
     measured = []
-    add = runs.Run.add
-    monkeypatch.setattr(runs.Run, "add", lambda self, layer: (measured.append(layer.step.index), add(self, layer)))
+    add = run.Run.add
+    monkeypatch.setattr(run.Run, "add", lambda self, layer: (measured.append(layer.step.index), add(self, layer)))
     assert command(*TEXT, "--overwrite")[0] == 0 and measured[0] == 0
 
 
 def test_steps_of_a_failed_run_are_not_forgotten_for_other_settings(command, monkeypatch):
-    keep = runs.Run._keep
+    keep = run.Run._keep
 
     def failing(self, distances):
         keep(self, distances)
         raise RunError("full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs.Run, "_keep", failing)
+        patch.setattr(run.Run, "_keep", failing)
         assert command(*TEXT)[0] == 1
     code, _, err = command(*TEXT, "--variants", "full")
     assert code == 2 and "an unfinished run with other settings (variants)" in err[0] and len(parts()) == 1
@@ -72,7 +72,7 @@ def test_an_overwriting_batch_that_was_cut_off_does_not_begin_again(command, mon
     batch.write_text(json.dumps({"model": "demo", "prompts": [
         {"name": name, "prompt": STORY[0], "continuation": STORY[1]} for name in "abc"]}), encoding="utf-8")
     assert command("--config", batch)[0] == 0
-    keep, measured, finished = runs.Run._keep, [], []
+    keep, measured, finished = run.Run._keep, [], []
 
     def kept(self, distances):
         keep(self, distances)
@@ -80,7 +80,7 @@ def test_an_overwriting_batch_that_was_cut_off_does_not_begin_again(command, mon
         if measured[-1] == ("b", 2) and not finished:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(runs.Run, "_keep", kept)
+    monkeypatch.setattr(run.Run, "_keep", kept)
     code, out, err = command("--config", batch, "--overwrite")
     assert code == 130 and measured[-1] == ("b", 2) and len(parts("b")) == 3  # the step at work was finished
     code, out, _ = command("--config", batch)
@@ -107,7 +107,7 @@ def test_an_overwriting_batch_cut_off_at_its_very_end_begins_anew_next_time(comm
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("mask_impact.closing.close", killed)
+        patch.setattr("mask_impact.runs.batch_summary.close", killed)
         command("--config", batch, "--overwrite")
     assert [line.split(": ")[1] for line in command("--config", batch, "--overwrite")[1][:2]] == ["replaced before this batch was cut off"] * 2
     assert not Path("output/.partial").exists()

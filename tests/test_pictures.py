@@ -14,8 +14,8 @@ import zlib
 import pytest
 from PIL import Image
 
-from mask_impact.errors import RequestError
-from mask_impact.pictures import MOST_PIXELS, UPRIGHT, data_uri, examine, load
+from mask_impact.base.errors import RequestError
+from mask_impact.models.vision.pictures import MOST_PIXELS, UPRIGHT, data_uri, examine, load
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 

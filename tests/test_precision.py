@@ -4,15 +4,16 @@ import math
 
 import pytest
 import torch
-
 import vision_zoo
 import zoo
-from mask_impact.distances import Separation
-from mask_impact.load_check import measurable_parts
-from mask_impact.measure import Method, ModelInputs, measured_layers
-from mask_impact.precision import switches
 from measuring import measure, relative_error
 from planting import measured, planted_layer, recorded, weights_of
+
+from mask_impact.base.precision import switches
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.distances import Separation
+from mask_impact.measure.loop import Method, measured_layers
+from mask_impact.measure.step import ModelInputs
 
 DOUBLE = Method(dtype=torch.float64)
 RERUN = Method("rerun")

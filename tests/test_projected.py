@@ -6,18 +6,22 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 import vision_zoo
 import zoo
-from mask_impact import measure, projected, riding
-from mask_impact.attention import FinalQuery, attached, final_query
-from mask_impact.layer_distances import Moment
-from mask_impact.leave_one_out import leave_one_out
-from mask_impact.load_check import measurable_parts
-from mask_impact.measure import Method, ModelInputs, digest, generation_steps, measured_layers
-from mask_impact.projected import ProjectedValues, projected_rows
-from mask_impact.renormalize import head_rows
 from measuring import relative_error
+
+from mask_impact.measure import loop
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.closed_form import leave_one_out
+from mask_impact.measure.collect import Moment
+from mask_impact.measure.joined import kept_values
+from mask_impact.measure.joined import rows as riding
+from mask_impact.measure.joined.kept_values import ProjectedValues, projected_rows
+from mask_impact.measure.loop import Method, generation_steps, measured_layers
+from mask_impact.measure.renormalize import head_rows
+from mask_impact.measure.step import ModelInputs, digest
+from mask_impact.sites.attention import attached
+from mask_impact.sites.query import FinalQuery, final_query
 
 IDS = zoo.tokens(20).tolist()
 STEPS = 4
@@ -42,7 +46,7 @@ def taken(monkeypatch):
 
 def run(model, inputs, share, monkeypatch, method=Method()):
     """All measured layers, what is kept held to this share of the weights."""
-    monkeypatch.setattr(projected, "SHARE", share)
+    monkeypatch.setattr(kept_values, "SHARE", share)
     parts, _ = measurable_parts(model)
     return list(measured_layers(model, parts, inputs, method))
 
@@ -87,8 +91,8 @@ def test_masked_positions_alone_are_kept(mode, taken, monkeypatch, tmp_path):
     exact = replace(inputs, further=lambda ids: doubled(asked.further(ids, DEVICE)))
     with zoo.true_float64():
         plain = run(deepcopy(model).double(), exact, 0, monkeypatch, Method(dtype=torch.float64))
-    stores, room = [], measure.values_kept
-    monkeypatch.setattr(measure, "values_kept", lambda *args: stores.append(room(*args)) or stores[-1])
+    stores, room = [], loop.values_kept
+    monkeypatch.setattr(loop, "values_kept", lambda *args: stores.append(room(*args)) or stores[-1])
     assert_same(run(model, inputs, 1, monkeypatch), plain)
     assert len(taken) == STEPS * 3
     [store] = stores
@@ -104,7 +108,7 @@ def test_the_projection_sees_the_models_own_rows_alone(monkeypatch):
     rows, forward = [], parts[0].projection.forward
     monkeypatch.setattr(parts[0].projection, "forward", lambda x: rows.append(x.shape[1]) or forward(x))
     for share, expected in ((1 / 4, [20]), (0, [20 + 29, 1 + 30])):
-        monkeypatch.setattr(projected, "SHARE", share)
+        monkeypatch.setattr(kept_values, "SHARE", share)
         list(measured_layers(model, parts, ModelInputs(IDS, 2), Method()))
         assert rows == expected
         rows.clear()
@@ -126,8 +130,8 @@ def test_room_is_a_share_of_the_weights():
         model = Qwen3ForCausalLM(Qwen3Config(**CONFIG))
     qwen, _ = measurable_parts(zoo.build("qwen2"))
     parts = [replace(qwen[0], index=i, heads=16, projection=layer.self_attn.o_proj) for i, layer in enumerate(model.model.layers)]
-    assert projected.values_kept(model, parts, 324) is not None
-    assert projected.values_kept(model, parts, 326) is None
+    assert kept_values.values_kept(model, parts, 324) is not None
+    assert kept_values.values_kept(model, parts, 326) is None
 
 
 def final(heads=6, groups=2, length=9, sink=False, hidden=(0, 1), alone=0):

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 from running import files_in, record_of, yaml_file
 
-from mask_impact import batches, console, read_results, report
-from mask_impact.errors import RequestError
-from mask_impact.results import ResultTable, StepDistances
+from mask_impact import read_results
+from mask_impact.base import console
+from mask_impact.base.errors import RequestError
+from mask_impact.results import report
+from mask_impact.results.table import ResultTable, StepDistances
+from mask_impact.runs import batch
 
 pytestmark = pytest.mark.usefixtures("here")
 HOSTILE = ["</script>", "<script>", "<!--", "-->", "]]>", "\u2028", "\u2029", "<img src=x onerror=\"alert(1)\">", "\"", "'", "\\",
@@ -216,7 +219,7 @@ def test_a_report_alone_holds_its_name(command, llama):
 
 def test_past_the_limit_a_line_says_so_and_the_run_succeeds(command, llama, monkeypatch):
     monkeypatch.setattr(report, "REPORT_ROWS", 100)
-    monkeypatch.setattr(batches, "REPORT_ROWS", 100)
+    monkeypatch.setattr(batch, "REPORT_ROWS", 100)
     code, _, err = ask(command, llama, "--report")
     assert code == 0 and len(err) == 2
     assert err[0] == "warning: cat: this run can have 234 rows; past 100 it gets no report"

@@ -14,9 +14,9 @@ import pytest
 from hard_tables import HOSTILE_TOKENS, assert_holds, hard_table, written
 
 from mask_impact import read_results
-from mask_impact.formats import FORMATS, JSON_ROWS, file_sizes, formats_for
-from mask_impact.results import COLUMNS, ResultTable, StepDistances
-from mask_impact.writers import write_results
+from mask_impact.base.formats import FORMATS, JSON_ROWS, file_sizes, formats_for
+from mask_impact.results.table import COLUMNS, ResultTable, StepDistances
+from mask_impact.results.writing import write_results
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,7 +33,7 @@ def test_length_counts_every_row():
 
 
 def test_large_steps_come_in_several_batches(monkeypatch):
-    monkeypatch.setattr("mask_impact.results._BATCH_ROWS", 100)
+    monkeypatch.setattr("mask_impact.results.table._BATCH_ROWS", 100)
     table = hard_table()
     assert max(batch.num_rows for batch in table.batches()) <= 2 * len(HOSTILE_TOKENS)
     assert_holds(table.to_dataframe(), table)
@@ -101,7 +101,7 @@ def test_the_run_record_comes_with_the_table(tmp_path, form):
 
 
 def test_a_block_of_the_csv_may_end_within_a_token(tmp_path, monkeypatch):
-    monkeypatch.setattr("mask_impact.reading._BLOCK_BYTES", 10_000)
+    monkeypatch.setattr("mask_impact.results.reading._BLOCK_BYTES", 10_000)
     table = hard_table(tokens=["\n" * 3_000, "\r" * 3_000, "a"])
     assert_holds(read_results(written(table, tmp_path, "csv")), table)
 

@@ -7,9 +7,9 @@ import pytest
 from hard_tables import hard_table, written
 
 from mask_impact import read_results
-from mask_impact.errors import RequestError
-from mask_impact.formats import FORMATS
-from mask_impact.results import COLUMNS
+from mask_impact.base.errors import RequestError
+from mask_impact.base.formats import FORMATS
+from mask_impact.results.table import COLUMNS
 
 
 def test_a_missing_file(tmp_path):

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from hard_tables import hard_table, names_in
 
-from mask_impact import read_results, writers
-from mask_impact.errors import RunError
-from mask_impact.formats import FORMATS
-from mask_impact.jsontext import json_text
-from mask_impact.writers import write_failure, write_results
+from mask_impact import read_results
+from mask_impact.base.errors import RunError
+from mask_impact.base.formats import FORMATS
+from mask_impact.base.json_text import json_text
+from mask_impact.results import writing
+from mask_impact.results.writing import write_failure, write_results
 
 ROOT = Path(__file__).parent.parent
 
@@ -102,7 +103,7 @@ def test_a_full_disk_leaves_the_old_result_and_nothing_else(tmp_path, form, monk
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setitem(writers.WRITERS, form, fails_half_way)
+    monkeypatch.setitem(writing.WRITERS, form, fails_half_way)
     with pytest.raises(RunError, match=rf"a_results\.{form} could not be written: No space left on device") as error:
         write_results(hard_table(), tmp_path, "a", FORMATS, {"run": 2})
     assert "\n" not in str(error.value)
@@ -114,7 +115,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(writers.WRITERS, "json", interrupted)
+    monkeypatch.setitem(writing.WRITERS, "json", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_results(hard_table(), tmp_path, "a", FORMATS, {})
     assert names_in(tmp_path) == []
@@ -124,9 +125,9 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from mask_impact.errors import RunError
-from mask_impact.results import ResultTable, StepDistances
-from mask_impact.writers import write_failure, write_results
+from mask_impact.base.errors import RunError
+from mask_impact.results.table import ResultTable, StepDistances
+from mask_impact.results.writing import write_failure, write_results
 values = np.random.default_rng(0).random((200, 500), dtype=np.float32)
 table = ResultTable(["a"] * 500, [("Full", layer) for layer in range(200)], [StepDistances(0, values, values)])
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
@@ -175,7 +176,7 @@ def test_a_file_that_another_program_holds_open(tmp_path, monkeypatch):
     """On Windows a spreadsheet lets nobody replace the file it shows; the old result stays."""
     write_results(hard_table(steps=1), tmp_path, "a", ("csv",), {"run": 1})
     held = lambda path, mode="r": (_ for _ in ()).throw(PermissionError(13, "Permission denied"))  # noqa: E731
-    monkeypatch.setattr("mask_impact.files._check_replaceable", held)
+    monkeypatch.setattr("mask_impact.base.whole_files._check_replaceable", held)
     with pytest.raises(RunError, match="a_run.json could not be replaced: it is open in another program") as error:
         write_results(hard_table(), tmp_path, "a", ("csv",), {"run": 2})
     assert "\n" not in str(error.value)
@@ -203,7 +204,7 @@ def test_leftovers_of_a_killed_process_are_swept(tmp_path):
 def test_a_folder_is_listed_once_for_a_result(tmp_path, monkeypatch):
     """A batch's folder can hold thousands of files."""
     listed, real = [], os.listdir
-    monkeypatch.setattr("mask_impact.files.os.listdir", lambda folder: listed.append(folder) or real(folder))
+    monkeypatch.setattr("mask_impact.base.whole_files.os.listdir", lambda folder: listed.append(folder) or real(folder))
     write_results(hard_table(), tmp_path, "a", FORMATS, {})
     assert listed == [tmp_path]
 

@@ -10,9 +10,12 @@ from cutting import PICTURE, STORY, TEXT, Killed, parts, tables
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import mask_impact_vl
-from mask_impact import measure, projected, riding, runs, unfinished
-from mask_impact.errors import RunError
-from mask_impact.load_check import measurable_parts
+from mask_impact.base.errors import RunError
+from mask_impact.measure import loop
+from mask_impact.measure import step as measure_step
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.joined import kept_values, rows
+from mask_impact.runs import finished_steps, run
 
 pytestmark = pytest.mark.usefixtures("here")
 CASES = {
@@ -44,14 +47,14 @@ def test_a_cut_off_run_ends_with_the_tables_of_an_uninterrupted_one(case, comman
 def test_only_the_steps_that_are_missing_are_measured(command, cut_off, monkeypatch):
     cut_off(3, *TEXT)
     measured = []
-    add = runs.Run.add
-    monkeypatch.setattr(runs.Run, "add", lambda self, layer: (measured.append((layer.step.index, layer.layer)), add(self, layer)))
+    add = run.Run.add
+    monkeypatch.setattr(run.Run, "add", lambda self, layer: (measured.append((layer.step.index, layer.layer)), add(self, layer)))
     assert command(*TEXT)[0] == 0
     steps = len(json.loads(Path("output/x_run.json").read_text(encoding="utf-8"))["steps"])
     assert measured == [(step, layer) for step in range(3, steps) for layer in range(3)]
 
 
-arrive = riding.Ride.arrive
+arrive = rows.Ride.arrive
 
 
 def wide_model():
@@ -62,21 +65,21 @@ def wide_model():
     return Qwen3ForCausalLM(config).eval()
 
 
-def layers_of(model, steps, done=(), again=lambda: None, method=measure.Method()):
+def layers_of(model, steps, done=(), again=lambda: None, method=loop.Method()):
     found, _ = measurable_parts(model)
-    inputs = measure.ModelInputs(list(range(7, 90)), steps, done=done, start_over=again)
-    return list(measure.measured_layers(model, found, inputs, method))
+    inputs = measure_step.ModelInputs(list(range(7, 90)), steps, done=done, start_over=again)
+    return list(loop.measured_layers(model, found, inputs, method))
 
 
 @pytest.mark.parametrize("share", [1 / 4, 0])
 @pytest.mark.parametrize("variants, kinds", [(("full", "attn", "heads"), ["branch", "projection"]), (("attn", "heads"), ["projection"])])
 def test_rows_that_rode_leave_their_mark_and_are_answered_for_when_replayed(share, variants, kinds, monkeypatch):
-    monkeypatch.setattr(projected, "SHARE", share)
-    model, method = wide_model(), measure.Method(variants=variants)
+    monkeypatch.setattr(kept_values, "SHARE", share)
+    model, method = wide_model(), loop.Method(variants=variants)
     whole = layers_of(model, 5, method=method)
     done = [layer.step.replay for layer in whole[::3]][:3]
     assert not done[0].rode and set(done[1].rode) == {(kind, layer) for kind in kinds for layer in range(3)}
-    monkeypatch.setattr(riding.Ride, "arrive", lambda self, *_: arrive(self, *_) if self.moment.step in (0, 3, 4) else pytest.fail())
+    monkeypatch.setattr(rows.Ride, "arrive", lambda self, *_: arrive(self, *_) if self.moment.step in (0, 3, 4) else pytest.fail())
     resumed = layers_of(model, 5, done, method=method)
     assert [layer.step.index for layer in resumed] == [3] * 3 + [4] * 3
     for one, other in zip(whole[9:], resumed):
@@ -87,7 +90,7 @@ def test_rows_that_rode_leave_their_mark_and_are_answered_for_when_replayed(shar
 def test_without_what_was_answered_a_replay_is_seen_to_differ_and_the_run_starts_over():
     model = wide_model()
     whole, told = layers_of(model, 4), []
-    done = [measure.Replay(layer.step.replay.next_id, layer.step.replay.digest, {key: answer + 1 for key, answer in
+    done = [measure_step.Replay(layer.step.replay.next_id, layer.step.replay.digest, {key: answer + 1 for key, answer in
                                                                               layer.step.replay.rode.items()}) for layer in whole[::3]][:3]
     again = layers_of(model, 4, done, lambda: told.append("over"))
     assert told == ["over"] and [layer.step.index for layer in again] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
@@ -97,10 +100,10 @@ def test_without_what_was_answered_a_replay_is_seen_to_differ_and_the_run_starts
 def test_parts_of_a_machine_with_other_last_bits_are_measured_again(command, cut_off):
     command(*TEXT, "--output-dir", "whole")
     cut_off(2, *TEXT)
-    files = unfinished.PartFiles(Path("output"), "x")
+    files = finished_steps.PartFiles(Path("output"), "x")
     first = files[0]
-    other = measure.Replay(first.replay.next_id, "0" * 32, first.replay.rode)
-    unfinished.Part(**{**vars(first), "replay": other}).save(files.folder / "step_0000.safetensors")
+    other = measure_step.Replay(first.replay.next_id, "0" * 32, first.replay.rode)
+    finished_steps.Part(**{**vars(first), "replay": other}).save(files.folder / "step_0000.safetensors")
     code, _, err = command(*TEXT)
     assert code == 0 and tables("output") == tables("whole")
     assert err == ["warning: x: the model's answers differ in their last bits from those of the steps that are there; the run starts over"]
@@ -111,7 +114,7 @@ def test_a_torn_part_file_and_what_follows_it_are_measured_again(broken, command
     command(*TEXT, "--output-dir", "whole")
     cut_off(3, *TEXT)
     Path("output/.partial/x/step_0001.safetensors").write_bytes(broken)
-    assert len(unfinished.PartFiles(Path("output"), "x")) == 1
+    assert len(finished_steps.PartFiles(Path("output"), "x")) == 1
     code, _, err = command(*TEXT)
     assert (code, err) == (0, []) and tables("output") == tables("whole")
 
@@ -122,7 +125,7 @@ def test_a_part_with_zeros_in_it_is_none(command, cut_off):
     path = Path("output/.partial/x/step_0000.safetensors")
     text = path.read_bytes()
     path.write_bytes(text[:-64] + bytes(64))
-    assert len(unfinished.PartFiles(Path("output"), "x")) == 0
+    assert len(finished_steps.PartFiles(Path("output"), "x")) == 0
 
 
 def test_a_part_cut_short_at_any_byte_is_none(command, cut_off):
@@ -131,9 +134,9 @@ def test_a_part_cut_short_at_any_byte_is_none(command, cut_off):
     text = path.read_bytes()
     for length in [*range(0, len(text), 997), len(text) - 1]:
         path.write_bytes(text[:length])
-        assert len(unfinished.PartFiles(Path("output"), "x")) == 0
+        assert len(finished_steps.PartFiles(Path("output"), "x")) == 0
     path.write_bytes(text)
-    assert len(unfinished.PartFiles(Path("output"), "x")) == 1
+    assert len(finished_steps.PartFiles(Path("output"), "x")) == 1
 
 
 def test_a_dry_run_tells_of_it(command, cut_off):
@@ -143,7 +146,7 @@ def test_a_dry_run_tells_of_it(command, cut_off):
 
 
 def test_a_failed_run_goes_on_behind_its_steps(command, monkeypatch):
-    keep = runs.Run._keep
+    keep = run.Run._keep
 
     def full(self, distances):
         keep(self, distances)
@@ -151,7 +154,7 @@ def test_a_failed_run_goes_on_behind_its_steps(command, monkeypatch):
             raise RunError("the memory is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs.Run, "_keep", full)
+        patch.setattr(run.Run, "_keep", full)
         assert command(*TEXT)[0] == 1
     assert len(parts()) == 2 and json.loads(Path("output/x_run.json").read_text(encoding="utf-8"))["status"] == "failed"
     code, out, _ = command(*TEXT)
@@ -189,10 +192,10 @@ def test_a_kill_between_the_files_of_a_result_is_made_good(placed, command, monk
 
 def test_a_part_that_does_not_fit_on_the_disk_is_said_with_its_file(command, monkeypatch):
     def full(*_):
-        raise unfinished.SafetensorError("Error while serializing: No space left on device")
+        raise finished_steps.SafetensorError("Error while serializing: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(unfinished, "save_file", full)
+        patch.setattr(finished_steps, "save_file", full)
         code, _, err = command(*TEXT)
     assert code == 1 and "step_0000.safetensors could not be written: Error while serializing: No space left on device" in err[0]
     assert command(*TEXT)[0] == 0 and not Path("output/.partial").exists()
@@ -200,6 +203,6 @@ def test_a_part_that_does_not_fit_on_the_disk_is_said_with_its_file(command, mon
 
 def test_memory_holds_one_step_at_a_time(command, monkeypatch):
     held = []
-    record = runs.Run.record
-    monkeypatch.setattr(runs.Run, "record", lambda self: (held.append(len(self.distances.more)), record(self))[1])
+    record = run.Run.record
+    monkeypatch.setattr(run.Run, "record", lambda self: (held.append(len(self.distances.more)), record(self))[1])
     assert command(*TEXT)[0] == 0 and held and set(held) == {1}

@@ -2,14 +2,15 @@
 
 import pytest
 import torch
-
 import zoo
-from mask_impact import riding
-from mask_impact.errors import RunError
-from mask_impact.load_check import measurable_parts
-from mask_impact.measure import Method, ModelInputs, measured_layers
-from mask_impact.row_budget import RowBudget
 from measuring import measure, relative_error
+
+from mask_impact.base.errors import RunError
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.joined import rows
+from mask_impact.measure.loop import Method, measured_layers
+from mask_impact.measure.row_budget import RowBudget
+from mask_impact.measure.step import ModelInputs
 
 IDS = zoo.tokens(20).tolist()
 # Plain layers, a window shorter than the prompt, experts, a branch beside attention, and one that is told of all by a fused product.
@@ -60,8 +61,8 @@ def test_a_widened_layer_does_not_ride():
     model = zoo.build("qwen2").to(torch.bfloat16)
     for dtype, expected in ((torch.float32, []), (None, [0, 1, 2])):
         parts, _ = measurable_parts(model)
-        records = [riding.LayerRecord(part) for part in parts]
-        can = [record.parts.index for record in records if riding.can_ride(record, ("full",), dtype, 20, 20, RowBudget())]
+        records = [rows.LayerRecord(part) for part in parts]
+        can = [record.parts.index for record in records if rows.can_ride(record, ("full",), dtype, 20, 20, RowBudget())]
         assert can == expected
 
 
@@ -82,14 +83,14 @@ def test_rows_that_ride_give_the_same_numbers(name, variants):
 def test_a_long_prompt_rides_only_when_decoding(monkeypatch):
     model, seen = zoo.build("qwen2"), []
     parts, _ = measurable_parts(model)
-    arrive = riding.Ride.arrive
+    arrive = rows.Ride.arrive
 
     def noted(self, *arguments):
         seen.append((self.moment.step, self.record.parts.index))
         arrive(self, *arguments)
 
-    monkeypatch.setattr(riding.Ride, "arrive", noted)
-    monkeypatch.setattr(riding, "MOST_FED", 10)
+    monkeypatch.setattr(rows.Ride, "arrive", noted)
+    monkeypatch.setattr(rows, "MOST_FED", 10)
     list(measured_layers(model, parts, ModelInputs(IDS, 2), Method(variants=("attn",))))
     assert seen == [(1, part.index) for part in parts]
 
@@ -98,7 +99,7 @@ def test_the_model_is_left_as_it_was_even_by_a_failure(monkeypatch):
     model = zoo.build("qwen2")
     parts, _ = measurable_parts(model)
     plain = model(torch.tensor([IDS])).logits
-    monkeypatch.setattr(riding, "collected", lambda *arguments: (_ for _ in ()).throw(RunError("stop")))
+    monkeypatch.setattr(rows, "collected", lambda *arguments: (_ for _ in ()).throw(RunError("stop")))
     with pytest.raises(RunError, match="stop"):
         list(measured_layers(model, parts, ModelInputs(IDS, 1), Method()))
     assert not any("forward" in vars(module) for module in model.modules())
@@ -110,8 +111,8 @@ def test_identities_are_checked_on_rows_that_ride(monkeypatch):
     """A layer whose own heads are not those of the closed form stops the run, within the forward pass."""
     model = zoo.build("qwen2")
     parts, _ = measurable_parts(model)
-    closed = riding.leave_one_out
-    monkeypatch.setattr(riding, "leave_one_out", lambda query: closed(broken(query)))
+    closed = rows.leave_one_out
+    monkeypatch.setattr(rows, "leave_one_out", lambda query: closed(broken(query)))
     with pytest.raises(RunError, match="layer 0: the identity"):
         list(measured_layers(model, parts, ModelInputs(IDS, 1), Method()))
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mask_impact_analysis
 import pytest
 import torch
 import zoo
@@ -17,8 +16,10 @@ from oracle import oracle
 from running import record_of
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from mask_impact.load_check import measurable_parts
-from mask_impact.measure import ModelInputs, measured_layers
+import mask_impact_analysis
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import ModelInputs
 
 ORIGINAL, FACTOR = 16, 4.0
 PROMPT, STEPS = 13, 7  # the switch is crossed in the middle; the last step sees 19 tokens

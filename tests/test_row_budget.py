@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
-
 import zoo
-from mask_impact import measure, values
-from mask_impact.load_check import measurable_parts
-from mask_impact.measure import Method, ModelInputs, measured_layers
-from mask_impact.row_budget import ALIVE, CHUNK_BYTES, SMALLEST, RowBudget
-from mask_impact.rows import CONTROLS
 from measuring import relative_error
+
+from mask_impact.measure import loop
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.loop import Method, measured_layers
+from mask_impact.measure.row_budget import ALIVE, CHUNK_BYTES, SMALLEST, RowBudget
+from mask_impact.measure.rows import CONTROLS
+from mask_impact.measure.step import ModelInputs
+from mask_impact.settings import readers
 
 IDS = zoo.tokens(60).tolist()
 
@@ -57,7 +59,7 @@ def same(one, other):
 def test_rows_are_halved_until_they_fit(riding, variants, monkeypatch):
     model = tiny()
     whole, _ = measured(model, Method(variants=variants))
-    monkeypatch.setattr("mask_impact.row_budget.SMALLEST", 1)
+    monkeypatch.setattr("mask_impact.measure.row_budget.SMALLEST", 1)
     width = measurable_parts(model)[0][0].width
     method = Method(variants=variants, riding=riding, rows=RowBudget(80 * width * 4))
     halved, full = measured(model, method, 62, monkeypatch)  # the prompt itself has room
@@ -74,7 +76,7 @@ def test_no_rows_ride_once_memory_ran_out(monkeypatch):
     whole, _ = measured(model, Method())
     for part in parts:
         monkeypatch.setattr(part.branches[0], "forward", Full(part.branches[0].forward, 62))
-    monkeypatch.setattr("mask_impact.row_budget.SMALLEST", 1)
+    monkeypatch.setattr("mask_impact.measure.row_budget.SMALLEST", 1)
     few = Method(rows=RowBudget(100 * parts[0].width * 4))
     halved = list(measured_layers(model, parts, ModelInputs(IDS, 3), few))
     assert few.rows.halvings == 1 and same(whole, halved) < 1e-5
@@ -107,13 +109,13 @@ def test_a_budget_of_memory():
 @pytest.mark.parametrize("text, number", [("500MB", 500_000_000), ("2GB", 2 * 10**9), (" 1.5 gb ", 1_500_000_000), ("1TB", 10**12),
                                           ("1000kb", 10**6), (10**6, 10**6), ("2000000b", 2 * 10**6)])
 def test_sizes(text, number):
-    assert values.memory(text) == number
+    assert readers.memory(text) == number
 
 
 @pytest.mark.parametrize("text", ["", "0", "5", 5, 0, -1, 1.5e9, True, None, "MB", "1 MiB", "2G", "1e9", "-2GB", "999KB", "1" * 30 + "GB", [1]])
 def test_sizes_that_are_none(text):
     with pytest.raises(ValueError, match="expected a size from 1MB on, such as 500MB or 2GB, found "):
-        values.memory(text)
+        readers.memory(text)
 
 
 def test_the_setting_bounds_the_rows_and_is_part_of_what_makes_runs_the_same(command, tmp_path, monkeypatch):
@@ -132,10 +134,11 @@ def test_the_setting_bounds_the_rows_and_is_part_of_what_makes_runs_the_same(com
 @pytest.mark.parametrize("at_once", [0, 2**22])
 @pytest.mark.parametrize("name", ["llama", "gpt_oss", "gemma2"])
 def test_keys_and_values_of_another_dtype_are_converted_one_group_at_a_time_if_there_are_many(name, at_once, monkeypatch):
-    from mask_impact import attention, leave_one_out
+    from mask_impact.measure import closed_form
+    from mask_impact.sites import query
 
-    monkeypatch.setattr(attention, "AT_ONCE", at_once)
-    monkeypatch.setattr(leave_one_out, "AT_ONCE", at_once)
+    monkeypatch.setattr(query, "AT_ONCE", at_once)
+    monkeypatch.setattr(closed_form, "AT_ONCE", at_once)
     model, largest = zoo.build(name).to(torch.bfloat16), []
     plain = torch.Tensor.to
     parts, _ = measurable_parts(model)
@@ -147,9 +150,9 @@ def test_keys_and_values_of_another_dtype_are_converted_one_group_at_a_time_if_t
         return answer
 
     calls = []
-    final = attention.final_query
+    final = query.final_query
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mask_impact.measure.final_query", lambda call, *words: calls.append(call) or final(call, *words))
+        patch.setattr("mask_impact.measure.loop.final_query", lambda call, *words: calls.append(call) or final(call, *words))
         patch.setattr(torch.Tensor, "to", noted)
         list(measured_layers(model, parts, ModelInputs(IDS, 1)))
     assert calls and bool(at_once) == any(shape in {call.key[0].shape for call in calls} and shape[0] > 1 for shape in largest)
@@ -160,7 +163,7 @@ def test_a_run_without_a_method_has_a_budget_of_its_own(monkeypatch):
     model = zoo.build("llama")
     parts, _ = measurable_parts(model)
     seen = []
-    monkeypatch.setattr(measure, "measure_layer", lambda step, record, method: seen.append(method.rows))
+    monkeypatch.setattr(loop, "measure_layer", lambda step, record, method: seen.append(method.rows))
     for _ in range(2):
         list(measured_layers(model, parts, ModelInputs(zoo.tokens(5).tolist(), 1)))
     assert len(seen) == 6 and seen[0] is seen[2] is not seen[3]

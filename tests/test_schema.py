@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mask_impact import batch, schema, settings, values
-from mask_impact.errors import RequestError
-from mask_impact.settings import Option, Settings, options
-from mask_impact.vision_settings import VisionSettings
+from mask_impact.base.errors import RequestError
+from mask_impact.settings import batch_file, schema
+from mask_impact.settings import readers as values
+from mask_impact.settings import text as settings
+from mask_impact.settings.option import Option, options
+from mask_impact.settings.text import Settings
+from mask_impact.settings.vision import VisionSettings
 
 ROOT = Path(__file__).parent.parent
 KINDS = pytest.mark.parametrize("kind", [Settings, VisionSettings])
@@ -171,13 +174,13 @@ def test_a_reader_without_a_schema_is_noticed():
 def random_file(chance: random.Random, kind: type[Settings]) -> dict:
     """A batch file that is sound, or nearly so."""
     table = options(kind)
-    keys = [*table, *batch.STRUCTURE, "nonsense"]
+    keys = [*table, *batch_file.STRUCTURE, "nonsense"]
     good = {"num_tokens": 2, "layers": "0-3", "chat": True, "system": "S", "variants": ["full"], "formats": "csv",
             "device": "cpu", "model": "demo", "report": False, "image": [], "dtype": "float32", "continuation": None, "at": None}
 
     def some(level: str) -> dict:
         rate = chance.choice([0, 0, 0, 1])
-        fitting = [key for key in good if key in table and table[key].scope in batch.SCOPES[level]]
+        fitting = [key for key in good if key in table and table[key].scope in batch_file.SCOPES[level]]
         chosen = {key: good[key] for key in chance.sample(fitting, min(len(fitting), chance.randrange(4)))}
         for _ in range(rate):
             chosen[chance.choice(keys if chance.random() < 0.3 else fitting)] = any_value(chance)
@@ -202,7 +205,7 @@ def test_the_file_and_its_schema_agree(kind, tmp_path, monkeypatch):
         Path("b.yaml").write_text(yaml.safe_dump(file, allow_unicode=True), encoding="utf-8")
         faults = ()
         try:
-            batch.read("b.yaml", kind=kind)
+            batch_file.read("b.yaml", kind=kind)
         except RequestError as error:
             faults = error.faults
         beyond = BEYOND_PICTURES if kind is VisionSettings else BEYOND
@@ -222,7 +225,7 @@ def test_the_file_and_its_schema_agree(kind, tmp_path, monkeypatch):
 def test_files_that_both_refuse(text, tmp_path):
     (tmp_path / "b.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(RequestError):
-        batch.read(str(tmp_path / "b.yaml"))
+        batch_file.read(str(tmp_path / "b.yaml"))
     assert not fits(yaml.safe_load(text), schema.batch_schema(Settings))
 
 
@@ -243,7 +246,7 @@ def test_every_example_is_valid(text):
 @pytest.mark.parametrize("name", schema.FILES)
 def test_the_schemas_are_what_the_sources_give(name):
     text = (ROOT / name).read_text(encoding="utf-8")
-    assert text == schema.schema_text(schema.FILES[name]), "run python -m mask_impact.schema"
+    assert text == schema.schema_text(schema.FILES[name]), "run python -m mask_impact.settings.schema"
     assert text.isascii() and json.loads(text)["$schema"] == schema.DRAFT
 
 
@@ -252,8 +255,8 @@ def test_every_key_is_there_with_its_meaning_and_no_other(kind):
     rules = schema.batch_schema(kind)
     levels = {"top": rules, "defaults": rules["properties"]["defaults"], "entry": rules["properties"]["prompts"]["items"]}
     for level, part in levels.items():
-        wanted = {name for name, row in options(kind).items() if row.scope in batch.SCOPES[level]}
-        assert set(part["properties"]) == wanted | {key for key, at in batch.STRUCTURE.items() if at == level}
+        wanted = {name for name, row in options(kind).items() if row.scope in batch_file.SCOPES[level]}
+        assert set(part["properties"]) == wanted | {key for key, at in batch_file.STRUCTURE.items() if at == level}
         assert part["additionalProperties"] is False and all(item["description"] for item in part["properties"].values())
         for name in wanted:
             assert options(kind)[name].meaning.replace("`", "") in part["properties"][name]["description"]
@@ -268,4 +271,4 @@ def test_the_batch_files_name_their_schema(path):
 
 def test_make_guide_writes_them_too():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert "-m mask_impact.schema" in re.search(r"^guide:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
+    assert "-m mask_impact.settings.schema" in re.search(r"^guide:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]

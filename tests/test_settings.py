@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mask_impact import batch, command_line
-from mask_impact.errors import RequestError
-from mask_impact.settings import Option, Settings, defaults, option, options
-from mask_impact.values import switch, whole_number
+from mask_impact.base.errors import RequestError
+from mask_impact.settings import batch_file, command_line
+from mask_impact.settings.option import Option, defaults, option, options
+from mask_impact.settings.readers import switch, whole_number
+from mask_impact.settings.text import Settings
 
 CHAT = {"chat": True}  # what system and thinking need beside them
 
@@ -95,7 +96,7 @@ def test_a_yaml_key_arrives(name, folder):
     lines = [*(f"{key}: {value}" for key, value in top.items()), "prompts:", "-",
              *(f"  {key}: {value}" for key, value in entry.items())]
     (folder / "batch.yaml").write_text("\n".join(lines), encoding="utf-8")
-    [settings] = batch.read("batch.yaml")
+    [settings] = batch_file.read("batch.yaml")
     assert getattr(settings, name) == stored
     assert settings.given == {name, *beside(name)}
 

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 import mask_impact_vl
-from mask_impact import closing, names, read_results
-from mask_impact.errors import RunError
-from mask_impact.settings import Settings
+from mask_impact import read_results
+from mask_impact.base.errors import RunError
+from mask_impact.results import folder as names_folder
+from mask_impact.runs import batch_summary, result_names
+from mask_impact.settings.text import Settings
 
 BATCH = """\
 model: demo
@@ -32,22 +34,22 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture
 def failing(monkeypatch):
     """Let the prompts with this many steps fail while they are measured."""
-    from mask_impact import measure
-    real = measure.measured_layers
+    from mask_impact.measure import loop
+    real = loop.measured_layers
 
     def fail(steps, error):
         def stand_in(model, parts, inputs, method):
             if inputs.steps == steps:
                 raise error
             yield from real(model, parts, inputs, method)
-        monkeypatch.setattr(measure, "measured_layers", stand_in)
+        monkeypatch.setattr(loop, "measured_layers", stand_in)
 
     return fail
 
 
 def summary() -> dict[str, dict]:
     table = pd.read_csv(SUMMARY, keep_default_na=False, na_values=[])
-    assert list(table) == list(closing.COLUMNS)
+    assert list(table) == list(batch_summary.COLUMNS)
     return {row["name"]: row for row in table.to_dict("records")}
 
 
@@ -84,7 +86,7 @@ def test_the_top_token_is_the_strongest_of_the_table(command):
 def test_text_is_quoted_and_numbers_are_not(command):
     command("--config", "night.yaml")
     heading, *rows = SUMMARY.read_text(encoding="utf-8").splitlines()
-    assert heading == ",".join(f'"{name}"' for name in closing.COLUMNS)
+    assert heading == ",".join(f'"{name}"' for name in batch_summary.COLUMNS)
     assert rows[1].startswith('"spain","complete",5,1,10,') and rows[1].endswith(',3," Spain",')
 
 
@@ -117,7 +119,7 @@ def test_an_earlier_result_that_is_kept_does_not_pass_for_this_one(command, fail
 def test_a_failure_that_left_no_record_has_its_reason_all_the_same(command, failing, monkeypatch):
     def refuse(*_):
         raise RunError("full")
-    monkeypatch.setattr("mask_impact.batches.write_failure", refuse)
+    monkeypatch.setattr("mask_impact.runs.batch.write_failure", refuse)
     failing(2, RunError("no"))
     command("--config", "night.yaml")
     assert (summary()["france"]["status"], summary()["france"]["reason"]) == ("failed", "no")
@@ -127,8 +129,8 @@ def test_a_failure_that_left_no_record_has_its_reason_all_the_same(command, fail
     "", "[1]", "{}", '{"status": "complete"}', '{"status": "complete", "steps": []}', "[" * 100_000])
 def test_a_run_file_that_is_none_is_unreadable_and_no_more(command, text, monkeypatch):
     command("--config", "night.yaml")
-    wrote = closing.run_path(Path("output"), "france")
-    monkeypatch.setattr(closing, "run_path", lambda folder, name: Path("broken.json") if name == "france" else wrote)
+    wrote = batch_summary.run_path(Path("output"), "france")
+    monkeypatch.setattr(batch_summary, "run_path", lambda folder, name: Path("broken.json") if name == "france" else wrote)
     Path("broken.json").write_text(text, encoding="utf-8")
     assert command("--config", "night.yaml")[0] == 0
     assert (summary()["france"]["status"], summary()["france"]["reason"]) == ("unreadable", "broken.json cannot be read")
@@ -158,7 +160,7 @@ def test_a_prompt_of_the_command_line_has_no_summary(command):
 def test_a_summary_that_cannot_be_written_is_a_warning(command, monkeypatch):
     def refuse(*_):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr(closing, "write_summary", refuse)
+    monkeypatch.setattr(batch_summary, "write_summary", refuse)
     code, _, err = command("--config", "night.yaml")
     assert code == 0 and len(err) == 1 and "warning: the summary is missing: " in err[0] and "No space left" in err[0]
     assert not list(Path("output").glob("*summary*")) and not list(Path("output").glob(".*"))
@@ -174,35 +176,35 @@ def test_pictures_too(command):
 
 @pytest.mark.parametrize("stem", ["capital_results", "capital_run", "capital", "capital_results.csv", "a_report"])
 def test_a_summary_is_no_result(stem, tmp_path):
-    path = closing.summary_path(str(tmp_path), f"some/where/{stem}.yaml")
+    path = batch_summary.summary_path(str(tmp_path), f"some/where/{stem}.yaml")
     path.write_text("x", encoding="utf-8")
-    assert path.name == f"{stem}_summary.csv" and not names.Present(tmp_path).files(stem)
+    assert path.name == f"{stem}_summary.csv" and not names_folder.Present(tmp_path).files(stem)
     for name in ("capital", "capital_summary", stem):
-        assert names.choose_name(Settings(prompt="P", name=name, output_dir=str(tmp_path)), {}).record is None
+        assert result_names.choose_name(Settings(prompt="P", name=name, output_dir=str(tmp_path)), {}).record is None
 
 
 def row(**values) -> dict:
-    return dict.fromkeys(closing.COLUMNS) | {"name": "n", "status": "complete", "generated_text": "x"} | values
+    return dict.fromkeys(batch_summary.COLUMNS) | {"name": "n", "status": "complete", "generated_text": "x"} | values
 
 
 def test_text_cannot_move_the_cursor_or_turn_the_writing_around():
     hostile = "\x1b[2J\r\n\u202e\u0085\ud800"
-    lines = closing.table_lines([row(name=hostile, top_token=hostile, top_position=1, generated_text=hostile),
+    lines = batch_summary.table_lines([row(name=hostile, top_token=hostile, top_position=1, generated_text=hostile),
                                  row(status="failed", reason=hostile)])
     assert len(lines) == 4 and all(line.isprintable() for line in lines)
 
 
 def test_the_columns_are_aligned_whatever_the_script():
-    lines = closing.table_lines([row(name=name, status="failed", reason="no") for name in ("日本", "e\u0301a", "plain")])
+    lines = batch_summary.table_lines([row(name=name, status="failed", reason="no") for name in ("日本", "e\u0301a", "plain")])
     assert [line[:line.index("failed")] for line in lines[1:4]] == ["日本   ", "e\u0301a     ", "plain  "]
 
 
 def test_long_text_is_cut():
     long = row(name="n" * 99, generated_text="word " * 99, top_token="t" * 99, top_position=7)
-    [_, line, _] = closing.table_lines([long])
+    [_, line, _] = batch_summary.table_lines([long])
     assert len(line) < 160 and line.startswith("n" * 13 + "..." + "n" * 14 + " ") and "... at 7" in line and line.endswith("...")
 
 
 def test_a_lone_surrogate_is_written_as_its_escape(tmp_path):
-    closing.write_summary([row(generated_text="\udcff")], tmp_path / "x.csv")
+    batch_summary.write_summary([row(generated_text="\udcff")], tmp_path / "x.csv")
     assert r'"\udcff"' in (tmp_path / "x.csv").read_text(encoding="utf-8")

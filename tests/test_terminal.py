@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from looking import ask, folder, hostile  # noqa: F401
 
-from mask_impact.blocks import RAMP, column_widths
-from mask_impact.terminal import MOST_MARKS, Screen, columns_of
+from mask_impact.base.terminal import MOST_MARKS, Screen, columns_of
+from mask_impact.lookup.heatmap_text import RAMP, column_widths
 
 
 @pytest.mark.parametrize("screen", [Screen(), Screen(40, unicode=False), Screen(30), Screen(200)])

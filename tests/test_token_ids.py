@@ -10,10 +10,10 @@ import zoo
 from asking import QUESTION
 from from_python import PROMPT, experiment, model, run_of  # noqa: F401
 
-from mask_impact import batch
-from mask_impact.errors import RequestError
-from mask_impact.report import write_report
-from mask_impact.settings import Settings
+from mask_impact.base.errors import RequestError
+from mask_impact.results.report import write_report
+from mask_impact.settings import batch_file
+from mask_impact.settings.text import Settings
 from mask_impact_vl import run_vl_masking_experiment
 
 IDS = zoo.tokenizer()(PROMPT)["input_ids"]
@@ -98,7 +98,7 @@ def test_batch_files_take_text_alone(tmp_path):
     file = tmp_path / "b.yaml"
     file.write_text("prompts:\n- prompt: [1, 2]\n- {prompt: x, continuation: [1, 2]}\n", encoding="utf-8")
     with pytest.raises(RequestError) as caught:
-        batch.read(str(file))
+        batch_file.read(str(file))
     assert [fault.partition(":2: ")[2] or fault.partition(":3: ")[2] for fault in caught.value.faults] == [
         "prompt: expected text, found a list", "continuation: expected text, found a list"]
 

@@ -10,9 +10,9 @@ import zoo
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
-from mask_impact.errors import RequestError
-from mask_impact.settings import Settings
-from mask_impact.tokens import chat_ids, continuation_ids, decode, end_ids, prompt_ids, token_texts
+from mask_impact.base.errors import RequestError
+from mask_impact.models.tokens import chat_ids, continuation_ids, decode, end_ids, prompt_ids, token_texts
+from mask_impact.settings.text import Settings
 
 STORIES = Path(__file__).parent.parent.parent / "shared" / "models" / "stories260K"
 TEMPLATE = ("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"

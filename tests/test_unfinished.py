@@ -43,17 +43,17 @@ def test_steps_that_cannot_be_read_are_one_line(cut_off, ask):
 
 
 def test_a_run_that_failed_behind_some_steps_says_so(command, ask, monkeypatch):
-    from mask_impact import runs
-    from mask_impact.errors import RunError
+    from mask_impact.base.errors import RunError
+    from mask_impact.runs import run
 
-    keep = runs.Run._keep
+    keep = run.Run._keep
 
     def kept(self, distances):
         keep(self, distances)
         if len(self.steps) == 2:
             raise RunError("the disk is full")
 
-    monkeypatch.setattr(runs.Run, "_keep", kept)
+    monkeypatch.setattr(run.Run, "_keep", kept)
     assert command(*TEXT)[0] == 1
     assert ask("show", "output/x")[1][1] == "not finished (failed: the disk is full): it has steps 0-1 so far"
 

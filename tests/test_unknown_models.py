@@ -3,11 +3,11 @@
 import pytest
 import torch
 import transformers
+import zoo
 from measuring import measure
 
-import zoo
-from mask_impact.errors import RequestError
-from mask_impact.load_check import measurable_parts
+from mask_impact.base.errors import RequestError
+from mask_impact.measure.check import measurable_parts
 
 
 def gemma3n():

@@ -11,7 +11,7 @@ from viewing import agrees, matrix
 
 import mask_impact_vl
 from mask_impact import read_results
-from mask_impact.report import write_report
+from mask_impact.results.report import write_report
 
 CELL = (1, 2)  # the circle's
 PLACES = ((0, 0), (1, 8), (0, 21), (1, 35))

@@ -6,8 +6,9 @@ import json
 import subprocess
 
 import browser
-import mask_impact_analysis
 import pytest
+
+import mask_impact_analysis
 from mask_impact import read_results
 
 

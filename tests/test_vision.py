@@ -15,13 +15,17 @@ from measuring import relative_error
 from oracle import oracle
 from PIL import Image
 
-from mask_impact import pictures, preflight, read_results, vision, vision_inputs
-from mask_impact.attention import attached
-from mask_impact.errors import RequestError, RunError
-from mask_impact.load_check import measurable_parts
-from mask_impact.measure import Method, ModelInputs, measured_layers
-from mask_impact.recording import recording
-from mask_impact.vision_settings import MASK_MODES, VisionSettings
+from mask_impact import read_results
+from mask_impact.base.errors import RequestError, RunError
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.loop import Method, measured_layers
+from mask_impact.measure.step import ModelInputs
+from mask_impact.models.vision import inputs as vision_inputs
+from mask_impact.models.vision import pictures, qwen3_vl
+from mask_impact.runs import planning
+from mask_impact.settings.vision import MASK_MODES, VisionSettings
+from mask_impact.sites.attention import attached
+from mask_impact.sites.recording import recording
 from mask_impact_analysis import run_masking_experiment
 from mask_impact_vl import main, run_vl_masking_experiment
 
@@ -52,8 +56,8 @@ def experiment(model, prompt=QUESTION, image=None, mask_mode="text", **settings)
 def planned(model, paths, mask_mode="both", **settings):
     """The inputs of the question about these pictures."""
     asked = VisionSettings.from_python(prompt=QUESTION, image=paths, mask_mode=mask_mode, **settings)
-    candidate = vision.of_loaded(model, vision_zoo.tokenizer(), vision_zoo.processor(), asked)
-    return preflight.plan(asked, candidate).prompt
+    candidate = qwen3_vl.of_loaded(model, vision_zoo.tokenizer(), vision_zoo.processor(), asked)
+    return planning.plan(asked, candidate).prompt
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=["one picture", "two pictures"])

@@ -13,7 +13,8 @@ from asking import QUESTION, ask, command, here  # noqa: F401
 from PIL import Image
 from running import files_in, record_of, yaml_file
 
-from mask_impact import batches, read_results
+from mask_impact import read_results
+from mask_impact.runs import batch
 
 # The four ways of use
 
@@ -159,14 +160,14 @@ def test_an_animated_picture_says_that_its_first_frame_is_taken(ask):
 def test_a_picture_that_is_spoilt_under_way_fails_alone(spoil, reason, command, vl, monkeypatch):
     file = yaml_file(f"model: {vl}\nlayers: [0]\nprompts:\n- {{name: one, prompt: Which one, image: dog.png}}\n"
                      "- {name: two, prompt: Which one, image: cat.png}\n- {name: three, prompt: Which one}\n")
-    load = batches.loaded
+    load = batch.loaded
 
     def spoiling(*given):
         subject = load(*given)
         spoil(Path("dog.png"))
         return subject
 
-    monkeypatch.setattr(batches, "loaded", spoiling)
+    monkeypatch.setattr(batch, "loaded", spoiling)
     code, _, err = command("--config", file)
     assert code == 1 and err[0].startswith(f"error: one: {reason}") and err[1:] == ["error: 1 of 3 prompts failed: one"]
     assert record_of("one")["status"] == "failed" and reason in json.dumps(record_of("one"))

@@ -12,17 +12,21 @@ import torch
 from PIL import Image
 from transformers import Qwen2VLImageProcessorPil
 
-from mask_impact import command_line, models, preflight, vision, vision_inputs
-from mask_impact.runs import Run
-from mask_impact.strongest import strongest_tokens
-from mask_impact.vision_settings import MASK_MODES, VisionSettings
+from mask_impact.models import loading
+from mask_impact.models.vision import inputs as vision_inputs
+from mask_impact.models.vision import qwen3_vl
+from mask_impact.results.strongest import strongest_tokens
+from mask_impact.runs import planning
+from mask_impact.runs.run import Run
+from mask_impact.settings import command_line
+from mask_impact.settings.vision import MASK_MODES, VisionSettings
 from mask_impact_vl import measure
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "VL_IMPLEMENTATION.md").read_text(encoding="utf-8")
 PICTURE = str(ROOT / "testimg.png")
 SCREEN = (1920, 1080)
-OWN = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2, **vision.PLAIN}  # what Qwen3-VL's image processor comes with
+OWN = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2, **qwen3_vl.PLAIN}  # what Qwen3-VL's image processor comes with
 
 
 def table(section: str, head: str) -> list[list[str]]:
@@ -35,7 +39,7 @@ def table(section: str, head: str) -> list[list[str]]:
 @pytest.fixture(scope="module")
 def subject():
     settings = VisionSettings(model="demo", prompt="x", device="cpu")
-    return models.load(vision.examine(settings), settings)
+    return loading.load(qwen3_vl.examine(settings), settings)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,7 @@ def asked() -> VisionSettings:
     return settings
 
 
-def figures(candidate: vision.VisionCandidate, settings: VisionSettings, subject: models.Subject) -> Iterator[tuple[str, str]]:
+def figures(candidate: qwen3_vl.VisionCandidate, settings: VisionSettings, subject: loading.Subject) -> Iterator[tuple[str, str]]:
     """The lines of the example, each with what stands in one column of it, in the document's order and form."""
     inputs = candidate.prompt_inputs(settings)
     made = inputs.further(inputs.token_ids, torch.device("cpu"))
@@ -126,7 +130,7 @@ def test_the_screens_column(subject, asked, tmp_path):
     path = tmp_path / "screen.png"
     Image.new("RGB", SCREEN, "white").save(path)
     config, processor = subject.candidate.config, Qwen2VLImageProcessorPil(**OWN)
-    candidate = vision.VisionCandidate("screen", config, subject.tokenizer, None, processor)
+    candidate = qwen3_vl.VisionCandidate("screen", config, subject.tokenizer, None, processor)
     settings = VisionSettings(prompt=asked.prompt, image=[str(path)])
     rows = table("A worked example", "|")
     assert [(row[0], row[2]) for row in rows] == list(figures(candidate, settings, subject))
@@ -148,7 +152,7 @@ def test_the_modes_rows(subject, asked):
     found = {}
     for mode in MASK_MODES:
         settings = VisionSettings(model="demo", prompt=asked.prompt, image=asked.image, mask_mode=mode)
-        run: Run = measure(preflight.plan(settings, subject.candidate), subject)
+        run: Run = measure(planning.plan(settings, subject.candidate), subject)
         record = run.record()
         masked = len(run.distances[0].positions)
         found[f"`{mode}`"] = [str(n) for n in (masked, len(record["layers"]), len(record["variants"]), record["rows"])]
@@ -156,7 +160,7 @@ def test_the_modes_rows(subject, asked):
 
 
 def test_the_cell_of_the_example_is_the_strongest(subject, asked):
-    run = measure(preflight.plan(asked, subject.candidate), subject)
+    run = measure(planning.plan(asked, subject.candidate), subject)
     [top] = strongest_tokens(run.table(), 1)
     assert (top.position, top.text) == (12, "img0[1,2]")
 
@@ -175,8 +179,8 @@ def test_the_phases_are_all_there():
 def test_the_encoders_table(subject):
     """The circle's cell mixes in the three other shapes, and the rest is not half as strong."""
     settings = VisionSettings(model="demo", image=[PICTURE], part="encoder", at="1,2")
-    plan = preflight.plan(settings, subject.candidate)
-    run = measure(plan, models.prepare(subject.candidate, subject.model, settings, {"encoder"}))
+    plan = planning.plan(settings, subject.candidate)
+    run = measure(plan, loading.prepare(subject.candidate, subject.model, settings, {"encoder"}))
     strongest = strongest_tokens(run.table(), 5)
     rows = table("Inside the encoder", "cell")
     assert [(f"`{one.text}`", f"{one.total:.3g}") for one in strongest] == [(row[0], row[2]) for row in rows]
@@ -185,7 +189,7 @@ def test_the_encoders_table(subject):
 
 def test_every_trap_names_code_that_is_there():
     rows = table("Traps", "trap")
-    clauses = [clause for _, where in rows for clause in re.findall(r"((?:`\w+`(?: and )?)+) in `(mask_impact/\w+\.py)`", where)]
+    clauses = [clause for _, where in rows for clause in re.findall(r"((?:`\w+`(?: and )?)+) in `(mask_impact/[\w/]+\.py)`", where)]
     named = [(path, name) for names, path in clauses for name in re.findall(r"\w+(?=`)", names)]
     assert len(rows) == 14 and len(named) >= 15
     for path, name in named:
@@ -193,6 +197,6 @@ def test_every_trap_names_code_that_is_there():
 
 
 def test_what_the_document_names_is_there():
-    paths = set(re.findall(r"(?<![\w/])((?:mask_impact/|tests/)?\w+\.(?:py|md|png))\b", DOCUMENT))
-    assert {"mask_impact/vision.py", "mask_impact/vision_inputs.py", "testimg.png", "test_vl_phase1.py", "GLOSSARY.md"} <= paths
+    paths = set(re.findall(r"(?<![\w/])((?:mask_impact/(?:\w+/)+|tests/)?\w+\.(?:py|md|png))\b", DOCUMENT))
+    assert {"mask_impact/models/vision/qwen3_vl.py", "mask_impact/models/vision/inputs.py", "testimg.png", "test_vl_phase1.py", "GLOSSARY.md"} <= paths
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []

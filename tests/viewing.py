@@ -7,8 +7,8 @@ import pytest
 
 import mask_impact_analysis
 from mask_impact import read_results
-from mask_impact.results import ResultTable, StepDistances
-from mask_impact.writers import write_csv, write_json, write_parquet
+from mask_impact.results.table import ResultTable, StepDistances
+from mask_impact.results.writing import write_csv, write_json, write_parquet
 
 PROMPT = "Anna put the key in the red box. The key is in the"
 STEPS = 3

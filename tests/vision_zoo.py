@@ -14,8 +14,15 @@ import torch
 import zoo
 from PIL import Image
 from transformers import (
-    PreTrainedTokenizerFast, Qwen2VLImageProcessorPil, Qwen3ForCausalLM, Qwen3Config, Qwen3VLConfig,
-    Qwen3VLForConditionalGeneration, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration)
+    PreTrainedTokenizerFast,
+    Qwen2VLImageProcessorPil,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLMoeConfig,
+    Qwen3VLMoeForConditionalGeneration,
+)
 
 CELL = 8  # pixels of a token's side
 SPECIAL = ["<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]

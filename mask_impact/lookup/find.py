@@ -1,0 +1,157 @@
+"""Results found by what a user types: a name, a file, a folder; and read, whole or unfinished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mask_impact.base.errors import RequestError, first_line
+from mask_impact.base.formats import FORMATS
+from mask_impact.results.frame import table_of
+from mask_impact.results.paths import RESULT_FILE, begun_path, results_path, run_path
+from mask_impact.results.reading import read_results
+from mask_impact.results.table import COLUMNS, DISTANCES, ResultTable
+from mask_impact.settings import readers
+from mask_impact.settings.text import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+KEYS = tuple(name for name in COLUMNS if name not in DISTANCES)
+
+
+SMALLEST_FIRST = tuple(reversed(FORMATS))
+
+
+MOST_LISTED = 20
+
+
+def find(word: str) -> Path:
+    """The table that a result file, a run file, a report or a name such as output/capital stands for; of a run that is not
+    finished, but has finished steps, their folder.
+
+    Raises RequestError, one line, if there is none, saying which results there are.
+    """
+    try:
+        path = Path(readers.path(word))
+        match = RESULT_FILE.fullmatch(path.name)
+        if path.is_file() and (match is None or match[3]):
+            return path
+        name = path.name if match is None else match[1]
+        below = Path(Settings.output_dir, path.parent)
+        folders = [path.parent, below] if path.name == word or below.is_dir() else [path.parent]
+        if match is None or not match[3]:
+            for folder in folders:
+                for form in SMALLEST_FIRST:
+                    if (found := results_path(folder, name, form)).is_file():
+                        return found
+                if any((steps := begun_path(folder, name).parent).glob("step_*")):
+                    return steps
+        if path.is_dir():
+            raise RequestError(f"{word}: this is a folder; name a result in it: {results_in([path])}")
+        raise RequestError(f"{word}: {why_missing(folders, name)}")
+    except (OSError, ValueError) as error:
+        if isinstance(error, RequestError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"{readers.quoted(word)}: no result can be found there ({reason})") from None
+
+
+def why_missing(folders: list[Path], name: str) -> str:
+    """What is there in place of the table of result `name`."""
+    for folder in folders:
+        if any(begun_path(folder, name).parent.glob("step_*")):
+            return f"this run is not finished; {str(folder / name)!r} stands for the steps that it has"
+        if ended := ending(folder, name):
+            return f"this run is not finished ({ended}), it has no table"
+    where = " or ".join(repr(str(folder)) for folder in dict.fromkeys(folders))
+    hint = readers.did_you_mean(name, names_in(folders))
+    return f"there is no such result{hint or ';'} in {where} there is {results_in(folders)}"
+
+
+def names_in(folders: list[Path]) -> list[str]:
+    """The names of the results that lie in these folders."""
+    return sorted({match[1] for folder in folders if folder.is_dir() for path in folder.iterdir()
+                   if (match := RESULT_FILE.fullmatch(path.name)) and match[3] in FORMATS})
+
+
+def results_in(folders: list[Path]) -> str:
+    """Those names in a line, or "none"."""
+    present = names_in(folders)
+    return ", ".join(present[:MOST_LISTED]) + (", ..." if len(present) > MOST_LISTED else "") or "none"
+
+
+def ending(folder: Path, name: str) -> str:
+    """How a run that has no table ended, and why, by its run file; empty where that is not there, or says that it is complete."""
+    if not (run := run_path(folder, name)).is_file():
+        return ""
+    record = json.loads(run.read_bytes())
+    if not isinstance(record, dict) or record.get("status") == "complete":
+        return ""
+    return f"{record.get('status')}: {record.get('reason', 'no reason is recorded')}"
+
+
+def setting(run: Mapping[str, Any], name: str) -> Any:
+    """One of the settings in a run record, None where it has none."""
+    settings = run.get("settings")
+    return settings.get(name) if isinstance(settings, Mapping) else None
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A table that has rows, and in each of them all but the distances. Raises RequestError for any other."""
+    frame = read_unfinished(path) if path.is_dir() else read_results(path)
+    if frame.empty:
+        raise RequestError(f"{path}: the table has no rows, so there is nothing to look at")
+    if frame[list(KEYS)].isna().any(axis=None):
+        raise RequestError(f"{path}: {', '.join(KEYS)} have a value in every row of a result, and here they have not; write it again")
+    return frame
+
+
+def read_unfinished(folder: Path) -> pd.DataFrame:
+    """The steps that are there of a run that is not finished. Raises RequestError if none can be read."""
+    from mask_impact.runs.finished_steps import SafetensorError, unfinished_table
+
+    try:
+        table, run = unfinished_table(folder.parent.parent, folder.name) or (None, None)
+        frame = None if table is None else table.to_dataframe()
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RequestError(f"{folder}: cannot be read ({first_line(error)}): the run has ended meanwhile, or start it again") from None
+    if frame is None:
+        raise RequestError(f"{folder}: no step in it can be read; start the run again")
+    frame.attrs["run"] = run
+    return frame
+
+
+def as_table(path: Path, frame: pd.DataFrame) -> ResultTable:
+    """The rows of a DataFrame as arrays. Raises RequestError if some are missing."""
+    try:
+        return table_of(frame)
+    except (ValueError, TypeError):
+        raise RequestError(f"{path}: rows are missing, or not in the order in which they were written; write it again") from None
+
+
+def refuse_present(path: Path, overwrite: bool) -> None:
+    """Raise RequestError for a file that is there, unless it may be replaced."""
+    if path.exists() and not overwrite:
+        raise RequestError(f"{path} is there already; --overwrite replaces it")
+
+
+def ranges(numbers: list[int]) -> str:
+    """`0-2, 5`."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1][1:] = [number]
+        else:
+            parts.append([number])
+    return ", ".join("-".join(map(str, part)) for part in parts)
+
+
+def shorter(variants: list[str]) -> list[str]:
+    """The variants, heads in a row as `Head_0 to Head_15`."""
+    heads = [name for name in variants if name.startswith("Head_")]
+    whole = [name for name in variants if name not in heads]
+    return [*whole, f"{heads[0]} to {heads[-1]}"] if len(heads) > 3 else [*whole, *heads]

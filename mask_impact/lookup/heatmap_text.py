@@ -1,0 +1,110 @@
+"""A heatmap as text: a row for each layer, a column for each token, a block for each distance.
+
+    for line in block_picture(table, "l2", Screen()):
+        print(line)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mask_impact.base.terminal import BLOCKS, LEVELS, RAMP, Screen
+from mask_impact.results.strongest import METRICS
+from mask_impact.results.table import ResultTable
+
+UNDEFINED, ZERO, ROUNDING = -2, -1, 0  # levels beside those from 1 to LEVELS
+MARKS = {True: {UNDEFINED: "?", ZERO: "·", ROUNDING: "~"}, False: {UNDEFINED: "?", ZERO: ".", ROUNDING: "~"}}
+WIDEST, FOLDED = 10, 5  # columns of a token, the gap included: at most, and where the picture does not fit into one piece
+
+
+def block_picture(table: ResultTable, metric: str, screen: Screen, floor: Sequence[float | None] | None = None) -> Iterator[str]:
+    """The lines of the picture of a table of one step and one variant.
+
+    `floor` is the noise floor of each layer (None where unknown). Each layer has its own scale, up to its largest distance
+    without position 0; a larger one at position 0 is drawn like it. A picture that is too wide for the screen comes in pieces.
+    """
+    [step], layers = table.steps, [layer for _, layer in table.cells]
+    values = getattr(step, metric).astype(np.float64)
+    largest = scales(values, step.positions, table.left_out)
+    levels = levels_of(values, largest, floor)
+    texts = labels(table)
+    width, count = column_widths([screen.columns(text) for text in texts], int(step.positions.max(initial=0)), screen.width - 16)
+    names = [f"{layer:>5} {number(value):>9} " for layer, value in zip(layers, largest)]
+    for first in range(0, len(texts), count):
+        part = slice(first, first + count)
+        yield f"{'layer':>5} {'largest':>9} " + "".join(f"{position:<{width}}" for position in step.positions[part]).rstrip()
+        yield " " * 16 + "".join(screen.padded(text, width - 1) + " " for text in texts[part]).rstrip()
+        for name, row in zip(names, levels[:, part]):
+            yield name + " ".join(screen.painted(mark(level, screen) * (width - 1), level) for level in row)
+        yield ""
+    yield from screen.lines(legend(levels, metric, screen, table.left_out))
+
+
+def scales(values: np.ndarray, positions: np.ndarray, left_out: int | None = 0) -> np.ndarray:
+    """The largest distance of each layer (layer,) without the position that is left out; with it where all others are 0, -1
+    where none is defined."""
+    rest = values[:, positions != left_out]
+    rest = np.where(np.isnan(rest), 0, rest).max(1, initial=0)
+    return np.where(rest > 0, rest, np.where(np.isnan(values), -1, values).max(1, initial=-1))
+
+
+def levels_of(values: np.ndarray, largest: np.ndarray, floor: Sequence[float | None] | None = None) -> np.ndarray:
+    """The level of each distance (layer, position): UNDEFINED, ZERO, ROUNDING, or 1 to LEVELS, in proportion to the layer's
+    largest."""
+    floors = np.array([0 if value is None else value for value in floor or [None] * len(values)], dtype=np.float64)[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        parts = np.ceil(values / largest[:, None] * LEVELS)
+    levels = np.clip(np.nan_to_num(parts, nan=1), 1, LEVELS).astype(int)
+    levels[values <= floors] = ROUNDING
+    levels[values == 0] = ZERO
+    levels[np.isnan(values)] = UNDEFINED
+    return levels
+
+
+def labels(table: ResultTable) -> list[str]:
+    """What stands over each column: the token without its first space, a picture's cell as `row,column`."""
+    [step] = table.steps
+    texts = [text_over(token) for token in table.tokens]
+    if {"patch_row", "patch_col"} <= set(table.places):
+        cells = zip(table.places["patch_row"].to_pylist(), table.places["patch_col"].to_pylist())
+        texts = [text if row is None else f"{row},{column}" for text, (row, column) in zip(texts, cells)]
+    return [texts[position] for position in step.positions]
+
+
+def text_over(token: str) -> str:
+    """A token over its column, where the space before a word takes room and says little."""
+    return token.removeprefix(" ") if token.strip(" ") else "_" * len(token)
+
+
+def column_widths(texts: Sequence[int], last: int, room: int) -> tuple[int, int]:
+    """Columns for each token with the gap behind it, and how many tokens stand side by side in `room` columns."""
+    least = len(str(last)) + 1
+    width = max(least, min(WIDEST, max(texts, default=0) + 1))
+    if len(texts) * width > room:
+        width = max(least, min(width, max(FOLDED, room // max(1, len(texts)))))
+    side_by_side = max(1, (room + 1) // width)
+    pieces = max(1, -(-len(texts) // side_by_side))
+    return width, max(1, -(-len(texts) // pieces))
+
+
+def mark(level: int, screen: Screen) -> str:
+    """The character of a level."""
+    return (BLOCKS if screen.unicode else RAMP)[level - 1] if level > 0 else MARKS[screen.unicode][level]
+
+
+def legend(levels: np.ndarray, metric: str, screen: Screen, left_out: int | None = 0) -> str:
+    """What the characters mean; those beside the scale only where they occur."""
+    words = {ZERO: "exactly 0", ROUNDING: "at or below the noise floor", UNDEFINED: "undefined, no key is left"}
+    others = "".join(f"; {mark(level, screen)} {said}" for level, said in words.items() if (levels == level).any())
+    ramp = BLOCKS if screen.unicode else RAMP
+    without, larger = ("", "") if left_out is None else (
+        f" without position {left_out}", f" Position {left_out} may be larger than it is drawn.")
+    return (f"Each layer has its own scale: {ramp} from 0 to the layer's largest {METRICS[metric]}{without}, the "
+            f"number beside the layer{others}.{larger}")
+
+
+def number(value: float) -> str:
+    """A distance in three digits; a dash where there is none."""
+    return f"{value:.3g}" if value >= 0 else "-"

@@ -1,0 +1,137 @@
+"""Looking at a result in the shell: finding it by its name, showing it, making its report.
+
+    show(find("output/capital"), Screen())
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mask_impact.base import console
+from mask_impact.base.errors import RequestError
+from mask_impact.base.json_text import plain
+from mask_impact.base.terminal import Screen
+from mask_impact.lookup.find import as_table, ending, ranges, read, refuse_present, setting, shorter
+from mask_impact.lookup.heatmap_text import block_picture
+from mask_impact.results.paths import report_path
+from mask_impact.results.report import write_report
+from mask_impact.results.strongest import METRICS, StrongToken, spared, strongest_tokens
+from mask_impact.results.table import DISTANCES, ResultTable
+from mask_impact.settings.option import unknown
+
+if TYPE_CHECKING:
+    pass
+
+COLUMN = dict(zip(METRICS, DISTANCES))
+ROOM_FOR_LAYERS = 60  # columns of a screen
+
+
+def show(path: Path, screen: Screen, *, step: int | None = None, variant: str | None = None, top: int = 10,
+         metric: str = "l2", as_json: bool = False) -> None:
+    """Print what was run, the strongest tokens and the block picture of one step and variant; with `as_json` the tokens alone.
+
+    Raises RequestError for a table that cannot be read or is not whole, and for a step or variant that it does not have.
+    """
+    frame = read(path)
+    run = frame.attrs.get("run") or {}
+    steps, variants = (frame[name].unique().tolist() for name in ("generation_step", "variant"))
+    if step is not None and step not in steps:
+        raise RequestError(f"--step {step} is not in {path}; it has {ranges(steps)}")
+    known = {name.casefold(): name for name in variants}
+    if variant is not None and variant.casefold() not in known:
+        raise RequestError(f"--variant: {unknown('variant', variant, shorter(variants))}")
+    step = steps[0] if step is None else step
+    variant = variants[0] if variant is None else known[variant.casefold()]
+    table = as_table(path, frame[(frame["generation_step"] == step) & (frame["variant"] == variant)])
+    strongest = strongest_tokens(table, top, metric=metric)
+    if as_json:
+        console.say(json.dumps(plain({  # in ASCII, where nothing drives a terminal
+            "file": str(path), "model": setting(run, "model"), "prompt": setting(run, "prompt"),
+            "part": setting(run, "part"), "at": setting(run, "at"),
+            "generated_text": run.get("generated_text"), "step": step, "variant": variant, "metric": COLUMN[metric],
+            "steps": steps, "variants": variants,
+            "strongest": [{"position": token.position, "token": token.text, "sum_over_layers": token.total, "layer": token.layer,
+                           "largest": token.largest} for token in strongest]})))
+        return
+    shown = f"step {step} of {ranges(steps)}, variant {variant} of {', '.join(shorter(variants))}"
+    for line in [*about(path, run, screen), *screen.lines(f"shown      {shown}", " " * 11), *predicted(run, step, screen), "",
+                 *strongest_lines(strongest, metric, screen, spared(table)), "",
+                 *block_picture(table, metric, screen, noise_floor(run, table, metric))]:
+        console.draw(line)
+
+
+def predicted(run: Mapping[str, Any], step: int, screen: Screen) -> Iterator[str]:
+    """Which token the step predicts, where the run record has it."""
+    steps = run.get("steps")
+    for record in steps if isinstance(steps, list) else ():
+        following = record.get("next") if isinstance(record, Mapping) and record.get("step") == step else None
+        if isinstance(following, Mapping):
+            yield "predicts   " + screen.quoted(str(following.get("text")), screen.width - 11)
+
+
+def strongest_lines(strongest: list[StrongToken], metric: str, screen: Screen, without: str) -> Iterator[str]:
+    """The strongest tokens, one to a line: position, sum over layers, the largest distance with its layer, text."""
+    heading = f"Strongest tokens ({METRICS[metric]} summed over layers{without})"
+    yield screen.bold(screen.cut(heading, screen.width))
+    for token in strongest:
+        where = f"layer {token.layer}: {token.largest:.3g}  " if screen.width >= ROOM_FOR_LAYERS else ""
+        line = f"{token.position:>6} {token.total:>9.3g}  {where}"
+        yield line + screen.quoted(token.text, screen.width - len(line))
+    if not strongest:
+        yield from screen.lines("  none: there is no defined distance but position 0's")
+
+
+def about(path: Path, run: Mapping[str, Any], screen: Screen) -> Iterator[str]:
+    """What was run, in a few lines."""
+    yield screen.bold(screen.cut(str(path), screen.width))
+    if not run:
+        yield from screen.lines("without a run file beside it, so model and prompt are unknown")
+        return
+    if path.is_dir():
+        steps, ended = ranges([step["step"] for step in run["steps"]]), ending(path.parent.parent, path.name)
+        yield from screen.lines(f"not finished{ended and f' ({ended})'}: it has steps {steps} so far")
+    elif run.get("status") != "complete":
+        yield from screen.lines(f"warning: its run file does not say that it is complete, but {run.get('status')!r}")
+    room = screen.width - 11
+    yield "model      " + screen.cut(f"{setting(run, 'model')} on {run.get('device')}", room)
+    encoder = setting(run, "part") == "encoder"
+    if encoder:
+        yield "encoder    " + screen.cut(measured_at(run), room)
+    else:
+        yield "prompt     " + screen.quoted(str(setting(run, "prompt")), room)
+    if images := setting(run, "image"):
+        yield "pictures   " + screen.cut(", ".join(map(str, images)) if isinstance(images, list) else str(images), room)
+    if not encoder:
+        said = "generated  " if setting(run, "continuation") is None else "given      "
+        yield said + screen.quoted(str(run.get("generated_text", "")), room)
+
+
+def measured_at(run: Mapping[str, Any]) -> str:
+    """Where a run of the encoder was measured."""
+    at = setting(run, "at")
+    return "the mean over all measured cells" if at == "all" else f"measured at cell {at} (row, column)"
+
+
+def noise_floor(run: Mapping[str, Any], table: ResultTable, metric: str) -> list[float | None] | None:
+    """The noise floor of each layer of a table of one step and variant, where the run record has it."""
+    try:
+        [record] = [record for record in run["steps"] if record["step"] == table.steps[0].step]
+        floors = dict(zip(run["layers"], record[f"noise_floor_{metric}"][table.cells[0][0]]))
+        found = [floors.get(layer) for _, layer in table.cells]
+        return found if all(isinstance(value, (int, float, type(None))) for value in found) else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def report(path: Path, screen: Screen, overwrite: bool = False) -> None:
+    """Write the report of a result that is there. Raises RequestError if it has one, unless `overwrite`."""
+    page = report_path(path.parent.parent, path.name) if path.is_dir() else report_path(path.parent, path.stem.removesuffix("_results"))
+    refuse_present(page, overwrite)
+    frame = read(path)
+    write_report(as_table(path, frame), frame.attrs.get("run"), page)
+    console.say(screen.safe(f"wrote {page}; open it in a browser"))
+
+

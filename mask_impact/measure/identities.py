@@ -1,0 +1,70 @@
+"""Identities that hold for every right measurement, checked on each run's first step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mask_impact.base.errors import RunError
+from mask_impact.base.precision import TOLERANCE
+from mask_impact.measure.closed_form import LeaveOneOut
+from mask_impact.measure.rows import MaskedRows
+from mask_impact.sites.hooks import told_of_hooks
+from mask_impact.sites.parts import LayerParts
+from mask_impact.sites.recording import LayerRecord
+
+
+def check_identities(record: LayerRecord, closed: LeaveOneOut, rows: MaskedRows, conserved: Tensor) -> None:
+    """Hold a measured layer to its identities.
+
+    `rows` holds the layer's baseline, and `conserved` (head, d_v) is the sum of (1 - a_j)(o_j - o) over all keys.
+
+    Raises RunError, naming the layer, if its heads are not the model's own, if its masked heads do not sum as those of
+    a renormalised softmax must, or if its output is not its input plus its updates.
+    """
+    tolerance = TOLERANCE[closed.output.dtype]
+    # Some models take the softmax in float32 even in float64.
+    own_tolerance = max(TOLERANCE[record.heads.dtype], TOLERANCE[torch.float32])
+    conserved_error = conservation_error(closed, conserved)
+    _hold(record.parts, "the heads' outputs equal the model's own", own_heads_error(record, closed), own_tolerance)
+    _hold(record.parts, "sum_j (1 - a_j)(o_j - o) is 0, or o (sum_j a_j - 1) with a sink", conserved_error, tolerance)
+    if rows.baseline.full is not None:
+        _hold(record.parts, "output = input + attention and MLP updates", update_error(record, rows), tolerance)
+        if rows.output.dtype == record.output.dtype:
+            _hold(record.parts, "a row that masks nothing has the model's own output", own_output_error(record, rows), own_tolerance)
+
+
+def own_heads_error(record: LayerRecord, closed: LeaveOneOut) -> float:
+    """The distance of the closed form's outputs, all heads together, from what the model's attention answered.
+
+    Relative to the length of the latter, at least 0.
+    """
+    own = record.heads.to(closed.output)
+    return float((closed.output - own).norm() / own.norm().clamp_min(torch.finfo(own.dtype).tiny))
+
+
+def conservation_error(closed: LeaveOneOut, conserved: Tensor) -> float:
+    """The largest relative error of the sum `conserved` (head, d_v) over the heads, at least 0.
+
+    Where masking a key is undefined there is no such sum, and the error counts as 0.
+    """
+    return 0.0 if closed.any_undefined else closed.conservation_error(conserved)
+
+
+def update_error(record: LayerRecord, rows: MaskedRows) -> float:
+    """|x + update - output| over |x| + |update|, at the final position."""
+    x, update = record.call.hidden.flatten(0, -2)[-1].to(rows.output), rows.baseline.full
+    scale = x.norm() + update.norm()
+    return float((x + update - rows.output).norm() / scale.clamp_min(torch.finfo(scale.dtype).tiny))
+
+
+def own_output_error(record: LayerRecord, rows: MaskedRows) -> float:
+    """The distance of the unmasked row's output from the model's own at the final position, over the length of that."""
+    own = record.output
+    return float((rows.output - own).norm() / own.norm().clamp_min(torch.finfo(own.dtype).tiny))
+
+
+def _hold(parts: LayerParts, identity: str, error: float, tolerance: float) -> None:
+    if not error <= tolerance:
+        raise RunError(f"layer {parts.index}: the identity '{identity}' fails: relative error {error:.1e}, allowed {tolerance:.0e}"
+                       f"{told_of_hooks(parts.layer)}")

@@ -1,0 +1,40 @@
+"""A model's files read by transformers, without its words on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import transformers
+
+from mask_impact.base.errors import RequestError, as_run_error, first_line, out_of_memory
+from mask_impact.models.checkpoint_files import Checkpoint
+
+
+@contextmanager
+def few_words() -> Iterator[None]:
+    """Keep transformers' progress bars and warnings out of the terminal; faults are raised all the same."""
+    level = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity(transformers.logging.CRITICAL)
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+def read_file(checkpoint: Checkpoint, what: str, read: Callable, **options: Any) -> Any:
+    """What `read` makes of the checkpoint's folder. Raises RequestError, one line, whatever `read` raises, but for want of memory."""
+    try:
+        return read(checkpoint.folder, local_files_only=True, **options)
+    except Exception as error:  # the files are others', and fail in every way
+        if out_of_memory(error):
+            raise as_run_error(error) from error
+        remedy = "install what is missing" if isinstance(error, ImportError) else "fetch the model again"
+        remedy = "a newer transformers may know it" if "does not recognize this architecture" in str(error) else remedy
+        remedy = "--trust-remote-code runs the code it brings along" if "trust_remote_code" in str(error) else remedy
+        raise RequestError(f"--model {checkpoint.name!r}: its {what} cannot be loaded ({first_line(error)}); {remedy}") from None

@@ -1,0 +1,149 @@
+"""A model as it is asked for, before its weights are loaded: configuration, tokenizer, device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from mask_impact.base.errors import RequestError, gathering
+from mask_impact.measure.loop import Method
+from mask_impact.models import adapters
+from mask_impact.models.checkpoint_files import Checkpoint
+from mask_impact.models.checkpoints import find_checkpoint
+from mask_impact.models.compiled import as_written
+from mask_impact.models.files import few_words, read_file
+from mask_impact.models.inputs import PromptInputs
+from mask_impact.models.refusals import refuse_config, refuse_empty, refuse_loaded, refuse_unloaded
+from mask_impact.models.tokens import prompt_ids
+from mask_impact.settings.option import defaults
+from mask_impact.settings.text import Settings
+from mask_impact.sites.parts import LayerParts, layer_count
+
+TOO_LONG = 10**9  # tokenizers and configurations write "no limit" as numbers past this
+SOFTMAX_KINDS = ("attention", "full_attention", "sliding_attention", "chunked_attention")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """All that is known of a model without its weights. `checkpoint` is None for a model that the caller has loaded.
+
+    `AUTO_CLASS` loads the weights.
+    """
+
+    AUTO_CLASS: ClassVar[type] = AutoModelForCausalLM
+
+    name: str
+    config: PreTrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    checkpoint: Checkpoint | None = None
+
+    def measured_config(self, settings: Settings) -> PreTrainedConfig:
+        """The configuration of the layers that these settings measure."""
+        return self.config.get_text_config()
+
+    def encoder_parts(self, model: PreTrainedModel, method: Method) -> list[LayerParts]:
+        """The blocks of the model's encoder that can be measured, checked; none where none is. Raises RequestError, RunError."""
+        return []
+
+    def layers(self, settings: Settings) -> int:
+        """How many layers there are, of which these settings measure some."""
+        return layer_count(self.measured_config(settings))
+
+    def other_layers(self, settings: Settings) -> dict[int, str]:
+        """The layers whose kind, as the configuration names it, is no softmax attention; what it does not name comes out later."""
+        config = self.measured_config(settings)
+        kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
+        return {layer: f"no softmax attention ({kind})" for layer, kind in enumerate(kinds) if kind not in SOFTMAX_KINDS}
+
+    @property
+    def context_length(self) -> int | None:
+        """The most positions the model was built for, rotary scaling included, or None where its configuration sets no limit."""
+        config = self.config.get_text_config()
+        length = getattr(config, "max_position_embeddings", None)
+        return min(scaled_length(length, rope) for rope in rope_kinds(config)) if length and 0 < length < TOO_LONG else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines on what the user may not expect of the model."""
+        return adapters.notes(self.checkpoint.name, self.checkpoint.folder) if self.checkpoint else ()
+
+    def prompt_inputs(self, settings: Settings) -> PromptInputs:
+        """What the model is fed for this prompt. Raises RequestError with its faults."""
+        return PromptInputs(self.question_ids(settings))
+
+    def question_ids(self, settings: Settings) -> list[int]:
+        """The prompt's token ids, before pictures take their places in it. Raises RequestError as `prompt_inputs` does."""
+        return prompt_ids(self.tokenizer, settings)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells the model from any other, as far as that can be known."""
+        if self.checkpoint is not None:
+            return self.checkpoint.identity
+        commit = getattr(self.config, "_commit_hash", None)
+        return {"revision": commit} if commit else {"loaded_from": self.name}
+
+
+def rope_kinds(config: PreTrainedConfig) -> list[dict[str, Any]]:
+    """The rotary parameters of each kind of layer; one without any where positions are learned, whatever a stray key says."""
+    given = (getattr(config, "rope_parameters", None) or {}) if hasattr(type(config), "rope_parameters") else {}
+    return [kind for kind in given.values() if isinstance(kind, dict)] or [given]
+
+
+def scaled_length(length: int, rope: dict[str, Any]) -> int:
+    """The most positions with these rotary parameters, of a model whose configuration says `length`; the types of rope that are
+    not named here have the extended number there."""
+    factor = rope.get("factor") if rope.get("rope_type") in ("linear", "dynamic", "yarn") else None
+    return max(length, int((rope.get("original_max_position_embeddings") or length) * factor)) if factor else length
+
+
+def examine(settings: Settings, checkpoint: Checkpoint | None = None) -> Candidate:
+    """A model of text, with everything that configuration and tokenizer tell. Raises RequestError, by name, with all faults."""
+    return read_candidate(settings, checkpoint, refuse_config)
+
+
+def read_candidate(settings: Settings, checkpoint: Checkpoint | None, refuse: Callable[..., None]) -> Candidate:
+    """Everything that configuration and tokenizer tell; `refuse` raises RequestError for a configuration of another kind of
+    model. Raises RequestError, by name, with all faults."""
+    code = settings.trust_remote_code
+    checkpoint = checkpoint or find_checkpoint(settings.model, settings.revision, code, settings.DEMO)
+    faults: list[str] = []
+    with few_words():
+        with gathering(faults):
+            config = read_file(checkpoint, "configuration", AutoConfig.from_pretrained, trust_remote_code=code)
+            refuse(checkpoint.name, config, code)
+        with gathering(faults):
+            tokenizer = read_file(checkpoint, "tokenizer", AutoTokenizer.from_pretrained, trust_remote_code=code)
+            refuse_empty(checkpoint.name, tokenizer)
+    if faults:
+        raise RequestError(*settings.file_faults, *dict.fromkeys(faults))
+    return Candidate(checkpoint.name, config, tokenizer, checkpoint)
+
+
+def of_loaded(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, settings: Settings) -> Candidate:
+    """The candidate of a model that the caller has loaded. Raises RequestError for one that cannot be measured, for one of the
+    two alone, and for settings that would load another."""
+    model = as_written(model)
+    refuse_unloaded(model, tokenizer)
+    return Candidate(loaded_name(model, settings, refuse_loaded), model.config, tokenizer)
+
+
+def loaded_name(model: PreTrainedModel, settings: Settings, refuse: Callable[[PreTrainedModel], None]) -> str:
+    """The name of a model that the caller has loaded. Raises RequestError, with all faults, for what `refuse` refuses and for
+    settings that would load another."""
+    name = str(model.config.name_or_path or "memory")
+    usual = defaults(type(settings))
+    faults = [f"{setting}: a loaded model is measured as it is; leave {setting} out"
+              for setting in ("revision", "device", "dtype", "trust_remote_code") if getattr(settings, setting) != usual[setting]]
+    if settings.model not in (usual["model"], name):
+        faults.append("model_name: give either a name or a loaded model and tokenizer")
+    with gathering(faults):
+        refuse(model)
+    if faults:
+        raise RequestError(*faults)
+    return name
+
+

@@ -1,0 +1,177 @@
+"""A model with its weights: loaded, checked, and ready to be measured."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from mask_impact.base.errors import RequestError, as_run_error
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.loop import Method
+from mask_impact.measure.row_budget import RowBudget
+from mask_impact.models import adapters
+from mask_impact.models.checkpoint_files import Checkpoint
+from mask_impact.models.checkpoints import with_weights
+from mask_impact.models.compiled import as_written, uncompiled
+from mask_impact.models.devices import TORCH_DTYPES, find_device
+from mask_impact.models.files import few_words, read_file
+from mask_impact.models.info import Candidate
+from mask_impact.models.refusals import dequantisers, naming, quantisation
+from mask_impact.models.tokens import end_ids
+from mask_impact.settings.text import Settings
+from mask_impact.sites.parts import LayerParts
+
+OLD_CONSTANTS = ("attn.masked_bias",)  # which old GPT-2 checkpoints hold, and no model needs
+NO_ADAPTER = {"subfolder": "none"}  # where transformers looks for one; it would tell of the adapter's misfits and not of the base's
+# Why weights are refused: transformers would fill what misses with random numbers, leave the rest out, and go on.
+MISFITS = {
+    "missing_keys": "lacks weights of its model, which would be random numbers",
+    "mismatched_keys": "has weights of another shape than its configuration says",
+    "unexpected_keys": "has weights that its model has no place for",
+}
+
+
+COMPILED = "the model is compiled; its modules were measured uncompiled"
+LOADING = threading.Lock()  # transformers sets torch's default dtype while it loads a model
+_locks: WeakKeyDictionary[PreTrainedModel, threading.RLock] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A loaded model, checked: the layers that can be measured, and the others by index with the reason why not; the blocks of
+    its encoder, where that was asked for; `notes` are lines for the user."""
+
+    candidate: Candidate
+    model: PreTrainedModel
+    parts: list[LayerParts]
+    skipped: dict[int, str] = field(default_factory=dict)
+    encoder: list[LayerParts] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.candidate.tokenizer
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """The token ids that end generation when predicted."""
+        generation = self.model.generation_config
+        return end_ids(self.tokenizer, None if generation is None else generation.eos_token_id)
+
+
+def load(candidate: Candidate, settings: Settings, wanted: Collection[str] = ("decoder",)) -> Subject:
+    """Load the weights, move them to the device and check the parts of the model that are wanted.
+
+    Raises RequestError for weights that do not fit the model, RunError where memory runs out or a check of the loaded model fails.
+    """
+    checkpoint, device = with_weights(candidate.checkpoint, settings.quiet), find_device(settings)
+    dtype, method = wanted_dtype(settings, device), quantisation(candidate.config)
+    options = {} if method is None else {"quantization_config": dequantisers()[method](dequantize=True)}
+    with few_words():
+        model, info = read_file(
+            checkpoint, "weights", candidate.AUTO_CLASS.from_pretrained, dtype=dtype, trust_remote_code=settings.trust_remote_code,
+            output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True, adapter_kwargs=NO_ADAPTER, **options)
+        refuse_misfits(checkpoint.name, info)
+        add_adapter(checkpoint, model)
+        try:
+            if method is not None:  # dequantised weights need not be in the dtype of the others
+                model = model.to(candidate.config.dtype if dtype == "auto" else dtype)
+            return prepare(candidate, model.to(device), settings, wanted)
+        except RequestError:
+            raise
+        except Exception as error:
+            raise as_run_error(error) from error
+
+
+def add_adapter(checkpoint: Checkpoint, model: PreTrainedModel) -> None:
+    """Load the adapter that lies beside the weights, where peft can. Raises RequestError for one that does not fit the model."""
+    if adapters.is_loaded(checkpoint.folder):
+        load = lambda folder, **_: model.load_adapter(str(folder), ignore_mismatched_sizes=True)  # noqa: E731
+        refuse_misfits(checkpoint.name, read_file(checkpoint, "adapter", load).to_dict())
+
+
+def wanted_dtype(settings: Settings, device: torch.device) -> torch.dtype | str:
+    """The dtype to load in: `auto` is float32 on the CPU and the checkpoint's elsewhere."""
+    if settings.dtype != "auto":
+        return TORCH_DTYPES[settings.dtype]
+    return torch.float32 if device.type == "cpu" else "auto"
+
+
+def refuse_misfits(name: str, info: dict[str, Any]) -> None:
+    """Raise RequestError, a line for each kind of misfit, for weights that are not exactly the model's."""
+    faults = []
+    for kind, what in MISFITS.items():
+        keys = (key if isinstance(key, str) else key[0] for key in info.get(kind) or ())
+        if found := sorted(key for key in keys if not key.endswith(OLD_CONSTANTS)):
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            faults.append(f"--model {name!r} {what}: {found[0]}{more}; fetch it again, or take another checkpoint")
+    if faults:
+        raise RequestError(*faults)
+
+
+def prepare(candidate: Candidate, model: PreTrainedModel, settings: Settings, wanted: Collection[str]) -> Subject:
+    """Check a loaded model, in the parts that are wanted, and find its layers.
+
+    Experts run by themselves in float64, for which grouped kernels do not exist.
+    """
+    model.eval()
+    if model.dtype == torch.float64 and has_experts(model):
+        model.set_experts_implementation("eager")
+    method = method_of(settings)
+    with naming(candidate.name) if candidate.checkpoint else nullcontext():
+        parts, skipped = measurable_parts(model, method) if "decoder" in wanted else ([], {})
+        encoder = candidate.encoder_parts(model, method) if "encoder" in wanted else []
+    return Subject(candidate, model, parts, skipped, encoder)
+
+
+def has_experts(model: PreTrainedModel) -> bool:
+    """Whether the model lets its implementation of experts be chosen."""
+    return getattr(model, "_can_set_experts_implementation", lambda: False)()
+
+
+def measured_parts(settings: Settings, subject: Subject) -> list[LayerParts]:
+    """The parts of the layers that these settings ask for."""
+    parts = subject.encoder if settings.part == "encoder" else subject.parts
+    return [part for part in parts if settings.layers is None or part.index in settings.layers]
+
+
+def method_of(settings: Settings) -> Method:
+    """How these settings measure."""
+    dtype = torch.float32 if settings.measure_dtype == "float32" else None
+    return Method(settings.method, settings.variants, dtype, rows=RowBudget.of_memory(settings.max_memory))
+
+
+@contextmanager
+def ready(candidate: Candidate, settings: Settings, model: PreTrainedModel | None = None) -> Iterator[Subject]:
+    """The candidate's model, loaded and checked; one that the caller has loaded is as it was on leaving, and no other thread
+    measures it meanwhile."""
+    if model is None:
+        with LOADING:
+            subject = load(candidate, settings, {settings.part})
+        yield subject
+        return
+    given, model = model, as_written(model)
+    with one_thread(model), uncompiled(model) as compiled:
+        training = [module for module in model.modules() if module.training]
+        experts = model.config._experts_implementation if has_experts(model) else None
+        try:
+            subject = prepare(candidate, model, settings, {settings.part})
+            yield replace(subject, notes=(COMPILED,)) if compiled or given is not model else subject
+        finally:
+            for module in training:
+                module.training = True
+            if has_experts(model) and model.config._experts_implementation != experts:
+                model.set_experts_implementation(experts)
+
+
+def one_thread(model: PreTrainedModel) -> AbstractContextManager:
+    """The lock of a loaded model: to be measured, it is changed for a while."""
+    with LOADING:
+        return _locks.setdefault(model, threading.RLock())

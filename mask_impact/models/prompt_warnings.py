@@ -1,0 +1,47 @@
+"""What a user may not expect of the tokens that were made of a prompt, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from transformers import PreTrainedTokenizerBase
+
+from mask_impact.models.info import Candidate
+from mask_impact.settings.text import Settings, is_ids
+
+
+def prompt_warnings(candidate: Candidate, settings: Settings, ids: Sequence[int]) -> list[str]:
+    """A line for each surprise in the prompt's token ids, with its place in the batch file where there is one."""
+    tokenizer, lines = candidate.tokenizer, []
+    if (last := put_behind(tokenizer, settings)) is not None:
+        lines.append(f"the tokenizer puts {piece(tokenizer, last)} behind the prompt, where it is the final position; from Python token "
+                     "ids can be given without it")
+    if tokenizer.bos_token_id is not None and list(ids[:2]) == [tokenizer.bos_token_id] * 2:
+        lines.append(f"the prompt begins with {piece(tokenizer, ids[0])} twice; the one that the tokenizer or the chat template puts "
+                     "there is enough: leave out the other")
+    if drops_system(candidate, settings):
+        lines.append("system: the model's chat template has no place for a system message, and drops it; write it into the prompt")
+    return [settings.placed(line) for line in lines]
+
+
+def put_behind(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> int | None:
+    """The special token that the tokenizer puts behind a prompt of text, if any: a chat's end is its template's own."""
+    if settings.chat or is_ids(settings.prompt):
+        return None
+    ids, bare = (tokenizer(settings.prompt, add_special_tokens=special)["input_ids"] for special in (True, False))
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return ids[-1] if list(ids[-len(bare):]) != list(bare) and ids[-1] in special else None
+
+
+def drops_system(candidate: Candidate, settings: Settings) -> bool:
+    """Whether another system message than the one given makes no difference to the prompt's tokens."""
+    if not settings.chat or settings.system is None:
+        return False
+    other = replace(settings, system=f"{settings.system} or not")
+    return candidate.question_ids(settings) == candidate.question_ids(other)
+
+
+def piece(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+    """A token as the vocabulary has it, quoted."""
+    return repr(tokenizer.convert_ids_to_tokens(token))

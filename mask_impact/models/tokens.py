@@ -1,0 +1,133 @@
+"""Token ids to the text people read, and prompts to token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from mask_impact.base.errors import RequestError
+from mask_impact.settings.text import Settings, is_ids
+
+REPLACEMENT = "\ufffd"
+WORDS = "qxzsystem", "qxzprompt"  # which no chat template has of its own
+
+Part = dict[str, str]
+Form = Callable[[str], str | list[Part]]
+
+
+def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
+    """What each token adds to the decoded text; joined, the list gives the text.
+
+    A token that is not whole UTF-8 by itself shows its vocabulary piece, never a replacement character, and one without any text
+    its piece too, or `<id>` where the vocabulary has none.
+    """
+    texts, anchor = [], []
+    for token in ids:
+        alone = decode(tokenizer, [token])
+        text = added(tokenizer, anchor, token, alone)
+        if REPLACEMENT in alone or not (text or has_text(tokenizer, token)):
+            texts.append(tokenizer.convert_ids_to_tokens(token) or f"<{token}>")
+            continue
+        texts.append(text)
+        anchor = [token]
+    return texts
+
+
+def has_text(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
+    """Whether the token can add anything to a text: a decoder may drop it where it is a first space, but not twice."""
+    return decode(tokenizer, [token, token]) != ""
+
+
+def added(tokenizer: PreTrainedTokenizerBase, anchor: list[int], token: int, alone: str) -> str:
+    """The token's text after the last whole token: a decoder may drop the space of the first word it sees."""
+    before, both = decode(tokenizer, anchor), decode(tokenizer, [*anchor, token])
+    return both[len(before):] if both.startswith(before) else alone
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    """The text of these tokens, special ones included, nothing tidied up."""
+    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[int]:
+    """The prompt's token ids, in the model's chat template where `chat` is set; those of a prompt that is ids already as they are.
+
+    Raises RequestError if there are none.
+    """
+    if is_ids(settings.prompt):
+        return list(settings.prompt)
+    ids = chat_ids(tokenizer, settings) if settings.chat else tokenizer(settings.prompt)["input_ids"]
+    if not ids:
+        raise RequestError("the prompt has no tokens in this model's vocabulary; give another")
+    return list(ids)
+
+
+def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Sequence[Part] = ()) -> list[int]:
+    """The prompt, with the parts that stand `before` it, as the user's message of a chat that is waiting for its answer."""
+    if not tokenizer.chat_template:
+        raise RequestError("chat is on, but the model has no chat template; leave chat off: --no-chat (in YAML chat: false)")
+    try:
+        forms = forms_taken(tokenizer, settings, before)
+        return chat(tokenizer, settings, forms, settings.system, settings.prompt, return_dict=True)["input_ids"]
+    except RequestError:
+        raise
+    except Exception as error:  # a template is a program of the model's own and may raise anything
+        raise RequestError(f"the model's chat template refuses this prompt ({str(error)[:150]!r}); "
+                           "change it, or leave chat off (--no-chat)") from None
+
+
+def forms_taken(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Sequence[Part]) -> tuple[Form, Form]:
+    """How the template takes the text of system and user: as it is or, where that is refused or dropped, as a list of parts.
+
+    Two words show which text comes through. With parts before it the user's text is one of them. Raises RequestError where a prompt
+    of text alone is always dropped, or what the template raises.
+    """
+    taken, errors = [], []
+    for forms in product((str, parts), (partial(parts, before=before),) if before else (str, parts)):
+        try:
+            text = chat(tokenizer, settings, forms, *WORDS, tokenize=False)
+        except Exception as error:
+            errors.append(error)
+            continue
+        if before or WORDS[1] in text:
+            taken.append((settings.system is None or WORDS[0] in text, forms))
+    if taken:
+        return max(taken, key=lambda one: one[0])[1]  # the first that keeps the system message, else the first
+    raise errors[0] if errors else RequestError("the model's chat template leaves the prompt out; change it, or leave chat off (--no-chat)")
+
+
+def chat(tokenizer: PreTrainedTokenizerBase, settings: Settings, forms: tuple[Form, Form], system: str | None, prompt: str,
+         **options: bool) -> Any:
+    """A chat that is waiting for its answer, as the template renders it."""
+    messages = [{"role": "user", "content": forms[1](prompt)}]
+    if settings.system is not None:
+        messages.insert(0, {"role": "system", "content": forms[0](system)})
+    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, enable_thinking=settings.thinking, **options)
+
+
+def parts(text: str, before: Sequence[Part] = ()) -> list[Part]:
+    """A message's content as a list of parts."""
+    return [*before, {"type": "text", "text": text}]
+
+
+def continuation_ids(tokenizer: PreTrainedTokenizerBase, continuation: str | tuple[int, ...]) -> list[int]:
+    """The ids of a given continuation, text tokenised by itself without special tokens. Raises RequestError if there are none."""
+    if is_ids(continuation):
+        return list(continuation)
+    ids = tokenizer(continuation, add_special_tokens=False)["input_ids"]
+    if not ids:
+        raise RequestError("the continuation has no tokens in this model's vocabulary; give another")
+    return list(ids)
+
+
+def end_ids(tokenizer: PreTrainedTokenizerBase, eos: int | list[int] | None) -> frozenset[int]:
+    """The ids that end generation: the generation config's, and `<|im_end|>` where it is one token other than unk."""
+    ends = set(eos if isinstance(eos, (list, tuple)) else [] if eos is None else [eos])
+    turn_end = tokenizer.get_vocab().get("<|im_end|>")
+    if turn_end is not None and turn_end != tokenizer.unk_token_id:
+        ends.add(turn_end)
+    return frozenset(ends)

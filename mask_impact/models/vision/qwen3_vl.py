@@ -1,0 +1,188 @@
+"""Qwen3-VL: all that is known of a model without its weights, and what it makes of a prompt and its pictures.
+
+The inputs are made by one path whatever is installed: the image processor that needs no torchvision, and the tokenizer
+with its chat template, each `<|image_pad|>` of it repeated once for each token of its picture.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, ClassVar
+
+from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from mask_impact.base.errors import RequestError, first_line, gathering
+from mask_impact.measure.check import refuse_class
+from mask_impact.measure.encoder_check import encoder_parts
+from mask_impact.measure.loop import Method
+from mask_impact.models.checkpoint_files import Checkpoint
+from mask_impact.models.checkpoints import find_checkpoint
+from mask_impact.models.compiled import as_written
+from mask_impact.models.files import read_file
+from mask_impact.models.info import Candidate, loaded_name, read_candidate
+from mask_impact.models.refusals import naming, refuse_quantised, refuse_strange_weights, refuse_unloaded
+from mask_impact.models.tokens import chat_ids
+from mask_impact.models.vision import pictures
+from mask_impact.models.vision.cells import encoder_inputs
+from mask_impact.models.vision.inputs import SeenPicture, VisionInputs, seen
+from mask_impact.settings.text import is_ids
+from mask_impact.settings.vision import VisionSettings
+from mask_impact.sites.parts import LayerParts
+
+KINDS = ("qwen3_vl", "qwen3_vl_moe")
+ANOTHER_MODEL = "choose a Qwen3-VL model, such as Qwen/Qwen3-VL-2B-Instruct"
+PLAIN = dict(size={"shortest_edge": 65_536, "longest_edge": 16_777_216}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+
+
+@dataclass(frozen=True)
+class VisionCandidate(Candidate):
+    """All that is known of a Qwen3-VL without its weights."""
+
+    AUTO_CLASS: ClassVar[type] = AutoModelForImageTextToText
+
+    processor: Qwen2VLImageProcessorPil | None = None
+
+    def prompt_inputs(self, settings: VisionSettings) -> VisionInputs:
+        """The prompt with its pictures, or the pictures' cells where the encoder is measured.
+
+        Raises RequestError for pictures that cannot be read or seen, a cell that is not there, and a prompt that does not go with them.
+        """
+        faults: list[str] = []
+        images: list[SeenPicture] = []
+        for path in settings.image:
+            with gathering(faults):
+                images.append(seen(pictures.examine(path), self.processor, settings.max_image_tokens))
+        if faults:
+            raise RequestError(*faults)
+        if settings.part == "encoder":
+            blocks = len(settings.layers or range(self.layers(settings)))
+            return encoder_inputs(settings, self.config, images, self.processor, blocks)
+        counts = [image.tokens for image in images]
+        ids = self.question_ids(settings)
+        ids = self.completed(ids, counts) if is_ids(settings.prompt) else self.expanded(ids, counts)
+        return VisionInputs(ids, tuple(images), settings.mask_mode, self.config.image_token_id, self.processor)
+
+    def measured_config(self, settings: VisionSettings) -> PreTrainedConfig:
+        return self.config.vision_config if settings.part == "encoder" else super().measured_config(settings)
+
+    def encoder_parts(self, model: PreTrainedModel, method: Method) -> list[LayerParts]:
+        return encoder_parts(model, method)
+
+    def question_ids(self, settings: VisionSettings) -> list[int]:
+        """The prompt's token ids, with one image token for each picture, in front of the question."""
+        if not settings.image or is_ids(settings.prompt):
+            return super().question_ids(settings)
+        if settings.chat:
+            return chat_ids(self.tokenizer, settings, [{"type": "image"}] * len(settings.image))
+        config = self.config
+        picture = [config.vision_start_token_id, config.image_token_id, config.vision_end_token_id]
+        return picture * len(settings.image) + self.tokenizer(settings.prompt)["input_ids"]
+
+    def completed(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
+        """Given ids with every picture's tokens: as they are, or expanded where they have one for each picture.
+
+        Raises RequestError for other runs of image tokens: the model takes each for one picture.
+        """
+        image, counts = self.config.image_token_id, list(counts)
+        runs = [len(list(run)) for token, run in groupby(ids) if token == image]
+        if runs not in (counts, [1] * len(counts)):
+            found, has = (", ".join(map(str, numbers)) for numbers in (runs, counts))
+            raise RequestError(f"the prompt's ids hold {self.word(image)} in runs of: {found or 'none'}; give one for each picture, or as "
+                               f"many in a row as it has tokens: {has or 'there is no picture'}")
+        return self.expanded(ids, [1] * sum(counts) if runs == counts else counts)
+
+    def expanded(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
+        """The ids with each image token repeated as often as its picture has tokens. Raises RequestError where the text itself
+        holds image or video tokens."""
+        image, video = self.config.image_token_id, self.config.video_token_id
+        if video in ids:
+            raise RequestError(f"the prompt holds {self.word(video)}, but video is not supported; give single frames as pictures")
+        found = list(ids).count(image)
+        if found > len(counts):
+            raise RequestError(f"the prompt's text holds the word {self.word(image)}; leave it out, pictures are placed in front of the text")
+        if found < len(counts):
+            raise RequestError(f"the model's chat template has places for {found} of {len(counts)} pictures; leave chat off (--no-chat)")
+        left = iter(counts)
+        return [token for one in ids for token in ([one] * next(left) if one == image else [one])]
+
+    def word(self, token: int) -> str:
+        """A token as the vocabulary has it."""
+        return repr(self.tokenizer.convert_ids_to_tokens(token))
+
+
+def examine(settings: VisionSettings, checkpoint: Checkpoint | None = None) -> VisionCandidate:
+    """A Qwen3-VL, with everything that its small files tell. Raises RequestError, by name, with all faults."""
+    checkpoint = checkpoint or find_checkpoint(settings.model, settings.revision, settings.trust_remote_code, settings.DEMO)
+    candidate = read_candidate(settings, checkpoint, refuse_config)
+    if candidate.tokenizer.chat_template is None:
+        candidate.tokenizer.chat_template = processors_template(checkpoint)
+    processor = read_file(checkpoint, "image processor (preprocessor_config.json)", Qwen2VLImageProcessorPil.from_pretrained)
+    refuse_misfit(checkpoint.name, candidate.config, processor)
+    return VisionCandidate(candidate.name, candidate.config, candidate.tokenizer, candidate.checkpoint, processor)
+
+
+def processors_template(checkpoint: Checkpoint) -> str | None:
+    """The chat template that a processor keeps beside its tokenizer (chat_template.json), or None."""
+    file = checkpoint.folder / "chat_template.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))["chat_template"] if file.is_file() else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"--model {checkpoint.name!r}: its {file.name} cannot be read ({first_line(error)}); fetch the model again") from None
+
+
+def refuse_config(name: str, config: PreTrainedConfig, code: bool = False) -> None:
+    """Raise RequestError, by name, for what is no Qwen3-VL."""
+    if config.model_type not in KINDS:
+        alone = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+        kind = "a model of text alone: run it with mask_impact_analysis.py, or" if alone else "no Qwen3-VL;"
+        raise RequestError(f"--model {name!r} ({config.model_type}) is {kind} {ANOTHER_MODEL}")
+    with naming(name):
+        refuse_class(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)], config)
+    refuse_quantised(name, config)
+
+
+def refuse_misfit(name: str, config: PreTrainedConfig, processor: Qwen2VLImageProcessorPil) -> None:
+    """Raise RequestError, by name, if the image processor cuts pictures otherwise than the model takes them."""
+    refuse_sizes(name, processor)
+    vision = config.vision_config
+    model = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
+    cut = processor.patch_size, processor.merge_size, processor.temporal_patch_size
+    if cut != model:
+        raise RequestError(f"--model {name!r}: its image processor has patch, merge and temporal sizes {cut}, its configuration "
+                           f"{model}: they do not belong together; fetch the model again")
+
+
+def refuse_sizes(name: str, processor: Qwen2VLImageProcessorPil) -> None:
+    """Raise RequestError, by name, if the image processor does not tell the fewest and the most pixels of a picture."""
+    fewest, most = (processor.size.get(edge) for edge in ("shortest_edge", "longest_edge"))
+    if not (isinstance(fewest, int) and isinstance(most, int) and 0 < fewest <= most):
+        raise RequestError(f"{name!r}: its image processor (preprocessor_config.json) has shortest_edge {fewest} and longest_edge {most} "
+                           "as size; expected the fewest and the most pixels of a picture")
+
+
+def of_loaded(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, image_processor: Any,
+              settings: VisionSettings) -> VisionCandidate:
+    """The candidate of a Qwen3-VL that the caller has loaded; `image_processor` is any image processor of it, or None for the
+    one that Qwen3-VL has. Raises RequestError for a model of another kind, and for settings that would load another."""
+    model = as_written(model)
+    refuse_unloaded(model, tokenizer)
+    name = loaded_name(model, settings, refuse_loaded)
+    vision = model.config.vision_config
+    own = {key: getattr(image_processor, key, plain) for key, plain in PLAIN.items()}
+    processor = Qwen2VLImageProcessorPil(
+        patch_size=vision.patch_size, merge_size=vision.spatial_merge_size, temporal_patch_size=vision.temporal_patch_size,
+        **own | {"size": dict(own["size"])})
+    refuse_sizes(name, processor)
+    return VisionCandidate(name, model.config, tokenizer, None, processor)
+
+
+def refuse_loaded(model: PreTrainedModel) -> None:
+    """Raise RequestError, by name, for a loaded model that is no Qwen3-VL, or has quantised weights."""
+    if model.config.model_type not in KINDS or model.get_output_embeddings() is None:
+        raise RequestError(f"{type(model).__name__} is no Qwen3-VL that answers; load one with AutoModelForImageTextToText")
+    refuse_strange_weights(model)

@@ -1,0 +1,86 @@
+"""What is in an output folder, and whether it can be written to."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from mask_impact.base.errors import RequestError
+from mask_impact.base.file_names import name_key
+from mask_impact.base.formats import FORMATS
+from mask_impact.results.paths import BEGUN, RESULT_FILE
+
+
+def folder_faults(folder: Path) -> list[str]:
+    """A fault if results could not be written into the folder; nothing is left in it."""
+    try:
+        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        if not nearest.is_dir():
+            raise NotADirectoryError(f"{str(nearest)!r} is a file")
+        with tempfile.TemporaryFile(dir=nearest):
+            return []
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return [f"--output-dir {str(folder)!r} cannot be written ({reason}); choose another folder"]
+
+
+class Present:
+    """What is in an output folder, or there of one name in this very spelling; nothing, if there is no such folder.
+
+    Raises RequestError if it cannot be listed.
+    """
+
+    def __init__(self, folder: Path, only: str | None = None):
+        self._files: dict[str, list[Path]] = {}
+        found = _listed(folder) if only is None else _of_name(folder, only)
+        for path in sorted(found, key=lambda path: not path.name.lower().endswith("_run.json")):
+            if match := RESULT_FILE.fullmatch(path.name):
+                self._files.setdefault(name_key(match[1]), []).append(path)
+        begun = _listed(folder / BEGUN) if only is None else [folder / BEGUN / only]
+        self._begun = {name_key(path.name): path for path in begun if path.is_dir()}
+
+    def files(self, name: str) -> list[Path]:
+        """The result files of a name, run record first."""
+        return self._files.get(name_key(name), [])
+
+    def record(self, name: str) -> dict | None:
+        """The run record of a name, if there is a readable one."""
+        files = self.files(name)
+        return _record(files[0]) if files and files[0].name.lower().endswith("_run.json") else None
+
+    def begun(self, name: str) -> dict | None:
+        """What the name's unfinished run says that it is, if there is one."""
+        folder = self._begun.get(name_key(name))
+        return None if folder is None else _record(folder / "run.json")
+
+    def as_written(self, name: str) -> str:
+        """The name in the spelling that it has there."""
+        if files := self.files(name):
+            return RESULT_FILE.fullmatch(files[0].name)[1]
+        begun = self._begun.get(name_key(name))
+        return begun.name if begun else name
+
+
+def _of_name(folder: Path, name: str) -> list[Path]:
+    """The result files of a name in this spelling, looked for one by one: a folder of thousands takes long to list."""
+    endings = ["run.json", "report.html", *(f"results.{form}" for form in FORMATS)]
+    return [path for ending in endings if (path := folder / f"{name}_{ending}").exists()]
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        fault = f"--output-dir: cannot list {str(folder)!r} ({error.strerror}); choose another folder"
+        raise RequestError(fault) from None
+
+
+def _record(path: Path) -> dict | None:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None

@@ -1,0 +1,32 @@
+"""Where each file of a result lies."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def results_path(folder: Path, name: str, form: str) -> Path:
+    """Where the table of result `name` lies in the given format."""
+    return Path(folder) / f"{name}_results.{form}"
+
+
+def run_path(folder: Path, name: str) -> Path:
+    """Where the run file of result `name` lies."""
+    return Path(folder) / f"{name}_run.json"
+
+
+def report_path(folder: Path, name: str) -> Path:
+    """Where the report of result `name` lies."""
+    return Path(folder) / f"{name}_report.html"
+
+
+BEGUN = ".partial"  # where runs lie that are not finished
+
+
+RESULT_FILE = re.compile(r"(.+)_(?:run\.json|(report)\.html|results\.([^.]+))", re.IGNORECASE | re.DOTALL)
+
+
+def begun_path(folder: Path, name: str) -> Path:
+    """Where a run that is not finished says what it is. What else it has lies beside that."""
+    return Path(folder) / BEGUN / name / "run.json"

@@ -1,0 +1,181 @@
+"""Reading a result back, exactly as it was measured.
+
+    table = read_results("output/capital_results.csv")
+    table.attrs["run"]["settings"]
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from mask_impact.base.errors import RequestError
+from mask_impact.results.table import COLUMNS, DISTANCES, column_types
+from mask_impact.results.writing import RUN_KEY
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+# A row must fit in a block; tokens are at most some kilobytes long.
+_BLOCK_BYTES = 1 << 24
+
+_PANDAS_INDEX = re.compile(r"__index_level_\d+__")
+
+# The only float32 that is not its shortest text read as a float64 and rounded: that gives the one above it. All
+# 2,139,095,040 finite float32 from 0 up were tried.
+_TWICE_ROUNDED = 7.038531e-26
+
+
+def read_results(path: str | Path) -> pd.DataFrame:
+    """The long table of {name}_results.csv, .json or .parquet; every token and every bit of a distance as measured.
+
+    Integers are int64, tokens text (`NA`, `007` and the empty token included), undefined distances NaN. Distances are
+    float32, or float64 where the run says so; without a run file, where float32 does not hold the numbers. Columns
+    after the seven are kept, an index that pandas wrote is dropped. `attrs["run"]` has the run record, where the file or {name}_run.json beside it holds one.
+    Raises RequestError, one line, for a file that is missing, cut short, or not a result.
+    """
+    table, run = read_table(path)
+    frame = table.to_pandas()
+    if run is not None:
+        frame.attrs["run"] = run
+    return frame
+
+
+def read_table(path: str | Path) -> tuple[pa.Table, dict[str, Any] | None]:
+    """The table as `read_results` reads it, still Arrow's, further columns in the types of the file; and the run record or None."""
+    path = Path(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise RequestError(f"{path}: suffix {path.suffix!r} is not one of {', '.join(_READERS)}; name a result file")
+    if not path.is_file():
+        raise RequestError(f"{path}: there is no such file; name a file that ends in _results.csv, .json or .parquet")
+    try:
+        table, run = reader(path)
+    except (pa.ArrowException, OSError, json.JSONDecodeError, UnicodeDecodeError, OverflowError, RecursionError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise RequestError(f"{path}: not a whole result file ({reason[:200]}); write it again") from error
+    _check_rows(path, table.num_rows, run)
+    return table, run
+
+
+def _read_parquet(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
+    with pq.ParquetFile(path) as file:
+        table = file.read()
+        text = (file.metadata.metadata or {}).get(RUN_KEY.encode())
+    table = _without_index(table)
+    _check_columns(path, table.column_names)
+    run = None if text is None else run_record_of(path, text)
+    return _typed(table, table.schema.field(DISTANCES[0]).type), run
+
+
+def _read_csv(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
+    _check_end(path)
+    table = pa.csv.read_csv(
+        path, pa.csv.ReadOptions(block_size=_BLOCK_BYTES), pa.csv.ParseOptions(newlines_in_values=True),
+        pa.csv.ConvertOptions(column_types=column_types(pa.float64())))
+    table = _without_index(table)
+    _check_columns(path, table.column_names)
+    run = _neighbouring_run(path)
+    return _in_its_dtype(_typed(table, pa.float64()), run), run
+
+
+def _read_json(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
+    record = json.loads(path.read_bytes())
+    entries = record.items() if isinstance(record, dict) else ()
+    columns = {name: values for name, values in entries if isinstance(values, list)}
+    _check_columns(path, list(columns))
+    types = column_types(pa.float64())
+    table = pa.table({name: pa.array(values, types.get(name)) for name, values in columns.items()})
+    run = _neighbouring_run(path)
+    return _in_its_dtype(_typed(table, pa.float64()), run), run
+
+
+_READERS: dict[str, Callable[[Path], tuple[pa.Table, dict[str, Any] | None]]] = {
+    ".csv": _read_csv, ".json": _read_json, ".parquet": _read_parquet}
+
+
+def _typed(table: pa.Table, distance: pa.DataType) -> pa.Table:
+    """The seven columns in their types; a further column that is empty throughout becomes numbers, all NaN."""
+    types = column_types(distance)
+    empty = {field.name: pa.float64() for field in table.schema if pa.types.is_null(field.type)}
+    kinds = {field.name: field.type for field in table.schema} | empty | types
+    return table.cast(pa.schema(list(kinds.items())))
+
+
+def _in_its_dtype(wide: pa.Table, run: dict[str, Any] | None) -> pa.Table:
+    """The distances in the dtype that the run names; without one, in float32 if that has the same texts."""
+    dtypes = (run or {}).get("dtypes")
+    named = dtypes.get("results") if isinstance(dtypes, dict) else None
+    if named == "float64":
+        return wide
+    narrow = _narrowed(wide)
+    held = named == "float32" or all(
+        narrow[name].cast(pa.string()).cast(pa.float64()).equals(wide[name]) for name in DISTANCES)
+    return narrow if held else wide
+
+
+def _narrowed(table: pa.Table) -> pa.Table:
+    """The distances as the float32 whose shortest texts are the texts of these float64."""
+    for name in DISTANCES:
+        wide = table[name].to_numpy()
+        with np.errstate(over="ignore"):
+            narrow = wide.astype(np.float32)
+        narrow[wide == _TWICE_ROUNDED] = np.nextafter(np.float32(_TWICE_ROUNDED), np.float32(0))
+        table = table.set_column(table.column_names.index(name), name, pa.array(narrow, from_pandas=True))
+    return table
+
+
+def _neighbouring_run(path: Path) -> dict[str, Any] | None:
+    """The record in {name}_run.json beside {name}_results.csv or .json; None if there is no such file."""
+    name = path.stem.removesuffix("_results")
+    file = path.with_name(f"{name}_run.json")
+    return run_record_of(file, file.read_bytes()) if name != path.stem and file.is_file() else None
+
+
+def run_record_of(path: Path, text: bytes) -> dict[str, Any]:
+    """The run record in the text of a file. Raises RequestError if there is none."""
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{path}: its run record is not JSON ({error}); run again, or move the file away") from error
+    if not isinstance(record, dict):
+        raise RequestError(f"{path}: its run record is a {type(record).__name__}, not an object; run again")
+    return record
+
+
+def _without_index(table: pa.Table) -> pa.Table:
+    """The table without the index that pandas wrote: in CSV the one column before the seven, in Parquet those it named itself."""
+    names = table.column_names
+    first = 1 if tuple(names[1 : 1 + len(COLUMNS)]) == COLUMNS else 0
+    return table.select([place for place, name in enumerate(names) if place >= first and not _PANDAS_INDEX.fullmatch(name)])
+
+
+def _check_columns(path: Path, found: list[str]) -> None:
+    if tuple(found[:len(COLUMNS)]) != COLUMNS:
+        raise RequestError(f"{path}: the first columns are {', '.join(found[:len(COLUMNS)]) or 'none'}, where a result "
+                           f"has {', '.join(COLUMNS)}")
+
+
+def _check_end(path: Path) -> None:
+    """A CSV file that was cut short rarely ends with a line's end."""
+    with open(path, "rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 1))
+        if file.read(1) != b"\n":
+            raise RequestError(f"{path}: ends within a line after {size:,} bytes, so it was cut short; write it again")
+
+
+def _check_rows(path: Path, rows: int, run: dict[str, Any] | None) -> None:
+    expected = (run or {}).get("rows")
+    if isinstance(expected, int) and rows != expected:
+        raise RequestError(f"{path}: has {rows:,} rows where its run record says {expected:,}: one of them was cut "
+                           f"short or belongs to another run; run again")

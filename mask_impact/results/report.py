@@ -1,0 +1,134 @@
+"""A report, {name}_report.html: the viewer with one run inside, opened by a double click with nothing to load.
+
+    write_report("output/capital_results.csv", None, "output/capital_report.html")
+
+The run goes into script elements that browsers do not run, before the page's last `</body>`: `report-table` (axes and
+tokens) and `report-run` (the run record) are JSON in which no `<` stands; `report-data-STEP-VARIANT`, one for each
+generation step and variant, is base64 of gzip of float32: the L2 distances (layer, position), then the cosine ones.
+viewer/read/embedded.js reads them.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mask_impact.base.errors import RequestError
+from mask_impact.base.formats import REPORT_ROWS
+from mask_impact.base.json_text import plain
+from mask_impact.base.whole_files import write_whole
+from mask_impact.results.frame import PLACES, table_of
+from mask_impact.results.reading import read_results
+from mask_impact.results.table import ResultTable, StepDistances
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PAGE = Path(__file__).parents[2] / "visualize_results.html"
+END = "</body>"
+ROUNDED = "This report holds float32: distances are rounded to 7 digits. The result files hold float64."
+
+
+def write_report(table: ResultTable | pd.DataFrame | str | Path, run: Mapping[str, Any] | None, path: str | Path,
+                 temporaries: Path | None = None) -> None:
+    """Write the page with a run inside; until it is whole it lies in the folder `temporaries`, if that is given.
+
+    `table` is a table, or a file that `read_results` reads. `run` is the run record; None takes the one that belongs to
+    the table, if there is one. Raises RequestError for a table that cannot be read, has more than REPORT_ROWS rows, or
+    lacks rows, and for a page that is not there; RunError if the report cannot be written.
+    """
+    path = Path(path)
+    frame = read_results(table) if isinstance(table, (str, Path)) else table
+    if not isinstance(frame, ResultTable):
+        run = frame.attrs.get("run") if run is None else run
+        frame = table_of(frame)
+    if too_long := report_fault(len(frame)):
+        raise RequestError(f"{path}: {too_long}")
+    before, after = page()
+    name = path.stem.removesuffix("_report")
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.write(before)
+            file.writelines(blocks(frame, run, name))
+            file.write(after)
+
+    write_whole({path: write}, folder=temporaries)
+
+
+def report_fault(rows: int) -> str | None:
+    """Why a table of so many rows has no report, or None."""
+    if rows <= REPORT_ROWS:
+        return None
+    return (f"no report: {rows:,} rows are more than the {REPORT_ROWS:,} that a report holds; open the result itself in "
+            f"{PAGE.name}, Parquet at best")
+
+
+def page() -> tuple[str, str]:
+    """The viewer's page up to where the run goes, and the rest. Raises RequestError if it is not there."""
+    try:
+        before, end, after = PAGE.read_text(encoding="utf-8").rpartition(END)
+    except OSError as error:
+        raise RequestError(f"--report needs {PAGE.name}, which is not beside the folder mask_impact ({error.strerror})") from None
+    if not end:
+        raise RequestError(f"--report needs a whole {PAGE.name}; {str(PAGE)!r} has no {END}")
+    return before, end + after
+
+
+def blocks(table: ResultTable, run: Mapping[str, Any] | None, name: str) -> Iterator[str]:
+    """The script elements, one after the other, so that no more than one heatmap's text is in memory."""
+    variants = list(dict.fromkeys(variant for variant, _ in table.cells))
+    rows = {variant: [row for row, (other, _) in enumerate(table.cells) if other == variant] for variant in variants}
+    words = list(dict.fromkeys(table.tokens))
+    number = {word: index for index, word in enumerate(words)}
+    yield element("report-table", "application/json", json_of({
+        "name": name,
+        "rows": len(table),
+        "steps": [step.step for step in table.steps],
+        "variants": variants,
+        "layers": sorted({layer for _, layer in table.cells}),
+        "own_layers": [[table.cells[row][1] for row in rows[variant]] for variant in variants],
+        "positions": [positions_of(step) for step in table.steps],
+        "words": words,
+        "codes": [number[token] for token in table.tokens],
+        "places": places_of(table),
+        "notes": [ROUNDED] if table.dtype == np.float64 else [],
+    }))
+    if run is not None:
+        yield element("report-run", "application/json", json_of(plain(run)))
+    for place, step in enumerate(table.steps):
+        for index, variant in enumerate(variants):
+            values = np.stack([step.l2[rows[variant]], step.cosine[rows[variant]]]).astype("<f4")
+            packed = gzip.compress(values.tobytes(), mtime=0)  # without a time the same run gives the same bytes
+            yield element(f"report-data-{place}-{index}", "application/octet-stream;base64", base64.b64encode(packed).decode("ascii"))
+
+
+def positions_of(step: StepDistances) -> int | list[int]:
+    """The step's positions: how many, where they are all from 0 on."""
+    count = len(step.positions)
+    return count if count and step.positions[-1] == count - 1 else step.positions.tolist()
+
+
+def places_of(table: ResultTable) -> list[list[int]] | None:
+    """Image, patch row and patch column of each of the table's tokens, -1 in each for text; None for a run without pictures."""
+    if not set(PLACES) <= set(table.places):
+        return None
+    return [list(place) for place in zip(*(table.places[name].fill_null(-1).to_pylist() for name in PLACES))]
+
+
+def element(name: str, kind: str, text: str) -> str:
+    """A script element that browsers keep as it is."""
+    return f'<script type="{kind}" id="{name}">{text}</script>\n'
+
+
+def json_of(value: Any) -> str:
+    """JSON in ASCII without `<`, so that nothing in it ends the element or begins a comment."""
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+

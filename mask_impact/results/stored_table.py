@@ -1,0 +1,39 @@
+"""A table in an Arrow table, read back a piece at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+_BATCH_ROWS = 262_144
+
+
+class StoredTable:
+    """A table that was read, in the form that the writers take: `schema`, `batches`, `heatmaps`; text as a dictionary."""
+
+    def __init__(self, table: pa.Table):
+        text = pa.dictionary(pa.int32(), pa.string())
+        coded = [text if pa.types.is_string(field.type) else field.type for field in table.schema]
+        self.schema = pa.schema(list(zip(table.column_names, coded)))
+        self._table = table
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The whole table, in batches of bounded size."""
+        for first in range(0, self._table.num_rows, _BATCH_ROWS):
+            yield self._batch(first, min(first + _BATCH_ROWS, self._table.num_rows))
+
+    def heatmaps(self) -> Iterator[pa.RecordBatch]:
+        """The whole table, one batch for each run of rows of one generation step and variant."""
+        columns = [self._table[name].combine_chunks() for name in ("generation_step", "variant")]
+        step, variant = (column.dictionary_encode().indices.to_numpy() for column in columns)
+        ends = np.flatnonzero((np.diff(step) != 0) | (np.diff(variant) != 0)) + 1
+        edges = [0, *ends.tolist(), self._table.num_rows] if self._table.num_rows else []
+        for first, last in zip(edges, edges[1:]):
+            yield self._batch(first, last)
+
+    def _batch(self, first: int, last: int) -> pa.RecordBatch:
+        columns = [column.combine_chunks() for column in self._table.slice(first, last - first).columns]
+        coded = [column.dictionary_encode() if pa.types.is_string(column.type) else column for column in columns]
+        return pa.RecordBatch.from_arrays(coded, schema=self.schema)

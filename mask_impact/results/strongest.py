@@ -1,0 +1,52 @@
+"""The tokens that a heatmap's final position depends on most.
+
+    strongest_tokens(table, 3)[0].text
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mask_impact.results.table import ResultTable
+
+STRONGEST = 3  # tokens that a run names by itself
+METRICS = {"l2": "L2 distance", "cosine": "cosine distance"}  # the names of StepDistances' arrays, in words
+
+
+@dataclass(frozen=True)
+class StrongToken:
+    """A token, its distance summed over layers, and the largest of them with its layer."""
+
+    position: int
+    text: str
+    total: float
+    layer: int
+    largest: float
+
+
+def spared(table: ResultTable) -> str:
+    """What a heading says of the position that is left out."""
+    return "" if table.left_out is None else f", position {table.left_out} left out"
+
+
+def strongest_tokens(table: ResultTable, count: int, step: int = 0, variant: str | None = None,
+                     metric: str = "l2") -> list[StrongToken]:
+    """The `count` strongest tokens of the table's step number `step` (its place in the list), largest sum over layers first.
+
+    `variant` is the table's first one if None. The table's `left_out` position is, and tokens whose distance is undefined in
+    every layer.
+    """
+    variant = table.cells[0][0] if variant is None else variant
+    rows = [number for number, (kind, _) in enumerate(table.cells) if kind == variant]
+    distances, positions = getattr(table.steps[step], metric)[rows].astype(np.float64), table.steps[step].positions
+    defined = ~np.isnan(distances).all(axis=0)
+    total = np.nansum(distances, axis=0)
+    order = [place for place in np.argsort(-total, kind="stable") if positions[place] != table.left_out and defined[place]]
+    found = []
+    for place in order[:count]:
+        row, position = int(np.nanargmax(distances[:, place])), int(positions[place])
+        layer, largest = table.cells[rows[row]][1], float(distances[row, place])
+        found.append(StrongToken(position, table.tokens[position], float(total[place]), layer, largest))
+    return found

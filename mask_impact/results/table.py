@@ -1,0 +1,161 @@
+"""The long table of a run: one row per generation step, variant, layer and masked position.
+
+    table = ResultTable(tokens=["The", " cat"], cells=[("Full", 0), ("Attn", 0)])
+    table.steps.append(StepDistances(step=0, l2=l2, cosine=cosine))     # each (cell, position)
+    table.to_dataframe()
+
+A cell is one variant of one layer, one row of a heatmap. The distances stay the arrays that were measured; the other
+columns follow from them and are made a few hundred thousand rows at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("generation_step", "layer", "token_masked", "token_position", "variant", "l2_distance", "cosine_distance")
+DISTANCES = ("l2_distance", "cosine_distance")
+
+# One batch then takes about 12 MB, and a step of 250,000 rows is still one batch.
+_BATCH_ROWS = 262_144
+
+
+def column_types(distance: pa.DataType) -> dict[str, pa.DataType]:
+    """The Arrow type of each of the seven columns, given that of the distances (float32 or float64)."""
+    text, whole = pa.string(), pa.int64()
+    return dict(zip(COLUMNS, (whole, whole, text, whole, text, distance, distance)))
+
+
+@dataclass
+class StepDistances:
+    """The distances of one generation step.
+
+    `l2` and `cosine` are (cell, position), both float32 or both float64, at least 0, NaN where undefined. `positions`
+    (position,) are those that were masked, ascending; None for all from 0 on. Raises ValueError if shapes or dtypes differ.
+    """
+
+    step: int
+    l2: np.ndarray
+    cosine: np.ndarray
+    positions: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.positions is None:
+            self.positions = np.arange(self.l2.shape[-1])
+        if self.l2.ndim != 2 or self.l2.shape != self.cosine.shape or self.positions.shape != self.l2.shape[1:]:
+            raise ValueError(f"distances are (cell, position): l2 has {self.l2.shape}, cosine {self.cosine.shape}, "
+                             f"positions {self.positions.shape}")
+        if self.l2.dtype != self.cosine.dtype or self.l2.dtype not in (np.float32, np.float64):
+            raise ValueError(f"distances are float32 or float64: l2 has {self.l2.dtype}, cosine {self.cosine.dtype}")
+
+
+@dataclass
+class ResultTable:
+    """Every distance of a run, with the names of its axes.
+
+    `tokens` has the text of every position of the longest step. `cells` has the (variant, layer) pairs, variant-major:
+    Full over all layers, Attn over all layers, Head_0 over its layers, ... Step `k` covers its own positions, and may be read
+    from a file each time it is asked for. `places` are
+    further columns by name, (position,) like `tokens`: text, or whole numbers where they are not null.
+    """
+
+    tokens: list[str]
+    cells: list[tuple[str, int]]
+    steps: Sequence[StepDistances] = field(default_factory=list)
+    places: dict[str, pa.Array] = field(default_factory=dict)
+
+    @property
+    def left_out(self) -> int | None:
+        """The position that lists and scales leave out: 0, the usual attention sink, unless it is a picture's cell."""
+        return left_out(self.places)
+
+    def __len__(self) -> int:
+        return sum(step.l2.size for step in self.steps)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the distances; float32 if there are none."""
+        return self.steps[0].l2.dtype if self.steps else np.dtype(np.float32)
+
+    @property
+    def types(self) -> dict[str, pa.DataType]:
+        """The Arrow type of each column, by name, in order."""
+        return column_types(pa.from_numpy_dtype(self.dtype)) | {name: values.type for name, values in self.places.items()}
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of every batch: the seven columns and the further ones, text as a dictionary."""
+        types = self.types
+        coded = {name: pa.dictionary(pa.int32(), pa.string()) if pa.types.is_string(kind) else kind
+                 for name, kind in types.items()}
+        return pa.schema(list(coded.items()))
+
+    def columns(self, step: StepDistances, cells: slice = slice(None)) -> pa.RecordBatch:
+        """The rows of `step`, or of some of its cells, cell by cell; undefined distances are null.
+
+        Raises ValueError if the step has another number of cells than the table, or more positions than tokens.
+        """
+        if len(step.l2) != len(self.cells) or step.positions.max(initial=-1) >= len(self.tokens):
+            raise ValueError(f"step {step.step} is {step.l2.shape} (cell, position), its last position "
+                             f"{step.positions.max(initial=-1)}; the table has {len(self.cells)} cells and {len(self.tokens)} tokens")
+        chosen, l2, cosine = self.cells[cells], step.l2[cells].ravel(), step.cosine[cells].ravel()
+        count = len(step.positions)
+        variants = pa.array([variant for variant, _ in chosen], pa.string()).dictionary_encode()
+        layers = np.array([layer for _, layer in chosen], dtype=np.int64)
+        tokens = pa.array([self.tokens[position] for position in step.positions], pa.string())
+        return pa.RecordBatch.from_arrays([
+            pa.array(np.full(l2.size, step.step, dtype=np.int64)),
+            pa.array(np.repeat(layers, count)),
+            tiled(tokens, len(chosen)),
+            pa.array(np.tile(step.positions.astype(np.int64), len(chosen))),
+            pa.DictionaryArray.from_arrays(np.repeat(variants.indices, count), variants.dictionary),
+            pa.array(l2, from_pandas=True),
+            pa.array(cosine, from_pandas=True),
+            *(tiled(values.take(pa.array(step.positions)), len(chosen)) for values in self.places.values()),
+        ], schema=self.schema)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The whole table in its order, in batches of bounded size; none for a table without rows."""
+        for step in self.steps:
+            cells = max(1, _BATCH_ROWS // max(1, step.l2.shape[1]))
+            for first in range(0, len(self.cells), cells):
+                yield self.columns(step, slice(first, first + cells))
+
+    def heatmaps(self) -> Iterator[pa.RecordBatch]:
+        """The whole table in its order, one batch for each generation step and variant."""
+        for step in self.steps:
+            first = 0
+            for _, group in groupby(self.cells, key=lambda cell: cell[0]):
+                last = first + len(list(group))
+                yield self.columns(step, slice(first, last))
+                first = last
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The long table: int64, text, and distances in the dtype they were measured in, NaN where undefined.
+
+        Rows are ordered by generation step, variant, layer, position.
+        """
+        plain = pa.schema(list(self.types.items()))
+        return pa.Table.from_batches([batch.cast(plain) for batch in self.batches()], plain).to_pandas()
+
+
+def left_out(places: Mapping[str, pa.Array]) -> int | None:
+    """The position that lists and scales leave out, by the further columns of a table."""
+    kinds = places.get("token_type", ())
+    return None if len(kinds) and kinds[0].as_py() == "vision" else 0
+
+
+def tiled(values: pa.Array, times: int) -> pa.Array:
+    """The values over and over, text as a dictionary."""
+    if pa.types.is_string(values.type):
+        coded = values.dictionary_encode()
+        return pa.DictionaryArray.from_arrays(np.tile(coded.indices, times), coded.dictionary)
+    return values.take(pa.array(np.tile(np.arange(len(values)), times)))

@@ -1,0 +1,178 @@
+"""The plans of one command: which are done already, what a failing one leaves, what a finished one writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mask_impact.base import console, interrupts
+from mask_impact.base.errors import NameTaken, RunError, StopAsked, as_run_error
+from mask_impact.base.formats import FORMATS, REPORT_ROWS, formats_for
+from mask_impact.models import loading
+from mask_impact.models.info import Candidate
+from mask_impact.models.loading import Subject
+from mask_impact.results import report
+from mask_impact.results.folder import Present
+from mask_impact.results.paths import begun_path, report_path, run_path
+from mask_impact.results.writing import write_failure, write_results
+from mask_impact.runs import planning
+from mask_impact.runs.missing_formats import completed
+from mask_impact.runs.planning import Plan, rows_to_come
+from mask_impact.runs.record import failure_record, loaded_warnings
+from mask_impact.runs.replaced import Replaced
+from mask_impact.runs.result_names import differing_settings
+from mask_impact.runs.run import Run
+
+
+def unfinished(plans: Sequence[Plan], failures: list[Failure]) -> list[Plan]:
+    """The plans whose results are not there yet; a line for each of the others, of which what is missing is made.
+
+    One whose missing files cannot be written is noted in `failures`. Raises RequestError if reports are asked for and the page that they are made of is not there.
+    """
+    warn(plans)
+    left, replaced = [], Replaced(plans[0].settings).names()
+    for plan in plans:
+        if plan.choice.name in replaced and is_done(plan):
+            console.say(f"{plan.choice.name}: replaced before this batch was cut off", plan.settings.quiet)
+            continue
+        if plan.finished:
+            try:
+                if completed(plan):
+                    continue
+            except Exception as error:  # as in `failing_into`
+                failures.append(Failure(plan, str(as_run_error(error))))
+                console.fault(f"{plan.choice.name}: {failures[-1].reason}")
+                continue
+        if plan.choice.earlier:
+            what = "it goes on behind the steps that are there" if plan.choice.goes_on else "it is measured again"
+            console.say(f"{plan.choice.name}: {plan.choice.earlier}; {what}", plan.settings.quiet)
+        left.append(plan)
+    return left
+
+
+def warn(plans: Sequence[Plan]) -> None:
+    """A line for whatever the user may not expect of these prompts. Raises RequestError as `unfinished` does."""
+    if any(plan.settings.report for plan in plans):
+        report.page()
+    for warning in dict.fromkeys(line for plan in plans for line in plan.warnings):
+        console.warn(warning)
+
+
+def loaded(plans: Sequence[Plan], candidate: Candidate) -> Subject:
+    """The model with its weights, checked; a line for each plan whose results will be large, and for what is not followed.
+
+    Raises RequestError for weights that do not fit, and for layers asked for that turn out to have no softmax attention.
+    """
+    subject = loading.load(candidate, plans[0].settings, {plan.settings.part for plan in plans})
+    planning.refuse_skipped(plans, subject)
+    warn_of_size(plans, subject)
+    for warning in dict.fromkeys(line for plan in plans for line in loaded_warnings(plan, subject)):
+        console.warn(warning)
+    return subject
+
+
+def warn_of_size(plans: Sequence[Plan], subject: Subject) -> None:
+    """A line for each plan whose table can be too long for the JSON, or for the report, that was asked for."""
+    for plan in plans:
+        rows = rows_to_come(plan, subject)
+        _, warning = formats_for(rows, plan.settings.formats, explicit=True)
+        if warning and "formats" in plan.settings.given:
+            console.warn(f"{plan.choice.name}: {warning}")
+        if plan.settings.report and rows > REPORT_ROWS:
+            console.warn(f"{plan.choice.name}: this run can have {rows:,} rows; past {REPORT_ROWS:,} it gets no report")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plan that failed, and why, in one line."""
+
+    plan: Plan
+    reason: str
+
+
+@contextmanager
+def failing_into(failures: list[Failure], plan: Plan, subject: Subject) -> Iterator[None]:
+    """Let a plan fail alone: its reason is said, recorded in its run file, and the plan noted in `failures`."""
+    try:
+        yield
+    except StopAsked as stopped:
+        console.warn(f"{plan.choice.name}: {stopped}")
+    except Exception as error:  # a batch goes on overnight, whatever one of its prompts meets
+        reason = str(as_run_error(error))
+        failures.append(Failure(plan, reason))
+        console.fault(f"{plan.choice.name}: {reason}")
+        try:
+            if not isinstance(error, NameTaken):
+                record_failure(plan, subject, reason)
+        except RunError as second:
+            console.fault(f"{plan.choice.name}: the failure could not be recorded ({second})")
+
+
+def record_failure(plan: Plan, subject: Subject, reason: str) -> None:
+    """Write the reason into the plan's run file; a whole result of that name, which was to be replaced, stays. Raises RunError."""
+    folder, name = Path(plan.settings.output_dir), plan.choice.name
+    if is_complete(run_path(folder, name)):
+        console.warn(f"{name}: the result of this name is kept")
+    else:
+        write_failure(folder, name, failure_record(plan, subject, reason))
+
+
+def is_complete(path: Path) -> bool:
+    """Whether this is the run file of a whole result."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("status") == "complete"
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def write(run: Run) -> list[Path]:
+    """Write a finished run's files: its table in the formats asked for and those that its result has already, its report
+    likewise, and its run file. Returns their paths, the run file last."""
+    settings, table, choice, record = run.plan.settings, run.table(), run.plan.choice, run.record()
+    wanted = tuple(form for form in FORMATS if form in settings.formats or form in choice.formats)
+    formats, notice = formats_for(len(table), wanted, "formats" in settings.given)
+    folder = Path(settings.output_dir)
+    workplace = begun_path(folder, choice.name).parent
+    *tables, run_file = write_results(table, folder, choice.name, formats, record, workplace)
+    run.kept.finish()
+    if notice and "formats" not in settings.given:
+        console.say(f"  {notice}", settings.quiet)
+    if not settings.report and "report" not in choice.formats:
+        return [*tables, run_file]
+    if too_long := report.report_fault(len(table)):
+        console.warn(f"{choice.name}: {too_long}")
+        return [*tables, run_file]
+    page = report_path(folder, choice.name)
+    report.write_report(table, record, page, workplace)
+    return [*tables, page, run_file]
+
+
+def exit_code(plans: Sequence[Plan], failures: Sequence[Failure]) -> int:
+    """The command's exit code; of several plans, a line says which failed, or are not finished."""
+    failed = [failure.plan.choice.name for failure in failures]
+    left = [plan.choice.name for plan in plans if plan.choice.name not in failed and not is_done(plan)]
+    if interrupts.asked() and (left or is_cut_off(plans, failed)):
+        console.fault("interrupted; what was finished is kept, and the same command goes on from there")
+        return console.INTERRUPTED
+    Replaced(plans[0].settings).forget()
+    if failed and len(plans) > 1:
+        console.fault(f"{len(failed)} of {len(plans)} prompts failed: {', '.join(failed)}")
+    if left:
+        console.fault(f"{', '.join(left)}: not finished yet by the run that measures it")
+    return console.FAILED if failed or left else console.SUCCESS
+
+
+def is_cut_off(plans: Sequence[Plan], failed: Sequence[str]) -> bool:
+    """Whether one of these plans was begun and not ended, or is still to replace what is there; `failed` are names that failed."""
+    begun = any(begun_path(Path(plan.settings.output_dir), plan.choice.name).exists() for plan in plans)
+    replaced = Replaced(plans[0].settings)
+    return begun or replaced.path is not None and not {plan.choice.name for plan in plans} <= {*replaced.names(), *failed}
+
+
+def is_done(plan: Plan) -> bool:
+    """Whether the plan's own result is there, whole."""
+    record = Present(Path(plan.settings.output_dir), only=plan.choice.name).record(plan.choice.name)
+    return record is not None and record.get("status") == "complete" and not differing_settings(record, plan.settings, plan.facts)

@@ -1,0 +1,158 @@
+"""The end of a batch: a table of all its entries, and `{config stem}_summary.csv` beside their results.
+
+Both are made of the run files, so that entries which were finished earlier, or failed, are in them like the others.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.csv
+
+from mask_impact.base import console
+from mask_impact.base.errors import RunError
+from mask_impact.base.whole_files import make_folder, write_whole
+from mask_impact.results.paths import begun_path, run_path
+from mask_impact.runs.batch import is_done
+from mask_impact.runs.finished_steps import PartFiles
+from mask_impact.runs.locks import alone
+from mask_impact.runs.planning import Plan
+
+if TYPE_CHECKING:
+    from mask_impact.runs.batch import Failure
+
+COLUMNS = {
+    "name": pa.string(), "status": pa.string(), "tokens": pa.int64(), "steps": pa.int64(), "rows": pa.int64(),
+    "seconds": pa.float64(), "generated_text": pa.string(), "first_token_probability": pa.float64(), "top_position": pa.int64(),
+    "top_token": pa.string(), "reason": pa.string()}
+SHOWN = ("name", "status", "tokens", "steps", "rows", "seconds", "strongest token", "generated text, or why not")
+NUMBERS = ("tokens", "steps", "rows", "seconds")
+LONGEST_NAME, LONGEST_TOKEN, LONGEST_TEXT, LONGEST_REASON = 30, 20, 40, 250  # characters in the terminal
+
+Row = dict[str, Any]
+
+
+def close(plans: Sequence[Plan], failures: Collection[Failure]) -> None:
+    """After a batch, print its table and write its summary; nothing for a prompt of the command line.
+
+    `plans` are all its entries, `failures` those that failed now. A summary that cannot be written is a warning, as every result
+    is there.
+    """
+    settings = plans[0].settings
+    if settings.batch_file is None:
+        return
+    reasons = {failure.plan.choice.name: failure.reason for failure in failures}
+    rows = [summarised(plan, reasons.get(plan.choice.name)) for plan in plans]
+    path = summary_path(settings.output_dir, settings.batch_file)
+    for line in table_lines(rows):
+        console.say(line, settings.quiet)
+    try:
+        with alone(path.parent, path.stem) as held:
+            if held:
+                place = PartFiles(path.parent, f".{path.stem}")  # no result has such a name
+                make_folder(place.folder)
+                try:
+                    write_whole({path: lambda temporary: write_summary(rows, temporary)}, folder=place.folder)
+                finally:
+                    place.clear()
+                console.say(f"wrote {path}", settings.quiet)
+            else:
+                console.warn(f"{path} is being written by another run of this batch, and not by this one")
+    except RunError as error:
+        console.warn(f"the summary is missing: {error}")
+
+
+def summary_path(folder: str, batch_file: str) -> Path:
+    """Where the summary of a batch file lies. No result has a file of that ending."""
+    return Path(folder) / f"{Path(batch_file).stem}_summary.csv"
+
+
+def summarised(plan: Plan, reason: str | None) -> Row:
+    """What the entry's run file tells, and of one that failed now the reason, whether or not it could be recorded."""
+    row = dict.fromkeys(COLUMNS) | {"name": plan.choice.name, "tokens": len(plan.prompt.token_ids)}
+    path = run_path(Path(plan.settings.output_dir), plan.choice.name)
+    try:
+        told = row | record_row(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        told = row | unfinished_row(path.parent, plan.choice.name)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        told = row | {"status": "unreadable", "reason": f"{path.name} cannot be read"}
+    if reason is None:
+        other = told["status"] == "complete" and not is_done(plan)
+        return row | {"status": "missing", "reason": "a run with other settings has this name"} if other else told
+    kept = "; the result of this name is kept" if told["status"] == "complete" else ""
+    return told | {"status": "failed", "reason": reason + kept}
+
+
+def unfinished_row(folder: Path, name: str) -> Row:
+    """What there is of a run without a run file: its steps, if it was begun."""
+    if not begun_path(folder, name).exists():
+        return {"status": "missing"}
+    steps = len(list(begun_path(folder, name).parent.glob("step_*")))
+    return {"status": "unfinished", "steps": steps, "reason": "the same command goes on from there"}
+
+
+def record_row(record: Row) -> Row:
+    """The columns that a run record tells. Raises LookupError, TypeError or AttributeError for what is no such record."""
+    if record["status"] != "complete":
+        return {"status": str(record["status"]), "reason": str(record.get("reason") or "")}
+    strongest = (record.get("strongest") or [{}])[0]  # records of earlier versions have none
+    return {
+        "status": "complete", "tokens": record["prompt_length"], "steps": len(record["steps"]), "rows": record["rows"],
+        "seconds": record["seconds"], "generated_text": record["generated_text"],
+        "first_token_probability": (record["steps"][0]["next"] or {"probability": None})["probability"],
+        "top_position": strongest.get("position"), "top_token": strongest.get("text")}
+
+
+def write_summary(rows: Sequence[Row], path: Path) -> None:
+    """The rows as CSV in the form of the results: text and the header quoted, numbers not, nothing where there is none."""
+    whole = [{name: utf8(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
+    pa.csv.write_csv(pa.Table.from_pylist(whole, pa.schema(list(COLUMNS.items()))), path)
+
+
+def utf8(text: str) -> str:
+    """The text, a lone surrogate as its escape."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def table_lines(rows: Sequence[Row]) -> list[str]:
+    """The table for the terminal: a line of headings, a line for each row, and how many have which status."""
+    cells = [SHOWN, *map(shown, rows)]
+    widths = [max(map(width, column)) for column in zip(*cells)]
+    lines = ["  ".join(aligned(*each) for each in zip(SHOWN, line, widths)).rstrip() for line in cells]
+    counts = {status: sum(row["status"] == status for row in rows) for status in dict.fromkeys(row["status"] for row in rows)}
+    return [*lines, ", ".join(f"{count} {status}" for status, count in counts.items())]
+
+
+def shown(row: Row) -> tuple[str, ...]:
+    """A row's cells for the terminal, in the order of SHOWN."""
+    top = "" if row["top_position"] is None else f"{cut(repr(row['top_token']), LONGEST_TOKEN)} at {row['top_position']}"
+    numbers = ["" if row[name] is None else f"{row[name]:,.1f}" if name == "seconds" else f"{row[name]:,}" for name in NUMBERS]
+    text = "" if row["generated_text"] is None else repr(row["generated_text"])
+    end, longest = (text, LONGEST_TEXT) if row["status"] == "complete" else (row["reason"] or "", LONGEST_REASON)
+    return cut_inside(console.harmless(row["name"]), LONGEST_NAME), row["status"], *numbers, top, cut(console.harmless(end), longest)
+
+
+def cut_inside(text: str, most: int) -> str:
+    """The text without its middle where it is too long: names of one batch often begin alike."""
+    return text if len(text) <= most else text[:(most - 3) // 2] + "..." + text[-((most - 2) // 2):]
+
+
+def cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most - 3] + "..."
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal the text takes: East Asian characters two, combining marks none."""
+    return sum(2 if unicodedata.east_asian_width(one) in "WF" else not unicodedata.combining(one) for one in text)
+
+
+def aligned(heading: str, text: str, columns: int) -> str:
+    """The text in so many columns, numbers to the right."""
+    gap = " " * (columns - width(text))
+    return gap + text if heading in NUMBERS else text + gap

@@ -1,0 +1,141 @@
+"""`--dry-run`: what would run, and for how long, as far as that can be told without the weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedConfig
+
+from mask_impact.base import console
+from mask_impact.base.formats import formats_for
+from mask_impact.models.devices import find_device
+from mask_impact.models.info import Candidate
+from mask_impact.runs import batch
+from mask_impact.runs.messages import counted, counts, extent
+from mask_impact.runs.planning import Plan, masked_positions, most_rows
+from mask_impact.settings.text import Settings
+
+CALIBRATION_SECONDS = 0.1
+LAYER_SECONDS = 0.01  # what a layer takes at each step whatever its size: 9 ms in the demo model, on a busy core
+ASSUMED = ("tokens and masked rows pass each layer's weights at the {speed:,.3g} GFLOP/s that a short matrix product reaches on "
+           "{device} now, and each layer takes 10 ms a step besides; without loading, pictures and writing")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of a layer's weights, from the configuration: all, which a token passes, and those after attention, for a row."""
+
+    token: int
+    row: int
+
+
+def tell(plans: Sequence[Plan], candidate: Candidate) -> int:
+    """Print a line for each plan and one for all of them; returns the exit code. Raises RequestError as a run would."""
+    batch.warn(plans)
+    quiet, left = plans[0].settings.quiet, [plan for plan in plans if not plan.finished]
+    sizes = {plan.settings.part: layer_sizes(candidate.measured_config(plan.settings)) for plan in plans}
+    config = candidate.measured_config(plans[0].settings)
+    speed = multiplications_per_second(config, plans[0].settings) if all(sizes.values()) else None
+    times = {plan.choice.name: seconds(plan, layers(plan, candidate), candidate.layers(plan.settings), sizes[plan.settings.part], speed)
+             for plan in left if speed}
+    for plan in plans:
+        estimate = f", about {duration(times[plan.choice.name])}" if plan.choice.name in times else ""
+        console.say(f"{plan.choice.name}: {told(plan, candidate)}{estimate}{presence(plan)}", quiet)
+    console.say(total(plans, left, times, speed), quiet)
+    return console.SUCCESS
+
+
+def total(plans: Sequence[Plan], left: Sequence[Plan], times: dict[str, float], speed: float | None) -> str:
+    """The line for all of them, with what the times assume."""
+    to_run = f"dry run: {counted(len(plans), 'prompt')}, {len(left)} to measure"
+    if not left:
+        return f"{to_run}; nothing was written"
+    if speed is None:
+        return f"{to_run}; how long cannot be told without the weights: the configuration does not give the layers' sizes"
+    assumed = ASSUMED.format(speed=2 * speed / 1e9, device=find_device(plans[0].settings))
+    return f"{to_run}, about {duration(sum(times.values()))}: {assumed}; nothing was written"
+
+
+def told(plan: Plan, candidate: Candidate) -> str:
+    """Tokens, steps, layers, rows and bytes. Layers are at most so many: that one has no softmax attention can come out later."""
+    heads = number(candidate.measured_config(plan.settings), "num_attention_heads")
+    count = len(layers(plan, candidate))
+    if heads is None:
+        return f"{counts(plan, count)}, rows unknown until the weights are loaded"
+    formats, notice = formats_for(most_rows(plan, [heads] * count), plan.settings.formats, "formats" in plan.settings.given)
+    return f"{counts(plan, count)}, {extent(plan, [heads] * count, formats)}" + (f" ({notice})" if notice else "")
+
+
+def presence(plan: Plan) -> str:
+    """What is there of the result, or of a run of it that was cut off."""
+    if not plan.finished:
+        return "; cut off before, and goes on behind the steps that are there" if plan.choice.goes_on else ""
+    return f"; there already, of which {', '.join(plan.lacks)} is to be made" if plan.lacks else "; there already"
+
+
+def layers(plan: Plan, candidate: Candidate) -> list[int]:
+    """The layers asked for, without those that the configuration says have no softmax attention."""
+    asked, others = plan.settings.layers, candidate.other_layers(plan.settings)
+    return [layer for layer in range(candidate.layers(plan.settings)) if layer not in others and (asked is None or layer in asked)]
+
+
+def layer_sizes(config: PreTrainedConfig) -> Sizes | None:
+    """A decoder layer's sizes, a gated MLP and the chosen experts assumed; None where the configuration does not give them."""
+    width, heads = number(config, "hidden_size"), number(config, "num_attention_heads")
+    if not width or not heads:
+        return None
+    of_head = number(config, "head_dim") or width // heads
+    keys = number(config, "num_key_value_heads") or heads
+    inner = number(config, "moe_intermediate_size") or number(config, "intermediate_size") or 4 * width
+    row = width * heads * of_head + 3 * width * inner * (number(config, "num_experts_per_tok") or 1)
+    return Sizes(row + width * of_head * (heads + 2 * keys), row)
+
+
+def number(config: PreTrainedConfig, name: str) -> int | None:
+    """What the configuration says under this name, if that is one number for all layers."""
+    try:
+        value = getattr(config, name, None)
+    except Exception:  # a configuration whose layers differ refuses to give one value (Gemma 4's head_dim)
+        return None
+    return value if isinstance(value, int) else None
+
+
+def seconds(plan: Plan, measured: Sequence[int], of_model: int, sizes: Sizes, speed: float) -> float:
+    """The time of a run: each token through every layer once, and each step's rows through the measured ones.
+
+    `rerun` sends a layer's whole input through it for each masked token. Attention's own products and the vocabulary's are left
+    out.
+    """
+    each, places = plan.prompt.rows_each, plan.prompt.measured_places
+    prompt, masked = len(plan.prompt.token_ids) * each, [count * places for count in masked_positions(plan)]
+    passed = (prompt + plan.steps - 1) * of_model * sizes.token
+    if plan.settings.method == "rerun":
+        again = sum(rows * (prompt + step) for step, rows in enumerate(masked)) * sizes.token
+        passes = sum(masked)
+    else:
+        again, passes = sum(masked) * each * sizes.row, plan.steps * places
+    return (passed + again * len(measured)) / speed + LAYER_SECONDS * passes * len(measured)
+
+
+def multiplications_per_second(config: PreTrainedConfig, settings: Settings) -> float:
+    """How many numbers a second are multiplied and added on the device, in the dtype of the masked rows."""
+    device, dtype = find_device(settings), torch.float64 if settings.dtype == "float64" else torch.float32
+    inner = min(4 * config.hidden_size, 16_384)
+    left, right = torch.ones(64, config.hidden_size, dtype=dtype), torch.ones(config.hidden_size, inner, dtype=dtype)
+    left, right = left.to(device), right.to(device)
+    float((left @ right)[0, 0])  # what is set up on the first call
+    done, started = 0, time.perf_counter()
+    while time.perf_counter() - started < CALIBRATION_SECONDS:
+        float((left @ right)[0, 0])  # waits for the device
+        done += 1
+    return done * 64 * config.hidden_size * inner / (time.perf_counter() - started)
+
+
+def duration(time_taken: float) -> str:
+    """Seconds, minutes or hours, for reading."""
+    if time_taken < 90:
+        return f"{max(1, round(time_taken))} s"
+    return f"{time_taken / 60:.0f} min" if time_taken < 5400 else f"{time_taken / 3600:.1f} h"

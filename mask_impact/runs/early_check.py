@@ -1,0 +1,23 @@
+"""Where a run finds its model and leaves its results: looked at before torch is imported, which takes seconds by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mask_impact.base.errors import RequestError, gathering
+from mask_impact.models.checkpoint_files import Checkpoint
+from mask_impact.models.checkpoints import find_checkpoint
+from mask_impact.results.folder import folder_faults
+from mask_impact.settings.text import Settings
+
+
+def find(settings: Settings) -> Checkpoint:
+    """The model's files. Raises RequestError for them and for an output folder that cannot be written, both at once."""
+    faults = folder_faults(Path(settings.output_dir))
+    with gathering(faults):
+        checkpoint = find_checkpoint(settings.model, settings.revision, settings.trust_remote_code, settings.DEMO)
+    if faults:
+        raise RequestError(*settings.file_faults, *faults)
+    return checkpoint
+
+

@@ -1,0 +1,194 @@
+"""Runs that are not finished, in OUTPUT/.partial/NAME/.
+
+`run.json` says what is being run, in the words of a finished run's file, and is there from the start; `step_0000.safetensors`
+and so on hold the finished steps, all but the last, with which the result itself is written. A killed run goes on at its
+next step, and the result's files are made of the parts, one step in memory at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mask_impact.base.errors import RunError, first_line
+from mask_impact.base.json_text import json_bytes, plain
+from mask_impact.base.whole_files import make_folder, write_whole
+from mask_impact.measure.step import Replay
+from mask_impact.results.paths import begun_path
+from mask_impact.results.table import ResultTable, StepDistances
+
+METADATA = "part"  # the key of a part file's metadata
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One finished step: its distances, what a later step needs of it, and the table's axes so far.
+
+    `record` is the step in the run file, `texts` and `places` are the table's tokens and further columns by then, `seconds` the
+    run's measuring time by then, `started` when it began.
+    """
+
+    distances: StepDistances
+    replay: Replay
+    record: dict[str, Any]
+    cells: list[tuple[str, int]]
+    texts: list[str]
+    places: dict[str, pa.Array]
+    seconds: float
+    started: str
+
+    def save(self, path: Path) -> None:
+        """Write the part; what `read` gives back is the same, bit for bit. Raises OSError."""
+        distances, rode = self.distances, self.replay.rode
+        tensors = {name: torch.from_numpy(getattr(distances, name)).contiguous() for name in ("l2", "cosine", "positions")}
+        tensors |= {f"{module}.{layer}": answer.cpu().contiguous() for (module, layer), answer in rode.items()}
+        told = {
+            "step": distances.step, "next_id": self.replay.next_id, "digest": self.replay.digest, "record": self.record,
+            "cells": self.cells, "texts": self.texts, "seconds": self.seconds, "started": self.started,
+            "places": {name: [str(column.type), column.to_pylist()] for name, column in self.places.items()},
+            "checksum": checksum(tensors)}
+        try:
+            save_file(tensors, path, {METADATA: json.dumps(plain(told))})
+        except SafetensorError as error:
+            raise OSError(first_line(error)) from error
+
+    @classmethod
+    def read(cls, path: Path) -> Part:
+        """The part in a file. Raises OSError, SafetensorError, ValueError or LookupError for what is none."""
+        with safe_open(path, "pt") as file:
+            told = json.loads(file.metadata()[METADATA])
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}
+        if told["checksum"] != checksum(tensors):
+            raise ValueError(f"{path}: what it holds is not what was written")
+        l2, cosine, positions = (tensors.pop(name).numpy() for name in ("l2", "cosine", "positions"))
+        rode = {(module, int(layer)): answer for name, answer in tensors.items() for module, layer in [name.split(".")]}
+        return cls(
+            StepDistances(told["step"], l2, cosine, positions), Replay(told["next_id"], told["digest"], rode), told["record"],
+            [(variant, layer) for variant, layer in told["cells"]], told["texts"],
+            {name: pa.array(values, pa.type_for_alias(kind)) for name, (kind, values) in told["places"].items()},
+            told["seconds"], told["started"])
+
+
+def checksum(tensors: dict[str, Tensor]) -> str:
+    """A digest of the tensors' bytes: of a file that was written shortly before a power cut, pages may be zeros."""
+    digest = blake2b(digest_size=16)
+    for name in sorted(tensors):
+        digest.update(tensors[name].contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+class PartFiles(Sequence[Part]):
+    """The finished steps of one run, read from their files; a file that is no part ends the sequence.
+
+    The two that were read last are kept in memory.
+    """
+
+    def __init__(self, folder: Path, name: str):
+        self.folder = begun_path(folder, name).parent
+        self.note = begun_path(folder, name)
+        self._read = lru_cache(maxsize=2)(Part.read)
+
+    def begin(self, record: dict[str, Any]) -> None:
+        """Note what is being run, before its first step. Raises RunError, one line, if that cannot be written."""
+        make_folder(self.folder)
+        write_whole({self.note: lambda path: path.write_bytes(json_bytes(record))})
+
+    def append(self, part: Part) -> None:
+        """Keep one more step. Raises RunError, one line, if it cannot be written."""
+        number = len(self)
+        write_whole({self._path(number): part.save}, to_disk=False)
+        self._length = number + 1
+
+    def finish(self) -> None:
+        """Note that the result is written: what is here is of no more use, but for whoever reads it at this moment."""
+        self.note.unlink(missing_ok=True)
+
+    def clear_steps(self) -> None:
+        """Forget every step. Raises RunError where one cannot be removed, as on Windows while another program reads it."""
+        self._length = 0
+        self._read.cache_clear()
+        for path in self.folder.glob("step_*"):
+            with suppress(OSError):
+                path.unlink()
+        if left := next(self.folder.glob("step_*"), None):
+            raise RunError(f"{left} could not be removed; close the program that has it open, or remove it")
+
+    def clear(self) -> None:
+        """Forget the run. Raises RunError as `clear_steps` does."""
+        self.clear_steps()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def column(self, of: Callable[[Part], Item]) -> Column[Item]:
+        """One thing of each part."""
+        return Column(self, of)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"step_{number:04}.safetensors"
+
+    @cached_property
+    def _length(self) -> int:
+        number = 0
+        while self._path(number).exists() and _is_part(self._path(number), number):
+            number += 1
+        return number
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, number: int) -> Part:
+        if not -len(self) <= number < len(self):
+            raise IndexError(number)
+        return self._read(self._path(number % len(self)))
+
+
+class Column(Sequence, Generic[Item]):
+    """One thing of each part and, behind them, what is only in memory (`more`)."""
+
+    def __init__(self, parts: PartFiles, of: Callable[[Part], Item]):
+        self.parts, self.of, self.more = parts, of, []
+
+    def __len__(self) -> int:
+        return len(self.parts) + len(self.more)
+
+    def __getitem__(self, number: int) -> Item:
+        if not -len(self) <= number < len(self):
+            raise IndexError(number)
+        number %= len(self)
+        return self.of(self.parts[number]) if number < len(self.parts) else self.more[number - len(self.parts)]
+
+
+def _is_part(path: Path, number: int) -> bool:
+    try:
+        return Part.read(path).distances.step == number
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def unfinished_table(folder: Path, name: str) -> tuple[ResultTable, dict[str, Any]] | None:
+    """The steps that are there of a run that is not finished, and its record; None if there are none.
+
+    Raises OSError or ValueError where its record cannot be read.
+    """
+    parts = PartFiles(folder, name)
+    if not len(parts):
+        return None
+    record, last = json.loads(parts.note.read_bytes()), parts[-1]
+    layers = list(dict.fromkeys(layer for _, layer in last.cells))
+    record |= {"steps": [part.record for part in parts], "layers": layers, "variants": list(dict.fromkeys(name for name, _ in last.cells)),
+               "rows": sum(part.distances.l2.size for part in parts),
+               "generated_text": "".join(part.record["next"]["text"] for part in parts)}
+    return ResultTable(last.texts, last.cells, parts.column(lambda part: part.distances), last.places), record

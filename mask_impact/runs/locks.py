@@ -1,0 +1,64 @@
+"""One process at a time for each result: the lock of its name, in OUTPUT/.partial/."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mask_impact.base.errors import RunError
+from mask_impact.base.file_names import name_key
+from mask_impact.results.paths import begun_path
+
+ATTEMPTS = 100  # at a lock whose file others remove in the same moment
+
+
+@contextmanager
+def alone(folder: Path, name: str) -> Iterator[bool]:
+    """Hold a result's name in a folder, as the one process that writes it; False where another one has it.
+
+    The lock is the operating system's and ends with the process that holds it; its file is removed at the end. Raises RunError if
+    it cannot be made.
+    """
+    key = blake2b(name_key(name).encode(), digest_size=16).hexdigest()  # of a length that any name's lock can have
+    path = begun_path(folder, f".{key}.lock").parent
+    lock = _taken(path)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            with suppress(OSError):  # on Windows not while it is held
+                path.unlink()
+            lock.release()
+            with suppress(OSError):
+                path.unlink(missing_ok=True) if os.name == "nt" else None
+                path.parent.rmdir()
+
+
+def _taken(path: Path) -> FileLock | None:
+    """The lock of this file, or None where another process has it.
+
+    One that waited at a file which its holder then removed holds nothing: the file must be the same before and after.
+    """
+    lock = FileLock(path, is_singleton=False)
+    for _ in range(ATTEMPTS):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            before = path.stat().st_ino
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        except (FileNotFoundError, FileExistsError):  # the folder, or the file, was removed at this moment
+            continue
+        except OSError as error:
+            raise RunError(f"{path} could not be locked: {error.strerror or error}; choose another folder") from error
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino == before:
+                return lock
+        lock.release()
+    raise RunError(f"{path} could not be locked in {ATTEMPTS} attempts; choose another folder")

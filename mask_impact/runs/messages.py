@@ -1,0 +1,109 @@
+"""What is said of one run: a line before it, a bar during it, and what came out after it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mask_impact.base import console
+from mask_impact.base.formats import file_sizes
+from mask_impact.models.loading import Subject
+from mask_impact.results.strongest import STRONGEST, spared, strongest_tokens
+from mask_impact.runs.planning import Plan, heads_of_layers, most_heatmaps, most_rows
+from mask_impact.runs.run import Run
+
+LONGEST_SHOWN = 80  # characters of the generated text
+
+
+@contextmanager
+def progress(run: Run, quiet: bool) -> Iterator[tqdm]:
+    """One bar over the run's generation steps and layers, with the time left; none where nobody looks."""
+    name = console.harmless(run.plan.choice.name[:30]) if run.plan.choice else None
+    total = run.plan.steps * len(run.parts)
+    begun = len(run.steps) * len(run.parts)
+    with tqdm(total=total, initial=begun, desc=name, unit=run.plan.prompt.layer, leave=False, disable=quiet or None,
+              file=sys.stderr) as bar:
+        yield bar
+
+
+def before(plan: Plan, subject: Subject) -> None:
+    """Say, in one line, what is to come."""
+    heads = heads_of_layers(plan, subject)
+    console.say(f"{plan.choice.name}: {counts(plan, len(heads))}, {extent(plan, heads, plan.settings.formats)}", plan.settings.quiet)
+
+
+def counts(plan: Plan, layers: int) -> str:
+    """What is measured: tokens, steps, layers."""
+    steps = [counted(plan.steps, "step")] if plan.prompt.predicts else []
+    return ", ".join([plan.prompt.described(), *steps, counted(layers, plan.prompt.layer)])
+
+
+def extent(plan: Plan, heads: Sequence[int], formats: tuple[str, ...]) -> str:
+    """How large the table of layers that have these numbers of heads can be, and its files."""
+    rows = most_rows(plan, heads)
+    found = file_sizes(rows, formats, most_heatmaps(plan, heads), len(heads))
+    sizes = ", ".join(f"{form} {megabytes(size)}" for form, size in found.items())
+    return f"at most {rows:,} rows ({sizes})"
+
+
+def counted(number: int, what: str) -> str:
+    """`1 step`, `2 steps`."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes, rounded for reading."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} KB"
+
+
+def after(run: Run, paths: Sequence[Path]) -> None:
+    """Say which tokens the run depended on, what was generated and written, and how to look at it."""
+    if run.undefined:
+        console.warn(f"{run.plan.choice.name}: {counted(run.undefined, 'distance')} undefined, where masking leaves no key at all: "
+                     "empty in CSV, null in JSON")
+    if times := run.method.rows.halvings:
+        console.warn(f"{run.plan.choice.name}: the GPU's memory ran out, and rows went through the layers {2**times} times fewer at a "
+                     "time (rows_halved in the run file); a smaller --max-memory does so from the start")
+    for line in conclusion(run, paths):
+        console.say(f"  {line}", run.plan.settings.quiet)
+
+
+def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
+    """The lines after a run."""
+    table, first = run.table(), run.steps[0]["next"]
+    if ends := {"end token": "an end token", "context length": "the model's context length"}.get(run.stopped_by()):
+        yield f"stopped at {ends} after {len(run.steps)} of {counted(run.plan.steps_asked, 'step')}"
+    if strongest := strongest_tokens(table, STRONGEST):
+        variant, where = table.cells[0][0], "strongest at step 0" if first else "strongest"
+        shown = ", ".join(f"{token.text!r} at {token.position} ({token.total:.3g})" for token in strongest)
+        shown = "none, every distance is at or below its noise floor" if only_noise(run.steps[0], variant) else shown
+        yield f"{where} ({variant} L2 summed over {run.plan.prompt.layer}s{spared(table)}): {shown}"
+    said = "given" if run.plan.continuation_ids else "generated"
+    answer = f"{said} {shortened(run.generated_text)!r} (first token's probability {rounded(first['probability'])}); " if first else ""
+    *tables, record = (path for path in paths if path.suffix != ".html")
+    written = ", ".join([str(tables[0]), *(path.suffix for path in tables[1:])])
+    yield (f"{answer}wrote {written} and {record.name}; read with mask_impact.read_results({str(tables[0])!r})")
+    for report in paths:
+        if report.suffix == ".html":
+            yield f"to see it, open {report} in a browser"
+
+
+def only_noise(step: Mapping[str, Any], variant: str) -> bool:
+    """Whether no L2 distance of a step's variant is above its layer's noise floor; undefined ones are not."""
+    pairs = zip(step["max_l2"][variant], step["noise_floor_l2"][variant])
+    return not any(most > floor for most, floor in pairs if most is not None)
+
+
+def rounded(probability: float) -> str:
+    """A probability with three decimals, or with two digits where these would be 0."""
+    return f"{probability:.3f}" if probability >= 0.001 else f"{probability:.2g}"
+
+
+def shortened(text: str) -> str:
+    """The text, or its beginning where it is too long for a line."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

@@ -1,0 +1,171 @@
+"""Checks of every entry before weights are loaded: whatever settings, tokenizer and file headers can reveal."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+import transformers
+
+from mask_impact.base.errors import RequestError, gathering
+from mask_impact.base.formats import FORMATS, formats_for
+from mask_impact.measure.row_budget import CHUNK_BYTES
+from mask_impact.models.devices import find_device
+from mask_impact.models.files import few_words
+from mask_impact.models.info import Candidate
+from mask_impact.models.inputs import PromptInputs
+from mask_impact.models.loading import Subject, measured_parts
+from mask_impact.models.prompt_warnings import prompt_warnings
+from mask_impact.models.tokens import continuation_ids
+from mask_impact.runs.result_names import Choice, choose_names
+from mask_impact.settings.text import Settings, is_ids
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One entry, ready to run: its inputs, the steps asked for and the most it can take, and the name of its results.
+
+    `warnings` are lines for the user, which the run file has too; `facts` are what else decides its numbers, as in a run record
+    (`differing_settings`).
+    """
+
+    settings: Settings
+    prompt: PromptInputs
+    steps_asked: int
+    steps: int
+    continuation_ids: list[int] | None = None
+    warnings: tuple[str, ...] = ()
+    choice: Choice | None = None
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def generates(self) -> bool:
+        """Whether the model picks the tokens that follow: something is predicted, and no continuation is given."""
+        return self.prompt.predicts and self.continuation_ids is None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the result is there already: what is missing of it (`lacks`) can be made of its table."""
+        return self.choice.record is not None and not self.choice.formats.isdisjoint(FORMATS)
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """The formats asked for that a finished result does not have (Parquet does for JSON where that was too large), and "report"."""
+        wanted, _ = formats_for(self.choice.record.get("rows", 0), self.settings.formats, explicit=False)
+        asked = (*wanted, "report") if self.settings.report else wanted
+        return tuple(what for what in asked if what not in self.choice.formats)
+
+
+def plan_all(entries: Sequence[Settings], candidate: Candidate) -> list[Plan]:
+    """A plan for each entry; raises RequestError with the faults of all of them."""
+    plans, choices, own, faults = [], [], [], [*entries[0].file_faults]
+    for settings in entries:
+        own.append({})
+        with gathering(faults, settings.placed):
+            plans.append(plan(settings, candidate))
+            own[-1] = plans[-1].prompt.facts()
+    facts: list[dict[str, object]] = []
+    with gathering(faults):
+        common = {"device": str(find_device(entries[0])), "model_identity": candidate.identity, "computed_with": computed_with()}
+        facts = [common | more for more in own]
+        choices = choose_names(entries, facts)
+    if faults:
+        raise RequestError(*faults)
+    return [replace(plan, choice=choice, facts=known) for plan, choice, known in zip(plans, choices, facts)]
+
+
+def computed_with() -> dict[str, str | int]:
+    """What else decides the last bits of a result."""
+    return {"torch": torch.__version__, "transformers": transformers.__version__, "threads": torch.get_num_threads(),
+            "chunk_bytes": CHUNK_BYTES}
+
+
+@few_words()
+def plan(settings: Settings, candidate: Candidate) -> Plan:
+    """The entry's inputs and steps. Raises RequestError with its faults."""
+    prompt, continuation = PromptInputs([]), None
+    faults = layer_faults(settings, candidate.layers(settings), candidate.other_layers(settings))
+    with gathering(faults):
+        prompt = candidate.prompt_inputs(settings)
+    with gathering(faults):
+        continuation = None if settings.continuation is None else continuation_ids(candidate.tokenizer, settings.continuation)
+    ids = prompt.token_ids
+    faults += id_faults(settings, {"prompt": ids, "continuation": continuation or ()}, candidate)
+    limit = candidate.context_length if prompt.predicts else None
+    if limit is not None and len(ids) > limit:
+        faults.append(f"the prompt has {len(ids)} tokens, more than the model's context of {limit}; shorten it")
+    if faults:
+        raise RequestError(*faults)
+    asked = min(settings.most_steps or len(continuation), len(continuation or ()) or settings.num_tokens)
+    possible = asked if limit is None else limit - len(ids) + 1
+    surprises = prompt_warnings(candidate, settings, ids) if prompt.predicts else []
+    warnings = (*candidate.notes, *settings.warnings, *prompt.notes(), *surprises)
+    return Plan(settings, prompt, asked, min(asked, possible), continuation, warnings)
+
+
+def layer_faults(settings: Settings, layers: int, others: Collection[int]) -> list[str]:
+    """A fault for each layer asked for that is not there, or is known to have no softmax attention."""
+    asked = settings.layers or ()
+    beyond = [layer for layer in asked if layer >= layers]
+    found = f"{beyond[0]} is" if len(beyond) == 1 else f"{', '.join(map(str, beyond[:3]))}{', …' if len(beyond) > 3 else ''} are"
+    has = "vision encoder has blocks" if settings.part == "encoder" else "model has layers"
+    faults = [f"layers: {found} out of range; the {has} 0 to {layers - 1}"] if beyond else []
+    return faults + other_faults(asked, others, [layer for layer in range(layers) if layer not in others])
+
+
+def other_faults(asked: Sequence[int], others: dict[int, str], measurable: Sequence[int]) -> list[str]:
+    """A fault for each layer asked for that cannot be measured."""
+    shown = ", ".join(map(str, measurable)) or "none"
+    return [f"layers: layer {layer} has {others[layer]}; layers that can be measured: {shown}" for layer in asked if layer in others]
+
+
+def id_faults(settings: Settings, tokens: Mapping[str, Sequence[int]], candidate: Candidate) -> list[str]:
+    """A fault for each of prompt and continuation that has a token without an embedding in the model, given or the tokenizer's."""
+    size = getattr(candidate.config.get_text_config(), "vocab_size", None)
+    faults = []
+    for name, ids in tokens.items():
+        largest = max(ids, default=0)
+        if size is not None and largest >= size:
+            given = f"{name}: token {largest} is beyond the model's vocabulary of {size}; give ids from 0 to {size - 1}"
+            made = (f"the tokenizer gives token {largest}, but the model's vocabulary has {size}: they do not belong together; "
+                    "fetch both again")
+            faults.append(given if is_ids(getattr(settings, name)) else made)
+    return faults
+
+
+def refuse_skipped(plans: Sequence[Plan], subject: Subject) -> None:
+    """Raise RequestError where layers are asked for that the loaded model turned out to have no softmax attention in."""
+    measurable = [part.index for part in subject.parts]
+    faults = [plan.settings.placed(fault) for plan in plans if plan.settings.part == "decoder"
+              for fault in other_faults(plan.settings.layers or (), subject.skipped, measurable)]
+    if faults:
+        raise RequestError(*faults)
+
+
+def rows_to_come(plan: Plan, subject: Subject) -> int:
+    """The most rows that the plan's table can have."""
+    return most_rows(plan, heads_of_layers(plan, subject))
+
+
+def heads_of_layers(plan: Plan, subject: Subject) -> list[int]:
+    """How many heads each layer has that the plan measures."""
+    return [part.heads for part in measured_parts(plan.settings, subject)]
+
+
+def most_rows(plan: Plan, heads: Sequence[int]) -> int:
+    """The most rows that the plan's table can have, of layers that have these numbers of heads."""
+    kinds = {"full": len(heads), "attn": len(heads), "heads": sum(heads)}
+    cells = sum(kinds[variant] for variant in plan.settings.variants)
+    return cells * sum(masked_positions(plan))
+
+
+def most_heatmaps(plan: Plan, heads: Sequence[int]) -> int:
+    """The most pairs of generation step and variant that the plan's table can have."""
+    kinds = {"full": 1, "attn": 1, "heads": max(heads, default=0)}
+    return plan.steps * sum(kinds[variant] for variant in plan.settings.variants)
+
+
+def masked_positions(plan: Plan) -> list[int]:
+    """How many positions each step masks in turn."""
+    return [len(plan.prompt.masked(len(plan.prompt.token_ids) + step)) for step in range(plan.steps)]

@@ -1,0 +1,73 @@
+"""The record of a run, {name}_run.json: what produced the table."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from datetime import datetime, timezone
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mask_impact import __version__
+from mask_impact.measure.next_token import saved_settings
+from mask_impact.models.loading import Subject
+from mask_impact.runs.planning import Plan, computed_with
+
+if TYPE_CHECKING:
+    pass
+
+
+SCHEMA_VERSION = 1
+
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
+
+
+def now() -> str:
+    """The time of day, UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def plan_record(plan: Plan, subject: Subject) -> dict[str, Any]:
+    """The settings, the model and the machine, as the run file has them."""
+    candidate, device = subject.candidate, subject.model.device
+    return {
+        "name": plan.choice.name if plan.choice else None,
+        "settings": plan.settings.to_record() | {"model": candidate.name},
+        "model_class": type(subject.model).__name__,
+        "model_type": subject.model.config.model_type,
+        "model_identity": candidate.identity,
+        "device": str(device),
+        **plan.prompt.facts(),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "computed_with": computed_with(),
+        "versions": dict(versions()),
+        "warnings": [*plan.warnings, *loaded_warnings(plan, subject)],
+    }
+
+
+def loaded_warnings(plan: Plan, subject: Subject) -> list[str]:
+    """Lines on what the user may not expect of the loaded model."""
+    left = saved_settings(subject.model.generation_config)["not_followed"] if plan.generates else {}
+    unfollowed = (f"--model {subject.candidate.name!r} has generation settings that are not followed ({', '.join(left)}): "
+                  "its generate() may give other text")
+    return [*subject.notes, *([unfollowed] if left else [])]
+
+
+@cache
+def versions() -> dict[str, str]:
+    """This project's version, Python's and the libraries'; looked up once, as it takes some milliseconds."""
+    return {"mask_impact": __version__, "python": platform.python_version(),
+            **{library: importlib.metadata.version(library) for library in LIBRARIES}}
+
+
+def failure_record(plan: Plan, subject: Subject, reason: str) -> dict[str, Any]:
+    """What is left of a run that failed: its settings and the reason."""
+    return {"schema_version": SCHEMA_VERSION, "status": "failed", "reason": reason, **plan_record(plan, subject)}
+
+
+def begun_record(plan: Plan, subject: Subject) -> dict[str, Any]:
+    """What is said of a run before its first step: its settings, and whether it replaces what is there."""
+    return {"schema_version": SCHEMA_VERSION, "status": "unfinished", "overwrite": plan.settings.overwrite, **plan_record(plan, subject)}

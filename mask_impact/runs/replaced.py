@@ -1,0 +1,46 @@
+"""What a batch with --overwrite has replaced so far, so that one that was cut off does not begin again with its first entry."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from mask_impact.base.json_text import json_bytes
+from mask_impact.base.whole_files import make_folder, write_whole
+from mask_impact.results.paths import begun_path
+from mask_impact.settings.text import Settings
+
+
+class Replaced:
+    """Names of the results that a batch file's entries have replaced, kept on disk until the batch comes to its end.
+
+    Nothing is kept of a prompt of the command line, nor without --overwrite.
+    """
+
+    def __init__(self, settings: Settings):
+        self.path = None
+        if settings.overwrite and settings.batch_file is not None:
+            self.path = begun_path(Path(settings.output_dir), f".{Path(settings.batch_file).stem}_overwrite").with_name("replaced.json")
+
+    def names(self) -> list[str]:
+        """The names so far; none where they cannot be read."""
+        try:
+            return [name for name in json.loads(self.path.read_bytes()) if isinstance(name, str)] if self.path else []
+        except (OSError, ValueError, TypeError):
+            return []
+
+    def add(self, name: str) -> None:
+        """Note one more. Raises RunError, one line, if that cannot be written."""
+        if self.path:
+            make_folder(self.path.parent)
+            names = [*self.names(), name]
+            write_whole({self.path: lambda path: path.write_bytes(json_bytes(names))}, to_disk=False)
+
+    def forget(self) -> None:
+        """The batch has come to its end: it begins anew next time. What cannot be removed stays."""
+        if self.path:
+            with suppress(OSError):
+                self.path.unlink()
+                self.path.parent.rmdir()
+                self.path.parent.parent.rmdir()  # where nothing else is unfinished

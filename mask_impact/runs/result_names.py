@@ -1,0 +1,137 @@
+"""Result names: made from a prompt, checked to be file names, and kept apart from results that exist.
+
+A name is taken in a folder if `{name}_run.json`, `{name}_report.html` or any `{name}_results.*` is there, or a run of that
+name that is not finished: `.partial/{name}/run.json`. Names are compared without case and in one Unicode form, as file
+systems that ignore both would confuse them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mask_impact.base.errors import RequestError
+from mask_impact.base.file_names import derive_name, name_key
+from mask_impact.results.folder import Present
+from mask_impact.results.paths import RESULT_FILE
+
+SPELT_OUT = ("computed_with",)  # facts of which a conflict says more than their name
+
+
+class Run(Protocol):
+    """What this module needs of a `Settings`."""
+
+    title: str
+    name: str | None
+    output_dir: str
+    overwrite: bool
+
+    def numbers(self) -> dict[str, object]: ...
+    def placed(self, fault: str) -> str: ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The name for a run; `record` is the finished run of the same settings found there, `formats` its result files.
+
+    Among the formats is "report" if its report is there. `earlier` says what became of an earlier run of this name that is
+    no result; `goes_on` is whether that was this very run, whose finished steps need not be measured again.
+    """
+
+    name: str
+    record: dict | None = None
+    formats: frozenset[str] = frozenset()
+    earlier: str = ""
+    goes_on: bool = False
+
+
+def differing_settings(record: Mapping, settings: Run, facts: Mapping[str, object]) -> list[str]:
+    """Names of what differs between a run record and a request; empty if its numbers would be the same.
+
+    `facts` are what the request was resolved to, under the names that they have at the record's top level
+    (such as device and dtype); a fact is compared in place of a setting of the same name.
+    """
+    settings_then = record.get("settings")
+    then = {**(settings_then if isinstance(settings_then, Mapping) else {}), **{key: record.get(key) for key in facts}}
+    now = {**settings.numbers(), **facts}
+    return [difference(key, then.get(key), value) for key, value in now.items() if key not in then or then[key] != value]
+
+
+def difference(key: str, then: object, now: object) -> str:
+    """The name of what differs; of a mapping, each entry that does, with its two values."""
+    if not isinstance(then, Mapping) or not isinstance(now, Mapping) or key not in SPELT_OUT:
+        return key
+    return ", ".join(f"{name} {then.get(name)} then and {value} now" for name, value in now.items() if then.get(name) != value)
+
+
+def choose_names(entries: Sequence[Run], facts: Sequence[Mapping[str, object]]) -> list[Choice]:
+    """A name for every entry, no two alike; raises RequestError with every fault."""
+    reserved = {name_key(entry.name) for entry in entries if entry.name is not None}
+    present = {folder: Present(Path(folder)) for folder in {entry.output_dir for entry in entries}}
+    choices, faults = [], []
+    for entry, known in zip(entries, facts, strict=True):
+        try:
+            choices.append(choose_name(entry, known, reserved, present[entry.output_dir]))
+            reserved.add(name_key(choices[-1].name))
+        except RequestError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise RequestError(*faults)
+    return choices
+
+
+def choose_name(
+    settings: Run, facts: Mapping[str, object], reserved: Collection[str] = (), present: Present | None = None
+) -> Choice:
+    """The name for one run. A derived name is the first of `x`, `x_2`, `x_3` ... that is free or holds this very run.
+
+    A given name that something else holds raises RequestError, unless `overwrite` is set. `reserved` are the
+    `name_key`s that a derived name has to leave alone; `present` is what the output folder holds, if that is known already.
+    """
+    present = present or Present(Path(settings.output_dir))
+    if settings.name is not None:
+        return _given_name(settings, facts, present)
+    base = derive_name(settings.title)
+    candidates = itertools.chain([base], (f"{base}_{n}" for n in itertools.count(2)))
+    free = (name for name in candidates if name_key(name) not in reserved)
+    return next(choice for name in free if isinstance(choice := fit(name, settings, facts, present), Choice))
+
+
+def _given_name(settings: Run, facts: Mapping[str, object], present: Present) -> Choice:
+    choice = fit(settings.name, settings, facts, present)
+    if isinstance(choice, Choice):
+        return choice
+    if settings.overwrite:
+        return Choice(present.as_written(settings.name))
+    raise RequestError(settings.placed(f"the name {settings.name!r} is taken in {settings.output_dir!r} by {choice}; "
+                                   "choose another or add --overwrite"))
+
+
+def fit(name: str, settings: Run, facts: Mapping[str, object], present: Present) -> Choice | str:
+    """The choice of this name, or what holds it already."""
+    own, files, record, begun = present.as_written(name), present.files(name), present.record(name), present.begun(name)
+    same = begun is not None and not differing_settings(begun, settings, facts)
+    goes_on = same and (not settings.overwrite or begun.get("overwrite") is True)
+    if settings.overwrite and goes_on:
+        return Choice(own, earlier="cut off before", goes_on=True)
+    failed = record is not None and record.get("status") == "failed"
+    if begun is not None and not same and not settings.overwrite and (failed or record is None):
+        return f"an unfinished run with other settings ({', '.join(differing_settings(begun, settings, facts))})"
+    if record is None:
+        if files and begun is None:
+            return "files without a readable run record"
+        return Choice(own, earlier="cut off before" if begun else "", goes_on=goes_on)
+    differing = differing_settings(record, settings, facts)
+    if failed and (settings.name is not None or not differing):
+        return Choice(own, earlier=f"failed before ({record.get('reason')})", goes_on=goes_on)
+    if differing:
+        return f"a run with other settings ({', '.join(differing)})"
+    if settings.overwrite or record.get("status") != "complete":
+        return Choice(own)
+    found = (word for path in files for word in RESULT_FILE.fullmatch(path.name).groups()[1:] if word)
+    return Choice(own, record, frozenset(found))
+
+

@@ -1,0 +1,234 @@
+"""One run while it is measured: its table, and the record of what produced it ({name}_run.json)."""
+
+from __future__ import annotations
+
+import base64
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from mask_impact.base import console, interrupts
+from mask_impact.base.errors import StopAsked
+from mask_impact.base.json_text import plain
+from mask_impact.measure.loop import context_full, ends
+from mask_impact.measure.next_token import greedy, picking, saved_settings
+from mask_impact.measure.step import MeasuredLayer, ModelInputs, Step
+from mask_impact.models.loading import Subject, measured_parts, method_of
+from mask_impact.models.tokens import decode, token_texts
+from mask_impact.results.strongest import STRONGEST, strongest_tokens
+from mask_impact.results.table import ResultTable, StepDistances, left_out
+from mask_impact.runs.finished_steps import Part, PartFiles
+from mask_impact.runs.planning import Plan
+from mask_impact.runs.record import SCHEMA_VERSION, now, plan_record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PER_CELL = ("baseline_norm", "noise_floor_l2", "noise_floor_cosine", "max_l2", "max_cosine")
+
+
+class Run:
+    """Collects measured layers, in the order they come, into a table and a record.
+
+    `parts` are the layers asked for, `inputs` what the model is fed, `method` how it is measured. Where result files are to come
+    (the plan has a name), finished steps are kept in part files, and the run begins behind those that are there.
+    """
+
+    def __init__(self, plan: Plan, subject: Subject):
+        self.plan, self.subject = plan, subject
+        self.parts = measured_parts(plan.settings, subject)
+        self.method = method_of(plan.settings)
+        self.kept = None if plan.choice is None else PartFiles(Path(plan.settings.output_dir), plan.choice.name)
+        done = () if self.kept is None else self.kept.column(lambda part: part.replay)
+        self.inputs = plan.prompt.fed(ModelInputs(
+            plan.prompt.token_ids, plan.steps, plan.continuation_ids, subject.stop_ids, subject.candidate.context_length,
+            plan.prompt.masked, partial(plan.prompt.further, device=subject.model.device), done, self._start_over,
+            picking(subject.model.generation_config, plan.prompt.token_ids, subject.model.device) if plan.generates else greedy))
+        self.steps: list[dict[str, Any]] = []
+        self.distances = [] if self.kept is None else self.kept.column(lambda part: part.distances)
+        self.cells: list[tuple[str, int]] = []
+        self.each: list[np.ndarray] = []
+        self.last: Step | None = None
+        self._open: list[MeasuredLayer] = []
+        self._texts: list[str] = []
+        self._started, self._clock = now(), time.monotonic()
+        if self.kept:
+            self.steps = [part.record for part in self.kept]
+            self._started, self._clock = self.kept[-1].started, self._clock - self.kept[-1].seconds
+
+    def _start_over(self) -> None:
+        console.warn(f"{self.plan.choice.name}: the model's answers differ in their last bits from those of the steps that are "
+                     "there; the run starts over")
+        self.kept.clear_steps()
+        self.steps = []
+        self._started, self._clock = now(), time.monotonic()
+
+    def add(self, measured: MeasuredLayer) -> None:
+        """Take one more layer; after a step's last one the step is closed."""
+        self._open.append(measured)
+        if len(self._open) == len(self.parts):
+            self._close_step()
+
+    def _close_step(self) -> None:
+        layers, self._open = self._open, []
+        names = list(dict.fromkeys(name for layer in layers for name in layer.variants))
+        rows = [(name, layer, layer.variants.index(name)) for name in names for layer in layers if name in layer.variants]
+        self.last = layers[0].step
+        self.cells = [(name, layer.layer) for name, layer, _ in rows]
+        self.each = [layer.each for layer in layers if layer.each is not None]
+        masked = self.last.masked
+        distances = StepDistances(
+            self.last.index,
+            np.stack([layer.l2[row, masked] for _, layer, row in rows]),
+            np.stack([layer.cosine[row, masked] for _, layer, row in rows]),
+            masked)
+        self.steps.append(self._step_record(rows, distances))
+        if self.kept is None:
+            self.distances.append(distances)
+        elif len(self.steps) == self.plan.steps or ends(self.last, self.inputs):
+            self.distances.more.append(distances)
+        else:
+            self._keep(distances)
+
+    def _keep(self, distances: StepDistances) -> None:
+        """Keep a step that is not the last one in a part file. Raises StopAsked where Ctrl-C was pressed meanwhile."""
+        seen = len(self.last.token_ids)
+        self.kept.append(Part(
+            distances, self.last.replay, self.steps[-1], self.cells, self.texts[:seen], self.plan.prompt.columns(seen),
+            self.seconds, self._started))
+        if interrupts.asked():
+            raise StopAsked(f"stopped after {len(self.steps)} of {self.plan.steps} steps; the same command goes on from there")
+
+    @property
+    def seconds(self) -> float:
+        """How long was measured by now, the time of steps that are not measured again included."""
+        return round(time.monotonic() - self._clock, 3)
+
+    def _step_record(self, rows: list, distances: StepDistances) -> dict[str, Any]:
+        """Per variant one number for each measured layer, null where a layer has no such head."""
+        step = self.last
+        values = {kind: [getattr(layer, kind)[row] for _, layer, row in rows] for kind in PER_CELL[:3]}
+        rest = distances.positions != left_out(self.plan.prompt.columns(1))
+        values |= {"max_l2": largest(distances.l2[:, rest]), "max_cosine": largest(distances.cosine[:, rest])}
+        return {
+            "step": step.index,
+            "positions": len(step.token_ids),
+            "top": [self._token(token, probability) for token, probability in step.top],
+            "next": None if step.next_id is None else self._token(step.next_id, step.next_probability),
+            **{kind: self._by_variant(rows, values[kind]) for kind in PER_CELL},
+        }
+
+    def _token(self, token: int, probability: float) -> dict[str, Any]:
+        """A likely next token as it would read after the last one."""
+        text = token_texts(self.subject.tokenizer, [self.last.token_ids[-1], token])[-1]
+        return {"id": token, "text": text, "probability": probability}
+
+    def _by_variant(self, rows: list, values: list[float]) -> dict[str, list[float | None]]:
+        table: dict[str, list[float | None]] = {}
+        place = {part.index: number for number, part in enumerate(self.parts)}
+        for (name, layer, _), value in zip(rows, values):
+            table.setdefault(name, [None] * len(self.parts))[place[layer.layer]] = value
+        return table
+
+    @property
+    def all_ids(self) -> list[int]:
+        """The prompt's tokens and those that were generated or given."""
+        return [*self.last.token_ids, *([] if self.last.next_id is None else [self.last.next_id])]
+
+    @property
+    def generated_text(self) -> str | None:
+        """What the model generated, or the given continuation, as text; None where nothing is predicted."""
+        if not self.plan.prompt.predicts:
+            return None
+        whole, prompt = (decode(self.subject.tokenizer, ids) for ids in (self.all_ids, self.plan.prompt.token_ids))
+        if whole.startswith(prompt):
+            return whole[len(prompt):]
+        return decode(self.subject.tokenizer, self.all_ids[len(self.plan.prompt.token_ids):])
+
+    def table(self) -> ResultTable:
+        """The long table of the steps measured so far."""
+        seen = len(self.last.token_ids)
+        return ResultTable(self.texts[:seen], self.cells, self.distances, self.plan.prompt.columns(seen))
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The long table as a DataFrame, with the run record in `attrs["run"]`; its warnings are Python's for who called a front door."""
+        frame = self.table().to_dataframe()
+        frame.attrs["run"] = self.record()
+        for line in frame.attrs["run"]["warnings"]:
+            warnings.warn(line, stacklevel=4)  # past the front door and what names its arguments
+        return frame
+
+    @property
+    def texts(self) -> list[str]:
+        """What each of `all_ids` adds to the text; made once for each step, as every token is decoded three times."""
+        if len(self._texts) != len(self.all_ids):
+            self._texts = self.plan.prompt.texts(token_texts(self.subject.tokenizer, self.all_ids))
+        return self._texts
+
+    @property
+    def undefined(self) -> int:
+        """How many distances are undefined, since masking leaves no key at all."""
+        return sum(int(np.isnan(step.l2).sum()) for step in self.distances)
+
+    def stopped_by(self) -> str | None:
+        """Why the run took no further step; None where there is but one."""
+        if not self.plan.prompt.predicts:
+            return None
+        if len(self.steps) < self.plan.steps:
+            return "end token"
+        if len(self.steps) < self.plan.steps_asked and context_full(self.last, self.inputs):
+            return "context length"
+        given = self.plan.continuation_ids
+        return "continuation" if given and len(self.steps) == len(given) else "num_tokens"
+
+    def record(self) -> dict[str, Any]:
+        """What produced the table, in plain JSON types: written as {name}_run.json, and in `df.attrs["run"]`."""
+        return plain({
+            "schema_version": SCHEMA_VERSION,
+            "status": "complete",
+            **plan_record(self.plan, self.subject),
+            "dtypes": self._dtypes(),
+            "tokens": [{"id": token, "text": text} for token, text in zip(self.all_ids, self.texts)],
+            "prompt_length": len(self.plan.prompt.token_ids),
+            "generated_text": self.generated_text,
+            "strongest": [{"position": one.position, "text": one.text, "l2": one.total} for one in strongest_tokens(self.table(), STRONGEST)],
+            "stopped_by": self.stopped_by(),
+            "generation": saved_settings(self.subject.model.generation_config) if self.plan.generates else None,
+            "variants": list(dict.fromkeys(name for name, _ in self.cells)),
+            "layers": [part.index for part in self.parts],
+            "skipped_layers": [{"layer": layer, "reason": why} for layer, why in self.subject.skipped.items()],
+            "steps": self.steps,
+            "started": self._started,
+            "seconds": self.seconds,
+            "rows": len(self.table()),
+            **self.plan.prompt.record(),
+            **self._each_record(),
+            **({"rows_halved": self.method.rows.halvings} if self.method.rows.halvings else {}),
+        })
+
+    def _each_record(self) -> dict[str, Any]:
+        """Full's L2 distances at each measured cell, where they were kept: (layer, measured, position), float32 in base64."""
+        if not self.each:
+            return {}
+        kept = np.stack(self.each).astype("<f4")
+        packed = base64.b64encode(kept.tobytes()).decode("ascii")
+        return {"each_measured": {"variant": "Full", "distance": "l2_distance", "shape": kept.shape, "float32": packed}}
+
+    def _dtypes(self) -> dict[str, str]:
+        own = self.subject.model.dtype
+        measured = own if self.method.dtype is None else torch.promote_types(own, self.method.dtype)
+        names = {"model": own, "measure": measured}
+        return {**{key: str(dtype).removeprefix("torch.") for key, dtype in names.items()}, "results": str(self.distances[0].l2.dtype)}
+
+
+def largest(distances: np.ndarray) -> list[float]:
+    """The largest distance of each cell (cell, position); NaN where there is none."""
+    filled = np.where(np.isnan(distances), -1, distances).max(1, initial=-1)
+    return [float("nan") if value < 0 else value for value in filled]
+
+

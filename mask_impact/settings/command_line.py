@@ -1,0 +1,172 @@
+"""The command line: from its words to a list of `Settings`, one per prompt."""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+from collections.abc import Mapping, Sequence
+
+from mask_impact import __version__
+from mask_impact.base.errors import RequestError
+from mask_impact.settings import readers
+from mask_impact.settings.option import UNREADABLE, Option, defaults, options, read_value
+from mask_impact.settings.prompt_files import input_waits, read_prompt
+from mask_impact.settings.readers import did_you_mean, quoted
+from mask_impact.settings.text import COMMAND_FLAGS, DEFAULT_PROMPT_FILE, Kind, Settings
+
+GROUPS = {"prompt": "what to explain", "measure": "what to measure, and how", "model": "the model",
+          "results": "results", "command": "the command"}
+DESCRIPTION = """\
+Which earlier token does a language model's next token depend on, at which layer, through which head?
+Removes one token at a time from one layer's attention and measures how the layer's update changes."""
+EXAMPLES = """\
+examples:
+  python {program} --model demo --prompt "The capital of France is"
+  python {program} --prompt-file question.txt --chat --num-tokens 5
+  python {program} --prompt "2 + 2 =" --continuation " 5" --layers 0-3,10
+  python {program} --config prompts_config.yaml
+
+BATCH_MODE_GUIDE.md explains every flag, the batch file and the result files."""
+
+
+def read(argv: Sequence[str] | None = None, program: str = "mask_impact_analysis.py", kind: type[Kind] = Settings,
+         description: str = DESCRIPTION, examples: str = EXAMPLES) -> list[Kind]:
+    """The settings of every enabled prompt that the command line asks for, in order.
+
+    `argv` is `sys.argv[1:]` if None. Raises RequestError with all faults of the flags and of the batch file;
+    SystemExit(0) after `--help` and `--version`.
+    """
+    parser = _parser(program, kind, description, examples)
+    namespace, strays = parser.parse_known_args(argv)
+    # argparse makes an empty list of --flag=--
+    said = {name: ["--" if word == [] else word for word in words] for name, words in vars(namespace).items() if words}
+    faults = _stray_faults(strays, parser, kind.ELSEWHERE) + _conflicts(said, options(kind))
+    config = said.pop("config", [None])[-1]
+    flags = {name: _value(words, options(kind)[name], faults) for name, words in said.items()}
+    if config is not None:
+        from mask_impact.settings import batch_file
+
+        path = read_value(readers.path, config, "--config: ", faults)
+        if path is UNREADABLE:
+            raise RequestError(*faults)
+        return batch_file.read(path, flags, kind, faults)
+    if strays:  # a misspelt --prompt leaves none: looking for the default file would only add a misleading fault
+        raise RequestError(*faults)
+    return [_single(flags, kind, faults)]
+
+
+def versions() -> str:
+    """One line: this project, torch, transformers and Python, without importing the libraries."""
+    parts = [f"mask-impact {__version__}"]
+    for library in ("torch", "transformers"):
+        try:
+            parts.append(f"{library} {importlib.metadata.version(library)}")
+        except importlib.metadata.PackageNotFoundError:
+            parts.append(f"{library} not installed")
+    return ", ".join([*parts, f"Python {platform.python_version()}"])
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose faults are RequestErrors."""
+
+    def error(self, message: str) -> None:
+        hint = "; write --flag=VALUE where the value begins with a dash" if "expected one argument" in message else ""
+        raise RequestError(f"{message.removeprefix('argument ')}{hint}; see --help")
+
+
+def _parser(program: str, kind: type, description: str, examples: str) -> argparse.ArgumentParser:
+    """Every flag collects its words in a list, so that a flag given twice is seen."""
+    usage = "%(prog)s [--prompt TEXT | --prompt-file FILE | --config FILE] [flags]"
+    parser = Parser(prog=program, usage=usage, description=description,
+                     epilog=examples.format(program=program), add_help=False, allow_abbrev=False,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}
+    config, version = COMMAND_FLAGS
+    flag, metavar = config.split()
+    groups["prompt"].add_argument(flag, metavar=metavar, action="append", help=COMMAND_FLAGS[config])
+    for name, row in options(kind).items():
+        _add_flag(groups[row.group], name, row, defaults(kind).get(name))
+    groups["command"].add_argument(version, action="version", version=versions(), help=COMMAND_FLAGS[version])
+    groups["command"].add_argument("--help", "-h", action="help", help="print this and stop")
+    return parser
+
+
+def _add_flag(group: argparse._ArgumentGroup, name: str, row: Option, default: object) -> None:
+    shown = row.default_shown or (",".join(default) if isinstance(default, tuple) else default)
+    meaning = row.meaning + (f" (default: {shown})" if shown else "")
+    meaning = meaning.replace("`", "").replace("%", "%%")
+    if row.metavar:
+        group.add_argument(row.flag, dest=name, metavar=row.metavar, action="append", help=meaning)
+        return
+    group.add_argument(row.flag, dest=name, action="append_const", const=True, help=meaning)
+    if row.off_flag:
+        group.add_argument(row.off_flag, dest=name, action="append_const", const=False, help=f"not {row.flag}")
+
+
+def _stray_faults(strays: Sequence[str], parser: argparse.ArgumentParser, elsewhere: Mapping[str, str]) -> list[str]:
+    """Faults of the words that belong to no flag; the value after an unknown flag is passed over in silence."""
+    known = [flag for action in parser._actions for flag in action.option_strings]
+    faults = []
+    for word in (word for word in strays if word.startswith("-")):
+        flag = word.split("=")[0]
+        script = elsewhere.get(flag.removeprefix("--").replace("-", "_"))
+        faults.append(f"{flag} is a flag of {script}; run that" if script
+                      else f"unknown flag {quoted(word)}{did_you_mean(flag, known)}; see --help")
+    if strays and not faults:
+        words = ", ".join(map(quoted, strays))
+        faults.append(f"unexpected {words}; give the prompt with --prompt, in quotes if it has spaces")
+    return list(dict.fromkeys(faults))
+
+
+def _conflicts(said: Mapping[str, list], table: Mapping[str, Option]) -> list[str]:
+    faults = []
+    barred = [row.flag for name, row in table.items() if name in said and not row.with_config]
+    if "config" in said and barred:
+        faults.append(f"--config does not go with {', '.join(barred)}; "
+                      "write that into the file's entries, or leave --config out")
+    elif "prompt" in said and "prompt_file" in said:
+        faults.append("--prompt does not go with --prompt-file; keep one of them")
+    for name, words in said.items():
+        if len(set(words)) > 1 and not (name in table and table[name].repeatable):
+            flag = table[name].flag if name in table else "--config"
+            given = f"and {table[name].off_flag}" if True in words else " and ".join(map(quoted, words))
+            faults.append(f"{flag} {given}: two different values are given; keep one")
+    return faults
+
+
+def _value(words: list, row: Option, faults: list[str]) -> object:
+    return read_value(row.from_flag, words, f"{row.flag}: ", faults)
+
+
+def _single(flags: dict[str, object], kind: type[Kind], faults: list[str]) -> Kind:
+    """The settings of the one prompt that the flags ask for."""
+    chosen = defaults(kind) | flags
+    source = chosen["prompt_file"]
+    unasked = kind.faults_without_prompt(chosen) if "prompt" not in flags and source is None else []
+    faults = faults + kind.contradictions(chosen | {"given": frozenset(flags)}) + unasked
+    if kind.takes_prompt(chosen) and "prompt" not in flags and source is not UNREADABLE and not unasked and not (faults and source == "-"):
+        try:
+            chosen |= _prompt(source)
+        except RequestError as error:
+            faults += error.faults
+    if faults:
+        raise RequestError(*faults)
+    return kind(**chosen, given=frozenset(flags), warnings=_warnings(flags, chosen["prompt_file"]))
+
+
+def _warnings(flags: Mapping[str, object], source: str | None) -> tuple[str, ...]:
+    """Lines on the prompt: a line break at its end, and piped text that the file `source`, which no flag named, was read in place of."""
+    if str(flags.get("prompt", "")).endswith(("\n", "\r")):
+        return ("--prompt: the text ends in a line break, which is kept and can change the answer; leave it out if it is not meant",)
+    if source is not None and "prompt_file" not in flags and input_waits():
+        return (f"the prompt is that of {source}; text on standard input was not read, --prompt-file - reads it",)
+    return ()
+
+
+def _prompt(source: str | None) -> dict[str, object]:
+    """The prompt in a file; if none is named in the default file, which then has to be there."""
+    if source is None and not os.path.exists(DEFAULT_PROMPT_FILE):
+        raise RequestError(f"no prompt is given and there is no {DEFAULT_PROMPT_FILE} in this folder; "
+                           "give one with --prompt TEXT or --prompt-file FILE")
+    source = DEFAULT_PROMPT_FILE if source is None else source
+    return {"prompt_file": source, "prompt": read_prompt(source)}

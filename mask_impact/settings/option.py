@@ -1,0 +1,77 @@
+"""The machinery of the table of settings: one row, its reader, its default."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mask_impact.settings import readers
+from mask_impact.settings.readers import Reader
+
+UNREADABLE = object()  # stands for a wrong value until all faults are listed
+
+
+@dataclass(frozen=True)
+class Option:
+    """One row of the table: how a setting is given and what it means.
+
+    `scope` says where the setting may stand in a batch file: "run" at the top level alone, "prompt" there, under
+    `defaults` and in an entry, "entry" in an entry alone, "flag" nowhere.
+    """
+
+    flag: str
+    read: Reader
+    meaning: str
+    scope: str
+    group: str
+    metavar: str = ""  # empty for a switch
+    off_flag: str = ""
+    python: str = ""  # another name in Python
+    default_shown: str = ""
+    with_config: bool = True  # may the flag go with --config?
+    repeatable: bool = False  # given several times, the flag's values are a list
+    is_path: bool = False  # which in a batch file is relative to that file
+    changes_numbers: bool = True  # or only where and how results are written?
+
+    @property
+    def per(self) -> str:
+        return "prompt" if self.scope in ("prompt", "entry") else "run"
+
+    def from_flag(self, given: Sequence[str | bool]) -> object:
+        """The value of what a flag was given, each time it was given. Raises ValueError as the reader does."""
+        if self.repeatable:
+            return self.read(list(given))
+        return self.read(readers.number_in_flag(given[-1]) if self.read is readers.whole_number else given[-1])
+
+
+def option(flag: str, read: Reader, meaning: str, default: object = dataclasses.MISSING, **columns: Any) -> Any:
+    """A dataclass field that is a setting."""
+    return field(default=default, metadata={"option": Option(flag, read, meaning, **columns)})
+
+
+def options(kind: type) -> dict[str, Option]:
+    """The table: the option of every setting, by field name, in order."""
+    return {item.name: item.metadata["option"] for item in dataclasses.fields(kind) if "option" in item.metadata}
+
+
+def defaults(kind: type) -> dict[str, object]:
+    """The default of every setting that has one."""
+    return {item.name: item.default for item in dataclasses.fields(kind)
+            if "option" in item.metadata and item.default is not dataclasses.MISSING}
+
+
+def read_value(read: Reader, value: object, label: str, faults: list[str]) -> object:
+    """The value read; where that fails UNREADABLE, and one more of `faults`."""
+    try:
+        return read(value)
+    except ValueError as error:
+        faults.append(f"{label}{error}")
+        return UNREADABLE
+
+
+def unknown(what: str, word: str, valid: Iterable[str]) -> str:
+    """The fault of a word that is none of the valid ones."""
+    valid = list(valid)
+    return f"unknown {what} {readers.quoted(word)}{readers.did_you_mean(word, valid) or ';'} valid: {', '.join(valid)}"

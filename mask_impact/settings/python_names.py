@@ -1,0 +1,43 @@
+"""Faults as a caller from Python reads them: each setting by its argument, where the message of all three ways names its flag."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mask_impact.base.errors import RequestError, RunError
+from mask_impact.settings.option import options
+
+YAML_KEY = re.compile(r" \(in YAML [^)]*\)")  # the way of a batch file, told beside that of the flag
+FUNCTIONS = {"mask_impact_analysis.py": "run_masking_experiment", "mask_impact_vl.py": "run_vl_masking_experiment"}
+QUOTED = re.compile(r"""(?<!\w)('[^']*'|"[^"]*")""")
+
+
+@contextmanager
+def named(kind: type) -> Iterator[None]:
+    """Let what is raised inside, or in the function so decorated, name the settings of `kind` by their arguments."""
+    try:
+        yield
+    except (RequestError, RunError) as error:
+        error.args = tuple(in_python(kind, text) for text in error.args)
+        raise
+
+
+def in_python(kind: type, message: str) -> str:
+    """The message with the name of an argument for each flag, and with True or False for a switch."""
+    message = YAML_KEY.sub("", message)
+    for script, function in FUNCTIONS.items():
+        message = message.replace(f"run it with {script}", f"call {function}")
+    said = QUOTED.split(message)
+    for name, row in options(kind).items():
+        word = row.python or name
+        for place in range(0, len(said), 2):  # what is quoted between, the caller has written
+            said[place] = renamed(said[place], row.flag, word if row.metavar else f"{word}=True", row.metavar)
+            said[place] = renamed(said[place], row.off_flag, f"{word}=False") if row.off_flag else said[place]
+            said[place] = renamed(said[place], name, word) if "_" in name else said[place]  # others are words of English too
+    return "".join(said)
+
+
+def renamed(message: str, flag: str, word: str, metavar: str = "") -> str:
+    """The message with the word for a whole flag, and for the metavar that stands behind it as its value."""
+    value = f"(?: {metavar})?" if metavar else ""
+    return re.sub(rf"(?<![\w/\\-]){flag}{value}(?![\w/\\-])", word, message)

@@ -1,0 +1,161 @@
+"""JSON schemas of the batch files, made from the settings, for editors to complete and check keys.
+
+    python -m mask_impact.settings.schema       # writes both again
+
+Whatever a reader of mask_impact/settings/readers.py takes, its schema takes. The schema also takes what no pattern can tell: a range
+of layers that runs backwards, a name of few characters and many bytes, `3.0`, which JSON does not tell from `3`, and, of pictures, an entry without a prompt,
+as the encoder takes none.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mask_impact.base import file_names
+from mask_impact.settings import readers
+from mask_impact.settings import text as settings
+from mask_impact.settings.batch_file import SCOPES, STRUCTURE
+from mask_impact.settings.option import Option, defaults, options
+from mask_impact.settings.readers import Reader
+from mask_impact.settings.text import Settings
+from mask_impact.settings.vision import VisionSettings
+
+ROOT = Path(__file__).parents[2]
+FILES = {"prompts_config.schema.json": Settings, "prompts_config_vl.schema.json": VisionSettings}
+DRAFT = "http://json-schema.org/draft-07/schema#"  # the one that editors know best
+SPACE, PLAIN_SPACE = r"\s*", r"[ \t\n\r\f\v]*"
+MEANINGS = {  # of the keys that are no settings
+    "defaults": "settings of every prompt that does not say otherwise",
+    "prompts": "the prompts, each with its own settings",
+    "enabled": "false keeps an entry in the file without running it",
+}
+
+Schema = dict[str, Any]
+
+
+def batch_schema(kind: type[Settings]) -> Schema:
+    """The schema of a batch file whose entries are settings of this kind."""
+    named = {"properties": {"prompt_file": {"type": "string", "not": {"const": "-"}}}, "required": ["prompt_file"],
+             "not": {"required": ["prompt"]}}
+    given = {"properties": {"prompt_file": {"type": "null"}}, "required": ["prompt"]}
+    without = {"not": {"anyOf": [{"required": ["prompt"]}, {"required": ["prompt_file"]}]}}  # of an encoder, wherever that is said
+    entry = {**members(kind, "entry"), "anyOf": [
+        {"properties": {"enabled": {"const": False}}, "required": ["enabled"]},
+        {"oneOf": [given, named, *([without] if "part" in options(kind) else [])]}]}
+    nested = {
+        "defaults": members(kind, "defaults"),
+        "prompts": {"type": "array", "minItems": 1, "items": entry},
+        "enabled": {"type": "boolean", "default": True}}
+    top = members(kind, "top")
+    for home, level in ((top, "top"), (entry, "entry")):
+        home["properties"] |= {key: {"description": MEANINGS[key]} | nested[key] for key, at in STRUCTURE.items() if at == level}
+    return {"$schema": DRAFT, "title": "a batch of prompts", "required": ["prompts"], **top}
+
+
+def members(kind: type[Settings], level: str) -> Schema:
+    """The settings that may stand at one level of the file, and no other keys."""
+    usual = defaults(kind)
+    rows = {name: row for name, row in options(kind).items() if row.scope in SCOPES[level]}
+    properties = {name: described(row, usual.get(name)) for name, row in rows.items()}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def described(row: Option, default: object) -> Schema:
+    """The schema of a setting's value, with its meaning and its default."""
+    meaning = row.meaning + (f" (default: {row.default_shown})" if row.default_shown else "")
+    shown = {} if default is None else {"default": list(default) if isinstance(default, tuple) else default}
+    return {"description": meaning.replace("`", "")} | shown | of_reader(row.read)
+
+
+def of_reader(read: Reader) -> Schema:
+    """The schema of what a reader takes. Raises KeyError for a reader that has none yet."""
+    if isinstance(read, partial):
+        return MADE[read.func](*read.args)
+    return PLAIN[read]
+
+
+def optional(read: Reader) -> Schema:
+    inner = of_reader(read)
+    return {"anyOf": [*inner.get("anyOf", [inner]), {"type": "null"}]}
+
+
+def one_of(choices: tuple[str, ...]) -> Schema:
+    return {"enum": list(choices)}
+
+
+def several_of(choices: tuple[str, ...]) -> Schema:
+    """A list, or text with commas."""
+    word = SPACE + f"({'|'.join(map(re.escape, choices))})" + SPACE
+    return {"anyOf": [{"type": "array", "minItems": 1, "items": one_of(choices)},
+                      {"type": "string", "pattern": f"^{word}(,{word})*$"}]}
+
+
+def file_name() -> Schema:
+    """Text that mask_impact/runs/result_names.py takes for a file name, but for its length in bytes."""
+    devices = "|".join("".join(any_case(one) for one in name) for name in sorted(file_names.DEVICES))
+    return {"type": "string", "maxLength": file_names.LONGEST_GIVEN, "pattern": (
+        rf"^(?![. ])(?!({devices})\s*(\.|$))(?=[\s\S]*\S)"
+        r"""[^\u0000-\u001f\u007f-\u009f/\\:*?"<>|]*[^\u0000-\u001f\u007f-\u009f/\\:*?"<>|. ]$""")}
+
+
+def any_case(character: str) -> str:
+    """A pattern for a letter in both cases, as JSON Schema knows no flags."""
+    return f"[{character}{character.upper()}]" if character.isalpha() else re.escape(character)
+
+
+def cell() -> Schema:
+    """`all`, or picture, row and column in text or as numbers."""
+    text = f"^{PLAIN_SPACE}(all{PLAIN_SPACE}|({CELL_NUMBER}:{PLAIN_SPACE})?{CELL_NUMBER},{PLAIN_SPACE}{CELL_NUMBER})$"
+    numbers = {"type": "integer", "minimum": 0, "maximum": readers.MOST_NUMBER - 1}
+    return {"anyOf": [{"type": "string", "pattern": text}, {"type": "array", "minItems": 2, "maxItems": 3, "items": numbers}]}
+
+
+def memory() -> Schema:
+    """A number of bytes, or text with a unit; that such text is too little or too much only the reader tells."""
+    number = {"type": "integer", "minimum": readers.LEAST_MEMORY, "maximum": readers.MOST_MEMORY}
+    return {"anyOf": [number, {"type": "string", "pattern": f"^{PLAIN_SPACE}[0-9]+(\\.[0-9]+)?{PLAIN_SPACE}[kKmMgGtT]?[bB]{PLAIN_SPACE}$"}]}
+
+
+def layer_numbers() -> Schema:
+    """Numbers up to 9999, which in text may have nine digits with the zeros in front."""
+    number = {"type": "integer", "minimum": 0, "maximum": readers.MOST_LAYERS - 1}
+    digits = "0{0,5}[0-9]{1,4}"
+    part = f"{SPACE}{digits}({PLAIN_SPACE}-{PLAIN_SPACE}{digits})?{SPACE}"
+    return {"anyOf": [number, {"type": "array", "minItems": 1, "items": number},
+                      {"type": "string", "pattern": f"^{part}(,{part})*$"}]}
+
+
+CELL_NUMBER = f"[0-9]{{1,6}}{PLAIN_SPACE}"
+PATH: Schema = {"type": "string", "pattern": "^[^\\u0000]+$"}
+PLAIN: dict[Reader, Schema] = {
+    readers.text: {"type": "string"},
+    readers.some_text: {"type": "string", "minLength": 1},
+    readers.some_text_or_ids: {"type": "string", "minLength": 1},
+    readers.prompt_text: {"type": "string", "minLength": 1},
+    readers.path: PATH,
+    readers.paths: {"anyOf": [PATH, {"type": "array", "items": PATH}, {"type": "null"}]},
+    readers.switch: {"type": "boolean"},
+    readers.whole_number: {"type": "integer", "minimum": 1, "maximum": readers.MOST_NUMBER},
+    readers.layer_numbers: layer_numbers(),
+    readers.memory: memory(),
+    readers.device_name: {"type": "string", "pattern": "^(auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?)$"},
+    readers.cell: cell(),
+    settings._file_name: file_name(),
+}
+MADE: dict[Callable, Callable[..., Schema]] = {
+    readers._optional: optional, readers._one_of: one_of, readers._several_of: several_of}
+
+
+def schema_text(kind: type[Settings]) -> str:
+    """The schema as it is written."""
+    return json.dumps(batch_schema(kind), indent=2, ensure_ascii=True) + "\n"
+
+
+if __name__ == "__main__":
+    for name, kind in FILES.items():
+        (ROOT / name).write_text(schema_text(kind), encoding="utf-8", newline="\n")
+        sys.stdout.write(f"wrote {name}\n")

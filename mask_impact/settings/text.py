@@ -1,0 +1,255 @@
+"""The settings of one prompt's run, and the one table that flags, YAML keys and the guide are made from.
+
+Every field of `Settings` that is a setting carries an `Option` in its metadata. A front door with more settings
+subclasses `Settings` and adds fields in the same form.
+"""
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeVar
+
+from mask_impact.base.errors import RequestError
+from mask_impact.base.file_names import check_name
+from mask_impact.base.formats import FORMATS
+from mask_impact.settings import readers
+from mask_impact.settings.option import defaults, option, options, read_value, unknown
+from mask_impact.settings.prompt_files import read_prompt
+
+VARIANTS = ("full", "attn", "heads")
+DEFAULT_PROMPT_FILE = "prompt.txt"
+COMMAND_FLAGS = {  # flags of the command that are no settings: a front door reads them itself
+    "--config FILE": "run every enabled entry of a batch file",
+    "--version": "print the versions of this project and of its libraries, and stop",
+}
+
+TOKENS = ("prompt", "continuation")  # which may be token ids from Python
+
+
+Kind = TypeVar("Kind", bound="Settings")
+
+
+def _file_name(value: object) -> str:
+    if fault := check_name(readers.text(value)):
+        raise ValueError(f"{fault}, found {readers.quoted(value)}")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One prompt's run, resolved and checked. Raises RequestError, with every fault, when it is made of wrong values.
+
+    `given` names what was set and not left at its default, `place` is `file:line` of a batch entry, and `warnings` are
+    lines for the user, `file_faults` what else is wrong in the batch file of a dry run; these four take no part in comparisons.
+    """
+
+    DEMO: ClassVar[str] = "text"  # the folder of `demo` that the model of that name lies in
+    ELSEWHERE: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("image", "mask_mode", "max_image_tokens", "part", "at"), "mask_impact_vl.py")
+
+    prompt: str | tuple[int, ...] = option(
+        "--prompt", readers.prompt_text, "the text whose next token is explained", metavar="TEXT",
+        scope="entry", group="prompt", with_config=False)
+    prompt_file: str | None = option(
+        "--prompt-file", readers.optional(readers.path), "a UTF-8 file with that text; `-` is standard input (flag only)",
+        None, metavar="FILE", scope="entry", group="prompt", default_shown="`prompt.txt`", with_config=False,
+        changes_numbers=False)
+    num_tokens: int = option(
+        "--num-tokens", readers.whole_number, "tokens to generate; with a continuation, how many of its tokens to use",
+        1, metavar="N", scope="prompt", group="measure", python="num_output_tokens",
+        default_shown="1; with a continuation all of it")
+    continuation: str | tuple[int, ...] | None = option(
+        "--continuation", readers.optional(readers.some_text_or_ids), "measure these next tokens in place of the model's own",
+        None, metavar="TEXT", scope="prompt", group="prompt", with_config=False)
+    chat: bool = option(
+        "--chat", readers.switch, "put the prompt into the model's chat template, as the user's message", False,
+        off_flag="--no-chat", scope="prompt", group="prompt", default_shown="off for text, on for vision-language")
+    system: str | None = option(
+        "--system", readers.optional(readers.text), "the chat's system message", None, metavar="TEXT", scope="prompt",
+        group="prompt")
+    thinking: bool = option(
+        "--thinking", readers.switch, "let the chat template open a thinking section (its `enable_thinking`)", False,
+        scope="prompt", group="prompt")
+    layers: tuple[int, ...] | None = option(
+        "--layers", readers.optional(readers.layer_numbers), "layers to measure, counted from 0, such as `0-3,10`", None,
+        metavar="LAYERS", scope="prompt", group="measure", default_shown="all")
+    variants: tuple[str, ...] = option(
+        "--variants", readers.several_of(*VARIANTS),
+        "what to measure: the whole layer update (`full`), the attention's share (`attn`), each head (`heads`)",
+        VARIANTS, metavar="LIST", scope="prompt", group="measure")
+    name: str | None = option(
+        "--output", readers.optional(_file_name), "name of the result files", None, metavar="NAME",
+        scope="entry", group="results", default_shown="from the prompt's first words", with_config=False,
+        changes_numbers=False)
+    output_dir: str = option(
+        "--output-dir", readers.path, "folder of the result files", "output", metavar="DIR", scope="run",
+        group="results", changes_numbers=False)
+    model: str = option(
+        "--model", readers.path, "a model of the Hugging Face hub, a folder, or `demo`, the small one carried here",
+        "Qwen/Qwen3-0.6B", metavar="NAME_OR_PATH", scope="run", group="model", python="model_name",
+        default_shown="`Qwen/Qwen3-0.6B`; vision-language `Qwen/Qwen3-VL-2B-Instruct`")
+    revision: str | None = option(
+        "--revision", readers.optional(readers.some_text), "the hub model's branch, tag or commit", None, metavar="R",
+        scope="run", group="model")
+    device: str = option(
+        "--device", readers.device_name, "`auto` (CUDA, then MPS, then CPU), `cpu`, `cuda`, `cuda:N` or `mps`", "auto",
+        metavar="DEVICE", scope="run", group="model")
+    dtype: str = option(
+        "--dtype", readers.one_of("auto", "float32", "bfloat16", "float16", "float64"),
+        "the model's numbers: `auto` (the checkpoint's on a GPU, float32 on the CPU), `float32`, `bfloat16`, `float16` "
+        "or `float64`", "auto", metavar="DTYPE", scope="run", group="model")
+    measure_dtype: str = option(
+        "--measure-dtype", readers.one_of("float32", "model"),
+        "the masked rows' numbers: at least `float32`, or the `model`'s own", "float32", metavar="DTYPE", scope="run",
+        group="measure")
+    method: str = option(
+        "--method", readers.one_of("renormalize", "rerun"),
+        "`renormalize` (all masks of a layer at once) or `rerun` (one mask at a time: slow, plain, the same numbers)",
+        "renormalize", metavar="METHOD", scope="run", group="measure")
+    max_memory: int | None = option(
+        "--max-memory", readers.optional(readers.memory), "the most memory for the masked rows that go through a layer at once, such as "
+        "`500MB` or `2GB`; fewer go together then", None, metavar="SIZE", scope="run", group="measure",
+        default_shown="some 400 MB")
+    formats: tuple[str, ...] = option(
+        "--formats", readers.several_of(*FORMATS), "result files to write: `csv`, `json`, `parquet`", ("csv", "json"),
+        metavar="LIST", scope="run", group="results", changes_numbers=False)
+    report: bool = option(
+        "--report", readers.switch, "write a page that shows the run, `{name}_report.html`, too", False, scope="run",
+        group="results", changes_numbers=False)
+    overwrite: bool = option(
+        "--overwrite", readers.switch, "replace results that exist", False, scope="flag", group="results",
+        changes_numbers=False)
+    quiet: bool = option(
+        "--quiet", readers.switch, "print nothing but warnings and errors", False, scope="flag", group="results",
+        changes_numbers=False)
+    dry_run: bool = option(
+        "--dry-run", readers.switch, "check everything and print what would run; load no weights, write nothing", False,
+        scope="flag", group="results", changes_numbers=False)
+    trust_remote_code: bool = option(
+        "--trust-remote-code", readers.switch, "run Python code that the model's repository brings along", False,
+        scope="flag", group="model")
+    given: frozenset[str] = field(default=frozenset(), compare=False)
+    place: str = field(default="", compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    file_faults: tuple[str, ...] = field(default=(), compare=False)
+
+    part = "decoder"  # what is measured of the model; a setting where there is a choice, so no annotation here
+
+    def __post_init__(self):
+        faults: list[str] = []
+        for name, row in options(type(self)).items():
+            object.__setattr__(self, name, read_value(row.read, getattr(self, name), f"{name}: ", faults))
+        faults += self.contradictions(vars(self))
+        if faults:
+            raise RequestError(*map(self.placed, faults))
+
+    @classmethod
+    def from_python(cls: type[Kind], **arguments: object) -> Kind:
+        """Settings from keyword arguments, by field name or by its name in Python; None stands for the default. A prompt of token
+        ids leaves out the chat.
+
+        Raises RequestError (a ValueError) for unknown names and wrong values, all of them at once.
+        """
+        chosen, faults = _arguments(cls, arguments)
+        given = frozenset(chosen)
+        wanted = defaults(cls) | chosen | {"given": given}
+        if cls.takes_prompt(wanted) and len(given & {"prompt", "prompt_file"}) != 1:
+            faults.append("prompt: give the text whose next token is to be explained, as prompt or as prompt_file")
+        faults += cls.contradictions(wanted)
+        if faults:
+            raise RequestError(*faults)
+        if "prompt_file" in given:
+            chosen["prompt"] = read_prompt(chosen["prompt_file"])
+        if is_ids(chosen.get("prompt")):
+            chosen["chat"] = False
+        return cls(**chosen, given=given)
+
+    @staticmethod
+    def contradictions(chosen: Mapping[str, object]) -> list[str]:
+        """Faults of settings that do not go together, with `given` among them. UNREADABLE values agree with all."""
+        if is_ids(chosen.get("prompt")):
+            return chat_faults(chosen)
+        faults = []
+        if chosen["chat"] is False and isinstance(chosen["system"], str):
+            faults.append("system needs chat, which is off; add --chat (in YAML chat: true) or leave system out")
+        if chosen["chat"] is False and chosen["thinking"] is True:
+            faults.append("thinking needs chat, which is off; add --chat (in YAML chat: true) or leave thinking out")
+        return faults
+
+    @staticmethod
+    def takes_prompt(chosen: Mapping[str, object]) -> bool:
+        """Whether what is measured begins with a prompt."""
+        return True
+
+    @staticmethod
+    def idle(chosen: Mapping[str, object]) -> frozenset[str]:
+        """The settings that have no meaning beside these: given for an entry they are faults, given for many passed over."""
+        return frozenset()
+
+    @staticmethod
+    def faults_without_prompt(chosen: Mapping[str, object]) -> list[str]:
+        """Faults of settings that a prompt has to be given with: the default file's does not go with them."""
+        return []
+
+    @property
+    def title(self) -> str:
+        """What a result's name is made of where none is given."""
+        return self.prompt
+
+    @property
+    def most_steps(self) -> int | None:
+        """The most generation steps; None for one per token of the continuation."""
+        return None if self.continuation is not None and "num_tokens" not in self.given else self.num_tokens
+
+    @property
+    def batch_file(self) -> str | None:
+        """The batch file that the entry stands in."""
+        return self.place.rpartition(":")[0] or None
+
+    def placed(self, fault: str) -> str:
+        """The fault, with the place of the batch entry in front where there is one."""
+        return f"{self.place}: {fault}" if self.place else fault
+
+    def to_record(self) -> dict[str, object]:
+        """Every setting as JSON has it: tuples as lists, `num_tokens` as `most_steps`."""
+        plain = {name: getattr(self, name) for name in options(type(self))} | {"num_tokens": self.most_steps}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+
+    def numbers(self) -> dict[str, object]:
+        """Those settings of the record that change the numbers, and not only where and how they are written."""
+        table = options(type(self))
+        return {name: value for name, value in self.to_record().items() if table[name].changes_numbers}
+
+
+def is_ids(value: object) -> bool:
+    """Whether a prompt or a continuation that was read is token ids, and no text."""
+    return isinstance(value, tuple)
+
+
+def chat_faults(chosen: Mapping[str, object]) -> list[str]:
+    """The fault of settings of a chat that are asked for beside token ids."""
+    asked = [name for name in ("chat", "system", "thinking") if name in chosen["given"] and chosen[name] not in (False, None)]
+    it = "them" if asked[1:] else "it"
+    return [f"token ids are a complete prompt already, found {', '.join(asked)}; leave {it} out"] if asked else []
+
+
+def _arguments(kind: type, arguments: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
+    """Keyword arguments as values by field name, and the faults met."""
+    fields = {row.python: name for name, row in options(kind).items() if row.python}
+    chosen, faults = {}, []
+    for word, value in arguments.items():
+        name = fields.get(word, word)
+        if (type(value).__module__, type(value).__name__) in (("torch", "dtype"), ("torch", "device")):
+            value = str(value).removeprefix("torch.")  # written as in the other two ways
+        value = readers.plain(value)
+        if name in TOKENS and isinstance(value, list):
+            value = tuple(value)
+        if name not in options(kind):
+            faults.append(unknown("setting", word, [row.python or valid for valid, row in options(kind).items() if row.group != "results"]))
+        elif value is not None and options(kind)[name].group == "results":
+            faults.append(f"{word}: from Python the table is returned and nothing is written or printed; leave it out")
+        elif value is not None:
+            if name in chosen:
+                faults.append(f"{options(kind)[name].python!r}, {name!r}: two names of one setting; keep one")
+            chosen[name] = read_value(options(kind)[name].read, value, f"{word}: ", faults)
+    return chosen, faults
+
+

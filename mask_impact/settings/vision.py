@@ -1,0 +1,99 @@
+"""The settings of a vision-language run: those of a text run, and what pictures add."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mask_impact.base.errors import RequestError
+from mask_impact.settings import readers
+from mask_impact.settings.option import UNREADABLE, option
+from mask_impact.settings.text import Settings
+
+MASK_MODES = ("text", "vision", "both")
+PARTS = ("decoder", "encoder")
+OF_PROMPTS = ("prompt", "prompt_file", "num_tokens", "continuation", "chat", "system", "thinking", "mask_mode")
+
+
+def with_default(name: str, default: object, **columns: Any) -> Any:
+    """The setting of text runs of this name, with another default, and other columns where they differ."""
+    own = Settings.__dataclass_fields__[name].metadata["option"]
+    return dataclasses.field(default=default, metadata={"option": dataclasses.replace(own, **columns)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionSettings(Settings):
+    """One prompt's run with a vision-language model, or a picture's in its encoder, resolved and checked; see Settings."""
+
+    DEMO: ClassVar[str] = "vision"
+    ELSEWHERE: ClassVar[Mapping[str, str]] = {}
+
+    prompt: str | None = with_default("prompt", None, read=readers.optional(readers.prompt_text))
+    chat: bool = with_default("chat", True)
+    model: str = with_default("model", "Qwen/Qwen3-VL-2B-Instruct")
+    image: tuple[str, ...] = option(
+        "--image", readers.paths, "a picture, placed before the question; give it again for more of them, in their order", (),
+        metavar="FILE", scope="prompt", group="prompt", default_shown="none", with_config=False, changes_numbers=False,
+        repeatable=True, is_path=True)
+    mask_mode: str = option(
+        "--mask-mode", readers.one_of(*MASK_MODES), "what to mask in turn: the `text` tokens, the `vision` tokens, or `both`",
+        "text", metavar="MODE", scope="prompt", group="measure")
+    max_image_tokens: int = option(
+        "--max-image-tokens", readers.whole_number, "the most tokens of each picture; a larger picture is made smaller", 1024,
+        metavar="N", scope="prompt", group="prompt")
+    part: str = option(
+        "--part", readers.one_of(*PARTS), "what to measure: the `decoder`, or the vision `encoder`, which takes a picture and no prompt",
+        "decoder", metavar="PART", scope="prompt", group="measure")
+    at: str | None = option(
+        "--at", readers.optional(readers.cell), "the cell that is measured in the encoder: `ROW,COL`, `IMAGE:ROW,COL`, or `all` for the "
+        "mean over all cells", None, metavar="CELL", scope="prompt", group="measure")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.takes_prompt(vars(self)) and self.prompt is None:
+            raise RequestError(self.placed("prompt: expected text, found none"))
+
+    @staticmethod
+    def takes_prompt(chosen: Mapping[str, object]) -> bool:
+        return chosen["part"] == "decoder"
+
+    @staticmethod
+    def idle(chosen: Mapping[str, object]) -> frozenset[str]:
+        return frozenset(OF_PROMPTS if chosen["part"] == "encoder" else ("at",))
+
+    @staticmethod
+    def contradictions(chosen: Mapping[str, object]) -> list[str]:
+        """Faults of settings that do not go together: those of a text run, and of pictures, mask mode and part."""
+        if chosen["part"] == "encoder":
+            return encoder_faults(chosen)
+        faults = Settings.contradictions(chosen)
+        if chosen["mask_mode"] in ("vision", "both") and chosen["image"] == ():
+            faults.append(f"mask_mode {chosen['mask_mode']} needs a picture; add --image FILE (in YAML image: FILE), or mask the text")
+        if chosen["part"] == "decoder" and chosen["at"] not in (None, UNREADABLE):
+            faults.append(f"at {chosen['at']} needs part encoder; add --part encoder (in YAML part: encoder) or leave at out")
+        return faults
+
+    @staticmethod
+    def faults_without_prompt(chosen: Mapping[str, object]) -> list[str]:
+        asked = chosen["part"] == "decoder" and chosen["image"] not in ((), UNREADABLE)
+        return ["--image needs a question about it; ask with --prompt TEXT or --prompt-file FILE"] if asked else []
+
+    @property
+    def title(self) -> str:
+        stems = [Path(path).stem for path in self.image]
+        return " ".join([*stems, "encoder", self.at] if self.part == "encoder" else [*stems, self.prompt])
+
+
+def encoder_faults(chosen: Mapping[str, object]) -> list[str]:
+    """Faults of settings that do not go with the encoder. The mask mode of every run, `text`, says nothing."""
+    faults = []
+    unused = [name for name in OF_PROMPTS if name in chosen["given"] and (name, chosen[name]) != ("mask_mode", "text")]
+    if unused:
+        faults.append(f"part encoder measures a picture alone and predicts nothing, found {', '.join(unused)}; "
+                      f"leave {'them' if unused[1:] else 'it'} out")
+    if chosen["image"] == ():
+        faults.append("part encoder needs a picture; add --image FILE (in YAML image: FILE)")
+    if chosen["at"] is None:
+        faults.append("part encoder needs the cell that is measured; add --at ROW,COL or --at all (in YAML at: \"ROW,COL\")")
+    return faults

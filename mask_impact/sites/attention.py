@@ -1,0 +1,133 @@
+"""Watching a decoder's attention function, and answering in its place.
+
+`transformers` lets a model look its attention function up by name (`AttentionInterface`). `attached` gives the decoder
+a name of ours whose function calls the very implementation the model would have used by itself; `tapped` lets one
+listener see each call, or answer it. The model's own mask function is registered under the same name: with another one
+the logits are silently wrong (off by 4 to 7 on tiny models), as they are when a sink-carrying model is forced through
+SDPA.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
+
+from mask_impact.base.errors import RequestError, RunError
+
+PREFIX = "mask_impact_"
+SUPPORTED = ("sdpa", "eager")
+# Arguments of an attention function that change its weights in ways the closed form does not know. The mere presence
+# of `indices` marks a sparse-attention model: which keys are looked at is then chosen from the keys themselves.
+SPARSE_ARGUMENTS = ("indices", "block_indices")
+UNKNOWN_ARGUMENTS = ("position_bias", "sinks")
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """One call of an attention function.
+
+    query (1, head, query, d_k), key (1, kv_head, key, d_k), value (1, kv_head, key, d_v).
+    """
+
+    module: nn.Module
+    function: Callable
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    options: dict
+
+    def run(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """The model's own attention with these inputs: (1, query, head, d_v)."""
+        return self.function(self.module, query, key, value, attention_mask=mask, **self.options)[0]
+
+
+Listener = Callable[[AttentionCall], "Tensor | None"]
+
+
+class _Listeners(threading.local):
+    """The listeners of a thread, the innermost last."""
+
+    def __init__(self):
+        self.stack: list[Listener] = []
+
+
+_listeners = _Listeners()
+
+
+@contextmanager
+def tapped(listener: Listener) -> Iterator[None]:
+    """Show every call that this thread makes of an attached decoder's attention function to `listener`.
+
+    What the listener returns, if not None, is the answer.
+    """
+    _listeners.stack.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.stack.pop()
+
+
+def own_function(module: nn.Module, implementation: str) -> Callable:
+    """The attention function that `module` would use by itself under `implementation`."""
+    for cls in type(module).__mro__:
+        source = sys.modules.get(cls.__module__)
+        interface = getattr(source, "ALL_ATTENTION_FUNCTIONS", None)
+        if interface is not None:
+            return source.eager_attention_forward if implementation == "eager" else interface[implementation]
+    return ALL_ATTENTION_FUNCTIONS[implementation]
+
+
+def _watched(implementation: str) -> Callable:
+    def attention(module, query, key, value, attention_mask=None, **options):
+        """Stand for the model's own function: query (1, head, query, d_k), keys and values as in AttentionCall; gives
+        (1, query, head, d_v), the listener's answer if it has one, and None for the weights."""
+        function = own_function(module, implementation)
+        if not _listeners.stack:
+            return function(module, query, key, value, attention_mask=attention_mask, **options)
+        call = AttentionCall(module, function, query, key, value, attention_mask, options)
+        answer = _listeners.stack[-1](call)
+        return (call.run(query, key, value, attention_mask) if answer is None else answer), None
+
+    return attention
+
+
+@contextmanager
+def attached(decoder: PreTrainedModel) -> Iterator[None]:
+    """Route the decoder's attention through `tapped` listeners; its own implementation is restored on leaving.
+
+    Raises RequestError where the decoder runs on an implementation whose masks cannot be read (flash, flex), RunError where it
+    is attached already.
+    """
+    base = decoder.config._attn_implementation
+    if base.startswith(PREFIX):
+        raise RunError("this model is being measured already, in another thread or by a run that is not at its end; "
+                       "wait for that, or load the model a second time")
+    if base not in SUPPORTED:
+        raise RequestError(
+            f"attention implementation {base!r} cannot be measured; load the model with one of: {', '.join(SUPPORTED)}")
+    AttentionInterface.register(PREFIX + base, _watched(base))
+    AttentionMaskInterface.register(PREFIX + base, ALL_MASK_ATTENTION_FUNCTIONS[base])
+    decoder.set_attn_implementation(PREFIX + base)
+    try:
+        yield
+    finally:
+        decoder.set_attn_implementation(base)
+
+
+def refuse_unknown(call: AttentionCall) -> None:
+    """Raise RequestError for attention whose weights a softmax over the visible keys does not give."""
+    if any(name in call.options for name in SPARSE_ARGUMENTS):
+        raise RequestError(
+            "sparse attention: the keys looked at are chosen anew from the keys themselves; it cannot be measured")
+    for name in UNKNOWN_ARGUMENTS:
+        if call.options.get(name) is not None:
+            raise RequestError(f"attention with the argument {name!r} is not supported; it changes the weights")

@@ -1,0 +1,59 @@
+"""Changes to a model's modules that are taken back: answers in their place, another dtype, no bias."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from mask_impact.sites.parts import LayerParts, held_tensors
+
+
+@contextmanager
+def answering(answers: dict[nn.Module, Callable]) -> Iterator[None]:
+    """Let modules answer with functions of their arguments instead of running; their own forward is restored after."""
+    own = {module: module.__dict__.get("forward") for module in answers}
+    try:
+        for module, answer in answers.items():
+            module.forward = answer
+        yield
+    finally:
+        for module, forward in own.items():
+            if forward is None:
+                module.__dict__.pop("forward", None)
+            else:
+                module.forward = forward
+
+
+@contextmanager
+def in_dtype(parts: LayerParts, dtype: torch.dtype | None) -> Iterator[None]:
+    """Hold a layer's floating-point weights and buffers in `dtype`, or as they are with None.
+
+    The originals come back bit for bit on leaving.
+    """
+    change = dtype is not None and parts.dtypes != {dtype}
+    tensors = [t for t in held_tensors(parts.layer) if t.dtype != dtype] if change else []
+    originals = [t.data for t in tensors]
+    try:
+        for tensor in tensors:
+            tensor.data = tensor.data.to(dtype)
+        yield
+    finally:
+        for tensor, original in zip(tensors, originals):
+            tensor.data = original
+
+
+@contextmanager
+def without_bias(module: nn.Module) -> Iterator[None]:
+    """Take the biases in a module away, its own among them, so that what is linear but for them maps differences to differences."""
+    biases = [bias for name, bias in module.named_parameters() if name.endswith("bias")]
+    originals = [bias.data for bias in biases]
+    try:
+        for bias in biases:
+            bias.data = torch.zeros_like(bias.data)
+        yield
+    finally:
+        for bias, original in zip(biases, originals):
+            bias.data = original

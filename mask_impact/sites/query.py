@@ -1,0 +1,117 @@
+"""One layer's attention seen from its final query: logits, values, what is visible."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mask_impact.sites.attention import AttentionCall
+
+# Keys' or values' numbers that are converted to another dtype together, 16 MB in float32; of longer prompts, a head at a time.
+AT_ONCE = 2**22
+
+
+def additive_mask(call: AttentionCall, dtype: torch.dtype) -> Tensor:
+    """The call's mask as additive terms in `dtype`, (1, 1 or head, query, key), -inf where a key is hidden.
+
+    Boolean masks are True where a key is seen; additive ones hide with the smallest float of their dtype. SDPA is
+    handed None when nothing but causality hides a key. Whatever else the model's own mask says (a sliding window) is
+    kept.
+    """
+    queries, keys = call.query.shape[2], call.key.shape[2]
+    mask = call.mask
+    if mask is None:
+        mask = torch.ones(1, 1, queries, keys, dtype=torch.bool, device=call.query.device)
+        mask = mask.tril(keys - queries) if is_causal(call) else mask
+    mask = mask[..., :keys]
+    if mask.dtype == torch.bool:
+        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, float("-inf"))
+    return mask.to(dtype).masked_fill(mask <= torch.finfo(mask.dtype).min / 2, float("-inf"))
+
+
+def is_causal(call: AttentionCall) -> bool:
+    """Whether a call without a mask hides the keys after each query."""
+    given = call.options.get("is_causal")
+    return getattr(call.module, "is_causal", True) if given is None else given
+
+
+@dataclass(frozen=True)
+class FinalQuery:
+    """Attention of one layer seen from the final position, in the dtype it is measured in.
+
+    logits (head, key) are soft-capped, with hidden keys at -inf; value (kv_head, key, d_v) is in the model's own dtype; sink
+    (head,) or None: a learned logit that takes weight and gives no value; visible (head, key) is False at hidden keys. `offset`
+    is the sequence position of the first key. `chosen` (key,) is True at the keys to be masked in turn; None chooses all.
+    """
+
+    logits: Tensor
+    value: Tensor
+    sink: Tensor | None
+    visible: Tensor
+    offset: int
+    chosen: Tensor | None = None
+
+    @cached_property
+    def keys(self) -> Tensor:
+        """Indices of the chosen keys that some head sees, in order: (key,)."""
+        seen = self.visible.any(0)
+        return (seen if self.chosen is None else seen & self.chosen).nonzero().flatten()
+
+    @property
+    def other_keys(self) -> Tensor:
+        """Indices of the keys that some head sees and that are not among the chosen ones, in order: (key,)."""
+        return (self.visible.any(0) & ~self.chosen).nonzero().flatten()
+
+
+def final_query(call: AttentionCall, length: int, dtype: torch.dtype, masked: np.ndarray | None = None) -> FinalQuery:
+    """Cut a call down to its final query, of a sequence of `length` tokens, of which those at the positions `masked`
+    are masked in turn, or all."""
+    query, key = call.query[0, :, -1].to(dtype), call.key[0]
+    heads, groups = query.shape[0], key.shape[0]
+    scaling = call.options.get("scaling")
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    logits = matmul_by_group(query.view(groups, heads // groups, -1), key.transpose(1, 2)).reshape(heads, -1) * scaling
+    softcap = call.options.get("softcap")
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    if call.mask is None:  # the final query sees every key, causal or not
+        visible = torch.ones_like(logits, dtype=torch.bool)
+    else:
+        mask = additive_mask(last_row(call), dtype)[0, :, -1]
+        logits, visible = logits + mask, (mask > float("-inf")).expand(heads, -1)
+    sink = call.options.get("s_aux")
+    return FinalQuery(
+        logits=logits,
+        value=call.value[0],
+        sink=None if sink is None else sink.to(dtype),
+        visible=visible,
+        offset=length - key.shape[1],
+        chosen=None if masked is None else chosen_keys(masked, length - key.shape[1], logits),
+    )
+
+
+def matmul_by_group(few: Tensor, many: Tensor) -> Tensor:
+    """The product of (group, row, n) with keys or values (group, n, m), in the first one's dtype.
+
+    Where the second is in another and has more than AT_ONCE numbers, one group of it is converted at a time.
+    """
+    if few.dtype == many.dtype or many.numel() <= AT_ONCE:
+        return torch.matmul(few, many.to(few.dtype))
+    return torch.stack([torch.matmul(one, other.to(few.dtype)) for one, other in zip(few, many)])
+
+
+def chosen_keys(positions: np.ndarray, offset: int, logits: Tensor) -> Tensor:
+    """True at the keys (key,) of these logits (head, key) that lie at the positions; the first key lies at `offset`."""
+    chosen = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
+    chosen[torch.from_numpy(positions[positions >= offset] - offset)] = True
+    return chosen
+
+
+def last_row(call: AttentionCall) -> AttentionCall:
+    """The same call as its final query alone sees it; keys and values are shared, not copied."""
+    mask = None if call.mask is None else call.mask[..., -1:, :].clone()
+    return replace(call, query=call.query[:, :, -1:].clone(), mask=mask)
