@@ -25,7 +25,7 @@ demo: $(INSTALLED)
 
 # A fixed seed of Python's hashes, so that every worker collects the same tests in the same order.
 test: $(INSTALLED)
-	PYTHONHASHSEED=0 $(RUN) -m pytest -rs --no-fold-skipped --numprocesses=auto --dist=loadfile
+	PYTHONHASHSEED=0 $(RUN) -m pytest -rs --no-fold-skipped --numprocesses=auto --dist=worksteal
 
 viewer: $(MODULES)
 	cd viewer && node build.mjs
