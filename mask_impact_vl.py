@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from mask_impact.base import console
 from mask_impact.settings import command_line, python_names
-from mask_impact.settings.vision import VisionSettings
+from mask_impact.settings.vision import DESCRIPTION, EXAMPLES, VisionSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,18 +39,6 @@ if TYPE_CHECKING:
     from mask_impact.models.loading import Subject
     from mask_impact.runs.planning import Plan
     from mask_impact.runs.run import Run
-
-DESCRIPTION = """\
-Which earlier word or image patch does a vision-language model's next token depend on, at which layer, through which head?
-Removes one token at a time from one layer's attention and measures how the layer's update changes."""
-EXAMPLES = """\
-examples:
-  python {program} --model demo --image testimg.png --prompt "What color is the circle?" --mask-mode both --report
-  python {program} --image chart.png --prompt "Which bar is the tallest?" --mask-mode vision --max-image-tokens 576
-  python {program} --model demo --image testimg.png --part encoder --at 1,2 --report
-  python {program} --config prompts_config_vl.yaml
-
-BATCH_MODE_GUIDE.md explains every flag, the batch file and the result files."""
 
 
 def main(argv: list[str] | None = None) -> int:

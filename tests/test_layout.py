@@ -28,7 +28,7 @@ MOST_FILES = 18
 FAST = ("settings.text", "settings.vision", "settings.batch_file", "settings.command_line", "settings.readers", "settings.prompt_files",
         "runs.result_names", "runs.early_check", "base.errors", "base.formats", "base.console", "base.terminal", "__main__")
 HEAVY = ("torch", "transformers", "pyarrow", "pandas", "numpy")
-FRONT_DOOR_LINES = 135
+FRONT_DOOR_LINES = 130
 VISION_COLUMNS = tuple(VisionInputs([], (), "text", 0, None).columns(0))  # what a prompt with pictures adds to the table
 # A home or scratch folder of some machine; one-letter names (the x of a test's own home folder) stand for any.
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(?:/(?:work|tmp|home|root|Users)|[A-Z]:\\+Users\\?)[/\\][\w.][\w.-]")

@@ -51,9 +51,10 @@ def test_a_hook_that_only_listens_sees_the_models_own_rows():
     model, seen = zoo.build("qwen2"), []
     model.model.layers[1].mlp.register_forward_hook(lambda module, inputs, answer: seen.append(answer.shape[1]))
     assert rides(model) == [True, False, True]
+    parts, _ = measurable_parts(model)
     seen.clear()
-    measure(model, IDS, 2, variants=("attn",))
-    assert {20, 1} <= set(seen)
+    list(measured_layers(model, parts, ModelInputs(IDS, 2), Method(variants=("attn",))))
+    assert seen == [20, 29, 29, 1, 1, 30, 30, 1]  # of each step the model's own, then ours in two orders and one by itself
 
 
 def test_a_widened_layer_does_not_ride():

@@ -14,6 +14,17 @@ from mask_impact.settings.text import Settings
 MASK_MODES = ("text", "vision", "both")
 PARTS = ("decoder", "encoder")
 OF_PROMPTS = ("prompt", "prompt_file", "num_tokens", "continuation", "chat", "system", "thinking", "mask_mode")
+DESCRIPTION = """\
+Which earlier word or image patch does a vision-language model's next token depend on, at which layer, through which head?
+Removes one token at a time from one layer's attention and measures how the layer's update changes."""
+EXAMPLES = """\
+examples:
+  python {program} --model demo --image testimg.png --prompt "What color is the circle?" --mask-mode both --report
+  python {program} --image chart.png --prompt "Which bar is the tallest?" --mask-mode vision --max-image-tokens 576
+  python {program} --model demo --image testimg.png --part encoder --at 1,2 --report
+  python {program} --config prompts_config_vl.yaml
+
+BATCH_MODE_GUIDE.md explains every flag, the batch file and the result files."""
 
 
 def with_default(name: str, default: object, **columns: Any) -> Any:
