@@ -157,6 +157,24 @@ def test_pointing_while_a_variant_is_read_does_no_harm(report):
     assert report.complaints == [] and "Attn" in title(report)
 
 
+def test_a_cell_is_not_announced_once_its_picture_is_gone(report):
+    report.hover(0, 2)
+    report.page.evaluate("""() => {
+      const held = new Map(), { setTimeout: wait, clearTimeout: cancel } = globalThis;
+      globalThis.setTimeout = (act) => (held.set(-held.size - 1, act), -held.size);
+      globalThis.clearTimeout = (number) => (held.delete(number), cancel(number));
+      const canvas = document.querySelector("[data-testid=cells]"), box = canvas.getBoundingClientRect();
+      canvas.dispatchEvent(new PointerEvent("pointermove", { clientX: box.left + 40, clientY: box.top + 3 }));
+      const select = document.getElementById("variant");
+      select.value = "Attn";
+      select.dispatchEvent(new Event("change", { bubbles: true }));
+      Object.assign(globalThis, { setTimeout: wait, clearTimeout: cancel });
+      for (const act of held.values()) act();
+    }""")
+    report.settle()
+    assert report.complaints == [] and "Attn" in title(report)
+
+
 def test_a_comparison_asks_for_no_cell(report):
     click_patch(report, 3, 5)
     report.select("Compare with", "variant")

@@ -49,7 +49,9 @@ function update(marks, state, changed) {
   if (drawnAnew || changed.has("hover")) pointAt(marks, state);
 }
 
+/** Nothing is pointed at: nothing is announced either, 350 ms later, of a picture that may be gone. */
 function hide(marks) {
+  clearTimeout(marks.said);
   marks.box.hidden = true;
   if (marks.tooltip) marks.tooltip.root.hidden = true;
 }
