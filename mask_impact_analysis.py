@@ -47,11 +47,13 @@ def main(argv: list[str] | None = None) -> int:
     # Settings: one for each prompt. A wrong request, or a model that is not there, stops here, before torch is imported.
     entries = command_line.read(argv)
     from mask_impact.runs import early_check
+
     checkpoint = early_check.find(entries[0])
 
     # The model: first what needs no weights, every entry checked against it; then the weights, checked too.
     from mask_impact.models import info
     from mask_impact.runs import batch, batch_summary, dry_run, messages, planning, queue
+
     candidate = info.examine(entries[0], checkpoint)
     asked = planning.plan_all(entries, candidate)
     if entries[0].dry_run:
@@ -106,7 +108,9 @@ def run_masking_experiment(
     from mask_impact.models import info, loading
     from mask_impact.runs import planning
 
-    asked = Settings.from_python(prompt=prompt, model_name=model_name, device=device, num_output_tokens=num_output_tokens, **settings)
+    asked = Settings.from_python(
+        prompt=prompt, model_name=model_name, device=device, num_output_tokens=num_output_tokens, **settings
+    )
     named = model is tokenizer is None
     candidate = info.examine(asked) if named else info.of_loaded(model, tokenizer, asked)
     plan = planning.plan(asked, candidate)

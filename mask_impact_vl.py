@@ -5,9 +5,7 @@
     python mask_impact_vl.py --model demo --image testimg.png --part encoder --at 1,2 --report
     python mask_impact_vl.py --config prompts_config_vl.yaml
 
-The method is that of mask_impact_analysis.py, whose docstring tells it: one token at a time is hidden from one layer's
-attention, and the change of the layer's update at the final position is measured, in all of it (Full), in what attention adds
-(Attn) and in each head. Here tokens may be words or cells of a picture.
+The method is that of mask_impact_analysis.py, whose docstring tells it; here tokens may be words or cells of a picture.
 
 A Qwen3-VL's encoder turns every picture into a grid of vision tokens, one for each cell of `merge_size` x `merge_size` patches,
 which stand in the prompt between <|vision_start|> and <|vision_end|>, row by row. In the decoder they are causal like every
@@ -46,11 +44,13 @@ def main(argv: list[str] | None = None) -> int:
     # Settings: one for each prompt. A wrong request, or a model that is not there, stops here, before torch is imported.
     entries = command_line.read(argv, "mask_impact_vl.py", VisionSettings, DESCRIPTION, EXAMPLES)
     from mask_impact.runs import early_check
+
     checkpoint = early_check.find(entries[0])
 
     # The model: first what needs no weights, every entry and its pictures checked against it; then the weights, checked too.
     from mask_impact.models.vision import qwen3_vl
     from mask_impact.runs import batch, batch_summary, dry_run, messages, planning, queue
+
     candidate = qwen3_vl.examine(entries[0], checkpoint)
     asked = planning.plan_all(entries, candidate)
     if entries[0].dry_run:
@@ -108,8 +108,15 @@ def run_vl_masking_experiment(
     from mask_impact.models.vision import qwen3_vl
     from mask_impact.runs import planning
 
-    asked = VisionSettings.from_python(prompt=prompt, image=image, mask_mode=mask_mode, model_name=model_name, device=device,
-                                       num_output_tokens=num_output_tokens, **settings)
+    asked = VisionSettings.from_python(
+        prompt=prompt,
+        image=image,
+        mask_mode=mask_mode,
+        model_name=model_name,
+        device=device,
+        num_output_tokens=num_output_tokens,
+        **settings,
+    )
     named = model is tokenizer is None
     candidate = qwen3_vl.examine(asked) if named else qwen3_vl.of_loaded(model, tokenizer, image_processor, asked)
     plan = planning.plan(asked, candidate)

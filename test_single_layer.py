@@ -134,8 +134,10 @@ def conservation(heads: LeaveOneOut) -> float:
 def lines(found: SingleLayer, model: str) -> Iterator[str]:
     """The table of the strongest tokens, in the prompt's order, where any can be masked, and the checks."""
     fast, last = found.renormalize, len(found.tokens) - 1
-    yield (f"layer {fast.layer} of {model}, final position {last} ({found.tokens[last]!r}), "
-           f"which predicts {found.next_token!r}")
+    yield (
+        f"layer {fast.layer} of {model}, final position {last} ({found.tokens[last]!r}), "
+        f"which predicts {found.next_token!r}"
+    )
     if np.isnan(fast.l2).any():
         remedy = "; give a longer prompt" if last == 0 else ""  # or a window of one
         yield f"nothing to mask: the layer sees a single token here, and has no update without it{remedy}"
@@ -152,8 +154,10 @@ def table(found: SingleLayer) -> Iterator[str]:
     for position in sorted(np.argsort(-fast.l2[0], kind="stable")[:SHOWN]):
         full, attn, *heads = fast.l2[:, position]
         head = int(np.argmax(heads))
-        yield (f"{position:4} {found.tokens[position]!r:15}{full:13.4g}{plain.l2[0, position]:10.4g}"
-               f"{attn:14.4g}{plain.l2[1, position]:10.4g}   {fast.variants[2 + head]} ({heads[head]:.4g})")
+        yield (
+            f"{position:4} {found.tokens[position]!r:15}{full:13.4g}{plain.l2[0, position]:10.4g}"
+            f"{attn:14.4g}{plain.l2[1, position]:10.4g}   {fast.variants[2 + head]} ({heads[head]:.4g})"
+        )
 
 
 def verdicts(checks: list[Check]) -> Iterator[str]:
@@ -198,7 +202,10 @@ def test_the_table_has_a_line_for_each_token(single_layer):
 
 def test_of_a_single_token_it_says_that_nothing_can_be_masked():
     printed = list(lines(measure_first_layer("demo", "The"), "demo"))
-    assert printed[1] == "nothing to mask: the layer sees a single token here, and has no update without it; give a longer prompt"
+    assert (
+        printed[1]
+        == "nothing to mask: the layer sees a single token here, and has no update without it; give a longer prompt"
+    )
     assert len(printed) == 2 + 3 and "nan" not in " ".join(printed)
 
 

@@ -55,8 +55,10 @@ class Phase:
 def measure_phases(model: str, image: str, question: str) -> list[Phase]:
     """Load a model and measure both phases. Raises RequestError for a model, picture or question it cannot take."""
     common = {"model": model, "prompt": question, "num_tokens": STEPS}
-    asked = {"phase 1, text alone": VisionSettings(**common),
-             "phase 2, words and patches": VisionSettings(**common, image=[image], mask_mode="both")}
+    asked = {
+        "phase 1, text alone": VisionSettings(**common),
+        "phase 2, words and patches": VisionSettings(**common, image=[image], mask_mode="both"),
+    }
     some = next(iter(asked.values()))
     candidate = qwen3_vl.examine(some)
     plans = {title: planning.plan(settings, candidate) for title, settings in asked.items()}
@@ -75,8 +77,17 @@ def measure_phase(title: str, plan: planning.Plan, subject: loading.Subject) -> 
     cells = plan.prompt.places[:, 0] >= 0
     checks = [
         Check(f"renormalize = rerun in layer {fast.layer}", largest_difference(fast.l2, plain.l2), AGREEMENT),
-        Check(f"the vision encoder {'runs once' if cells.any() else 'never runs'}", abs(len(encoded) - int(cells.any())), 0),
-        *(masking_bites(kind, fast, chosen) for kind, chosen in (("words", ~cells), ("patches", cells)) if chosen.any())]
+        Check(
+            f"the vision encoder {'runs once' if cells.any() else 'never runs'}",
+            abs(len(encoded) - int(cells.any())),
+            0,
+        ),
+        *(
+            masking_bites(kind, fast, chosen)
+            for kind, chosen in (("words", ~cells), ("patches", cells))
+            if chosen.any()
+        ),
+    ]
     return Phase(title, cells, strongest_tokens(run.table(), SHOWN), run.generated_text, checks)
 
 
@@ -100,8 +111,10 @@ def masking_bites(kind: str, measured: MeasuredLayer, chosen: np.ndarray) -> Che
 
 def lines(phase: Phase) -> Iterator[str]:
     """What was asked, the strongest tokens, and the checks."""
-    yield (f"{phase.title}: {len(phase.cells)} tokens, {phase.cells.sum()} of them of a picture; "
-           f"the model answers {phase.answer!r}; the strongest at step 0 (Full L2 summed over layers):")
+    yield (
+        f"{phase.title}: {len(phase.cells)} tokens, {phase.cells.sum()} of them of a picture; "
+        f"the model answers {phase.answer!r}; the strongest at step 0 (Full L2 summed over layers):"
+    )
     for token in phase.strongest:
         yield f"{token.position:6} {token.text!r:20}{token.total:10.4g}"
     yield from verdicts(phase.checks)

@@ -49,16 +49,19 @@ class Clock:
 
     def watched(self, name: str, function: Callable) -> Callable:
         """The function, its time taken."""
+
         def timed(*words: Any, **options: Any) -> Any:
             started = time.perf_counter()
             try:
                 return function(*words, **options)
             finally:
                 self.add(name, started)
+
         return timed
 
     def watched_steps(self, name: str, function: Callable) -> Callable:
         """The generator function, the time taken that its own steps take, and not what is done between them."""
+
         def timed(*words: Any, **options: Any) -> Iterator:
             steps = iter(function(*words, **options))
             while True:
@@ -68,12 +71,15 @@ class Clock:
                 if step is None:
                     return
                 yield step
+
         return timed
 
 
 def resident() -> int:
     """The bytes that this process holds now."""
-    [kilobytes] = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")]
+    [kilobytes] = [
+        line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")
+    ]
     return int(kilobytes) * 1024
 
 
@@ -111,7 +117,11 @@ def one_batch(prompts: int) -> dict[str, float]:
     loop = ended - begun[0] - clock.spent["end"] - clock.spent["model"]
     found = {"model": clock.spent["model"], "checks": clock.spent["checks"], "loop": loop, "end": clock.spent["end"]}
     found = {name: 1000 * seconds / prompts for name, seconds in found.items()}
-    return found | {"beyond": found["checks"] + found["loop"] + found["end"], "early": held[EARLY - 1], "late": held[-1]}
+    return found | {
+        "beyond": found["checks"] + found["loop"] + found["end"],
+        "early": held[EARLY - 1],
+        "late": held[-1],
+    }
 
 
 def main() -> None:
@@ -125,16 +135,27 @@ def main() -> None:
         print(json.dumps(one_batch(options.prompts)))
         return
     command = [sys.executable, __file__, "--once", "--prompts", str(options.prompts)]
-    rounds = [json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(options.rounds)]
+    rounds = [
+        json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        for _ in range(options.rounds)
+    ]
     found = {name: median(one[name] for one in rounds) for name in rounds[0]}
     growth = median(one["late"] / one["early"] - 1 for one in rounds)
-    print(f"{hardware()}; Python {platform.python_version()}; {options.prompts} prompts, medians of {options.rounds} batches\n")
+    print(
+        f"{hardware()}; Python {platform.python_version()}; {options.prompts} prompts, medians of {options.rounds} batches\n"
+    )
     print("| for each prompt | measured | goal |\n|---|---|---|")
     print(f"| the model's own work | {found['model']:.1f} ms | |")
-    for name, what in {"checks": "checks before the weights are loaded", "loop": "the loop: record, files, lines", "end": "table and summary",
-                       "beyond": "all beyond the model's work"}.items():
+    for name, what in {
+        "checks": "checks before the weights are loaded",
+        "loop": "the loop: record, files, lines",
+        "end": "table and summary",
+        "beyond": "all beyond the model's work",
+    }.items():
         print(f"| {what} | {found[name]:.1f} ms | {GOALS[name]} |")
-    print(f"| memory after the last prompt, over that after the tenth ({found['early'] / 1e6:.0f} MB) | {growth:+.1%} | {GOALS['growth']} |")
+    print(
+        f"| memory after the last prompt, over that after the tenth ({found['early'] / 1e6:.0f} MB) | {growth:+.1%} | {GOALS['growth']} |"
+    )
 
 
 if __name__ == "__main__":

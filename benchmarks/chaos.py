@@ -33,7 +33,12 @@ from mask_impact import read_results  # noqa: E402
 from mask_impact.base import console  # noqa: E402
 from mask_impact.runs.finished_steps import PartFiles  # noqa: E402
 
-PEOPLE, THINGS, COLOURS, CONTAINERS = ("Anna", "Ben"), ("key", "coin"), ("red", "blue", "green", "black"), ("box", "bag")
+PEOPLE, THINGS, COLOURS, CONTAINERS = (
+    ("Anna", "Ben"),
+    ("key", "coin"),
+    ("red", "blue", "green", "black"),
+    ("box", "bag"),
+)
 TIMES = ("started", "seconds")
 FORMATS = {"csv": 8, "csv,json": 8, "csv,json,parquet": 4}  # of the entries
 AS_COMMAND = 0.1  # of the starts
@@ -44,9 +49,17 @@ def batch_of(entries: int, seed: int) -> str:
     chance, prompts = random.Random(seed), []
     formats = [form for form, count in FORMATS.items() for _ in range(count)]
     for number in range(entries):
-        said = [f"{who} put the {what} in the {chance.choice(COLOURS)} {chance.choice(CONTAINERS)}." for who, what in zip(PEOPLE, THINGS)]
-        prompts.append({"name": f"entry_{number:02}", "prompt": f"{' '.join(said)} The coin is in the",
-                        "continuation": " " + " ".join(said)})
+        said = [
+            f"{who} put the {what} in the {chance.choice(COLOURS)} {chance.choice(CONTAINERS)}."
+            for who, what in zip(PEOPLE, THINGS)
+        ]
+        prompts.append(
+            {
+                "name": f"entry_{number:02}",
+                "prompt": f"{' '.join(said)} The coin is in the",
+                "continuation": " " + " ".join(said),
+            }
+        )
     return json.dumps({"model": "demo", "formats": formats[seed % len(formats)].split(","), "prompts": prompts})
 
 
@@ -87,7 +100,7 @@ def finished(folder: Path) -> dict[str, tuple[int, int]]:
                     read_results(path)
     for place in folder.glob(".partial/entry_*"):
         if place.is_dir():
-            whole |= {str(path): path for path in sorted(place.glob("step_*"))[:len(PartFiles(folder, place.name))]}
+            whole |= {str(path): path for path in sorted(place.glob("step_*"))[: len(PartFiles(folder, place.name))]}
     return {name: (path.stat().st_ino, path.stat().st_mtime_ns) for name, path in whole.items()}
 
 
@@ -156,10 +169,14 @@ def main() -> None:
             kills += resumed_batch([*words, str(cut)], cut, longest, chance, options.kills - kills)
             one, other = content(whole), content(cut)
             if one != other:
-                fault(f"not as in the uninterrupted batch: {', '.join(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))}")
+                fault(
+                    f"not as in the uninterrupted batch: {', '.join(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))}"
+                )
             batches += 1
-    print(f"{kills} kills in {batches} batches of {options.entries} prompts: every result is that of the uninterrupted batch, no torn or "
-          f"foreign file, nothing finished redone; {time.monotonic() - began:.0f} s")
+    print(
+        f"{kills} kills in {batches} batches of {options.entries} prompts: every result is that of the uninterrupted batch, no torn or "
+        f"foreign file, nothing finished redone; {time.monotonic() - began:.0f} s"
+    )
 
 
 if __name__ == "__main__":

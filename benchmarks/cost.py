@@ -38,8 +38,17 @@ from mask_impact.sites.attention import attached  # noqa: E402
 from mask_impact.sites.interventions import in_dtype  # noqa: E402
 
 CONFIG = dict(
-    vocab_size=151_936, hidden_size=1024, intermediate_size=3072, num_hidden_layers=28, num_attention_heads=16,
-    num_key_value_heads=8, head_dim=128, tie_word_embeddings=True, max_position_embeddings=40_960, eos_token_id=None)
+    vocab_size=151_936,
+    hidden_size=1024,
+    intermediate_size=3072,
+    num_hidden_layers=28,
+    num_attention_heads=16,
+    num_key_value_heads=8,
+    head_dim=128,
+    tie_word_embeddings=True,
+    max_position_embeddings=40_960,
+    eos_token_id=None,
+)
 LIMITS = {64: 1.8, 256: 1.7, 1024: 1.6}
 GPU_LENGTHS = (64, 256, 1024, 4096)
 WHOLE, ATTENTION = Method(), Method(variants=("attn", "heads"))
@@ -49,7 +58,10 @@ class Bench:
     """The model, its parts, and the two things that are timed."""
 
     def __init__(self, pairs: int, device: str = "cpu", dtype: str = "float32"):
-        self.pairs, self.model = pairs, random_model(Qwen3ForCausalLM, Qwen3Config(**CONFIG), device, getattr(torch, dtype))
+        self.pairs, self.model = (
+            pairs,
+            random_model(Qwen3ForCausalLM, Qwen3Config(**CONFIG), device, getattr(torch, dtype)),
+        )
         self.parts, _ = measurable_parts(self.model)
         self.goals = (device, dtype) == ("cpu", "float32")
 
@@ -153,8 +165,11 @@ def print_gpu_memory(bench: Bench, length: int) -> None:
     """Print what an analysis takes of a GPU's memory, beside what a plain forward pass takes."""
     ids = bench.tokens(length)
     plain, whole = (gpu_memory(work) for work in (lambda: bench.plain(ids), lambda: bench.analyse(ids)))
-    bench.line(f"{length:,} tokens: peak GPU memory beyond the weights ({weights_of(bench) / 1e9:.1f} GB; a plain pass {plain:.2f} GB)",
-               f"{whole:.2f} GB", "-")
+    bench.line(
+        f"{length:,} tokens: peak GPU memory beyond the weights ({weights_of(bench) / 1e9:.1f} GB; a plain pass {plain:.2f} GB)",
+        f"{whole:.2f} GB",
+        "-",
+    )
 
 
 def analyses(bench: Bench, lengths: list[int]) -> None:
@@ -196,10 +211,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lengths", type=integers, help="only the first block, at these lengths")
     parser.add_argument("--vl", action="store_true", help="a question about a picture, on the shape of Qwen3-VL-2B")
-    parser.add_argument("--encoder", action="store_true", help="one cell of a picture, in the encoder of Qwen3-VL-2B's shape")
-    parser.add_argument("--depth", type=int, default=cost_vl.DEPTH, help="with --vl: text layers, where memory asks for fewer")
+    parser.add_argument(
+        "--encoder", action="store_true", help="one cell of a picture, in the encoder of Qwen3-VL-2B's shape"
+    )
+    parser.add_argument(
+        "--depth", type=int, default=cost_vl.DEPTH, help="with --vl: text layers, where memory asks for fewer"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, or a GPU: cuda")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the model; its rows are float32")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of the model; its rows are float32"
+    )
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -25,15 +25,24 @@ from mask_impact.sites.vision_encoder import vision_encoder  # noqa: E402
 
 CELL, LIMIT = 150, 2
 METHODS = {"whole analysis": Method(), "attention and heads only": Method(variants=("attn", "heads"))}
-SMALL_TEXT = dict(vocab_size=1024, hidden_size=2048, intermediate_size=1024, num_hidden_layers=1, num_attention_heads=16,
-                  num_key_value_heads=8, head_dim=128)
+SMALL_TEXT = dict(
+    vocab_size=1024,
+    hidden_size=2048,
+    intermediate_size=1024,
+    num_hidden_layers=1,
+    num_attention_heads=16,
+    num_key_value_heads=8,
+    head_dim=128,
+)
 
 
 def build() -> Qwen3VLForConditionalGeneration:
     """Qwen3-VL-2B's encoder, with a decoder that is there for the name alone."""
     vision_config = cost_vl.VISION | {"depth": cost_vl.VISION_DEPTH, "deepstack_visual_indexes": [5, 11, 17]}
     text_config = SMALL_TEXT | {"rope_parameters": cost_vl.TEXT["rope_parameters"]}
-    config = Qwen3VLConfig(text_config=text_config, vision_config=vision_config, tie_word_embeddings=True, **cost_vl.WORDS)
+    config = Qwen3VLConfig(
+        text_config=text_config, vision_config=vision_config, tie_word_embeddings=True, **cost_vl.WORDS
+    )
     return random_model(Qwen3VLForConditionalGeneration, config)
 
 
@@ -57,5 +66,9 @@ def table(pairs: int) -> None:
 
     for what, method in METHODS.items():
         passes, each = ratio(lambda: analyse(method), plain, pairs)
-        line(f"Qwen3-VL-2B's encoder, {cost_vl.PICTURE_TOKENS} tokens, one measured cell: {what} (a plain pass of the encoder "
-             f"takes {each:.2f} s)", f"{passes:.2f} passes", f"at most {LIMIT}")
+        line(
+            f"Qwen3-VL-2B's encoder, {cost_vl.PICTURE_TOKENS} tokens, one measured cell: {what} (a plain pass of the encoder "
+            f"takes {each:.2f} s)",
+            f"{passes:.2f} passes",
+            f"at most {LIMIT}",
+        )

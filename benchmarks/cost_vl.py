@@ -28,12 +28,32 @@ from mask_impact.models.vision import inputs, pictures, qwen3_vl  # noqa: E402
 
 DEPTH, VISION_DEPTH = 28, 24
 TEXT = dict(
-    vocab_size=151_936, hidden_size=2048, intermediate_size=6144, num_attention_heads=16, num_key_value_heads=8, head_dim=128,
-    max_position_embeddings=262_144, eos_token_id=None, rope_parameters={
-        "rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True})
+    vocab_size=151_936,
+    hidden_size=2048,
+    intermediate_size=6144,
+    num_attention_heads=16,
+    num_key_value_heads=8,
+    head_dim=128,
+    max_position_embeddings=262_144,
+    eos_token_id=None,
+    rope_parameters={
+        "rope_type": "default",
+        "rope_theta": 5e6,
+        "mrope_section": [24, 20, 20],
+        "mrope_interleaved": True,
+    },
+)
 VISION = dict(
-    hidden_size=1024, intermediate_size=4096, num_heads=16, in_channels=3, patch_size=16, spatial_merge_size=2, temporal_patch_size=2,
-    out_hidden_size=2048, num_position_embeddings=2304)
+    hidden_size=1024,
+    intermediate_size=4096,
+    num_heads=16,
+    in_channels=3,
+    patch_size=16,
+    spatial_merge_size=2,
+    temporal_patch_size=2,
+    out_hidden_size=2048,
+    num_position_embeddings=2304,
+)
 WORDS = dict(vision_start_token_id=151_652, vision_end_token_id=151_653, image_token_id=151_655, video_token_id=151_656)
 SIZE, PICTURE_TOKENS, QUESTION_TOKENS = (640, 480), 300, 20
 LIMIT = 1.7
@@ -43,8 +63,13 @@ METHODS = {"whole analysis": Method(), "attention and heads only": Method(varian
 def build(depth: int) -> Qwen3VLForConditionalGeneration:
     """Qwen3-VL-2B's shape, or with fewer text layers and encoder blocks in the same proportion."""
     blocks = VISION_DEPTH * depth // DEPTH
-    vision_config = VISION | {"depth": blocks, "deepstack_visual_indexes": [blocks * part // VISION_DEPTH for part in (5, 11, 17)]}
-    config = Qwen3VLConfig(text_config=TEXT | {"num_hidden_layers": depth}, vision_config=vision_config, tie_word_embeddings=True, **WORDS)
+    vision_config = VISION | {
+        "depth": blocks,
+        "deepstack_visual_indexes": [blocks * part // VISION_DEPTH for part in (5, 11, 17)],
+    }
+    config = Qwen3VLConfig(
+        text_config=TEXT | {"num_hidden_layers": depth}, vision_config=vision_config, tie_word_embeddings=True, **WORDS
+    )
     return random_model(Qwen3VLForConditionalGeneration, config)
 
 
@@ -67,7 +92,9 @@ def table(pairs: int, depth: int = DEPTH) -> None:
     with tempfile.TemporaryDirectory() as folder:
         asked = question(folder)
         further = asked.further(asked.token_ids, torch.device("cpu"))
-        fed = ModelInputs(asked.token_ids, 1, masked=asked.masked, further=lambda ids: asked.further(ids, torch.device("cpu")))
+        fed = ModelInputs(
+            asked.token_ids, 1, masked=asked.masked, further=lambda ids: asked.further(ids, torch.device("cpu"))
+        )
 
         def plain() -> None:
             with torch.inference_mode():
@@ -77,5 +104,9 @@ def table(pairs: int, depth: int = DEPTH) -> None:
         for what, method in METHODS.items():
             passes, each = ratio(lambda: list(measured_layers(model, parts, fed, method)) and None, plain, pairs)
             goal = f"at most {LIMIT}" if what == "whole analysis" else "-"
-            line(f"{shape}; {PICTURE_TOKENS} picture and {QUESTION_TOKENS} question tokens, mask mode both: {what} "
-                 f"(a plain pass with the picture takes {each:.2f} s)", f"{passes:.2f} passes", goal)
+            line(
+                f"{shape}; {PICTURE_TOKENS} picture and {QUESTION_TOKENS} question tokens, mask mode both: {what} "
+                f"(a plain pass with the picture takes {each:.2f} s)",
+                f"{passes:.2f} passes",
+                goal,
+            )

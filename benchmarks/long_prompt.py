@@ -46,14 +46,20 @@ def main() -> None:
     names = layers[0].variants
     rows = [(layer, names.index(name)) for name in names for layer in layers]
     l2, cosine = (np.stack([getattr(layer, kind)[row] for layer, row in rows]) for kind in ("l2", "cosine"))
-    table = ResultTable([f" word{token}" for token in ids], [(name, layer.layer) for name in names for layer in layers],
-                        [StepDistances(0, l2, cosine)])
+    table = ResultTable(
+        [f" word{token}" for token in ids],
+        [(name, layer.layer) for name in names for layer in layers],
+        [StepDistances(0, l2, cosine)],
+    )
     with tempfile.TemporaryDirectory() as folder:
         write_results(table, Path(folder), "long", ("csv", "parquet"), {"schema_version": 1, "status": "complete"})
     what = f"{options.tokens:,} tokens, {options.layers} layers"
     line(f"{what}: seconds of measuring", f"{seconds:.0f} s", "-")
-    line(f"{what}: peak memory (once built {built / 1e9:.1f} GB, measured {measured / 1e9:.1f} GB)", f"{peak_resident() / 1e9:.1f} GB",
-         "at most 12 GB")
+    line(
+        f"{what}: peak memory (once built {built / 1e9:.1f} GB, measured {measured / 1e9:.1f} GB)",
+        f"{peak_resident() / 1e9:.1f} GB",
+        "at most 12 GB",
+    )
 
 
 if __name__ == "__main__":

@@ -73,21 +73,32 @@ def measure(table: ResultTable, rounds: int = 5) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         path = {way: Path(folder) / way for way in ways}
         taken = [{way: seconds(write, path[way]) for way, write in ways.items()} for _ in range(rounds)]
-        return {way: {"seconds": median(one[way] for one in taken),
-                      "bytes per row": path[way].stat().st_size / len(table),
-                      "times as fast": median(one[PANDAS] / one[way] for one in taken)} for way in ways}
+        return {
+            way: {
+                "seconds": median(one[way] for one in taken),
+                "bytes per row": path[way].stat().st_size / len(table),
+                "times as fast": median(one[PANDAS] / one[way] for one in taken),
+            }
+            for way in ways
+        }
 
 
 def measure_long(rows: int, rounds: int) -> dict[str, dict[str, float]]:
     """As `measure`, each way in a process of its own, and the most megabytes that it held."""
+
     def alone(way: str) -> dict[str, float]:
         command = [sys.executable, __file__, "--rows", str(rows), "--alone", way]
         return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     taken = [{way: alone(way) for way in LONG_WAYS} for _ in range(rounds)]
-    return {way: {name: median(one[way][name] for one in taken) for name in taken[0][way]} |
-                 {"times as fast": median(one[PANDAS]["seconds"] / one[way]["seconds"] for one in taken),
-                  "peak MB": max(one[way]["peak MB"] for one in taken)} for way in LONG_WAYS}
+    return {
+        way: {name: median(one[way][name] for one in taken) for name in taken[0][way]}
+        | {
+            "times as fast": median(one[PANDAS]["seconds"] / one[way]["seconds"] for one in taken),
+            "peak MB": max(one[way]["peak MB"] for one in taken),
+        }
+        for way in LONG_WAYS
+    }
 
 
 def measure_alone(rows: int, way: str) -> dict[str, float]:
@@ -115,19 +126,27 @@ def hardware() -> str:
     """The processor's name and the cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cpuinfo = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] \
-        if cpuinfo.exists() else []
+    names = (
+        [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        if cpuinfo.exists()
+        else []
+    )
     return f"{names[0] if names else platform.processor() or platform.machine()}, {cores} cores, {platform.system()}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--long", action="store_true", help=f"{LONG_ROWS:,} rows, each way in a process of its own, with its memory")
+    parser.add_argument(
+        "--long", action="store_true", help=f"{LONG_ROWS:,} rows, each way in a process of its own, with its memory"
+    )
     parser.add_argument("--rows", type=int)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--alone", choices=LONG_WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    rows, rounds = options.rows or (LONG_ROWS if options.long else 2_500_000), options.rounds or (LONG_ROUNDS if options.long else 5)
+    rows, rounds = (
+        options.rows or (LONG_ROWS if options.long else 2_500_000),
+        options.rounds or (LONG_ROUNDS if options.long else 5),
+    )
     if options.alone:
         print(json.dumps(measure_alone(rows, options.alone)))
         return
@@ -137,7 +156,12 @@ def main() -> None:
     columns = ("seconds", "bytes per row", "times as fast", *(["peak MB"] if options.long else []))
     print(f"{'':18}" + "".join(f"{name:>15}" for name in columns))
     for way, found in results.items():
-        print(f"{way:18}" + "".join(f"{found[name]:15.{0 if name == 'peak MB' else 2 if name == 'seconds' else 1}f}" for name in columns))
+        print(
+            f"{way:18}"
+            + "".join(
+                f"{found[name]:15.{0 if name == 'peak MB' else 2 if name == 'seconds' else 1}f}" for name in columns
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ Work = Callable[[], float | None]
 Model = TypeVar("Model", bound=transformers.PreTrainedModel)
 
 
-def random_model(kind: type[Model], config: transformers.PreTrainedConfig, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Model:
+def random_model(
+    kind: type[Model], config: transformers.PreTrainedConfig, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> Model:
     """A model of this shape in eval mode; the same weights each time."""
     torch.manual_seed(0)
     with initialization.no_init_weights(), torch.device(device):
@@ -68,7 +70,8 @@ def head(pairs: int, device: str = "cpu", dtype: str = "float32") -> None:
     print(
         f"{gpu}{tables.hardware()}, {torch.get_num_threads()} threads; Python {platform.python_version()}, "
         f"torch {torch.__version__}, transformers {transformers.__version__}; "
-        f"{dtype}, medians of {pairs} pairs\n\n| | measured | goal |\n|---|---|---|")
+        f"{dtype}, medians of {pairs} pairs\n\n| | measured | goal |\n|---|---|---|"
+    )
 
 
 def line(what: str, found: str, limit: str) -> None:

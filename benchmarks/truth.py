@@ -97,11 +97,17 @@ def picture_counts(subject: loading.Subject, count: int = PROMPTS, seed: int = S
         for index, picture in enumerate(vision_world.fresh_pictures(seed, count)):
             path, question = str(Path(folder, f"{index}.png")), picture.questions[index % 2]
             picture.image.save(path)
-            asked = subject.candidate.prompt_inputs(VisionSettings(prompt=question.text, image=path, mask_mode="both", model="demo"))
+            asked = subject.candidate.prompt_inputs(
+                VisionSettings(prompt=question.text, image=path, mask_mode="both", model="demo")
+            )
             cells = {(0, *cell) for cell in question.asked.cells}
-            fed = ModelInputs(asked.token_ids, 1, masked=asked.masked, further=lambda ids: asked.further(ids, torch.device("cpu")))
+            fed = ModelInputs(
+                asked.token_ids, 1, masked=asked.masked, further=lambda ids: asked.further(ids, torch.device("cpu"))
+            )
             totals, predicted = summed(subject, fed)
-            hits.update(kind for kind, total in totals.items() if tuple(asked.places[np.argmax(total)].tolist()) in cells)
+            hits.update(
+                kind for kind, total in totals.items() if tuple(asked.places[np.argmax(total)].tolist()) in cells
+            )
             hits["right"] += predicted == subject.tokenizer(question.answer)["input_ids"][0]
     return hits
 
@@ -110,13 +116,17 @@ def main() -> None:
     """Print the table: of how many prompts or pictures, and by kind of variant how often the top token holds the answer."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--vl", action="store_true", help="the demo vision model, on fresh pictures")
-    parser.add_argument("--prompts", type=int, default=PROMPTS, help="how many prompts or pictures (default: %(default)s)")
+    parser.add_argument(
+        "--prompts", type=int, default=PROMPTS, help="how many prompts or pictures (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=SEED)
     options = parser.parse_args()
     if options.vl:
         found = picture_counts(vision_demo(), options.prompts, options.seed)
-        print("| pictures | answered rightly | Full | Attn | Heads |\n|---|---|---|---|---|\n"
-              f"| {found['pictures']} | {found['right']} | {found['Full']} | {found['Attn']} | {found['Heads']} |")
+        print(
+            "| pictures | answered rightly | Full | Attn | Heads |\n|---|---|---|---|---|\n"
+            f"| {found['pictures']} | {found['right']} | {found['Full']} | {found['Attn']} | {found['Heads']} |"
+        )
         return
     subject = demo()
     print("| answer | prompts | Full | Attn | Heads |\n|---|---|---|---|---|")

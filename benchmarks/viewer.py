@@ -100,18 +100,32 @@ def run_record(table: ResultTable, name: str) -> dict:
         return {variant: row for variant, row in zip(variants, values.reshape(len(variants), -1).tolist())}
 
     def step_record(step: StepDistances) -> dict:
-        return {"step": step.step, "positions": step.l2.shape[1],
-                "top": [{"id": rank, "text": f" word{rank}", "probability": 0.5 ** (rank + 1)} for rank in range(5)],
-                "next": {"id": 0, "text": " word0", "probability": 0.5},
-                "baseline_norm": by_variant(np.full(len(table.cells), 10.0)),
-                "noise_floor_l2": by_variant(np.full(len(table.cells), 1e-6)),
-                "noise_floor_cosine": by_variant(np.full(len(table.cells), 1e-12)),
-                "max_l2": by_variant(step.l2[:, 1:].max(1)), "max_cosine": by_variant(step.cosine[:, 1:].max(1))}
+        return {
+            "step": step.step,
+            "positions": step.l2.shape[1],
+            "top": [{"id": rank, "text": f" word{rank}", "probability": 0.5 ** (rank + 1)} for rank in range(5)],
+            "next": {"id": 0, "text": " word0", "probability": 0.5},
+            "baseline_norm": by_variant(np.full(len(table.cells), 10.0)),
+            "noise_floor_l2": by_variant(np.full(len(table.cells), 1e-6)),
+            "noise_floor_cosine": by_variant(np.full(len(table.cells), 1e-12)),
+            "max_l2": by_variant(step.l2[:, 1:].max(1)),
+            "max_cosine": by_variant(step.cosine[:, 1:].max(1)),
+        }
 
-    return {"schema_version": 1, "status": "complete", "name": name, "settings": {}, "variants": variants, "layers": layers,
-            "tokens": [{"id": place, "text": text} for place, text in enumerate(table.tokens)],
-            "prompt_length": table.steps[0].l2.shape[1], "generated_text": "", "skipped_layers": [],
-            "steps": [step_record(step) for step in table.steps], "rows": len(table)}
+    return {
+        "schema_version": 1,
+        "status": "complete",
+        "name": name,
+        "settings": {},
+        "variants": variants,
+        "layers": layers,
+        "tokens": [{"id": place, "text": text} for place, text in enumerate(table.tokens)],
+        "prompt_length": table.steps[0].l2.shape[1],
+        "generated_text": "",
+        "skipped_layers": [],
+        "steps": [step_record(step) for step in table.steps],
+        "rows": len(table),
+    }
 
 
 class Bench:
@@ -149,8 +163,11 @@ class Bench:
         """Medians of both, in milliseconds, and of the rounds' ratios."""
         ours(), theirs()
         found = [(ours(), theirs()) for _ in range(rounds)]
-        return (median(mine for mine, _ in found), median(other for _, other in found),
-                median(mine / other for mine, other in found))
+        return (
+            median(mine for mine, _ in found),
+            median(other for _, other in found),
+            median(mine / other for mine, other in found),
+        )
 
     def write(self, name: str, table: ResultTable, write: Callable) -> Path:
         path = self.folder / name
@@ -173,30 +190,51 @@ def size(bench: Bench) -> Iterator[str]:
 def small(bench: Bench) -> Iterator[str]:
     table = table_of(165_000)
     for form, write, script, name, goal in (
-            ("JSON", write_json, JSON_PARSE, "`JSON.parse` alone", "at most 2"),
-            ("CSV", write_csv, PAPA_PARSE, "PapaParse, typed", "at most 0.2")):
+        ("JSON", write_json, JSON_PARSE, "`JSON.parse` alone", "at most 2"),
+        ("CSV", write_csv, PAPA_PARSE, "PapaParse, typed", "at most 0.2"),
+    ):
         path = bench.write(f"small_results.{form.lower()}", table, write)
-        ours, theirs, ratio = bench.pairs(lambda: bench.first_heatmap(path), lambda: bench.other(path, script), bench.rounds)
-        yield line(f"{len(table):,} rows of {form}, file chosen to heatmap drawn", milliseconds(ours),
-                   f"{name}: {milliseconds(theirs)}", f"{ratio:.2f}", goal)
+        ours, theirs, ratio = bench.pairs(
+            lambda: bench.first_heatmap(path), lambda: bench.other(path, script), bench.rounds
+        )
+        yield line(
+            f"{len(table):,} rows of {form}, file chosen to heatmap drawn",
+            milliseconds(ours),
+            f"{name}: {milliseconds(theirs)}",
+            f"{ratio:.2f}",
+            goal,
+        )
 
 
 def large(bench: Bench) -> Iterator[str]:
     table = table_of(2_000_000)
     path = bench.write("large_results.csv", table, write_csv)
     ours, theirs, ratio = bench.pairs(
-        lambda: bench.first_heatmap(path), lambda: bench.other(path, PAPA_PARSE), min(bench.rounds, 3))
+        lambda: bench.first_heatmap(path), lambda: bench.other(path, PAPA_PARSE), min(bench.rounds, 3)
+    )
     path.unlink()
-    yield line(f"{len(table):,} rows of CSV, file chosen to heatmap drawn", milliseconds(ours),
-               f"PapaParse, typed: {milliseconds(theirs)}", f"{ratio:.2f}", "at most 0.25")
+    yield line(
+        f"{len(table):,} rows of CSV, file chosen to heatmap drawn",
+        milliseconds(ours),
+        f"PapaParse, typed: {milliseconds(theirs)}",
+        f"{ratio:.2f}",
+        "at most 0.25",
+    )
 
 
 def parquet(bench: Bench) -> Iterator[str]:
     table, whole = table_of(165_000), table_of(25_000_000)
     one, other = (bench.write(f"rows_{len(made)}_results.parquet", made, write_parquet) for made in (table, whole))
-    ours, theirs, ratio = bench.pairs(lambda: bench.first_heatmap(other), lambda: bench.first_heatmap(one), bench.rounds)
-    yield line(f"{len(whole):,} rows of Parquet ({other.stat().st_size / 1e6:.0f} MB), first heatmap", milliseconds(ours),
-               f"{len(table):,} rows of Parquet: {milliseconds(theirs)}", f"{ratio:.2f}", "at most 5")
+    ours, theirs, ratio = bench.pairs(
+        lambda: bench.first_heatmap(other), lambda: bench.first_heatmap(one), bench.rounds
+    )
+    yield line(
+        f"{len(whole):,} rows of Parquet ({other.stat().st_size / 1e6:.0f} MB), first heatmap",
+        milliseconds(ours),
+        f"{len(table):,} rows of Parquet: {milliseconds(theirs)}",
+        f"{ratio:.2f}",
+        "at most 5",
+    )
     other.unlink()
 
 
@@ -217,16 +255,25 @@ def gigabyte(bench: Bench) -> Iterator[str]:
         said = viewer.errors() + viewer.complaints
     if said:
         raise RuntimeError(f"{path.name}: {said}")
-    yield line(f"{path.stat().st_size / 1e9:.2f} GB of CSV ({len(table):,} rows): the page's whole process, at its peak",
-               f"{peak / 1e9:.2f} GB, after {taken / 1000:.0f} s", "", "", "at most 1.5 GB of heap")
+    yield line(
+        f"{path.stat().st_size / 1e9:.2f} GB of CSV ({len(table):,} rows): the page's whole process, at its peak",
+        f"{peak / 1e9:.2f} GB, after {taken / 1000:.0f} s",
+        "",
+        "",
+        "at most 1.5 GB of heap",
+    )
     path.unlink()
 
 
 def peak_of_pages(browser: Browser) -> float:
     """Bytes: the largest resident size that one of the renderers has had (Linux)."""
     session = browser.new_browser_cdp_session()
-    renderers = [one["id"] for one in session.send("SystemInfo.getProcessInfo")["processInfo"] if one["type"] == "renderer"]
-    peaks = [found for pid in renderers for found in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmHWM" in found]
+    renderers = [
+        one["id"] for one in session.send("SystemInfo.getProcessInfo")["processInfo"] if one["type"] == "renderer"
+    ]
+    peaks = [
+        found for pid in renderers for found in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmHWM" in found
+    ]
     return max(float(found.split()[1]) * 1024 for found in peaks)
 
 
@@ -263,10 +310,23 @@ CHANGE = """([label, value]) => {
 }"""
 
 # Each control with two values to go between; every pair of changes leaves the page as it was.
-CHANGES = {"Metric": ("cosine", "l2"), "Metric ": ("relative", "l2"), "Variant": ("Attn", "Full"), "Generation step": ("1", "0"),
-           "Intensity": ("picture", "layer"), "Intensity ": ("steps", "layer"), "Curve": ("linear", "sqrt"), "Curve ": ("log", "sqrt"),
-           "Palette": ("cividis", "viridis"), "Theme": ("dark", "light"), "Exclude position 0": ("", ""), "Tokens as rows": ("", ""),
-           "Compare with": ("variant", ""), "Compare with ": ("step", ""), "Search": ("word", "")}
+CHANGES = {
+    "Metric": ("cosine", "l2"),
+    "Metric ": ("relative", "l2"),
+    "Variant": ("Attn", "Full"),
+    "Generation step": ("1", "0"),
+    "Intensity": ("picture", "layer"),
+    "Intensity ": ("steps", "layer"),
+    "Curve": ("linear", "sqrt"),
+    "Curve ": ("log", "sqrt"),
+    "Palette": ("cividis", "viridis"),
+    "Theme": ("dark", "light"),
+    "Exclude position 0": ("", ""),
+    "Tokens as rows": ("", ""),
+    "Compare with": ("variant", ""),
+    "Compare with ": ("step", ""),
+    "Search": ("word", ""),
+}
 
 
 def toggles(bench: Bench) -> Iterator[str]:
@@ -281,17 +341,26 @@ def toggles(bench: Bench) -> Iterator[str]:
     script = Script(page)
     found = {label: changes(viewer, script, label.strip(), values, bench.rounds) for label, values in CHANGES.items()}
     slowest = max(found, key=found.get)
-    hovers = median(script.of(lambda: viewer.move(3 + place % 5, 3 + place % 11), rest=100) for place in range(10 * bench.rounds))
+    hovers = median(
+        script.of(lambda: viewer.move(3 + place % 5, 3 + place % 11), rest=100) for place in range(10 * bench.rounds)
+    )
     page.close()
     each = ", ".join(f"{label.strip()} {taken:.0f}" for label, taken in found.items())
     print(f"script, ms: {each}", file=sys.stderr)
     where = f"{WIDE_TOKENS:,} tokens x {WIDE_LAYERS} layers"
-    yield line(f"{where}: the slowest change ({slowest.strip()})", f"{found[slowest]:.0f} ms of script", "", "", "at most 50 ms")
+    yield line(
+        f"{where}: the slowest change ({slowest.strip()})",
+        f"{found[slowest]:.0f} ms of script",
+        "",
+        "",
+        "at most 50 ms",
+    )
     yield line(f"{where}: hover", f"{hovers:.1f} ms of script", "", "", "at most 4 ms")
 
 
 def changes(viewer: Viewer, script: Script, label: str, values: tuple[str, str], rounds: int) -> float:
     """The larger median, in milliseconds of script, of going there and going back."""
+
     def change(value: str) -> float:
         return script.of(lambda: viewer.page.evaluate(CHANGE, [label, value]))
 

@@ -1,7 +1,7 @@
 """At which layer, through which head, does a model's next token depend on which earlier token?
 
-    import mask_impact
-    table = mask_impact.read_results("output/capital_results.csv")
+import mask_impact
+table = mask_impact.read_results("output/capital_results.csv")
 """
 
 from __future__ import annotations

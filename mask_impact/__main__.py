@@ -1,6 +1,6 @@
 """A look-up from the shell: results that are there, shown, compared, made into a report, or written in another format.
 
-    python -m mask_impact show output/capital --step 0 --variant Full
+python -m mask_impact show output/capital --step 0 --variant Full
 """
 
 from __future__ import annotations
@@ -38,17 +38,25 @@ def read(argv: Sequence[str] | None = None) -> argparse.Namespace:
     def command(name: str, help: str, *results: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=help, description=f"{help.capitalize()}.", **form)
         for result in results:
-            added.add_argument(result, metavar=result.upper(), help="a result file, a run file, or a name such as output/capital")
+            added.add_argument(
+                result, metavar=result.upper(), help="a result file, a run file, or a name such as output/capital"
+            )
         return added
 
     show = command("show", "print the strongest tokens and a block picture of one step and variant", "result")
     show.add_argument("--step", metavar="K", action=Once, type=step_number, help="generation step (default: the first)")
-    show.add_argument("--variant", metavar="NAME", action=Once, help="Full, Attn, Head_0, ... (default: the first there is)")
+    show.add_argument(
+        "--variant", metavar="NAME", action=Once, help="Full, Attn, Head_0, ... (default: the first there is)"
+    )
     show.add_argument("--top", metavar="N", action=Once, type=count, default=10, help="how many tokens (default: 10)")
-    show.add_argument("--json", dest="as_json", action="store_true", help="print the strongest tokens as JSON, for scripts")
+    show.add_argument(
+        "--json", dest="as_json", action="store_true", help="print the strongest tokens as JSON, for scripts"
+    )
     compare = command("compare", "print where two results of the same shape differ, and by how much", "a", "b")
     for each in (show, compare):
-        each.add_argument("--metric", action=Once, choices=("l2", "cosine"), default="l2", help="which distance (default: l2)")
+        each.add_argument(
+            "--metric", action=Once, choices=("l2", "cosine"), default="l2", help="which distance (default: l2)"
+        )
     report = command("report", "write {name}_report.html, the page that shows a result, beside it", "result")
     export = command("export", "write a result in another format, beside it", "result")
     export.add_argument("--to", metavar="FORMAT", action=Once, choices=FORMATS, required=True, help=", ".join(FORMATS))
@@ -99,17 +107,27 @@ def answer(asked: argparse.Namespace, screen: terminal.Screen) -> None:
     """Do what is asked; the modules that read tables are imported here, after a wrong flag was answered."""
     from mask_impact.lookup import find
     from mask_impact.lookup import show as lookup
+
     if asked.command == "compare":
         from mask_impact.lookup import compare as comparison
+
         comparison.compare(find.find(asked.a), find.find(asked.b), screen, asked.metric)
     elif asked.command == "export":
         from mask_impact.lookup import export as exporting
+
         exporting.export(find.find(asked.result), asked.to, screen, asked.overwrite)
     elif asked.command == "report":
         lookup.report(find.find(asked.result), screen, asked.overwrite)
     else:
-        lookup.show(find.find(asked.result), screen, step=asked.step, variant=asked.variant, top=asked.top, metric=asked.metric,
-                    as_json=asked.as_json)
+        lookup.show(
+            find.find(asked.result),
+            screen,
+            step=asked.step,
+            variant=asked.variant,
+            top=asked.top,
+            metric=asked.metric,
+            as_json=asked.as_json,
+        )
 
 
 if __name__ == "__main__":

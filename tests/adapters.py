@@ -73,7 +73,9 @@ class Rescaled(nn.Module):
     def __init__(self, base_layer, on_input=False):
         super().__init__()
         self.base_layer, self.on_input = base_layer, on_input
-        self.vector = nn.Parameter(1 + 0.7 * torch.randn(base_layer.in_features if on_input else base_layer.out_features))
+        self.vector = nn.Parameter(
+            1 + 0.7 * torch.randn(base_layer.in_features if on_input else base_layer.out_features)
+        )
 
     def forward(self, x):
         return self.base_layer(x * self.vector) if self.on_input else self.base_layer(x) * self.vector
@@ -117,8 +119,13 @@ class Summed(Bent):
 
 
 PLAIN = {
-    "low_rank": LowRank, "weak": partial(LowRank, share=WEAK), "gate": Gate, "decomposed": Decomposed, "rescaled": Rescaled,
-    "rescaled_input": partial(Rescaled, on_input=True), "hadamard": Hadamard,
+    "low_rank": LowRank,
+    "weak": partial(LowRank, share=WEAK),
+    "gate": Gate,
+    "decomposed": Decomposed,
+    "rescaled": Rescaled,
+    "rescaled_input": partial(Rescaled, on_input=True),
+    "hadamard": Hadamard,
 }
 PEFT = ("peft_lora", "peft_dora", "peft_ia3", "peft_loha")
 AFFINE = (*PLAIN, *PEFT)
@@ -130,7 +137,12 @@ def plain_model(name, dtype):
     """The model without adapters; not to be changed."""
     if name == "demo":
         folder = Path(__file__).parent.parent / "demo" / "vision" / "model"
-        return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False).to(dtype)
+        return (
+            AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+            .eval()
+            .requires_grad_(False)
+            .to(dtype)
+        )
     return (vision_zoo.build(name) if name in vision_zoo.KINDS else zoo.build(name)).to(dtype)
 
 
@@ -154,7 +166,11 @@ def adapted(name, dtype, kind, places, encoder=False):
 def full_names(model, places, encoder=False):
     """The dotted names in the model of the linear modules that `places` names by layer."""
     inside = {module: index for index in places for module in stack(model, encoder)[index].modules()}
-    return [name for name, module in model.named_modules() if module in inside and name.split(".")[-1] in places[inside[module]]]
+    return [
+        name
+        for name, module in model.named_modules()
+        if module in inside and name.split(".")[-1] in places[inside[module]]
+    ]
 
 
 def wrap(model, dotted, make):
@@ -174,7 +190,8 @@ def with_peft(model, kind, names):
         "peft_lora": lambda: peft.LoraConfig(r=RANK, target_modules=names),
         "peft_dora": lambda: peft.LoraConfig(r=RANK, target_modules=names, use_dora=True),
         "peft_ia3": lambda: peft.IA3Config(
-            target_modules=names, feedforward_modules=[name for name in names if name.endswith(("down_proj", "fc2"))]),
+            target_modules=names, feedforward_modules=[name for name in names if name.endswith(("down_proj", "fc2"))]
+        ),
         "peft_loha": lambda: peft.LoHaConfig(r=RANK, target_modules=names, init_weights=False),
     }[kind]()
     before, lora = set(model.parameters()), kind in ("peft_lora", "peft_dora")

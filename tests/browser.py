@@ -96,7 +96,9 @@ class Viewer:
 
     def foreign(self) -> list[str]:
         """What was asked of anything but the page itself."""
-        return [url for url in self.requests if url.split("#")[0] != self.own.split("#")[0] and not OWN_REQUEST.match(url)]
+        return [
+            url for url in self.requests if url.split("#")[0] != self.own.split("#")[0] and not OWN_REQUEST.match(url)
+        ]
 
     def at(self, name: str):
         """The element that carries this data-testid."""
@@ -116,18 +118,24 @@ class Viewer:
             "async () => { for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame);"
             " const busy = document.querySelector('[data-testid=progress]')?.textContent.trim();"
             " return !busy && document.querySelector('[data-testid=heatmap]')?.dataset.state !== 'loading'; }",
-            timeout=30_000)
+            timeout=30_000,
+        )
 
     def heatmap(self) -> dict[str, Any]:
         """Where the heatmap's cells are: the data attributes of its root, numbers where they are numbers."""
         attributes = self.at("heatmap").evaluate("root => ({...root.dataset})")
-        return {key: float(value) if re.fullmatch(r"-?[\d.]+(e-?\d+)?", value) else value for key, value in attributes.items()}
+        return {
+            key: float(value) if re.fullmatch(r"-?[\d.]+(e-?\d+)?", value) else value
+            for key, value in attributes.items()
+        }
 
     def centre(self, row: int, col: int) -> tuple[float, float]:
         """A cell's centre on the canvas, in CSS pixels."""
         place = self.heatmap()
-        return (place["offsetX"] + (col - place["firstCol"] + 0.5) * place["cell"],
-                place["offsetY"] + (row - place["firstRow"] + 0.5) * place["cell"])
+        return (
+            place["offsetX"] + (col - place["firstCol"] + 0.5) * place["cell"],
+            place["offsetY"] + (row - place["firstRow"] + 0.5) * place["cell"],
+        )
 
     def colours(self, centres: list[tuple[float, float]]) -> np.ndarray:
         """The canvas' colours at these places: (place, 3), whole numbers."""
@@ -136,7 +144,9 @@ class Viewer:
                  const box = canvas.getBoundingClientRect(), pen = canvas.getContext("2d");
                  return centres.map(([x, y]) => [...pen.getImageData(
                    Math.floor(x * canvas.width / box.width), Math.floor(y * canvas.height / box.height), 1, 1).data]);
-               }""", centres)
+               }""",
+            centres,
+        )
         return np.array(found)[:, :3].astype(int)
 
     def cells(self, rows: int, cols: int) -> np.ndarray:
@@ -148,7 +158,9 @@ class Viewer:
         """A cell's centre in the window, scrolled there first where it is out of sight."""
         box = self.at("cells").bounding_box()
         x, y = self.centre(row, col)
-        if not (0 < x < box["width"] and 0 < y < box["height"] and 0 < box["y"] + y < self.page.viewport_size["height"]):
+        if not (
+            0 < x < box["width"] and 0 < y < box["height"] and 0 < box["y"] + y < self.page.viewport_size["height"]
+        ):
             self.at("cells").evaluate(SCROLL, [row, col])
             self.settle()
             box = self.at("cells").bounding_box()
@@ -184,7 +196,9 @@ class Viewer:
         """Move the slider to a generation step."""
         self.page.get_by_label("Generation step", exact=True).evaluate(
             "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', {bubbles: true}));"
-            " slider.dispatchEvent(new Event('change', {bubbles: true})); }", str(index))
+            " slider.dispatchEvent(new Event('change', {bubbles: true})); }",
+            str(index),
+        )
         self.settle()
 
     def press(self, key: str) -> None:

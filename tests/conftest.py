@@ -15,7 +15,9 @@ from mask_impact.base import console
 
 pytest.register_assert_rewrite("bad_inputs", "hard_tables", "measuring", "viewing")
 torch.set_num_threads(1)
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite started in the background inherits that Ctrl-C is ignored, and hands it on
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a suite started in the background inherits that Ctrl-C is ignored, and hands it on
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +82,7 @@ def loads(monkeypatch):
     """The folders that weights are loaded from, in order."""
     loaded = []
     for kind in (transformers.AutoModelForCausalLM, transformers.AutoModelForImageTextToText):
+
         def watched(folder, load=kind.from_pretrained, **options):
             loaded.append(str(folder))
             return load(folder, **options)
@@ -91,6 +94,7 @@ def loads(monkeypatch):
 @pytest.fixture
 def command(capsys):
     """Run a front door in this process: (exit code, lines on standard output, lines on standard error)."""
+
     def run(*words, door=mask_impact_analysis):
         capsys.readouterr()
         code = console.exit_code(lambda: door.main([str(word) for word in words]))
@@ -119,6 +123,7 @@ def cut_off(command, monkeypatch):
             patch.setattr(runs.Run, "_keep", kept)
             with pytest.raises(Killed):
                 command(*words, **options)
+
     return run
 
 
@@ -130,11 +135,21 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     where = ["--output-dir", str(folder), "--quiet", "--formats", "csv,json,parquet"]
     text = ["--model", "demo", "--num-tokens", "2", *where, "--prompt"]
-    for words in (["The capital of France is", "--output", "france", "--report"],
-                  ["The capital of Italy is", "--output", "italy"],
-                  ["The", "--output", "one"], ["The capital of France is", "--output", "rerun", "--method", "rerun"],
-                  ["The capital of France is", "--output", "double", "--dtype", "float64"]):
+    for words in (
+        ["The capital of France is", "--output", "france", "--report"],
+        ["The capital of Italy is", "--output", "italy"],
+        ["The", "--output", "one"],
+        ["The capital of France is", "--output", "rerun", "--method", "rerun"],
+        ["The capital of France is", "--output", "double", "--dtype", "float64"],
+    ):
         assert mask_impact_analysis.main([*text, *words]) == 0
-    picture = ["--image", str(Path(__file__).parent.parent / "testimg.png"), "--mask-mode", "vision", "--prompt", "What color is the circle?"]
+    picture = [
+        "--image",
+        str(Path(__file__).parent.parent / "testimg.png"),
+        "--mask-mode",
+        "vision",
+        "--prompt",
+        "What color is the circle?",
+    ]
     assert mask_impact_vl.main(["--model", "demo", *picture, "--output", "circle", *where]) == 0
     return folder

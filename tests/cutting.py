@@ -3,10 +3,36 @@
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-STORY = ("Anna put the key in the red box. Ben put the coin in the blue bag. The coin is in the", " blue bag. Anna put the")
-TEXT = ["--model", "demo", "--prompt", STORY[0], "--continuation", STORY[1], "--output", "x", "--formats", "csv,json,parquet"]
-PICTURE = ["--model", "demo", "--image", ROOT / "testimg.png", "--prompt", "What color is the circle?", "--continuation", " red red red red",
-           "--mask-mode", "both", "--output", "x"]
+STORY = (
+    "Anna put the key in the red box. Ben put the coin in the blue bag. The coin is in the",
+    " blue bag. Anna put the",
+)
+TEXT = [
+    "--model",
+    "demo",
+    "--prompt",
+    STORY[0],
+    "--continuation",
+    STORY[1],
+    "--output",
+    "x",
+    "--formats",
+    "csv,json,parquet",
+]
+PICTURE = [
+    "--model",
+    "demo",
+    "--image",
+    ROOT / "testimg.png",
+    "--prompt",
+    "What color is the circle?",
+    "--continuation",
+    " red red red red",
+    "--mask-mode",
+    "both",
+    "--output",
+    "x",
+]
 
 
 class Killed(BaseException):

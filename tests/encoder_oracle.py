@@ -16,8 +16,10 @@ def encoder_oracle(model, pixel_values, image_grid_thw, cell):
     """{(variant, block): (l2, cosine)} of `cell`, counted over all pictures, each (cell,) in float64; NaN where undefined."""
     encoder = model.model.visual
     merge, calls = encoder.config.spatial_merge_size, []
-    handles = [block.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
-               for block in encoder.blocks]
+    handles = [
+        block.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
+        for block in encoder.blocks
+    ]
     with torch.no_grad():
         encoder(pixel_values, grid_thw=image_grid_thw)
     for handle in handles:
@@ -27,7 +29,9 @@ def encoder_oracle(model, pixel_values, image_grid_thw, cell):
     for index, (block, (args, kwargs)) in enumerate(zip(encoder.blocks, calls)):
         weights = {name: weight.double() for name, weight in block.state_dict().items()}
         places = [places.double() for places in kwargs["position_embeddings"]]
-        for variant, vectors in masked_vectors(block, weights, args[0].double(), places, lengths, cell, merge**2).items():
+        for variant, vectors in masked_vectors(
+            block, weights, args[0].double(), places, lengths, cell, merge**2
+        ).items():
             table[variant, index] = distances(vectors)
     return table
 
@@ -37,7 +41,9 @@ def masked_vectors(block, weights, stream, places, lengths, cell, size):
     queries = range(cell * size, (cell + 1) * size)
     rows = [block_by_hand(block, weights, stream, places, lengths, queries, ())]
     for masked in range(len(stream) // size):
-        rows.append(block_by_hand(block, weights, stream, places, lengths, queries, range(masked * size, (masked + 1) * size)))
+        rows.append(
+            block_by_hand(block, weights, stream, places, lengths, queries, range(masked * size, (masked + 1) * size))
+        )
     return {variant: torch.stack([row[variant] for row in rows]) for variant in rows[0]}
 
 
@@ -56,7 +62,11 @@ def block_by_hand(block, weights, stream, places, lengths, queries, hidden):
     output = powers / powers.sum(-1, keepdim=True) @ value
     attention = linear(output.transpose(0, 1).flatten(1), weights, "attn.proj")
     middle = stream + attention
-    mlp = linear(block.mlp.act_fn(linear(layer_norm(middle, weights, "norm2"), weights, "mlp.linear_fc1")), weights, "mlp.linear_fc2")
+    mlp = linear(
+        block.mlp.act_fn(linear(layer_norm(middle, weights, "norm2"), weights, "mlp.linear_fc1")),
+        weights,
+        "mlp.linear_fc2",
+    )
     found = {"Full": (attention + mlp)[queries].flatten(), "Attn": attention[queries].flatten()}
     return found | {f"Head_{head}": output[head, queries].flatten() for head in range(heads)}
 
@@ -67,7 +77,10 @@ def linear(inputs, weights, name):
 
 def layer_norm(inputs, weights, name):
     centred = inputs - inputs.mean(-1, keepdim=True)
-    return centred / torch.sqrt(centred.square().mean(-1, keepdim=True) + 1e-6) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+    return (
+        centred / torch.sqrt(centred.square().mean(-1, keepdim=True) + 1e-6) * weights[f"{name}.weight"]
+        + weights[f"{name}.bias"]
+    )
 
 
 def turned(vectors, cos, sin):

@@ -8,17 +8,80 @@ from mask_impact.results.table import COLUMNS, ResultTable, StepDistances
 from mask_impact.results.writing import write_results
 
 HOSTILE_TOKENS = [
-    "\r", "\n", "\r\n", '"', '""', ",", '","', "'", "\\", "\\n", "\t", "NA", "N/A", "null", "nan", "NaN", "None",
-    "-inf", "007", "1e5", "0x1F", "1_000", "true", "2024-01-01", "", " ", "  two before and after  ", "</script>",
-    "<!--", "=1+1", "\u05e9\u05dc\u05d5\u05dd", "\u202eright to left", "\U0001f600", "\U0001f468\u200d\U0001f469",
-    "\u0301", "\ufeff", "\u2028", "\u2029", "\x00", "a\x00b", "\x1b[31m", "\x85", "\xa0", "\u0120the", "x" * 10_000,
-    "the", "the", "#", ";",
+    "\r",
+    "\n",
+    "\r\n",
+    '"',
+    '""',
+    ",",
+    '","',
+    "'",
+    "\\",
+    "\\n",
+    "\t",
+    "NA",
+    "N/A",
+    "null",
+    "nan",
+    "NaN",
+    "None",
+    "-inf",
+    "007",
+    "1e5",
+    "0x1F",
+    "1_000",
+    "true",
+    "2024-01-01",
+    "",
+    " ",
+    "  two before and after  ",
+    "</script>",
+    "<!--",
+    "=1+1",
+    "\u05e9\u05dc\u05d5\u05dd",
+    "\u202eright to left",
+    "\U0001f600",
+    "\U0001f468\u200d\U0001f469",
+    "\u0301",
+    "\ufeff",
+    "\u2028",
+    "\u2029",
+    "\x00",
+    "a\x00b",
+    "\x1b[31m",
+    "\x85",
+    "\xa0",
+    "\u0120the",
+    "x" * 10_000,
+    "the",
+    "the",
+    "#",
+    ";",
 ]
 
 # Zero, the smallest subnormal, subnormals, the smallest normal, the largest float32; texts of every shape; and
 # 7.038531e-26, the float32 whose shortest text gives the one beside it if parsed as a float64 on the way.
-HARD_FLOATS = np.array([0.0, 1e-45, 3e-45, 1.1754942e-38, 1.1754944e-38, 3.4028235e38, math.nan, 0.1, 1 / 3, 1.0,
-                        16777216.0, 1e-7, 9.999999e-5, 1e10, 123456.79, 0.0], np.float32)
+HARD_FLOATS = np.array(
+    [
+        0.0,
+        1e-45,
+        3e-45,
+        1.1754942e-38,
+        1.1754944e-38,
+        3.4028235e38,
+        math.nan,
+        0.1,
+        1 / 3,
+        1.0,
+        16777216.0,
+        1e-7,
+        9.999999e-5,
+        1e10,
+        123456.79,
+        0.0,
+    ],
+    np.float32,
+)
 HARD_FLOATS[-1:] = np.array([0x15AE43FD], np.uint32).view(np.float32)
 
 
@@ -48,8 +111,15 @@ def rows_of(table):
     for step in table.steps:
         for cell, (variant, layer) in enumerate(table.cells):
             for position in range(step.l2.shape[1]):
-                yield (step.step, layer, table.tokens[position], position, variant,
-                       step.l2[cell, position], step.cosine[cell, position])
+                yield (
+                    step.step,
+                    layer,
+                    table.tokens[position],
+                    position,
+                    variant,
+                    step.l2[cell, position],
+                    step.cosine[cell, position],
+                )
 
 
 def assert_holds(frame, table):

@@ -15,7 +15,16 @@ from dataclasses import dataclass, field
 from unittest.mock import patch
 
 import torch
-from oracle import PlainAttention, attention_adds, attention_of, decoder_layers, distances, first, outputs_of, plain_attention
+from oracle import (
+    PlainAttention,
+    attention_adds,
+    attention_of,
+    decoder_layers,
+    distances,
+    first,
+    outputs_of,
+    plain_attention,
+)
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
@@ -91,8 +100,11 @@ def decoder_steps(model, token_ids, steps=1):
     for _ in range(steps):
         with noted(decoder_layers(model)) as calls:
             answer = model(torch.tensor([fed]), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        table = {(variant, index): Cell.of(vectors, len(token_ids))
-                 for index, call in enumerate(calls) for variant, vectors in decoder_vectors(model, call).items()}
+        table = {
+            (variant, index): Cell.of(vectors, len(token_ids))
+            for index, call in enumerate(calls)
+            for variant, vectors in decoder_vectors(model, call).items()
+        }
         cache, fed = answer.past_key_values, [int(answer.logits[0, -1].argmax())]
         token_ids = [*token_ids, *fed]
         found.append((token_ids, table))
@@ -106,8 +118,10 @@ def decoder_vectors(model, call):
     rows = len(plain.blocked)
     given = [tensor.double().expand(rows, -1, -1, -1) for tensor in inputs]
     stream = call.args[0].expand(rows, -1, -1).clone()
-    with (plain_attention(lambda module, *_, **__: plain(module, *given, mask, **options)),
-          outputs_of(attention_of(model, layer)) as answers):
+    with (
+        plain_attention(lambda module, *_, **__: plain(module, *given, mask, **options)),
+        outputs_of(attention_of(model, layer)) as answers,
+    ):
         output = first(layer(stream, *call.args[1:], **call.kwargs))
     vectors = {"Full": output[:, -1] - stream[:, -1], "Attn": attention_adds(model, layer, answers[0])[:, -1]}
     heads = plain.heads[0]
@@ -133,7 +147,9 @@ def block_vectors(block, call, cell, masked, size):
     """{variant: vector} that the block adds at the patches of `cell`, each after the other, the patches of `masked` hidden from them."""
     queries, outputs, start = slice(cell * size, (cell + 1) * size), [], 0
     for (query, key, value), _, options in call.attention:
-        outputs.append(two_way(query, key, value, options["scaling"], hidden(query.shape[2], start, cell, masked, size)))
+        outputs.append(
+            two_way(query, key, value, options["scaling"], hidden(query.shape[2], start, cell, masked, size))
+        )
         start += query.shape[2]
     answers, stream = iter(outputs), call.args[0].clone()
     with plain_attention(lambda *_, **__: (next(answers), None)), outputs_of(block.attn) as attention:
@@ -146,7 +162,11 @@ def block_vectors(block, call, cell, masked, size):
 def hidden(patches, start, cell, masked, size):
     """Which keys are hidden from which queries of a picture with these patches, the first of them `start`: (query, key)."""
     places = torch.arange(start, start + patches) // size
-    return (places == cell)[:, None] & (places == masked)[None] if masked is not None else torch.zeros(patches, patches, dtype=torch.bool)
+    return (
+        (places == cell)[:, None] & (places == masked)[None]
+        if masked is not None
+        else torch.zeros(patches, patches, dtype=torch.bool)
+    )
 
 
 def two_way(query, key, value, scaling, hidden):

@@ -13,10 +13,30 @@ from mask_impact.base.terminal import Screen
 from mask_impact.results.table import ResultTable, StepDistances
 from mask_impact.results.writing import write_results
 
-HOSTILE = ["\x1b[2J\x1b]0;title\x07", "\r\n", "\u202etxt.exe", "\u200d\u2066", "\u0301\u0301", "e" + "\u0301" * 40,
-           "漢字漢字漢字漢字", "\ufe0f", "\0",
-           "\x9b31m", "\u2028", "\"", "\\", "\\x1b", "", " ", "\t", "שלום",
-           "😀👩\u200d💻", "\U0001f1eb\U0001f1f7", "e\ue000", "x" * 5000]
+HOSTILE = [
+    "\x1b[2J\x1b]0;title\x07",
+    "\r\n",
+    "\u202etxt.exe",
+    "\u200d\u2066",
+    "\u0301\u0301",
+    "e" + "\u0301" * 40,
+    "漢字漢字漢字漢字",
+    "\ufe0f",
+    "\0",
+    "\x9b31m",
+    "\u2028",
+    '"',
+    "\\",
+    "\\x1b",
+    "",
+    " ",
+    "\t",
+    "שלום",
+    "😀👩\u200d💻",
+    "\U0001f1eb\U0001f1f7",
+    "e\ue000",
+    "x" * 5000,
+]
 
 
 @pytest.fixture
@@ -30,6 +50,7 @@ def folder(results, tmp_path, monkeypatch):
 @pytest.fixture
 def ask(capsys):
     """Run the command in this process: (exit code, lines on standard output, lines on standard error)."""
+
     def run(*words, screen=Screen()):
         capsys.readouterr()
         code = console.exit_code(lambda: __main__.main([str(word) for word in words], screen))

@@ -10,7 +10,11 @@ from mask_impact.measure.check import measurable_parts
 from mask_impact.measure.loop import Method, measured_layers
 from mask_impact.measure.step import ModelInputs
 
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-3, torch.float16: 1e-3}  # of the largest distance, by the model's dtype
+TOLERANCE = {
+    torch.float32: 1e-4,
+    torch.bfloat16: 1e-3,
+    torch.float16: 1e-3,
+}  # of the largest distance, by the model's dtype
 
 
 def measure(model, ids, steps=1, method="renormalize", **options):
@@ -52,6 +56,7 @@ def wrong_numbers(model, ids, steps=1):
 
     A model that is refused on load is one line, `refused: ` and why; one that stops while it is measured, `stopped: ` and why.
     """
+
     def found(parts, name):
         return list(measured_layers(model, parts, ModelInputs(ids, steps), Method(name)))
 
@@ -82,8 +87,10 @@ def other_distances(measured, by_rerun, table, tolerance):
     """The lines of one measured layer: what is off by more than `tolerance` of the largest, and noise floors that are above it."""
     for row, variant in enumerate(measured.variants):
         place = f"step {measured.step.index}, layer {measured.layer}, {variant}"
-        for name, expected in (("rerun", lambda kind: getattr(by_rerun, kind)[row]),  # noqa: B023
-                               ("the reference", lambda kind: getattr(table[variant, measured.layer], kind))):  # noqa: B023
+        for name, expected in (
+            ("rerun", lambda kind: getattr(by_rerun, kind)[row]),  # noqa: B023
+            ("the reference", lambda kind: getattr(table[variant, measured.layer], kind)),
+        ):  # noqa: B023
             for kind in ("l2", "cosine", "baseline_norm"):
                 error = relative_error(getattr(measured, kind)[row], expected(kind))
                 if not error <= tolerance:

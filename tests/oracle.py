@@ -17,17 +17,30 @@ import torch
 from transformers import AttentionInterface
 
 LAYERS = {
-    "gpt2": "transformer.h", "gpt_neox": "gpt_neox.layers", "opt": "model.decoder.layers",
-    "bart": "model.decoder.layers", "whisper": "model.decoder.layers",
-    "qwen3_vl": "model.language_model.layers", "qwen3_vl_moe": "model.language_model.layers",
+    "gpt2": "transformer.h",
+    "gpt_neox": "gpt_neox.layers",
+    "opt": "model.decoder.layers",
+    "bart": "model.decoder.layers",
+    "whisper": "model.decoder.layers",
+    "qwen3_vl": "model.language_model.layers",
+    "qwen3_vl_moe": "model.language_model.layers",
 }
 ATTENTION = {
-    "gpt2": "attn", "gpt_neox": "attention", "modernbert-decoder": "attn", "nemotron_h": "mixer", "recurrent_gemma": "temporal_block"}
+    "gpt2": "attn",
+    "gpt_neox": "attention",
+    "modernbert-decoder": "attn",
+    "nemotron_h": "mixer",
+    "recurrent_gemma": "temporal_block",
+}
 MIXED = ("nemotron_h", "recurrent_gemma")  # whose other layers have something else under the same name
 POST_NORM = {
-    "gemma2": "post_attention_layernorm", "gemma3_text": "post_attention_layernorm",
-    "gemma4_text": "post_attention_layernorm", "olmo2": "post_attention_layernorm", "olmo3": "post_attention_layernorm",
-    "exaone4": "post_attention_layernorm", "glm4": "post_self_attn_layernorm",
+    "gemma2": "post_attention_layernorm",
+    "gemma3_text": "post_attention_layernorm",
+    "gemma4_text": "post_attention_layernorm",
+    "olmo2": "post_attention_layernorm",
+    "olmo3": "post_attention_layernorm",
+    "exaone4": "post_attention_layernorm",
+    "glm4": "post_self_attn_layernorm",
 }
 SCALED_LAYER = ("gemma4_text",)  # layer output = layer_scalar * (input + updates)
 SCALED_UPDATE = ("granite",)  # residual + update * residual_multiplier
@@ -161,6 +174,7 @@ def by_hand_distances(clean, masked):
 
 def qwen3_layer(config, layer, stream, masked=None):
     """Output (position, d_model) of a Qwen3 layer and the last query's vectors, with key `masked` hidden from it."""
+
     def project(name, inputs):
         return inputs @ layer[f"{name}.weight"].T + layer.get(f"{name}.bias", 0)
 
@@ -201,9 +215,7 @@ def rotated(vectors, config):
     speeds = (1 / config.rope_parameters["rope_theta"] ** (torch.arange(half) / half)).double()
     angles = torch.arange(vectors.shape[1])[:, None] * speeds
     left, right = vectors[..., :half], vectors[..., half:]
-    return torch.cat(
-        [left * angles.cos() - right * angles.sin(), right * angles.cos() + left * angles.sin()], dim=-1
-    )
+    return torch.cat([left * angles.cos() - right * angles.sin(), right * angles.cos() + left * angles.sin()], dim=-1)
 
 
 @contextmanager

@@ -38,9 +38,12 @@ def save_adapter(folder):
 
 def write_adapter(folder, base="me/base"):
     """The files of an adapter, without meaning."""
-    Path(folder, "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": base}), encoding="utf-8")
-    Path(folder, "adapter_model.safetensors").write_bytes(Path(folder, "model.safetensors").read_bytes() if Path(
-        folder, "model.safetensors").exists() else b"")
+    Path(folder, "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "base_model_name_or_path": base}), encoding="utf-8"
+    )
+    Path(folder, "adapter_model.safetensors").write_bytes(
+        Path(folder, "model.safetensors").read_bytes() if Path(folder, "model.safetensors").exists() else b""
+    )
 
 
 @pytest.fixture
@@ -51,6 +54,7 @@ def folder(models, tmp_path):
 @pytest.fixture
 def absent(monkeypatch):
     """A context in which it is as if peft were not installed."""
+
     @contextmanager
     def without():
         with monkeypatch.context() as patch:
@@ -67,13 +71,22 @@ def test_an_adapter_beside_the_weights_is_measured_and_a_result_without_it_is_no
     words = ("--model", folder, "--prompt", "The cat", "--variants", "full,heads")
     with absent():
         code, out, err = command(*words)
-    assert code == 0 and [line for line in err if "is passed over, since peft is not installed; install peft" in line] == err
+    assert (
+        code == 0
+        and [line for line in err if "is passed over, since peft is not installed; install peft" in line] == err
+    )
     code, out, err = command(*words)
-    assert code == 0 and [line for line in err if "the adapter beside its weights (adapter_config.json) is measured with it" in line] == err
+    assert (
+        code == 0
+        and [line for line in err if "the adapter beside its weights (adapter_config.json) is measured with it" in line]
+        == err
+    )
     without, loaded = record_of("the_cat"), record_of("the_cat_2")
     assert without["model_identity"]["adapter"] == ABSENT
     assert loaded["model_identity"]["adapter"] == f"loaded by peft {importlib.metadata.version('peft')}"
-    merged = run_masking_experiment("The cat", model=adapted.merge_and_unload(), tokenizer=zoo.tokenizer(), variants=("full", "heads"))
+    merged = run_masking_experiment(
+        "The cat", model=adapted.merge_and_unload(), tokenizer=zoo.tokenizer(), variants=("full", "heads")
+    )
     norms = [record["steps"][0]["baseline_norm"]["Full"] for record in (loaded, merged.attrs["run"], without)]
     assert norms[0] == pytest.approx(norms[1], rel=1e-3) and norms[0] != pytest.approx(norms[2], rel=1e-2)
 
@@ -93,15 +106,39 @@ def test_weights_that_miss_beside_an_adapter_are_refused(command, folder):
     tensor = zoo.missing_weight("llama", folder)
     shutil.move(folder / "kept", folder / "adapter_model.safetensors")
     code, _, err = command("--model", folder, "--prompt", "P")
-    assert code == 2 and any("lacks weights of its model, which would be random numbers: " + tensor in line for line in err)
+    assert code == 2 and any(
+        "lacks weights of its model, which would be random numbers: " + tensor in line for line in err
+    )
 
 
 IDENTIFYING = [
-    "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "special_tokens_map.json", "vocab.txt", "x.spm", "vocab.bpe",
-    "bpe.codes", "tokenizer.model.v3", "modeling_x.py", "processor_config.json", "additional_chat_templates/tool.jinja", "dict.txt"]
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "x.spm",
+    "vocab.bpe",
+    "bpe.codes",
+    "tokenizer.model.v3",
+    "modeling_x.py",
+    "processor_config.json",
+    "additional_chat_templates/tool.jinja",
+    "dict.txt",
+]
 FOREIGN = [
-    "a_results.json", "a_run.json", "a_report.html", "b_summary.csv", "a_results.csv", "a_results.parquet", ".partial/a/run.json", ".notes.json",
-    "README.md", "training_args.bin", "optimizer.pt"]
+    "a_results.json",
+    "a_run.json",
+    "a_report.html",
+    "b_summary.csv",
+    "a_results.csv",
+    "a_results.parquet",
+    ".partial/a/run.json",
+    ".notes.json",
+    "README.md",
+    "training_args.bin",
+    "optimizer.pt",
+]
 
 
 @pytest.mark.parametrize("name", [*IDENTIFYING, *FOREIGN])
@@ -158,13 +195,19 @@ def test_the_adapter_of_a_model_of_the_hub_is_fetched_with_it_and_identified(com
     for module in (hub_files, checkpoints):
         monkeypatch.setattr(module, "snapshot_download", hub.snapshot)
     assert command("--model", "me/mine", "--prompt", "P", "--layers", 0)[0] == 0
-    assert record_of("p")["model_identity"] == {"revision": SHA, "adapter": f"loaded by peft {importlib.metadata.version('peft')}"}
+    assert record_of("p")["model_identity"] == {
+        "revision": SHA,
+        "adapter": f"loaded by peft {importlib.metadata.version('peft')}",
+    }
 
 
 def test_a_model_that_peft_wraps_is_refused_as_such(folder):
     adapted = save_adapter(folder)
-    with pytest.raises(RequestError, match=r"model: a PeftModel is an adapter around LlamaForCausalLM; "
-                                           r"merge it into its base with peft's merge_and_unload\(\), and give that"):
+    with pytest.raises(
+        RequestError,
+        match=r"model: a PeftModel is an adapter around LlamaForCausalLM; "
+        r"merge it into its base with peft's merge_and_unload\(\), and give that",
+    ):
         run_masking_experiment("P", model=adapted, tokenizer=zoo.tokenizer())
     with pytest.raises(RequestError, match="model: a LoraModel is an adapter around LlamaForCausalLM; merge it"):
         run_masking_experiment("P", model=adapted.base_model, tokenizer=zoo.tokenizer())

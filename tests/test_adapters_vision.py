@@ -22,9 +22,15 @@ THE_OTHERS = ({0: ["qkv"], 1: ["linear_fc2"]}, {0: ["linear_fc1"]})
 def pictures(model):
     """Two pictures of noise as the encoder takes them."""
     config = model.config.vision_config
-    patches, numbers = 5 * config.spatial_merge_size**2, config.in_channels * config.temporal_patch_size * config.patch_size**2
+    patches, numbers = (
+        5 * config.spatial_merge_size**2,
+        config.in_channels * config.temporal_patch_size * config.patch_size**2,
+    )
     pixels = torch.randn(patches, numbers, generator=torch.Generator().manual_seed(0)).to(model.dtype)
-    return {"pixel_values": pixels, "image_grid_thw": torch.tensor([[1, 2 * rows, 2 * columns] for rows, columns in CELLS])}
+    return {
+        "pixel_values": pixels,
+        "image_grid_thw": torch.tensor([[1, 2 * rows, 2 * columns] for rows, columns in CELLS]),
+    }
 
 
 def wrong_blocks(model):
@@ -71,7 +77,10 @@ def test_around_the_other_modules(kind, places):
 @pytest.mark.parametrize("kind", AFFINE)
 def test_an_adapter_that_is_left_out_would_be_seen(kind):
     """Full and Attn of a block without the adapter of its projection are off by 5% at least, for a weak one by 2e-3."""
-    model, plain = adapted("qwen3_vl", torch.float32, kind, BEHIND_ATTENTION, encoder=True), plain_model("qwen3_vl", torch.float32)
+    model, plain = (
+        adapted("qwen3_vl", torch.float32, kind, BEHIND_ATTENTION, encoder=True),
+        plain_model("qwen3_vl", torch.float32),
+    )
     own, without = (encoder_table(one, **pictures(one), cell=MEASURED) for one in (model, plain))
     for variant in ("Full", "Attn"):
         assert relative_error(without[variant, 0].l2, own[variant, 0].l2) >= (2e-3 if kind == "weak" else 0.05), variant

@@ -15,7 +15,9 @@ from mask_impact import read_results
 from mask_impact.base.errors import RequestError
 from mask_impact_analysis import main, run_masking_experiment
 
-TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +46,27 @@ def test_the_table_is_what_the_command_writes(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     table = run_masking_experiment(PROMPT, folder, num_output_tokens=2, layers="0-1", variants=("full", "heads"))
     assert not list(tmp_path.iterdir())
-    words = ["--model", folder, "--prompt", PROMPT, "--num-tokens", "2", "--layers", "0-1", "--variants", "full,heads", "--quiet"]
+    words = [
+        "--model",
+        folder,
+        "--prompt",
+        PROMPT,
+        "--num-tokens",
+        "2",
+        "--layers",
+        "0-1",
+        "--variants",
+        "full,heads",
+        "--quiet",
+    ]
     assert main([*words, "--output", "r", "--formats", "csv,json,parquet"]) == 0
     for form in ("csv", "json", "parquet"):
         written = read_results(f"output/r_results.{form}")
         assert table.equals(written) and list(table.dtypes) == list(written.dtypes)
     changing = {"name", "started", "seconds", "settings"}
-    here, there = ({key: value for key, value in t.attrs["run"].items() if key not in changing} for t in (table, written))
+    here, there = (
+        {key: value for key, value in t.attrs["run"].items() if key not in changing} for t in (table, written)
+    )
     assert here == there and here["rows"] == len(table) == 2 * 5 * (13 + 14)
 
 
@@ -62,19 +78,40 @@ def test_the_run_is_plain_json_and_pandas_can_store_it(folder, tmp_path):
 
 def test_columns_and_order(model):
     table = experiment(model, num_output_tokens=2)
-    assert list(table) == ["generation_step", "layer", "token_masked", "token_position", "variant", "l2_distance", "cosine_distance"]
-    expected = [(step, variant, layer, position) for step in (0, 1) for variant in ("Full", "Attn", *(f"Head_{h}" for h in range(4)))
-                for layer in range(3) for position in range(13 + step)]
+    assert list(table) == [
+        "generation_step",
+        "layer",
+        "token_masked",
+        "token_position",
+        "variant",
+        "l2_distance",
+        "cosine_distance",
+    ]
+    expected = [
+        (step, variant, layer, position)
+        for step in (0, 1)
+        for variant in ("Full", "Attn", *(f"Head_{h}" for h in range(4)))
+        for layer in range(3)
+        for position in range(13 + step)
+    ]
     assert list(zip(table.generation_step, table.variant, table.layer, table.token_position)) == expected
-    assert table.l2_distance.dtype == np.float32 and (table.l2_distance > 0).all() and table.cosine_distance.between(0, 2).all()
-    assert table.attrs["run"]["settings"]["model"] == "memory" and table.attrs["run"]["model_identity"] == {"loaded_from": "memory"}
+    assert (
+        table.l2_distance.dtype == np.float32
+        and (table.l2_distance > 0).all()
+        and table.cosine_distance.between(0, 2).all()
+    )
+    assert table.attrs["run"]["settings"]["model"] == "memory" and table.attrs["run"]["model_identity"] == {
+        "loaded_from": "memory"
+    }
 
 
 def test_layers_and_variants_are_a_selection_of_the_whole(model):
     whole = experiment(model)
     part = experiment(model, layers=[0, 2], variants=["attn"])
     same = whole[whole.layer.isin([0, 2]) & (whole.variant == "Attn")].reset_index(drop=True)
-    assert len(part) == 2 * 13 and part[["layer", "variant", "token_position"]].equals(same[["layer", "variant", "token_position"]])
+    assert len(part) == 2 * 13 and part[["layer", "variant", "token_position"]].equals(
+        same[["layer", "variant", "token_position"]]
+    )
     assert np.allclose(part.l2_distance, same.l2_distance, rtol=1e-5)
 
 
@@ -136,7 +173,24 @@ def test_a_float64_model_is_measured_returned_and_stored_in_float64(tmp_path, mo
     named = run_masking_experiment(PROMPT, "model", dtype="float64", device="cpu")
     assert loaded.l2_distance.dtype == loaded.cosine_distance.dtype == np.float64 and loaded.equals(named)
     assert named.attrs["run"]["dtypes"] == {"model": "float64", "measure": "float64", "results": "float64"}
-    assert main(["--model", "model", "--prompt", PROMPT, "--dtype", "float64", "--device", "cpu", "--output", "r", "--quiet"]) == 0
+    assert (
+        main(
+            [
+                "--model",
+                "model",
+                "--prompt",
+                PROMPT,
+                "--dtype",
+                "float64",
+                "--device",
+                "cpu",
+                "--output",
+                "r",
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     assert read_results("output/r_results.csv").equals(named) and read_results("output/r_results.json").equals(named)
     assert (named.l2_distance != named.l2_distance.astype(np.float32)).any()
 
@@ -149,11 +203,14 @@ def test_gemma_2_whose_softmax_is_in_float32_runs_in_float64():
 def test_dtypes_of_model_and_measurement(folder):
     half = run_masking_experiment(PROMPT, folder, dtype="bfloat16").attrs["run"]["dtypes"]
     own = run_masking_experiment(PROMPT, folder, dtype="bfloat16", measure_dtype="model").attrs["run"]["dtypes"]
-    assert (half, own) == ({"model": "bfloat16", "measure": "float32", "results": "float32"},
-                           {"model": "bfloat16", "measure": "bfloat16", "results": "float32"})
+    assert (half, own) == (
+        {"model": "bfloat16", "measure": "float32", "results": "float32"},
+        {"model": "bfloat16", "measure": "bfloat16", "results": "float32"},
+    )
 
 
 # What the model sees, and where it stops
+
 
 def test_a_continuation_has_one_step_for_each_token(model):
     tokenizer = zoo.tokenizer()
@@ -212,17 +269,24 @@ def test_the_command_says_why_it_stopped(folder, tmp_path, monkeypatch, capsys):
     assert main(words) == 0
     out = capsys.readouterr().out
     assert ": 255 tokens, 2 steps, 1 layer, at most 511 rows" in out
-    assert "  stopped at the model's context length after 2 of 10 steps\n" in out and "(Attn L2 summed over layers" in out
+    assert (
+        "  stopped at the model's context length after 2 of 10 steps\n" in out and "(Attn L2 summed over layers" in out
+    )
 
 
 def test_a_chat_is_the_templates_tokens(model):
     tokenizer = zoo.tokenizer()
     tokenizer.chat_template = TEMPLATE
     run = run_of(model, "Hi", tokenizer=tokenizer, chat=True, system="Be brief")
-    assert "".join(token["text"] for token in run["tokens"][:run["prompt_length"]]) == "<system>Be brief<user>Hi<answer>"
+    assert (
+        "".join(token["text"] for token in run["tokens"][: run["prompt_length"]]) == "<system>Be brief<user>Hi<answer>"
+    )
     assert run["settings"]["chat"] is True and run["settings"]["system"] == "Be brief"
 
 
 def test_one_token_has_nothing_to_be_compared_with(model):
     table = experiment(model, "x", num_output_tokens=2)
-    assert table[table.generation_step == 0].l2_distance.isna().all() and table[table.generation_step == 1].l2_distance.notna().all()
+    assert (
+        table[table.generation_step == 0].l2_distance.isna().all()
+        and table[table.generation_step == 1].l2_distance.notna().all()
+    )

@@ -16,7 +16,18 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import yaml
-from bad_inputs import BATCH, Answer, Place, any_text, broken_result, command_lines, damaged, documents, hostile, mutated
+from bad_inputs import (
+    BATCH,
+    Answer,
+    Place,
+    any_text,
+    broken_result,
+    command_lines,
+    damaged,
+    documents,
+    hostile,
+    mutated,
+)
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -32,7 +43,9 @@ ROOT = Path(__file__).parent.parent
 
 def inputs(count):
     """Decorator: so many examples, the same each time."""
-    return settings(max_examples=count, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    return settings(
+        max_examples=count, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +106,16 @@ def test_prompts_of_every_unicode_plane(place, first, last, data):
     letters = st.characters(min_codepoint=first, max_codepoint=last, exclude_categories=())
     prompt, end = data.draw(st.text(letters, min_size=1, max_size=8)), data.draw(st.text(letters, max_size=2))
     place.fresh(**{"prompt.txt": prompt})
-    where = data.draw(st.sampled_from([
-        ["--prompt", prompt], ["--prompt-file", "prompt.txt"], ["--prompt-file", "-"], ["--prompt", "x", "--output", prompt]]))
+    where = data.draw(
+        st.sampled_from(
+            [
+                ["--prompt", prompt],
+                ["--prompt-file", "prompt.txt"],
+                ["--prompt-file", "-"],
+                ["--prompt", "x", "--output", prompt],
+            ]
+        )
+    )
     words = ["--model", "demo", "--layers", "0", *where, *(["--continuation", end] if end else [])]
     answer = place.run(DOORS["text"], words, prompt.encode("utf-8", "surrogatepass"))
     answer.check()
@@ -111,6 +132,7 @@ def test_prompt_files_of_any_bytes(place, data):
 @pytest.fixture(scope="module")
 def pictures(place):
     """The bytes of a picture in several formats."""
+
     def written(kind):
         file = io.BytesIO()
         Image.radial_gradient("L").resize((64, 48)).save(file, kind)
@@ -132,16 +154,46 @@ def test_broken_pictures(place, pictures, data):
 def result(place):
     """The files of a result, by name."""
     place.fresh()
-    assert place.run(DOORS["vision"], [
-        "--model", "demo", "--image", "picture.png", "--prompt", "What is this?", "--mask-mode", "both", "--max-image-tokens", "4",
-        "--layers", "0-1", "--output", "one", "--formats", "csv,json,parquet"]).code == 0
+    assert (
+        place.run(
+            DOORS["vision"],
+            [
+                "--model",
+                "demo",
+                "--image",
+                "picture.png",
+                "--prompt",
+                "What is this?",
+                "--mask-mode",
+                "both",
+                "--max-image-tokens",
+                "4",
+                "--layers",
+                "0-1",
+                "--output",
+                "one",
+                "--formats",
+                "csv,json,parquet",
+            ],
+        ).code
+        == 0
+    )
     return {path.name: path.read_bytes() for path in Path("output").iterdir()}
 
 
 LOOKS = [
-    ["show"], ["show", "--json"], ["show", "--metric", "cosine", "--top", "3"], ["show", "--step", "1"],
-    ["show", "--variant", "head_0"], ["report"], ["report", "--overwrite"], ["compare"], ["export", "--to", "csv"],
-    ["export", "--to", "json", "--overwrite"], ["export", "--to", "parquet", "--overwrite"]]
+    ["show"],
+    ["show", "--json"],
+    ["show", "--metric", "cosine", "--top", "3"],
+    ["show", "--step", "1"],
+    ["show", "--variant", "head_0"],
+    ["report"],
+    ["report", "--overwrite"],
+    ["compare"],
+    ["export", "--to", "csv"],
+    ["export", "--to", "json", "--overwrite"],
+    ["export", "--to", "parquet", "--overwrite"],
+]
 
 
 @inputs(300)
@@ -152,7 +204,10 @@ def test_broken_results(place, result, data):
     if data.draw(st.booleans()):
         files.pop("one_run.json")
     command, *more = data.draw(st.sampled_from(LOOKS))
-    asked = [data.draw(st.sampled_from([f"output/{target}", "one"])), *(["output/one_results.csv"] if command == "compare" else [])]
+    asked = [
+        data.draw(st.sampled_from([f"output/{target}", "one"])),
+        *(["output/one_results.csv"] if command == "compare" else []),
+    ]
     place.fresh()
     Path("output").mkdir()
     for name, content in files.items():
@@ -160,9 +215,30 @@ def test_broken_results(place, result, data):
     place.run(look_up.main, [command, *asked, *more]).check()
 
 
-look_words = st.one_of(hostile, any_text, st.sampled_from(
-    ["show", "compare", "report", "export", "one", "output/one", "--to", "csv", "parquet", "--step", "--variant", "Full", "--top", "--json",
-     "--metric", "cosine"]))
+look_words = st.one_of(
+    hostile,
+    any_text,
+    st.sampled_from(
+        [
+            "show",
+            "compare",
+            "report",
+            "export",
+            "one",
+            "output/one",
+            "--to",
+            "csv",
+            "parquet",
+            "--step",
+            "--variant",
+            "Full",
+            "--top",
+            "--json",
+            "--metric",
+            "cosine",
+        ]
+    ),
+)
 
 
 @inputs(150)
@@ -175,14 +251,23 @@ def test_look_ups_of_any_words(place, result, command, words):
     place.run(look_up.main, [command, *words]).check()
 
 
-real_words = command_lines.filter(lambda words: "demo" not in words)  # which most often ends before torch is imported, in half a second
+real_words = command_lines.filter(
+    lambda words: "demo" not in words
+)  # which most often ends before torch is imported, in half a second
 real_commands = st.one_of(
-    st.tuples(st.just(["mask_impact_analysis.py"]), real_words), st.tuples(st.just(["mask_impact_vl.py"]), real_words),
-    st.tuples(st.just(["-m", "mask_impact"]), st.lists(look_words, max_size=4)))
+    st.tuples(st.just(["mask_impact_analysis.py"]), real_words),
+    st.tuples(st.just(["mask_impact_vl.py"]), real_words),
+    st.tuples(st.just(["-m", "mask_impact"]), st.lists(look_words, max_size=4)),
+)
 
 
 @inputs(30)
-@example(command=(["mask_impact_analysis.py"], ["--model", "demo", "--prompt", "a\x1b[2J\u202e", "--layers", "0", "--output", "\u202e"]))
+@example(
+    command=(
+        ["mask_impact_analysis.py"],
+        ["--model", "demo", "--prompt", "a\x1b[2J\u202e", "--layers", "0", "--output", "\u202e"],
+    )
+)
 @example(command=(["mask_impact_vl.py"], ["--model", "demo", "--prompt", "a\udcff", "--image", "broken.png"]))
 @given(command=real_commands)
 def test_real_commands(place, result, command):
@@ -192,10 +277,20 @@ def test_real_commands(place, result, command):
     for name, content in result.items():
         Path("output", name).write_bytes(content)
     program = [str(ROOT / word) if word.endswith(".py") else word for word in program]
-    words = [word.replace("\0", "").encode("utf-8", "surrogateescape" if word == "\udcff" else "replace") for word in words]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(place.root / "hub"), "OMP_NUM_THREADS": "1"}
+    words = [
+        word.replace("\0", "").encode("utf-8", "surrogateescape" if word == "\udcff" else "replace") for word in words
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(place.root / "hub"),
+        "OMP_NUM_THREADS": "1",
+    }
     environment.pop("TRANSFORMERS_VERBOSITY")
     before = place.files()
-    ended = subprocess.run([sys.executable, *program, *words], input=b"The cat", capture_output=True, env=environment, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, *program, *words], input=b"The cat", capture_output=True, env=environment, timeout=60
+    )
     answer = Answer(ended.returncode, ended.stdout, ended.stderr, before, place.files(), place.here)
     answer.check()

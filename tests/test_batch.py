@@ -16,6 +16,7 @@ def write(tmp_path, monkeypatch):
     def write(text: str | bytes, name: str = "b.yaml") -> str:
         (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
         return name
+
     return write
 
 
@@ -26,6 +27,7 @@ def faults(write):
             batch_file.read(write(text), **keywords)
         assert all(fault.isprintable() and len(fault) < 400 for fault in caught.value.faults)
         return list(caught.value.faults)
+
     return faults
 
 
@@ -59,8 +61,9 @@ def test_entries_that_are_not_enabled_do_not_run(write):
 
 
 def test_entries_that_are_not_enabled_may_lack_what_running_needs(write):
-    text = ("prompts: [{enabled: false, prompt_file: gone.txt, name: a}, {enabled: false, system: s}, "
-            "{prompt: b, name: a}]")
+    text = (
+        "prompts: [{enabled: false, prompt_file: gone.txt, name: a}, {enabled: false, system: s}, {prompt: b, name: a}]"
+    )
     assert [entry.prompt for entry in batch_file.read(write(text))] == ["b"]
 
 
@@ -92,7 +95,9 @@ def test_a_prompt_file_lies_beside_the_batch_file(write, tmp_path):
 
 def test_json_as_python_writes_it_is_read(write):
     texts = ["\U0001f642", "a \U0001f468\u200d\U0001f469 b", "\U0010ffff\ufeff", "\u00e9"]
-    entries = batch_file.read(write(json.dumps({"prompts": [{"prompt": text, "name": f"{text}{n}"} for n, text in enumerate(texts)]})))
+    entries = batch_file.read(
+        write(json.dumps({"prompts": [{"prompt": text, "name": f"{text}{n}"} for n, text in enumerate(texts)]}))
+    )
     assert [(entry.prompt, entry.name) for entry in entries] == [(text, f"{text}{n}") for n, text in enumerate(texts)]
 
 
@@ -151,65 +156,79 @@ prompts:
 
 
 def test_contradictions_are_listed_beside_other_faults(faults):
-    found = faults("modle: x\ndefaults: {chat: 1}\n"
-                   "prompts:\n- {prompt: a, system: s}\n- {prompt: b, chat: false, system: s}")
+    found = faults(
+        "modle: x\ndefaults: {chat: 1}\nprompts:\n- {prompt: a, system: s}\n- {prompt: b, chat: false, system: s}"
+    )
     assert [fault[:20] for fault in found] == ["b.yaml:1: unknown ke", "b.yaml:2: chat: expe", "b.yaml:5: system nee"]
 
 
-@pytest.mark.parametrize("text, start", [
-    (b"", "b.yaml: the file is empty"),
-    (b"# nothing\n---\n", "b.yaml: the file is empty"),
-    (b"\xef\xbb\xbf", "b.yaml: the file is empty"),
-    (b"just text", "b.yaml:1: expected keys with values, found 'just text'"),
-    (b"- a\n- b", "b.yaml:1: expected keys with values, found a list"),
-    (b"model: demo", "b.yaml:1: prompts: expected a list of entries, found nothing"),
-    (b"model: demo\nprompts:", "b.yaml:2: prompts: expected a list of entries, found nothing"),
-    (b"prompts: []", "b.yaml:1: prompts: expected a list of entries, found an empty list"),
-    (b"prompts: text", "b.yaml:1: prompts: expected a list of entries, found 'text'"),
-    (b"prompts: {prompt: a}", "b.yaml:1: prompts: expected a list of entries, found a mapping"),
-    (b"prompts: [{prompt: a, enabled: false}]", "b.yaml:1: no entry of prompts is enabled; set enabled: true"),
-    (b"prompts: [null]", "b.yaml:1: an entry of prompts: expected keys with values, found nothing"),
-    (b"prompts: [{prompt: a}]\ndefaults: 5", "b.yaml:2: defaults: expected keys with values, found '5'"),
-    (b"prompts: [{prompt: a}]\nprompts: [{prompt: b}]", "b.yaml:2: 'prompts' stands twice (also on line 1)"),
-    (b"name: x\nprompts: [{prompt: a}]", "b.yaml:1: name does not belong in the top level of the file; move it"),
-    (b"enabled: true\nprompts: [{prompt: a}]", "b.yaml:1: enabled does not belong in the top level of the file; move"),
-    (b"prompts: [{prompt: ''}]", "b.yaml:1: prompt: the prompt is empty"),
-    (b"prompts: [{prompt: }]", "b.yaml:1: prompt: expected text, found nothing (null)"),
-    (b"prompts: [{prompt: a, prompt_file: b}]", "b.yaml:1: an entry has both prompt and prompt_file; keep one"),
-    (b"prompts: [{}]", "b.yaml:1: an entry needs its prompt, either as"),
-    (b"prompts: [{prompt: The answer is: yes}]", "b.yaml:1: not YAML: "),
-    (b"prompts: [{prompt_file: gone.txt}]", "b.yaml:1: prompt_file: gone.txt: there is no such file"),
-    (b"prompts: [{prompt_file: .}]", "b.yaml:1: prompt_file: .: this is a folder"),
-    (b"prompts: [{prompt_file: '-'}]", "b.yaml:1: prompt_file: standard input is for the command line"),
-    (b"prompts: [{prompt_file: \"a\\0b\"}]", "b.yaml:1: prompt_file: expected a path, found a null character"),
-    (b"prompts: [{prompt: a, system: b}]", "b.yaml:1: system needs chat, which is off; add --chat (in YAML"),
-    (b"prompts: [{prompt: 2024-01-01}]", "b.yaml:1: prompt: expected text, found 2024-01-01 (put text in quotes)"),
-    (b"prompts: [{prompt: 2024-13-45}]", "b.yaml:1: prompt: '2024-13-45' has no value in YAML; put it in quotes"),
-    (b"prompts: [{prompt: !!bool maybe}]", "b.yaml:1: prompt: 'maybe' has no value in YAML"),
-    (b"prompts: [{prompt: !!python/name:os.system }]", "b.yaml:1: prompt: '' has no value in YAML"),
-    (b"prompts: [{prompt: \"\\ud800\"}]", "b.yaml:1: prompt: expected UTF-8 text, found other bytes in '\\ud800'"),
-    (b"prompts: [{prompt: [a]}]", "b.yaml:1: prompt: expected text, found a list"),
-    (b"prompts: [{prompt: a, layers: {a: 1}}]", "b.yaml:1: layers: expected layer numbers counted from 0"),
-    (b"prompts: [{prompt: a, num_tokens: 0x" + b"f" * 9000 + b"}]", "b.yaml:1: num_tokens: expected a whole number"),
-    (b"prompts: [{prompt: a, num_tokens: " + b"9" * 9000 + b"}]", "b.yaml:1: num_tokens: '99"),
-    (b"prompts: [{prompt: a, ? [x] : 1}]", "b.yaml:1: an entry of prompts: expected a word as key, found a list"),
-    (b"prompts: [{prompt: a, <<: 5}]", "b.yaml:1: <<: expected keys with values, found '5'"),
-    (b"prompts:\n\t- prompt: a", "b.yaml:2: not YAML: while scanning for the next token, found character '\\t'"),
-    (b"prompts: [{prompt: a}", "b.yaml:1: not YAML: "),
-    (b"prompts: *gone", "b.yaml:1: not YAML: found undefined alias 'gone'"),
-    (b"a: 1\n---\nb: 2", "b.yaml:2: not YAML: expected a single document in the stream, but found another document"),
-    (b"a: 1\nb: \x00", "b.yaml:2: not YAML: found the character U+0000"),
-    (b"a: \"\\UFFFFFFFF\"", "b.yaml: not YAML: an escape or a number in it has no value"),
-    (b"a: \xff", "b.yaml: not UTF-8, found byte 0xff at offset 3"),
-    ("prompts: []".encode("utf-16"), "b.yaml: this is UTF-16; save it as UTF-8"),
-])
+@pytest.mark.parametrize(
+    "text, start",
+    [
+        (b"", "b.yaml: the file is empty"),
+        (b"# nothing\n---\n", "b.yaml: the file is empty"),
+        (b"\xef\xbb\xbf", "b.yaml: the file is empty"),
+        (b"just text", "b.yaml:1: expected keys with values, found 'just text'"),
+        (b"- a\n- b", "b.yaml:1: expected keys with values, found a list"),
+        (b"model: demo", "b.yaml:1: prompts: expected a list of entries, found nothing"),
+        (b"model: demo\nprompts:", "b.yaml:2: prompts: expected a list of entries, found nothing"),
+        (b"prompts: []", "b.yaml:1: prompts: expected a list of entries, found an empty list"),
+        (b"prompts: text", "b.yaml:1: prompts: expected a list of entries, found 'text'"),
+        (b"prompts: {prompt: a}", "b.yaml:1: prompts: expected a list of entries, found a mapping"),
+        (b"prompts: [{prompt: a, enabled: false}]", "b.yaml:1: no entry of prompts is enabled; set enabled: true"),
+        (b"prompts: [null]", "b.yaml:1: an entry of prompts: expected keys with values, found nothing"),
+        (b"prompts: [{prompt: a}]\ndefaults: 5", "b.yaml:2: defaults: expected keys with values, found '5'"),
+        (b"prompts: [{prompt: a}]\nprompts: [{prompt: b}]", "b.yaml:2: 'prompts' stands twice (also on line 1)"),
+        (b"name: x\nprompts: [{prompt: a}]", "b.yaml:1: name does not belong in the top level of the file; move it"),
+        (
+            b"enabled: true\nprompts: [{prompt: a}]",
+            "b.yaml:1: enabled does not belong in the top level of the file; move",
+        ),
+        (b"prompts: [{prompt: ''}]", "b.yaml:1: prompt: the prompt is empty"),
+        (b"prompts: [{prompt: }]", "b.yaml:1: prompt: expected text, found nothing (null)"),
+        (b"prompts: [{prompt: a, prompt_file: b}]", "b.yaml:1: an entry has both prompt and prompt_file; keep one"),
+        (b"prompts: [{}]", "b.yaml:1: an entry needs its prompt, either as"),
+        (b"prompts: [{prompt: The answer is: yes}]", "b.yaml:1: not YAML: "),
+        (b"prompts: [{prompt_file: gone.txt}]", "b.yaml:1: prompt_file: gone.txt: there is no such file"),
+        (b"prompts: [{prompt_file: .}]", "b.yaml:1: prompt_file: .: this is a folder"),
+        (b"prompts: [{prompt_file: '-'}]", "b.yaml:1: prompt_file: standard input is for the command line"),
+        (b'prompts: [{prompt_file: "a\\0b"}]', "b.yaml:1: prompt_file: expected a path, found a null character"),
+        (b"prompts: [{prompt: a, system: b}]", "b.yaml:1: system needs chat, which is off; add --chat (in YAML"),
+        (b"prompts: [{prompt: 2024-01-01}]", "b.yaml:1: prompt: expected text, found 2024-01-01 (put text in quotes)"),
+        (b"prompts: [{prompt: 2024-13-45}]", "b.yaml:1: prompt: '2024-13-45' has no value in YAML; put it in quotes"),
+        (b"prompts: [{prompt: !!bool maybe}]", "b.yaml:1: prompt: 'maybe' has no value in YAML"),
+        (b"prompts: [{prompt: !!python/name:os.system }]", "b.yaml:1: prompt: '' has no value in YAML"),
+        (b'prompts: [{prompt: "\\ud800"}]', "b.yaml:1: prompt: expected UTF-8 text, found other bytes in '\\ud800'"),
+        (b"prompts: [{prompt: [a]}]", "b.yaml:1: prompt: expected text, found a list"),
+        (b"prompts: [{prompt: a, layers: {a: 1}}]", "b.yaml:1: layers: expected layer numbers counted from 0"),
+        (
+            b"prompts: [{prompt: a, num_tokens: 0x" + b"f" * 9000 + b"}]",
+            "b.yaml:1: num_tokens: expected a whole number",
+        ),
+        (b"prompts: [{prompt: a, num_tokens: " + b"9" * 9000 + b"}]", "b.yaml:1: num_tokens: '99"),
+        (b"prompts: [{prompt: a, ? [x] : 1}]", "b.yaml:1: an entry of prompts: expected a word as key, found a list"),
+        (b"prompts: [{prompt: a, <<: 5}]", "b.yaml:1: <<: expected keys with values, found '5'"),
+        (b"prompts:\n\t- prompt: a", "b.yaml:2: not YAML: while scanning for the next token, found character '\\t'"),
+        (b"prompts: [{prompt: a}", "b.yaml:1: not YAML: "),
+        (b"prompts: *gone", "b.yaml:1: not YAML: found undefined alias 'gone'"),
+        (
+            b"a: 1\n---\nb: 2",
+            "b.yaml:2: not YAML: expected a single document in the stream, but found another document",
+        ),
+        (b"a: 1\nb: \x00", "b.yaml:2: not YAML: found the character U+0000"),
+        (b'a: "\\UFFFFFFFF"', "b.yaml: not YAML: an escape or a number in it has no value"),
+        (b"a: \xff", "b.yaml: not UTF-8, found byte 0xff at offset 3"),
+        ("prompts: []".encode("utf-16"), "b.yaml: this is UTF-16; save it as UTF-8"),
+    ],
+)
 def test_one_line_says_what_is_wrong(text, start, faults):
     [fault] = faults(text)
     assert fault.startswith(start)
 
 
-@pytest.mark.parametrize("name", [
-    "''", "' '", "a/b", "CON", "con.txt", "a.", "'a '", ".a", "'a:b'", "'a\\b'", '"a\\tb"', "x" * 201])
+@pytest.mark.parametrize(
+    "name", ["''", "' '", "a/b", "CON", "con.txt", "a.", "'a '", ".a", "'a:b'", "'a\\b'", '"a\\tb"', "x" * 201]
+)
 def test_names_that_are_no_file_names(name, faults):
     [fault] = faults(f"prompts: [{{prompt: a, name: {name}}}]")
     assert fault.startswith("b.yaml:1: name: ")
@@ -218,11 +237,15 @@ def test_names_that_are_no_file_names(name, faults):
 def test_a_flag_only_setting_is_refused_at_every_level(faults):
     found = faults("quiet: true\ndefaults: {trust_remote_code: true}\nprompts: [{prompt: a, overwrite: true}]")
     assert [fault.split(" does not belong in a batch file; give it")[0] for fault in found] == [
-        "b.yaml:1: quiet", "b.yaml:2: trust_remote_code", "b.yaml:3: overwrite"]
+        "b.yaml:1: quiet",
+        "b.yaml:2: trust_remote_code",
+        "b.yaml:3: overwrite",
+    ]
 
 
-@pytest.mark.parametrize("path, start", [
-    ("gone.yaml", "gone.yaml: there is no such file"), (".", ".: this is a folder")])
+@pytest.mark.parametrize(
+    "path, start", [("gone.yaml", "gone.yaml: there is no such file"), (".", ".: this is a folder")]
+)
 def test_a_file_that_is_none(path, start, write):
     write("")
     with pytest.raises(RequestError) as caught:
@@ -232,20 +255,24 @@ def test_a_file_that_is_none(path, start, write):
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 40))
 MERGES = "a0: &a0 {num_tokens: 2}\n" + "".join(
-    f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 40))
+    f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 40)
+)
 
 
-@pytest.mark.parametrize("text", [
-    LAUGHS + "prompts: *a39",
-    LAUGHS + "prompts: [{prompt: *a39, layers: *a39, variants: *a39, enabled: *a39}]",
-    MERGES + "prompts: [{<<: *a39, prompt: b}]",
-    "prompts: &a [*a]",
-    "prompts: [&a {<<: *a, prompt: *a, layers: &b [*b]}]",
-    "&a {<<: *a, prompts: *a}",
-    "prompts: " + "[" * 5000 + "]" * 5000,
-    "prompts: " + "{a: " * 5000 + "}" * 5000,
-    "a0: &a0 {}\n" + "".join(f"a{n}: &a{n} {{<<: *a{n - 1}}}\n" for n in range(1, 3000)) + "defaults: *a2999",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        LAUGHS + "prompts: *a39",
+        LAUGHS + "prompts: [{prompt: *a39, layers: *a39, variants: *a39, enabled: *a39}]",
+        MERGES + "prompts: [{<<: *a39, prompt: b}]",
+        "prompts: &a [*a]",
+        "prompts: [&a {<<: *a, prompt: *a, layers: &b [*b]}]",
+        "&a {<<: *a, prompts: *a}",
+        "prompts: " + "[" * 5000 + "]" * 5000,
+        "prompts: " + "{a: " * 5000 + "}" * 5000,
+        "a0: &a0 {}\n" + "".join(f"a{n}: &a{n} {{<<: *a{n - 1}}}\n" for n in range(1, 3000)) + "defaults: *a2999",
+    ],
+)
 def test_files_made_to_hang_or_crash_end_in_faults_at_once(text, faults):
     start = time.monotonic()
     assert faults(text)
@@ -254,7 +281,8 @@ def test_files_made_to_hang_or_crash_end_in_faults_at_once(text, faults):
 
 def test_billions_of_merges_are_read_rightly(write):
     text = "prompts:\n- &a0 {num_tokens: 2, prompt: a0}\n" + "".join(
-        f"- &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}], prompt: a{n}}}\n" for n in range(1, 30))
+        f"- &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}], prompt: a{n}}}\n" for n in range(1, 30)
+    )
     entries = batch_file.read(write(text))
     assert [entry.num_tokens for entry in entries] == [2] * 30 and entries[29].prompt == "a29"
 
@@ -265,17 +293,22 @@ def test_the_same_alias_twice_is_the_same_name_twice(faults):
 
 
 def test_an_empty_prompt_file_is_none(faults, write):
-    assert faults("prompts: [{prompt_file: }]") == ["b.yaml:1: an entry needs its prompt, either as prompt or as prompt_file"]
+    assert faults("prompts: [{prompt_file: }]") == [
+        "b.yaml:1: an entry needs its prompt, either as prompt or as prompt_file"
+    ]
     assert batch_file.read(write("prompts: [{prompt_file: , prompt: a}]"))[0].prompt == "a"
 
 
 def test_keys_of_the_other_script_name_it(faults):
     found = faults("prompts:\n  - prompt: x\n    image: a.png\n    mask_mode: both\n")
     assert [fault.split(": ", 1)[1] for fault in found] == [
-        f"{key} is a key of mask_impact_vl.py; run that with this file" for key in ("image", "mask_mode")]
+        f"{key} is a key of mask_impact_vl.py; run that with this file" for key in ("image", "mask_mode")
+    ]
 
 
 def test_a_whole_file_of_the_other_script_is_a_line_for_each_key(faults):
     entries = "".join(f"- {{image: {number}.png, part: encoder, at: all}}\n" for number in range(9))
     assert faults("prompts:\n" + entries) == [
-        f"b.yaml:2: {key} (on 9 lines) is a key of mask_impact_vl.py; run that with this file" for key in ("at", "image", "part")]
+        f"b.yaml:2: {key} (on 9 lines) is a key of mask_impact_vl.py; run that with this file"
+        for key in ("at", "image", "part")
+    ]

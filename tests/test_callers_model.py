@@ -48,7 +48,9 @@ def its_forward(model):
     return model
 
 
-@pytest.mark.parametrize("compiled", [whole, its_layers, wrapped_layers, its_forward, torch.compile], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "compiled", [whole, its_layers, wrapped_layers, its_forward, torch.compile], ids=lambda one: one.__name__
+)
 def test_a_compiled_model_is_measured_uncompiled(compiled):
     plain, model = table(zoo.build("qwen2")), compiled(zoo.build("qwen2"))
     with pytest.warns(UserWarning, match="^the model is compiled; its modules were measured uncompiled$") as told:
@@ -59,11 +61,20 @@ def test_a_compiled_model_is_measured_uncompiled(compiled):
 
 def test_what_was_compiled_is_so_again():
     model = wrapped_layers(its_layers(its_forward(whole(zoo.build("qwen2")))))
-    before = model._compiled_call_impl, model.forward, [(layer, layer._orig_mod._compiled_call_impl) for layer in model.model.layers]
+    before = (
+        model._compiled_call_impl,
+        model.forward,
+        [(layer, layer._orig_mod._compiled_call_impl) for layer in model.model.layers],
+    )
     with uncompiled(model):
-        assert model._compiled_call_impl is None and not any(hasattr(layer, "_orig_mod") for layer in model.model.layers)
+        assert model._compiled_call_impl is None and not any(
+            hasattr(layer, "_orig_mod") for layer in model.model.layers
+        )
     assert before == (
-        model._compiled_call_impl, model.forward, [(layer, layer._orig_mod._compiled_call_impl) for layer in model.model.layers])
+        model._compiled_call_impl,
+        model.forward,
+        [(layer, layer._orig_mod._compiled_call_impl) for layer in model.model.layers],
+    )
 
 
 @pytest.mark.parametrize("name", ["qwen2", "gemma2"])
@@ -78,7 +89,9 @@ def test_autocast_around_the_call_is_off_inside(name):
 def test_weights_that_are_not_in_memory_are_refused():
     model = zoo.build("qwen2")
     model.model.layers[1].to("meta")
-    with pytest.raises(ValueError, match="Qwen2ForCausalLM has weights that are not in memory .model.layers.1.*'meta'.*load it whole"):
+    with pytest.raises(
+        ValueError, match="Qwen2ForCausalLM has weights that are not in memory .model.layers.1.*'meta'.*load it whole"
+    ):
         table(model)
 
 

@@ -17,8 +17,10 @@ def test_a_result_that_another_run_measures_is_left_to_it(command):
     with locks.alone(Path("output"), "X") as held:
         assert held
         code, _, err = command(*TEXT)
-    assert code == 1 and err == ["warning: x: another run is measuring it now; it is left to that one",
-                                 "error: x: not finished yet by the run that measures it"]
+    assert code == 1 and err == [
+        "warning: x: another run is measuring it now; it is left to that one",
+        "error: x: not finished yet by the run that measures it",
+    ]
     assert not Path("output/.partial").exists() and command(*TEXT)[0] == 0
 
 
@@ -53,7 +55,11 @@ def test_a_name_that_other_settings_took_meanwhile_fails_alone(command, monkeypa
 
     monkeypatch.setattr(batch, "loaded", slowly)
     code, _, err = command(*TEXT)
-    assert code == 1 and "its name was taken meanwhile by a run with other settings (variants); give it another name or output_dir" in err[0]
+    assert (
+        code == 1
+        and "its name was taken meanwhile by a run with other settings (variants); give it another name or output_dir"
+        in err[0]
+    )
     assert json.loads(Path("output/x_run.json").read_text(encoding="utf-8"))["settings"]["variants"] == ["full"]
 
 

@@ -25,43 +25,69 @@ def test_a_prompt_becomes_result_files(command, llama):
     assert out[0] == "cat: 6 tokens, 2 steps, 3 layers, at most 234 rows (csv 12 KB, json 12 KB)"
     assert out[1].startswith("  strongest at step 0 (Full L2 summed over layers, position 0 left out): '")
     assert out[-1].startswith("  generated '") and "(first token's probability 0." in out[-1]
-    assert out[-1].endswith("wrote output/cat_results.csv, .json and cat_run.json; "
-                            "read with mask_impact.read_results('output/cat_results.csv')".replace("/", os.sep))
+    assert out[-1].endswith(
+        "wrote output/cat_results.csv, .json and cat_run.json; "
+        "read with mask_impact.read_results('output/cat_results.csv')".replace("/", os.sep)
+    )
     table = read_results("output/cat_results.csv")
     assert len(table) == 234 and table.equals(read_results("output/cat_results.json"))
     assert "".join(table.token_masked[:6]) == "The cat" and set(table.generation_step) == {0, 1}
 
 
 def test_the_run_file_says_what_produced_the_table(command, llama):
-    assert command("--model", llama, "--prompt", "The cat", "--num-tokens", 2, "--layers", "0,2", "--output", "cat")[0] == 0
+    assert (
+        command("--model", llama, "--prompt", "The cat", "--num-tokens", 2, "--layers", "0,2", "--output", "cat")[0]
+        == 0
+    )
     run = record_of("cat")
-    assert (run["schema_version"], run["status"], run["rows"], run["prompt_length"]) == (1, "complete", 6 * 2 * (6 + 7), 6)
-    assert run["settings"]["prompt"] == "The cat" and run["settings"]["num_tokens"] == 2 and run["settings"]["layers"] == [0, 2]
+    assert (run["schema_version"], run["status"], run["rows"], run["prompt_length"]) == (
+        1,
+        "complete",
+        6 * 2 * (6 + 7),
+        6,
+    )
+    assert (
+        run["settings"]["prompt"] == "The cat"
+        and run["settings"]["num_tokens"] == 2
+        and run["settings"]["layers"] == [0, 2]
+    )
     assert run["settings"]["model"] == llama and len(run["model_identity"]["sha256"]) == 64
     assert run["device"] == ("cuda:0" if torch.cuda.is_available() else "cpu") and run["settings"]["device"] == "auto"
     assert run["dtypes"] == {"model": "float32", "measure": "float32", "results": "float32"}
     assert all(run["versions"][library] == version(library) for library in ("torch", "transformers"))
-    assert [token["text"] for token in run["tokens"][:6]] == ["T", "he", " ", "c", "a", "t"] and run["generated_text"] != ""
+    assert [token["text"] for token in run["tokens"][:6]] == ["T", "he", " ", "c", "a", "t"] and run[
+        "generated_text"
+    ] != ""
     assert len(run["tokens"]) == 8 and run["stopped_by"] == "num_tokens"
     assert run["layers"] == [0, 2] and run["variants"] == ["Full", "Attn", "Head_0", "Head_1", "Head_2", "Head_3"]
     assert [len(step["top"]) for step in run["steps"]] == [5, 5] and run["skipped_layers"] == [] and run["seconds"] > 0
     table, step = read_results("output/cat_results.csv"), run["steps"][1]
     assert step["top"][0] == step["next"] == run["steps"][1]["next"] and step["next"]["id"] == run["tokens"][7]["id"]
     for kind, column in (("max_l2", "l2_distance"), ("max_cosine", "cosine_distance")):
-        rows = table[(table.generation_step == 1) & (table.variant == "Head_3") & (table.layer == 2) & (table.token_position > 0)]
+        rows = table[
+            (table.generation_step == 1) & (table.variant == "Head_3") & (table.layer == 2) & (table.token_position > 0)
+        ]
         assert step[kind]["Head_3"][1] == pytest.approx(rows[column].max(), rel=1e-6)
     for kind in ("baseline_norm", "noise_floor_l2", "noise_floor_cosine"):
         assert all(0 <= value < 1e6 for values in step[kind].values() for value in values)
-    assert all(0 < floor < norm * 1e-4 for floor, norm in zip(step["noise_floor_l2"]["Full"], step["baseline_norm"]["Full"]))
+    assert all(
+        0 < floor < norm * 1e-4 for floor, norm in zip(step["noise_floor_l2"]["Full"], step["baseline_norm"]["Full"])
+    )
 
 
 def test_the_same_settings_again_leave_the_files_alone(command, llama, loads):
     words = ("--model", llama, "--prompt", "The cat", "--layers", 0)
-    assert command(*words)[0] == 0 and files_in("output") == ["the_cat_results.csv", "the_cat_results.json", "the_cat_run.json"]
+    assert command(*words)[0] == 0 and files_in("output") == [
+        "the_cat_results.csv",
+        "the_cat_results.json",
+        "the_cat_run.json",
+    ]
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path("output").iterdir()}
     code, out, err = command(*words)
     assert (code, err, len(loads)) == (0, [], 1)
-    assert out == [f"{Path('output', 'the_cat')}: this result is there, with the same settings; --overwrite measures it again"]
+    assert out == [
+        f"{Path('output', 'the_cat')}: this result is there, with the same settings; --overwrite measures it again"
+    ]
     assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path("output").iterdir()}
     assert command(*words, "--quiet")[1] == []
 
@@ -71,7 +97,9 @@ def test_other_settings_do_not_take_a_given_name(command, llama, loads):
     old = record_of("cat")
     code, out, err = command("--model", llama, "--prompt", "The cat", "--layers", 1, "--output", "CAT")
     assert (code, out, len(loads)) == (2, [], 1) and record_of("cat") == old
-    assert err == ["error: the name 'CAT' is taken in 'output' by a run with other settings (layers); choose another or add --overwrite"]
+    assert err == [
+        "error: the name 'CAT' is taken in 'output' by a run with other settings (layers); choose another or add --overwrite"
+    ]
     assert command("--model", llama, "--prompt", "The cat", "--layers", 1, "--output", "CAT", "--overwrite")[0] == 0
     assert record_of("cat")["layers"] == [1] and len(files_in("output")) == 3
     assert command("--model", llama, "--prompt", "The cat", "--layers", 2)[0] == 0
@@ -115,13 +143,18 @@ def test_parquet_that_took_the_place_of_json_is_a_finished_result(command, llama
 
 
 def test_settings_come_from_flag_entry_defaults_and_top_level_in_this_order(command, llama):
-    config = yaml_file(f"model: {llama}\nnum_tokens: 4\nvariants: [full]\nlayers: 0\noutput_dir: elsewhere\n"
-                       "defaults: {variants: [attn], num_tokens: 3, layers: 1}\n"
-                       "prompts: [{name: own, prompt: The cat, num_tokens: 2}, {name: shared, prompt: A dog}, "
-                       "{prompt: neither, enabled: false}]\n")
+    config = yaml_file(
+        f"model: {llama}\nnum_tokens: 4\nvariants: [full]\nlayers: 0\noutput_dir: elsewhere\n"
+        "defaults: {variants: [attn], num_tokens: 3, layers: 1}\n"
+        "prompts: [{name: own, prompt: The cat, num_tokens: 2}, {name: shared, prompt: A dog}, "
+        "{prompt: neither, enabled: false}]\n"
+    )
     assert command("--config", config, "--layers", 2)[0] == 0
     own, shared = record_of("own", "elsewhere"), record_of("shared", "elsewhere")
-    assert [(len(run["steps"]), run["variants"], run["layers"]) for run in (own, shared)] == [(2, ["Attn"], [2]), (3, ["Attn"], [2])]
+    assert [(len(run["steps"]), run["variants"], run["layers"]) for run in (own, shared)] == [
+        (2, ["Attn"], [2]),
+        (3, ["Attn"], [2]),
+    ]
     assert len(files_in("elsewhere")) == 7 and not Path("output").exists()
 
 
@@ -137,25 +170,36 @@ def test_a_warning_of_the_batch_file_is_said_once(command, llama):
 
 def test_a_prompt_on_the_command_line_that_ends_in_a_line_break_is_warned_of(command, llama):
     code, _, err = command("--model", llama, "--prompt", "The cat\n", "--layers", 0, "--quiet")
-    assert code == 0 and len(err) == 1 and err[0].startswith("warning: --prompt: the text ends in a line break, which is kept")
+    assert (
+        code == 0
+        and len(err) == 1
+        and err[0].startswith("warning: --prompt: the text ends in a line break, which is kept")
+    )
     assert record_of("the_cat")["settings"]["prompt"] == "The cat\n"
 
 
 def test_a_small_probability_keeps_its_digits(command):
-    _, out, _ = command("--model", "demo", "--prompt", "The capital of France is", "--continuation", " Rome", "--output", "rome")
+    _, out, _ = command(
+        "--model", "demo", "--prompt", "The capital of France is", "--continuation", " Rome", "--output", "rome"
+    )
     assert "given ' Rome' (first token's probability 3.9e-06)" in out[-1]
 
 
 def test_no_token_is_called_strongest_where_all_is_noise(command):
     code, out, _ = command("--model", "demo", "--prompt", "    ", "--layers", 0, "--output", "spaces")
     assert code == 0
-    assert out[1] == ("  strongest at step 0 (Full L2 summed over layers, position 0 left out): "
-                      "none, every distance is at or below its noise floor")
+    assert out[1] == (
+        "  strongest at step 0 (Full L2 summed over layers, position 0 left out): "
+        "none, every distance is at or below its noise floor"
+    )
 
 
 def test_a_prompt_of_one_token_is_undefined_and_warned_of(command, llama):
     code, _, err = command("--model", llama, "--prompt", "x", "--layers", 0, "--quiet")
-    assert (code, err) == (0, ["warning: x: 6 distances undefined, where masking leaves no key at all: empty in CSV, null in JSON"])
+    assert (code, err) == (
+        0,
+        ["warning: x: 6 distances undefined, where masking leaves no key at all: empty in CSV, null in JSON"],
+    )
     assert read_results("output/x_results.csv").l2_distance.isna().all()
     assert Path("output/x_results.csv").read_text(encoding="utf-8").splitlines()[1] == '0,0,"x",0,"Full",,'
     assert record_of("x")["steps"][0]["max_l2"]["Full"] == [None]
@@ -171,20 +215,35 @@ def test_an_attention_layer_of_a_hybrid_is_measured_and_the_others_are_listed(co
 def test_the_words_of_a_run_and_its_versions_are_made_once(command, llama, monkeypatch):
     from mask_impact.runs import record
     from mask_impact.runs import run as runs
+
     made, asked, real, version = [], [], runs.token_texts, record.importlib.metadata.version
     monkeypatch.setattr(runs, "token_texts", lambda tokenizer, ids: made.append(len(ids)) or real(tokenizer, ids))
     monkeypatch.setattr(record.importlib.metadata, "version", lambda library: asked.append(library) or version(library))
     record.versions.cache_clear()
-    config = yaml_file("prompts: [{name: one, prompt: The cat}, {name: two, prompt: A dog, num_tokens: 2}]\nlayers: 0\n")
+    config = yaml_file(
+        "prompts: [{name: one, prompt: The cat}, {name: two, prompt: A dog, num_tokens: 2}]\nlayers: 0\n"
+    )
     assert command("--config", config, "--model", llama)[0] == 0
-    assert sorted(count for count in made if count > 2) == [6, 7, 7]  # once more for each step that is kept; the others are the likeliest next tokens
-    assert asked.count("pyarrow") == 1 and record_of("two")["versions"].keys() == {"mask_impact", "python", *record.LIBRARIES}
+    assert sorted(count for count in made if count > 2) == [
+        6,
+        7,
+        7,
+    ]  # once more for each step that is kept; the others are the likeliest next tokens
+    assert asked.count("pyarrow") == 1 and record_of("two")["versions"].keys() == {
+        "mask_impact",
+        "python",
+        *record.LIBRARIES,
+    }
 
 
 def test_progress_is_one_bar_over_steps_and_layers(llama, monkeypatch, capsys):
     from mask_impact.runs import messages
+
     bars = []
     monkeypatch.setattr(messages, "tqdm", lambda **options: bars.append(options) or real(**options))
     real = __import__("tqdm").tqdm
-    assert mask_impact_analysis.main(["--model", llama, "--prompt", "The cat", "--num-tokens", "2", "--layers", "0-1"]) == 0
+    assert (
+        mask_impact_analysis.main(["--model", llama, "--prompt", "The cat", "--num-tokens", "2", "--layers", "0-1"])
+        == 0
+    )
     assert [(bar["total"], bar["desc"]) for bar in bars] == [(4, "the_cat")]

@@ -42,7 +42,11 @@ class Hub:
             raise errors.LocalEntryNotFoundError("not in the cache")
         target.mkdir(exist_ok=True)
         for file in self.folder.iterdir():
-            if allow_patterns and any(file.match(pattern) for pattern in allow_patterns) and not (target / file.name).exists():
+            if (
+                allow_patterns
+                and any(file.match(pattern) for pattern in allow_patterns)
+                and not (target / file.name).exists()
+            ):
                 self.fetched.append(file.name)
                 shutil.copy(file, target)
         return str(target)
@@ -67,11 +71,18 @@ def test_a_model_of_the_hub_is_fetched_in_two_goes(command, hub):
     assert run["model_identity"] == {"revision": SHA} and run["settings"]["model"] == "me/mine"
 
 
-@pytest.mark.parametrize("kind, part", [
-    ("RepositoryNotFoundError", "--model 'me/mine' was not found on the hub (or is private); check the spelling"),
-    ("GatedRepoError", "--model 'me/mine' is gated: ask for access on its page of the hub and log in"),
-    ("RevisionNotFoundError", "--revision 'v2' of 'me/mine' was not found on the hub; give a branch, tag or commit"),
-    ("HfHubHTTPError", "and the hub cannot be reached (403 Client Error); --model demo needs no network")])
+@pytest.mark.parametrize(
+    "kind, part",
+    [
+        ("RepositoryNotFoundError", "--model 'me/mine' was not found on the hub (or is private); check the spelling"),
+        ("GatedRepoError", "--model 'me/mine' is gated: ask for access on its page of the hub and log in"),
+        (
+            "RevisionNotFoundError",
+            "--revision 'v2' of 'me/mine' was not found on the hub; give a branch, tag or commit",
+        ),
+        ("HfHubHTTPError", "and the hub cannot be reached (403 Client Error); --model demo needs no network"),
+    ],
+)
 @pytest.mark.parametrize("call", ["info", "snapshot"])
 def test_what_the_hub_refuses_is_one_line(kind, part, call, command, hub, monkeypatch, here):
     def refuse(*words, local_files_only=False, **options):
@@ -83,7 +94,11 @@ def test_what_the_hub_refuses_is_one_line(kind, part, call, command, hub, monkey
 
 
 def test_a_model_without_safetensors_is_refused_before_anything_is_fetched(command, hub, monkeypatch):
-    monkeypatch.setattr(hub, "info", lambda *_, **__: SimpleNamespace(sha=SHA, siblings=[SimpleNamespace(rfilename="pytorch_model.bin")]))
+    monkeypatch.setattr(
+        hub,
+        "info",
+        lambda *_, **__: SimpleNamespace(sha=SHA, siblings=[SimpleNamespace(rfilename="pytorch_model.bin")]),
+    )
     code, _, err = command("--model", "me/mine", "--prompt", "P")
     assert (code, len(err), hub.fetched) == (2, 1, []) and "has no weights in safetensors" in err[0]
 
@@ -99,12 +114,18 @@ def test_a_hub_that_hangs_is_not_waited_for(command, hub, monkeypatch):
 
 def test_a_full_disk_while_fetching_is_a_failure(command, hub, monkeypatch):
     def full(*words, local_files_only=False, **options):
-        raise errors.LocalEntryNotFoundError("x") if local_files_only else OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise (
+            errors.LocalEntryNotFoundError("x")
+            if local_files_only
+            else OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        )
 
     monkeypatch.setattr(hub, "snapshot", full)
     code, _, err = command("--model", "me/mine", "--prompt", "P")
-    assert code == 1 and err == ["error: --model 'me/mine' could not be stored (No space left on device); "
-                                 "make room in the hub's cache folder, or mend it"]
+    assert code == 1 and err == [
+        "error: --model 'me/mine' could not be stored (No space left on device); "
+        "make room in the hub's cache folder, or mend it"
+    ]
 
 
 def test_a_model_in_the_local_cache_needs_no_network(command, models, tmp_path, monkeypatch):
@@ -116,7 +137,9 @@ def test_a_model_in_the_local_cache_needs_no_network(command, models, tmp_path, 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     calls = []
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *words, **options: calls.append(words) or (_ for _ in ()).throw(OSError()))
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda *words, **options: calls.append(words) or (_ for _ in ()).throw(OSError())
+    )
     assert command("--model", "me/mine", "--prompt", "P", "--layers", 0)[0] == 0
     assert record_of("p")["model_identity"] == {"revision": SHA} and calls == []
     (snapshot / "model.safetensors").unlink()
@@ -127,4 +150,7 @@ def test_a_model_in_the_local_cache_needs_no_network(command, models, tmp_path, 
 def test_offline_says_so(command, here):
     code, out, err = command("--model", "me/mine", "--prompt", "P")
     assert (code, out, len(err), files_in(here)) == (2, [], 1, [])
-    assert "neither a folder nor in the local cache, and the hub cannot be reached (" in err[0] and "--model demo" in err[0]
+    assert (
+        "neither a folder nor in the local cache, and the hub cannot be reached (" in err[0]
+        and "--model demo" in err[0]
+    )

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("here")
 
 # Models that are no choice
 
+
 def made_folder(name, folder, config=None, **changes):
     """A folder with a model's configuration, a tokenizer and one weight."""
     (config or zoo.configuration(name)).save_pretrained(folder)
@@ -35,10 +36,26 @@ KINDS = {
     "encoder-only": ("bert", {}, "(bert) is an encoder, which predicts no next token; choose a causal"),
     "encoder for sentences": ("bert", {"architectures": ["BertModel"]}, "(bert) is an encoder"),
     "state-space": ("mamba", {}, "MambaForCausalLM has no softmax attention (a state-space or recurrent model)"),
-    "outside the interface": ("gptj", {}, "GPTJForCausalLM computes attention outside transformers' attention interface"),
-    "encoder-decoder": (transformers.T5Config(num_layers=1), {}, "(t5) is an encoder-decoder model, which is not measured; choose"),
-    "vision-language": (transformers.Qwen3VLConfig(), {}, "(qwen3_vl) is a vision-language model; run it with mask_impact_vl.py"),
-    "quantised": ("llama", quantised(), "has gptq weights, which transformers does not dequantise; choose the unquantised"),
+    "outside the interface": (
+        "gptj",
+        {},
+        "GPTJForCausalLM computes attention outside transformers' attention interface",
+    ),
+    "encoder-decoder": (
+        transformers.T5Config(num_layers=1),
+        {},
+        "(t5) is an encoder-decoder model, which is not measured; choose",
+    ),
+    "vision-language": (
+        transformers.Qwen3VLConfig(),
+        {},
+        "(qwen3_vl) is a vision-language model; run it with mask_impact_vl.py",
+    ),
+    "quantised": (
+        "llama",
+        quantised(),
+        "has gptq weights, which transformers does not dequantise; choose the unquantised",
+    ),
     "no model type": ("llama", {"model_type": "never_heard_of"}, "its configuration cannot be loaded ("),
 }
 
@@ -75,7 +92,9 @@ def broken(folder, kind):
     if kind == "no tokenizer, silently":  # transformers makes one without words for this type
         config.write_text(config.read_text(encoding="utf-8").replace('"llama"', '"qwen3"'), encoding="utf-8")
     if kind == "a foreign tokenizer":
-        config.write_text(config.read_text(encoding="utf-8").replace('"vocab_size": 320', '"vocab_size": 30'), encoding="utf-8")
+        config.write_text(
+            config.read_text(encoding="utf-8").replace('"vocab_size": 320', '"vocab_size": 30'), encoding="utf-8"
+        )
 
 
 BROKEN = {
@@ -104,10 +123,14 @@ def test_a_broken_folder_is_found_before_weights_are_loaded(kind, part, command,
     assert part in err[0]
 
 
-@pytest.mark.parametrize("build, part", [
-    (zoo.missing_weight, "lacks weights of its model, which would be random numbers: "),
-    (zoo.misfitting_weight, "has weights of another shape than its configuration says: "),
-    (zoo.unexpected_weight, "has weights that its model has no place for: ")])
+@pytest.mark.parametrize(
+    "build, part",
+    [
+        (zoo.missing_weight, "lacks weights of its model, which would be random numbers: "),
+        (zoo.misfitting_weight, "has weights of another shape than its configuration says: "),
+        (zoo.unexpected_weight, "has weights that its model has no place for: "),
+    ],
+)
 def test_weights_that_do_not_fit_are_refused(build, part, command, tmp_path, here):
     tensor = build("llama", tmp_path / "model")
     code, out, err = command("--model", tmp_path / "model", "--prompt", "P")
@@ -117,7 +140,9 @@ def test_weights_that_do_not_fit_are_refused(build, part, command, tmp_path, her
 
 def test_constants_of_old_checkpoints_are_no_unexpected_weights(command, tmp_path):
     zoo.save("gpt2", tmp_path)
-    weights = {name.removeprefix("transformer."): weight for name, weight in load_file(tmp_path / "model.safetensors").items()}
+    weights = {
+        name.removeprefix("transformer."): weight for name, weight in load_file(tmp_path / "model.safetensors").items()
+    }
     weights |= {f"h.{layer}.attn.{name}": torch.ones(1) for layer in range(3) for name in ("bias", "masked_bias")}
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     assert command("--model", tmp_path, "--prompt", "P", "--layers", 0)[0] == 0
@@ -152,6 +177,7 @@ def test_weights_that_transformers_dequantises_are_measured(command, tmp_path, m
 
 # Foreign code
 
+
 @pytest.fixture
 def foreign(models, tmp_path, monkeypatch):
     """A model that brings its code along, which leaves a file where it runs."""
@@ -162,10 +188,15 @@ def foreign(models, tmp_path, monkeypatch):
     (folder / "made_up.py").write_text(
         "from pathlib import Path\nfrom transformers import LlamaConfig, LlamaForCausalLM\n"
         f"Path({str(trace)!r}).write_text('')\n\n\nclass MadeUpConfig(LlamaConfig):\n    model_type = 'made_up'\n\n\n"
-        "class MadeUpForCausalLM(LlamaForCausalLM):\n    config_class = MadeUpConfig\n", encoding="utf-8")
+        "class MadeUpForCausalLM(LlamaForCausalLM):\n    config_class = MadeUpConfig\n",
+        encoding="utf-8",
+    )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config |= {"model_type": "made_up", "architectures": ["MadeUpForCausalLM"],
-               "auto_map": {"AutoConfig": "made_up.MadeUpConfig", "AutoModelForCausalLM": "made_up.MadeUpForCausalLM"}}
+    config |= {
+        "model_type": "made_up",
+        "architectures": ["MadeUpForCausalLM"],
+        "auto_map": {"AutoConfig": "made_up.MadeUpConfig", "AutoModelForCausalLM": "made_up.MadeUpForCausalLM"},
+    }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     return folder, trace
 
@@ -175,7 +206,7 @@ def test_foreign_code_runs_only_where_it_is_asked_for(command, foreign, loads, h
     code, out, err = command("--model", folder, "--prompt", "P", "--layers", 0)
     assert (code, out, len(err), loads, files_in(here)) == (2, [], 1, [], [])
     assert err[0].endswith("; --trust-remote-code runs the code it brings along") and not trace.exists()
-    assert command("--model", folder, "--prompt", "P", "--layers", 0, "--trust-remote-code") [0] == 0
+    assert command("--model", folder, "--prompt", "P", "--layers", 0, "--trust-remote-code")[0] == 0
     assert trace.exists() and record_of("p")["model_class"] == "MadeUpForCausalLM"
 
 

@@ -22,7 +22,9 @@ DEMO = ROOT / "demo" / "text" / "model"
 
 def subprocess_of(*words, **options):
     """Run the command as people do, without the hub's offline switch and with an empty cache."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("HF_HUB_OFFLINE", "TRANSFORMERS_VERBOSITY")}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("HF_HUB_OFFLINE", "TRANSFORMERS_VERBOSITY")
+    }
     environment |= {"HF_HOME": str(Path.cwd() / "hf"), "OMP_NUM_THREADS": "1"} | options.pop("env", {})
     script = [sys.executable, str(ROOT / "mask_impact_analysis.py"), *map(str, words)]
     return subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **options)
@@ -36,8 +38,18 @@ def finished(process, text=None):
 
 def test_a_process_in_another_folder_and_another_encoding(llama):
     """Standard input and output are UTF-8 whatever Python was told, and transformers prints nothing of its own."""
-    process = subprocess_of("--model", llama, "--prompt-file", "-", "--output", "naïve", "--layers", 0,
-                            stdin=subprocess.PIPE, env={"PYTHONIOENCODING": "ascii"})
+    process = subprocess_of(
+        "--model",
+        llama,
+        "--prompt-file",
+        "-",
+        "--output",
+        "naïve",
+        "--layers",
+        0,
+        stdin=subprocess.PIPE,
+        env={"PYTHONIOENCODING": "ascii"},
+    )
     code, out, err = finished(process, "Ein Café 😀\n".encode())
     assert (code, err, len(out)) == (0, [], 3) and out[0].startswith("naïve: 13 tokens, 1 step, 1 layer")
     assert record_of("naïve")["settings"]["prompt"] == "Ein Café 😀"
@@ -71,7 +83,10 @@ def test_a_process_interrupted_twice_ends_at_once_with_130(llama):
     assert process.stderr.readline().startswith(b"stopping after the generation step at work; Ctrl-C again")
     process.send_signal(signal.SIGINT)
     code, _, err = finished(process)
-    assert (code, err) == (130, ["error: interrupted; what was finished is kept, and the same command goes on from there"])
+    assert (code, err) == (
+        130,
+        ["error: interrupted; what was finished is kept, and the same command goes on from there"],
+    )
     assert files_in("output") == [".partial"]
 
 
@@ -83,7 +98,9 @@ def test_a_hub_that_never_answers_is_given_up_within_five_seconds():
         code, out, err = finished(subprocess_of("--prompt", "P", env={"HF_ENDPOINT": address}))
     assert time.monotonic() - started < 8
     assert (code, out, len(err)) == (2, [], 1)
-    assert "Qwen/Qwen3-0.6B" in err[0] and "the hub cannot be reached (no answer in 3.5 seconds); --model demo" in err[0]
+    assert (
+        "Qwen/Qwen3-0.6B" in err[0] and "the hub cannot be reached (no answer in 3.5 seconds); --model demo" in err[0]
+    )
 
 
 def test_a_wrong_flag_is_answered_without_torch():

@@ -14,21 +14,51 @@ pytestmark = pytest.mark.usefixtures("here")
 WRONG = {
     "an empty prompt": (["--prompt", ""], "--prompt: the prompt is empty; give the text"),
     "no prompt.txt": ([], "no prompt is given and there is no prompt.txt in this folder; give one with --prompt"),
-    "no tokens": (["--prompt", "P", "--num-tokens", "0"], "--num-tokens: expected a whole number from 1 to 1000000, found 0"),
-    "a long prompt": (["--prompt", "x" * 257], "the prompt has 257 tokens, more than the model's context of 256; shorten it"),
-    "a layer too many": (["--prompt", "P", "--layers", "1-3"], "layers: 3 is out of range; the model has layers 0 to 2"),
-    "an unknown device": (["--prompt", "P", "--device", "gpu"], "--device: expected auto, cpu, cuda, cuda:N or mps, found 'gpu'"),
+    "no tokens": (
+        ["--prompt", "P", "--num-tokens", "0"],
+        "--num-tokens: expected a whole number from 1 to 1000000, found 0",
+    ),
+    "a long prompt": (
+        ["--prompt", "x" * 257],
+        "the prompt has 257 tokens, more than the model's context of 256; shorten it",
+    ),
+    "a layer too many": (
+        ["--prompt", "P", "--layers", "1-3"],
+        "layers: 3 is out of range; the model has layers 0 to 2",
+    ),
+    "an unknown device": (
+        ["--prompt", "P", "--device", "gpu"],
+        "--device: expected auto, cpu, cuda, cuda:N or mps, found 'gpu'",
+    ),
     "an absent device": (["--prompt", "P", "--device", "cuda:99"], "--device cuda:99 is absent: "),
-    "contradictory flags": (["--prompt", "P", "--no-chat", "--system", "S"], "system needs chat, which is off; add --chat"),
-    "two sources": (["--prompt", "P", "--prompt-file", "x"], "--prompt does not go with --prompt-file; keep one of them"),
-    "no chat template": (["--prompt", "P", "--chat"], "chat is on, but the model has no chat template; leave chat off: --no-chat (in YAML chat: false)"),
+    "contradictory flags": (
+        ["--prompt", "P", "--no-chat", "--system", "S"],
+        "system needs chat, which is off; add --chat",
+    ),
+    "two sources": (
+        ["--prompt", "P", "--prompt-file", "x"],
+        "--prompt does not go with --prompt-file; keep one of them",
+    ),
+    "no chat template": (
+        ["--prompt", "P", "--chat"],
+        "chat is on, but the model has no chat template; leave chat off: --no-chat (in YAML chat: false)",
+    ),
     "a bad name": (["--prompt", "P", "--output", "../x"], "--output: a name must not contain '/', found '../x'"),
     "a missing batch": (["--config", "gone.yaml"], "gone.yaml: there is no such file; check the path"),
-    "a batch that no path can name": (["--config", "a\0b"], r"--config: expected a path, found a null character in 'a\x00b'"),
+    "a batch that no path can name": (
+        ["--config", "a\0b"],
+        r"--config: expected a path, found a null character in 'a\x00b'",
+    ),
     "a batch without a name": (["--config", ""], "--config: expected text, found none (it is empty)"),
     "a batch of dashes": (["--config=--"], "--: there is no such file; check the path"),
-    "a path that clears the screen": (["--config", "\x1b[2J\n\u202ex"], r"\x1b[2J\n\u202ex: there is no such file; check the path"),
-    "a revision of a folder": (["--prompt", "P", "--revision", "main"], "--revision 'main' does not go with the folder"),
+    "a path that clears the screen": (
+        ["--config", "\x1b[2J\n\u202ex"],
+        r"\x1b[2J\n\u202ex: there is no such file; check the path",
+    ),
+    "a revision of a folder": (
+        ["--prompt", "P", "--revision", "main"],
+        "--revision 'main' does not go with the folder",
+    ),
 }
 
 
@@ -39,20 +69,23 @@ def test_a_wrong_request_is_one_line_and_writes_nothing(words, start, command, l
     assert len(err) == 1 and err[0].startswith(f"error: {start}")
 
 
-@pytest.mark.parametrize("text, start", [
-    ("prompts: [", "not YAML: "),
-    ("prompts: [{prompt: a, promt: b}]", "unknown key 'promt', did you mean 'prompt'?"),
-    ("prompts: [{prompt: a, prompt: b}]", "'prompt' stands twice (also on line 1); keep one"),
-    ("prompts: [{prompt: yes}]", "prompt: expected text, found true"),
-    ("prompts: [{prompt: a, num_tokens: many}]", "num_tokens: expected a whole number"),
-    ("prompts: [{prompt: a, name: N}, {prompt: b, name: n}]", "the name 'n' is also on line 1"),
-    ("prompts: [{prompt: a, name: ../x}]", "name: a name must not contain '/'"),
-    ("prompts: [{prompt: a, name: a/b}]", "name: a name must not contain '/'"),
-    ("prompts: [{prompt: a, name: CON}]", "name: this name is reserved on Windows"),
-    ("prompts: [{prompt: a, name: ''}]", "name: a name must not be empty"),
-    ("prompts: [{prompt: a, enabled: false}]", "no entry of prompts is enabled"),
-    ("prompts: [{prompt: ''}]", "prompt: the prompt is empty"),
-])
+@pytest.mark.parametrize(
+    "text, start",
+    [
+        ("prompts: [", "not YAML: "),
+        ("prompts: [{prompt: a, promt: b}]", "unknown key 'promt', did you mean 'prompt'?"),
+        ("prompts: [{prompt: a, prompt: b}]", "'prompt' stands twice (also on line 1); keep one"),
+        ("prompts: [{prompt: yes}]", "prompt: expected text, found true"),
+        ("prompts: [{prompt: a, num_tokens: many}]", "num_tokens: expected a whole number"),
+        ("prompts: [{prompt: a, name: N}, {prompt: b, name: n}]", "the name 'n' is also on line 1"),
+        ("prompts: [{prompt: a, name: ../x}]", "name: a name must not contain '/'"),
+        ("prompts: [{prompt: a, name: a/b}]", "name: a name must not contain '/'"),
+        ("prompts: [{prompt: a, name: CON}]", "name: this name is reserved on Windows"),
+        ("prompts: [{prompt: a, name: ''}]", "name: a name must not be empty"),
+        ("prompts: [{prompt: a, enabled: false}]", "no entry of prompts is enabled"),
+        ("prompts: [{prompt: ''}]", "prompt: the prompt is empty"),
+    ],
+)
 def test_a_wrong_batch_file_is_one_line_and_writes_nothing(text, start, command, llama, loads, here):
     code, out, err = command("--config", yaml_file(text), "--model", llama)
     assert (code, out, loads, files_in(here)) == (2, [], [], ["batch.yaml"])
@@ -65,21 +98,32 @@ def test_a_file_that_never_ends_is_not_waited_for(flag, command, llama, monkeypa
         pytest.skip("there is no /dev/zero here")
     monkeypatch.setattr("mask_impact.settings.prompt_files.MOST_BYTES", 1000)
     code, out, err = command("--model", llama, flag, "/dev/zero")
-    assert (code, out, err) == (2, [], ["error: /dev/zero: more than 1,000 bytes, which is no text for a model; name another file"])
+    assert (code, out, err) == (
+        2,
+        [],
+        ["error: /dev/zero: more than 1,000 bytes, which is no text for a model; name another file"],
+    )
     Path("long.txt").write_text("x" * 1001, encoding="utf-8")
-    assert command("--model", llama, flag, "long.txt")[2] == ["error: long.txt" + err[0].removeprefix("error: /dev/zero")]
+    assert command("--model", llama, flag, "long.txt")[2] == [
+        "error: long.txt" + err[0].removeprefix("error: /dev/zero")
+    ]
 
 
 def test_all_faults_of_a_batch_are_listed_before_weights_are_loaded(command, llama, loads, here):
     assert command("--model", llama, "--prompt", "a", "--layers", 0, "--output", "taken")[0] == 0
-    config = yaml_file("device: cuda:99\nprompts:\n  - {prompt: fine}\n  - {prompt: a, layers: 9}\n"
-                       f"  - {{prompt: {'x' * 300}, chat: false, layers: [7, 8]}}\n  - {{prompt: b, chat: true}}\n")
+    config = yaml_file(
+        "device: cuda:99\nprompts:\n  - {prompt: fine}\n  - {prompt: a, layers: 9}\n"
+        f"  - {{prompt: {'x' * 300}, chat: false, layers: [7, 8]}}\n  - {{prompt: b, chat: true}}\n"
+    )
     code, out, err = command("--config", config, "--model", llama)
     assert (code, out, len(loads)) == (2, [], 1)
-    assert [line[len("error: "):][:46] for line in err] == [
-        "batch.yaml:4: layers: 9 is out of range; the m", "batch.yaml:5: layers: 7, 8 are out of range; t",
+    assert [line[len("error: ") :][:46] for line in err] == [
+        "batch.yaml:4: layers: 9 is out of range; the m",
+        "batch.yaml:5: layers: 7, 8 are out of range; t",
         "batch.yaml:5: the prompt has 300 tokens, more ",
-        "batch.yaml:6: chat is on, but the model has no", f"--device cuda:99 is absent: {torch.cuda.device_count()} CUDA devices fou"]
+        "batch.yaml:6: chat is on, but the model has no",
+        f"--device cuda:99 is absent: {torch.cuda.device_count()} CUDA devices fou",
+    ]
     config = yaml_file("prompts: [{prompt: b, layers: 9}, {prompt: other, name: taken}]\n")
     code, _, err = command("--config", config, "--model", llama)
     assert code == 2 and [("out of range" in line, "taken" in line) for line in err] == [(True, False), (False, True)]
@@ -101,7 +145,10 @@ def test_model_and_output_folder_are_both_named(command, here):
     assert code == 2 and [line.split()[1] for line in err] == ["--output-dir", "--model"]
 
 
-@pytest.mark.parametrize("name", ["./gone", "../gone", "/gone", "/gone/x", "a/b/c", "~/gone/x", "C:\\models\\x", "..\\x", "file", "~no.such.user/x"])
+@pytest.mark.parametrize(
+    "name",
+    ["./gone", "../gone", "/gone", "/gone/x", "a/b/c", "~/gone/x", "C:\\models\\x", "..\\x", "file", "~no.such.user/x"],
+)
 def test_a_path_that_is_no_folder(name, command, here):
     Path("file").write_text("", encoding="utf-8")
     code, out, err = command("--model", name, "--prompt", "P")

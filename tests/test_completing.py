@@ -35,7 +35,9 @@ def test_what_is_left_of_a_whole_result_is_swept(command):
     assert command(*TEXT)[0] == 0 and sorted(os.listdir("output")) == sorted(os.listdir("copy"))
 
 
-@pytest.mark.parametrize("have, want", [("csv", "json"), ("csv", "parquet,csv"), ("parquet", "csv,json"), ("json", "csv")])
+@pytest.mark.parametrize(
+    "have, want", [("csv", "json"), ("csv", "parquet,csv"), ("parquet", "csv,json"), ("json", "csv")]
+)
 def test_a_missing_format_is_made_of_the_table(have, want, command, monkeypatch):
     command(*TEXT[:-1], "csv,json,parquet", "--output-dir", "whole")
     command(*TEXT[:-1], have)
@@ -44,7 +46,9 @@ def test_a_missing_format_is_made_of_the_table(have, want, command, monkeypatch)
         patch.setattr(run.Run, "__init__", None)
         code, out, err = command(*TEXT[:-1], want)
     made = [form for form in want.split(",") if form != have]
-    assert (code, err) == (0, []) and out == [f"{Path('output', f'x_results.{form}')}: made of the result that is there" for form in made]
+    assert (code, err) == (0, []) and out == [
+        f"{Path('output', f'x_results.{form}')}: made of the result that is there" for form in made
+    ]
     assert Path("output/x_run.json").read_bytes() == before
     for form in {"csv", "json"} & set(want.split(",")):
         assert Path(f"output/x_results.{form}").read_bytes() == Path(f"whole/x_results.{form}").read_bytes()

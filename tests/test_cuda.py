@@ -33,12 +33,34 @@ from mask_impact.measure.loop import Method, measured_layers
 from mask_impact.measure.step import ModelInputs
 from mask_impact.sites.vision_encoder import sample_pictures, vision_encoder
 
-pytestmark = [pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"), pytest.mark.usefixtures("here")]
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"),
+    pytest.mark.usefixtures("here"),
+]
 
 DEVICE = "cuda:0"
 # Windows, soft caps, sinks, latent and shared keys, experts, gates under vmap, biases, and rows that ride or do not.
-ARCHITECTURES = ("qwen3", "llama", "llama4", "mistral", "gemma2", "gemma3", "gemma4_shared", "gpt_oss", "deepseek_v3", "gpt2", "opt",
-                 "phi3", "granite", "olmo2", "bitnet", "qwen3_moe", "mixtral", "qwen3_next", "lfm2")
+ARCHITECTURES = (
+    "qwen3",
+    "llama",
+    "llama4",
+    "mistral",
+    "gemma2",
+    "gemma3",
+    "gemma4_shared",
+    "gpt_oss",
+    "deepseek_v3",
+    "gpt2",
+    "opt",
+    "phi3",
+    "granite",
+    "olmo2",
+    "bitnet",
+    "qwen3_moe",
+    "mixtral",
+    "qwen3_next",
+    "lfm2",
+)
 KINDS = [("renormalize", True), ("renormalize", False), ("rerun", True)]
 
 
@@ -61,6 +83,7 @@ def table_error(one, other):
 
 
 # Numbers
+
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_both_methods_equal_the_plain_implementation(name):
@@ -114,7 +137,10 @@ def test_bfloat16_models_are_measured_from_their_own_numbers(name):
 
 @pytest.mark.parametrize("name", ["qwen3", "gemma2", "gpt_oss", "qwen3_moe"])
 def test_methods_agree_on_bfloat16_models(name):
-    fast, slow = (measure(on_device(name).to(torch.bfloat16), zoo.tokens(16).tolist(), STEPS, method) for method in ("renormalize", "rerun"))
+    fast, slow = (
+        measure(on_device(name).to(torch.bfloat16), zoo.tokens(16).tolist(), STEPS, method)
+        for method in ("renormalize", "rerun")
+    )
     for key, m in fast.items():
         for row, variant in enumerate(m.variants):
             assert relative_error(m.l2[row], slow[key].l2[row]) <= FLOAT32, (key, variant)
@@ -135,7 +161,9 @@ def test_tf32_that_a_caller_has_switched_on_does_not_reach_the_numbers():
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision("highest")
-    errors = {key: relative_error(m.l2[row], exact[key].l2[row]) for key, m in found.items() for row in range(len(m.variants))}
+    errors = {
+        key: relative_error(m.l2[row], exact[key].l2[row]) for key, m in found.items() for row in range(len(m.variants))
+    }
     assert max(errors.values()) <= FLOAT32, errors
 
 
@@ -143,8 +171,12 @@ def test_tf32_that_a_caller_has_switched_on_does_not_reach_the_numbers():
 
 ENCODER = ["--model", "demo", "--image", PICTURE[3], "--part", "encoder", "--at", "1,2", "--output", "x"]
 COIN = ["--model", "demo", "--prompt", STORY[0], "--num-tokens", "4", "--output", "x"]
-COMMANDS = {"text": (COIN, mask_impact_analysis), "chat": ([*COIN, "--chat"], mask_impact_analysis), "picture": (PICTURE, mask_impact_vl),
-            "encoder": (ENCODER, mask_impact_vl)}
+COMMANDS = {
+    "text": (COIN, mask_impact_analysis),
+    "chat": ([*COIN, "--chat"], mask_impact_analysis),
+    "picture": (PICTURE, mask_impact_vl),
+    "encoder": (ENCODER, mask_impact_vl),
+}
 
 
 @pytest.mark.parametrize("asked", ["cuda", "auto"])
@@ -154,15 +186,24 @@ def test_the_command_gives_the_numbers_of_the_cpu(case, asked, command):
     for device, folder in (("cpu", "cpu"), (asked, "gpu")):
         assert command(*words, "--device", device, "--output-dir", folder, door=door)[0] == 0
     cpu, gpu = record_of("x", "cpu"), record_of("x", "gpu")
-    assert (cpu["device"], gpu["device"]) == ("cpu", DEVICE) and gpu["device_name"] == torch.cuda.get_device_name(DEVICE)
-    assert gpu["tokens"] == cpu["tokens"] and gpu["generated_text"] == cpu["generated_text"] and gpu["dtypes"] == cpu["dtypes"]
+    assert (cpu["device"], gpu["device"]) == ("cpu", DEVICE) and gpu["device_name"] == torch.cuda.get_device_name(
+        DEVICE
+    )
+    assert (
+        gpu["tokens"] == cpu["tokens"]
+        and gpu["generated_text"] == cpu["generated_text"]
+        and gpu["dtypes"] == cpu["dtypes"]
+    )
     for one, other in zip(gpu["steps"], cpu["steps"], strict=True):
         assert [top["id"] for top in one["top"][:1]] == [top["id"] for top in other["top"][:1]]
-        assert [top["probability"] for top in one["top"]] == pytest.approx([top["probability"] for top in other["top"]], abs=1e-4)
+        assert [top["probability"] for top in one["top"]] == pytest.approx(
+            [top["probability"] for top in other["top"]], abs=1e-4
+        )
     assert table_error("gpu/x_results.csv", "cpu/x_results.csv") <= FLOAT32
 
 
 # Memory that runs out
+
 
 @pytest.fixture
 def long(tmp_path):
@@ -220,13 +261,26 @@ def test_where_the_model_itself_does_not_fit_one_line_says_so(long, command):
 
 # Runs that are cut off
 
+
 @pytest.mark.parametrize("more", [[], ["--dtype", "bfloat16"], ["--method", "rerun"]], ids=" ".join)
 @pytest.mark.parametrize("model", ["demo", "qwen3_moe", "gpt_oss"])
 def test_a_cut_off_run_ends_with_the_tables_of_an_uninterrupted_one(model, more, command, cut_off, tmp_path):
     if model != "demo":
         zoo.save(model, tmp_path / model)
     place = model if model == "demo" else tmp_path / model
-    words = ["--model", place, "--prompt", "The coin is", "--continuation", " in the box.", "--output", "x", "--device", "cuda", *more]
+    words = [
+        "--model",
+        place,
+        "--prompt",
+        "The coin is",
+        "--continuation",
+        " in the box.",
+        "--output",
+        "x",
+        "--device",
+        "cuda",
+        *more,
+    ]
     assert command(*words, "--output-dir", "whole")[0] == 0
     cut_off(1, *words)
     cut_off(3, *words)

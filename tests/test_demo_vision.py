@@ -51,7 +51,9 @@ def test_the_top_token_of_all_is_a_patch_of_the_thing_asked_about():
 def test_a_wrong_cell_would_be_seen(monkeypatch):
     """The same count with the next cell of the row in the thing's place: the test above could fail."""
     cells = world.Thing.cells.fget
-    monkeypatch.setattr(world.Thing, "cells", property(lambda thing: tuple((row, (col + 1) % 6) for row, col in cells(thing))))
+    monkeypatch.setattr(
+        world.Thing, "cells", property(lambda thing: tuple((row, (col + 1) % 6) for row, col in cells(thing)))
+    )
     assert truth.picture_counts(truth.vision_demo(), 10, SEED)["Full"] <= 2
 
 

@@ -101,7 +101,12 @@ def test_every_command_and_flag_of_the_look_up_is_in_the_guide():
     [section] = re.findall(r"^## Looking at results in the shell\n(.*?)^## ", GUIDE, re.MULTILINE | re.DOTALL)
     words = set(re.findall(r"--[a-z]+|\*\*`[a-z]+`\*\*", section))
     assert {f"**`{name}`**" for name in ("show", "compare", "report", "export")} <= words
-    for name, results in {"show": ["a"], "compare": ["a", "b"], "report": ["a"], "export": ["a", "--to", "csv"]}.items():
+    for name, results in {
+        "show": ["a"],
+        "compare": ["a", "b"],
+        "report": ["a"],
+        "export": ["a", "--to", "csv"],
+    }.items():
         flags = vars(__main__.read([name, *results]))
         named = {"--json" if flag == "as_json" else f"--{flag}" for flag in flags}
         assert named - {"--command", "--result", "--a", "--b", "--given"} <= words
@@ -109,7 +114,11 @@ def test_every_command_and_flag_of_the_look_up_is_in_the_guide():
 
 def test_every_benchmark_is_in_the_table_of_benchmarks():
     folder = ROOT / "benchmarks"
-    commands = re.findall(r"^\| `python benchmarks/(\w+\.py)((?: --\w+)*)` \|", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    commands = re.findall(
+        r"^\| `python benchmarks/(\w+\.py)((?: --\w+)*)` \|",
+        (folder / "README.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
     programs = {path.name for path in folder.glob("*.py") if "__main__" in path.read_text(encoding="utf-8")}
     assert {script for script, _ in commands} == programs
     for script, flags in commands:
@@ -120,13 +129,18 @@ def test_the_guide_has_examples_of_each_kind():
     assert len(COMMANDS) >= 10 and len(blocks("yaml")) >= 3 and len(blocks("python")) >= 2
 
 
-@pytest.mark.parametrize("function, kind", [
-    (run_masking_experiment, Settings), (mask_impact_vl.run_vl_masking_experiment, VisionSettings)])
+@pytest.mark.parametrize(
+    "function, kind", [(run_masking_experiment, Settings), (mask_impact_vl.run_vl_masking_experiment, VisionSettings)]
+)
 def test_every_python_example_uses_names_that_exist(function, kind):
     """What is given by a name, such as a loaded model, is a parameter of the function; the rest are settings."""
     parameters = inspect.signature(function).parameters
-    calls = [node for block in blocks("python") for node in ast.walk(ast.parse(block))
-             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == function.__name__]
+    calls = [
+        node
+        for block in blocks("python")
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == function.__name__
+    ]
     assert calls
     for call in calls:
         given = dict(zip(parameters, call.args)) | {word.arg: word.value for word in call.keywords}
@@ -145,14 +159,19 @@ def test_the_python_example_with_pictures_runs(monkeypatch, capsys):
 
 
 def test_the_guide_shows_the_four_ways_of_use():
-    settings = [command_line.read(shlex.split(line)[2:], "x", VisionSettings)[0] for line in COMMANDS
-                if "mask_impact_vl.py" in line and "--config" not in line]
+    settings = [
+        command_line.read(shlex.split(line)[2:], "x", VisionSettings)[0]
+        for line in COMMANDS
+        if "mask_impact_vl.py" in line and "--config" not in line
+    ]
     ways = [(bool(entry.image), entry.mask_mode) for entry in settings]
     assert ways[:4] == [(False, "text"), *((True, mode) for mode in MASK_MODES)]
     assert any(len(entry.image) > 1 for entry in settings) and any(not entry.chat for entry in settings)
 
 
-@pytest.mark.parametrize("examples, kind", [(command_line.EXAMPLES, Settings), (mask_impact_vl.EXAMPLES, VisionSettings)])
+@pytest.mark.parametrize(
+    "examples, kind", [(command_line.EXAMPLES, Settings), (mask_impact_vl.EXAMPLES, VisionSettings)]
+)
 def test_every_command_of_the_help_is_understood(examples, kind):
     lines = [line.strip() for line in examples.format(program="x.py").splitlines() if "x.py" in line]
     assert len(lines) == 4
@@ -166,10 +185,17 @@ def test_the_example_batch_is_read_as_it_says():
     assert settings == [
         Settings(name="capital", prompt="The capital of France is", num_tokens=3, **common),
         Settings(name="repeated_name", prompt="Mary and John went to the park. John gave a flower to", **common),
-        Settings(name="chat", prompt="What is the capital of Italy? Answer in one word.", chat=True,
-                 system="You are a geography teacher.", num_tokens=2, **common),
-        Settings(name="given_answer", prompt="The capital of Spain is", continuation=" Lisbon.", num_tokens=2,
-                 **common),
+        Settings(
+            name="chat",
+            prompt="What is the capital of Italy? Answer in one word.",
+            chat=True,
+            system="You are a geography teacher.",
+            num_tokens=2,
+            **common,
+        ),
+        Settings(
+            name="given_answer", prompt="The capital of Spain is", continuation=" Lisbon.", num_tokens=2, **common
+        ),
     ]
     assert not any(entry.warnings for entry in settings) and "formats" not in settings[0].given
 
@@ -179,13 +205,25 @@ def test_the_example_batch_with_pictures_is_read_as_it_says():
     common = {"model": "Qwen/Qwen3-VL-2B-Instruct"}
     about = {"image": ["testimg.png"], "prompt": "What color is the circle?"} | common
     assert settings == [
-        VisionSettings(name="text_only", prompt="What is the capital of Italy? Answer in one word.",
-                       system="You are a geography teacher.", **common),
+        VisionSettings(
+            name="text_only",
+            prompt="What is the capital of Italy? Answer in one word.",
+            system="You are a geography teacher.",
+            **common,
+        ),
         VisionSettings(name="words", **about),
         VisionSettings(name="patches", mask_mode="vision", **about),
-        VisionSettings(name="words_and_patches", mask_mode="both", num_tokens=2, **about | {"prompt": "What shape is blue?"}),
-        VisionSettings(name="two_pictures", image=["testimg.png", "viewer/screenshot.png"], mask_mode="both", max_image_tokens=256,
-                       prompt="Which of the two pictures shows a star?", **common),
+        VisionSettings(
+            name="words_and_patches", mask_mode="both", num_tokens=2, **about | {"prompt": "What shape is blue?"}
+        ),
+        VisionSettings(
+            name="two_pictures",
+            image=["testimg.png", "viewer/screenshot.png"],
+            mask_mode="both",
+            max_image_tokens=256,
+            prompt="Which of the two pictures shows a star?",
+            **common,
+        ),
         VisionSettings(name="encoder", image=["testimg.png"], part="encoder", at="1,2", **common),
     ]
     assert all(entry.chat for entry in settings) and not any(entry.warnings for entry in settings)
@@ -195,10 +233,19 @@ def test_the_example_batch_with_pictures_is_read_as_it_says():
 def test_the_example_batch_with_pictures_runs(monkeypatch, tmp_path):
     """As it is, but for the model: the pictures it names are there, whatever the current folder, and every entry succeeds."""
     assert mask_impact_vl.main(["--config", str(ROOT / "prompts_config_vl.yaml"), "--model", "demo", "--quiet"]) == 0
-    tables = {path.name.removesuffix("_results.csv"): mask_impact.read_results(path) for path in Path("output").glob("*_results.csv")}
+    tables = {
+        path.name.removesuffix("_results.csv"): mask_impact.read_results(path)
+        for path in Path("output").glob("*_results.csv")
+    }
     kinds = {name: set(table.token_type) for name, table in tables.items()}
-    assert kinds == {"text_only": {"text"}, "words": {"text"}, "patches": {"vision"}, "words_and_patches": {"text", "vision"},
-                     "two_pictures": {"text", "vision"}, "encoder": {"vision"}}
+    assert kinds == {
+        "text_only": {"text"},
+        "words": {"text"},
+        "patches": {"vision"},
+        "words_and_patches": {"text", "vision"},
+        "two_pictures": {"text", "vision"},
+        "encoder": {"vision"},
+    }
     seen = tables["two_pictures"].dropna(subset="image_index").groupby("image_index").token_position.nunique()
     assert seen.index.tolist() == [0, 1] and seen.max() <= 256 < 1024
 
@@ -228,10 +275,17 @@ def test_its_comments_are_true():
 def test_the_comments_of_the_one_with_pictures_are_true():
     entries = all_keys_of("prompts_config_vl.yaml", VisionSettings)
     assert len(entries) == 7 and entries[0].revision == "main" and entries[0].layers == (0, 1, 2, 3, 10)
-    assert entries[6].continuation == "It is green." and entries[6].num_tokens == 3 and entries[6].variants == ("heads",)
+    assert (
+        entries[6].continuation == "It is green." and entries[6].num_tokens == 3 and entries[6].variants == ("heads",)
+    )
     text = Path("prompts_config_vl.yaml").read_text(encoding="utf-8")
     defaults = VisionSettings(prompt="x")
-    for said in ("mask_mode: text ", f"max_image_tokens: {defaults.max_image_tokens} ", f"model: {defaults.model} ", "chat: true "):
+    for said in (
+        "mask_mode: text ",
+        f"max_image_tokens: {defaults.max_image_tokens} ",
+        f"model: {defaults.model} ",
+        "chat: true ",
+    ):
         assert said in text
     assert defaults.mask_mode == "text" and defaults.chat
 
@@ -291,17 +345,33 @@ def test_the_transcripts_of_the_guide_are_true(section, breaks, capfd, monkeypat
         assert expected and [line for line in expected if line not in said] == []
 
 
-ON_DEMO = {"--model": "demo", "--device": "cpu", "--layers": "0-1"}  # what the carried models are given in place of the guide's
+ON_DEMO = {
+    "--model": "demo",
+    "--device": "cpu",
+    "--layers": "0-1",
+}  # what the carried models are given in place of the guide's
 
 
 @pytest.fixture
 def results(folder, capsys):
     """The files that the guide's examples name, results among them."""
-    for name, size in {"testimg.png": None, "before.jpg": (160, 160), "after.jpg": (160, 128), "chart.png": (320, 240)}.items():
+    for name, size in {
+        "testimg.png": None,
+        "before.jpg": (160, 160),
+        "after.jpg": (160, 128),
+        "chart.png": (320, 240),
+    }.items():
         Image.open(ROOT / "testimg.png").convert("RGB").resize(size or (192, 192)).save(name)
-    shutil.copytree(ROOT / "viewer", folder / "viewer", ignore=lambda *_: {"node_modules"})  # the example batch names its picture
+    shutil.copytree(
+        ROOT / "viewer", folder / "viewer", ignore=lambda *_: {"node_modules"}
+    )  # the example batch names its picture
     for name, method in {"capital": "renormalize", "capital_rerun": "rerun"}.items():
-        assert mask_impact_analysis.main(["--model", "demo", "--prompt", "The capital of France is", "--output", name, "--method", method]) == 0
+        assert (
+            mask_impact_analysis.main(
+                ["--model", "demo", "--prompt", "The capital of France is", "--output", name, "--method", method]
+            )
+            == 0
+        )
 
 
 @pytest.mark.parametrize("line", [pytest.param(line, id=str(n)) for n, line in enumerate(COMMANDS)])

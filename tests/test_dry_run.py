@@ -40,6 +40,7 @@ def here(tmp_path, monkeypatch):
 def no_weights(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("weights are loaded")
+
     monkeypatch.setattr(loading, "load", refuse)
     monkeypatch.setattr(transformers.PreTrainedModel, "from_pretrained", refuse)
 
@@ -96,8 +97,12 @@ def test_every_fault_is_told_at_once_with_its_line(command, no_weights):
     assert (code, out, files()) == (2, [], ["night.yaml"])
     assert err[0].startswith("error: unknown flag '--nonsense'")
     assert [line.split(": ")[1:3] for line in err[1:]] == [
-        ["night.yaml:5", "num_tokens"], ["night.yaml:7", err[2].split(": ")[2]], ["night.yaml:11", "prompt_file"],
-        ["night.yaml:3", "layers"], ["night.yaml:8", "layers"]]
+        ["night.yaml:5", "num_tokens"],
+        ["night.yaml:7", err[2].split(": ")[2]],
+        ["night.yaml:11", "prompt_file"],
+        ["night.yaml:3", "layers"],
+        ["night.yaml:8", "layers"],
+    ]
     assert "unknown key 'lyers'" in err[2]
 
 
@@ -107,8 +112,9 @@ def test_without_it_the_file_is_answered_first(command):
     assert [line.split(":")[2] for line in err] == ["5", "7", "11"]
 
 
-@pytest.mark.parametrize("words, fault", [
-    (["--model", "./nowhere"], "nowhere"), (["--output-dir", "night.yaml"], "--output-dir")])
+@pytest.mark.parametrize(
+    "words, fault", [(["--model", "./nowhere"], "nowhere"), (["--output-dir", "night.yaml"], "--output-dir")]
+)
 def test_a_model_or_folder_that_is_not_there_does_not_hide_the_files_faults(command, words, fault):
     Path("night.yaml").write_text(FAULTY, encoding="utf-8")
     code, _, err = command("--config", "night.yaml", "--dry-run", *words)
@@ -162,9 +168,16 @@ def test_rows_are_those_of_the_loaded_model(name, tmp_path):
     assert dry_run.layer_sizes(candidate.config.get_text_config()).token > 0
 
 
-@pytest.mark.parametrize("words", [
-    ["--prompt", "The"], ["--prompt", "The", "--variants", "full", "--layers", "0"], ["--prompt", "The capital of France is", "--num-tokens", "4"],
-    ["--prompt", "The capital of France is " * 30], ["--prompt", "The capital of France is " * 20, "--num-tokens", "3", "--variants", "full"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--prompt", "The"],
+        ["--prompt", "The", "--variants", "full", "--layers", "0"],
+        ["--prompt", "The capital of France is", "--num-tokens", "4"],
+        ["--prompt", "The capital of France is " * 30],
+        ["--prompt", "The capital of France is " * 20, "--num-tokens", "3", "--variants", "full"],
+    ],
+)
 def test_the_sizes_foretold_are_within_a_factor_of_2(words, command):
     words = ["--model", "demo", *words, "--continuation", " a b c d e f", "--formats", "csv,json,parquet", "--output"]
     [dry, _] = command(*words, "y", "--dry-run")[1]
@@ -216,9 +229,11 @@ def test_time_grows_with_steps_layers_and_the_literal_method(tmp_path):
     assert time_of() == pytest.approx((prompt * 3 * 1000 + prompt * 600 * 3) / 1e6 + 3 * dry_run.LAYER_SECONDS)
     assert time_of(layers="1") == pytest.approx((prompt * 3 * 1000 + prompt * 600) / 1e6 + dry_run.LAYER_SECONDS)
     assert time_of(num_tokens=2) == pytest.approx(
-        ((prompt + 1) * 3 * 1000 + (prompt + prompt + 1) * 600 * 3) / 1e6 + 6 * dry_run.LAYER_SECONDS)
+        ((prompt + 1) * 3 * 1000 + (prompt + prompt + 1) * 600 * 3) / 1e6 + 6 * dry_run.LAYER_SECONDS
+    )
     assert time_of(method="rerun") == pytest.approx(
-        (prompt * 3 * 1000 + prompt * prompt * 1000 * 3) / 1e6 + prompt * 3 * dry_run.LAYER_SECONDS)
+        (prompt * 3 * 1000 + prompt * prompt * 1000 * 3) / 1e6 + prompt * 3 * dry_run.LAYER_SECONDS
+    )
 
 
 @pytest.mark.parametrize("time_taken, shown", [(0.01, "1 s"), (89, "89 s"), (600, "10 min"), (36_000, "10.0 h")])

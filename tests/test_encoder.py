@@ -64,7 +64,9 @@ def test_both_methods_equal_the_plain_implementation(name, grids, method):
 def test_with_eager_attention_too(method):
     model = vision_zoo.build("qwen3_vl")
     model.set_attn_implementation("eager")
-    for block, own in zip(blocks(model, GRIDS[1], 20, method=method), blocks(vision_zoo.build("qwen3_vl"), GRIDS[1], 20)):
+    for block, own in zip(
+        blocks(model, GRIDS[1], 20, method=method), blocks(vision_zoo.build("qwen3_vl"), GRIDS[1], 20)
+    ):
         assert all(relative_error(block.l2[row], own.l2[row]) <= 1e-4 for row in range(4))
     assert model.config.vision_config._attn_implementation == "eager"
 
@@ -89,7 +91,11 @@ def test_another_pictures_cells_are_not_seen():
             for block in blocks(vision_zoo.build("qwen3_vl"), GRIDS[1], cell, method=method):
                 seen = np.zeros(29, bool)
                 seen[own] = True
-                assert (block.l2[:, ~seen] == 0).all() and (block.cosine[:, ~seen] == 0).all() and (block.l2[:, seen] > 0).all()
+                assert (
+                    (block.l2[:, ~seen] == 0).all()
+                    and (block.cosine[:, ~seen] == 0).all()
+                    and (block.l2[:, seen] > 0).all()
+                )
 
 
 def test_two_pictures_are_measured_like_each_alone():
@@ -110,14 +116,20 @@ def test_all_is_the_mean_over_the_cells_of_the_same_picture():
             assert np.allclose(getattr(block, kind)[:, :15], tables[:15, :, :15].mean(0), rtol=1e-5)
             assert np.allclose(getattr(block, kind)[:, 15:], tables[15:, :, 15:].mean(0), rtol=1e-5)
         for kind in ("baseline_norm", "noise_floor_l2", "noise_floor_cosine"):
-            assert np.allclose(getattr(block, kind), np.mean([getattr(one[index], kind) for one in single], 0), rtol=1e-5)
+            assert np.allclose(
+                getattr(block, kind), np.mean([getattr(one[index], kind) for one in single], 0), rtol=1e-5
+            )
 
 
 def test_a_picture_of_one_cell_leaves_nothing_when_it_is_masked():
     model = vision_zoo.build("qwen3_vl")
     for method in METHODS:
         for block in blocks(model, [(1, 1), (1, 2)], 0, method=method):
-            assert np.isnan(block.l2[:, 0]).all() and (block.l2[:, 1:] == 0).all() and np.isfinite(block.baseline_norm).all()
+            assert (
+                np.isnan(block.l2[:, 0]).all()
+                and (block.l2[:, 1:] == 0).all()
+                and np.isfinite(block.baseline_norm).all()
+            )
     for block in blocks(model, [(1, 1), (1, 2)]):
         assert np.isnan(block.l2[:, 0]).all() and (block.l2[:, 1:] > 0).all()
 
@@ -142,9 +154,13 @@ def test_chunks_of_rows_give_the_same():
 def test_a_bfloat16_encoder_is_measured_in_float32():
     model = vision_zoo.build("qwen3_vl", torch.bfloat16)
     exact = blocks(model, GRIDS[0], 4, method=Method(dtype=torch.float64))
-    for found, own, want in zip(blocks(model, GRIDS[0], 4), blocks(model, GRIDS[0], 4, method=Method(dtype=None)), exact):
+    for found, own, want in zip(
+        blocks(model, GRIDS[0], 4), blocks(model, GRIDS[0], 4, method=Method(dtype=None)), exact
+    ):
         for row in range(4):
-            assert relative_error(found.l2[row], want.l2[row]) <= 1e-4 < 1e-3 < relative_error(own.l2[row], want.l2[row])
+            assert (
+                relative_error(found.l2[row], want.l2[row]) <= 1e-4 < 1e-3 < relative_error(own.l2[row], want.l2[row])
+            )
     assert all(weight.dtype == torch.bfloat16 for weight in model.parameters())
 
 
@@ -157,6 +173,7 @@ def test_the_noise_floor_lies_below_the_distances(method):
 
 # Sets of keys that leave a softmax
 
+
 def query_with(logits, kv_heads=2):
     """A final query of four heads with these logits, on random values."""
     value = torch.randn(kv_heads, logits.shape[1], 8, generator=torch.Generator().manual_seed(3))
@@ -165,7 +182,10 @@ def query_with(logits, kv_heads=2):
 
 def plain_sets(query, size):
     """o_S - o (set, head, d_v) by a softmax without the set, in float64."""
-    logits, value = query.logits.double(), query.value.double().repeat_interleave(len(query.logits) // len(query.value), 0)
+    logits, value = (
+        query.logits.double(),
+        query.value.double().repeat_interleave(len(query.logits) // len(query.value), 0),
+    )
     output = torch.einsum("hk,hkd->hd", logits.softmax(-1), value)
     found = []
     for first in range(0, logits.shape[1], size):
@@ -214,6 +234,7 @@ def test_a_set_of_one_is_a_key():
 
 # A planted effect, and the check on load
 
+
 def test_a_planted_reader_is_found():
     """Block 1's first head made to read one patch far more than others: its cell is the brightest there, and not in block 0."""
     model, cell, reader = vision_zoo.build("qwen3_vl"), 11, 4
@@ -238,10 +259,14 @@ def test_a_planted_reader_is_found():
 def test_the_encoder_is_left_as_it_was():
     model = vision_zoo.build("qwen3_vl")
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
-    named = [config._attn_implementation for config in (model.config, model.config.text_config, model.config.vision_config)]
+    named = [
+        config._attn_implementation for config in (model.config, model.config.text_config, model.config.vision_config)
+    ]
     for _ in measured_layers(model, encoder_parts(model), fed(model, GRIDS[0], 3), Method()):
         assert model.config.text_config._attn_implementation == named[1]  # the decoder is not attached
-    assert named == [config._attn_implementation for config in (model.config, model.config.text_config, model.config.vision_config)]
+    assert named == [
+        config._attn_implementation for config in (model.config, model.config.text_config, model.config.vision_config)
+    ]
     assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
@@ -260,14 +285,21 @@ def encoder_attached(own):
 
 def test_a_mask_that_does_not_bite_is_found_on_load(monkeypatch):
     model = vision_zoo.build("qwen3_vl")
-    monkeypatch.setattr(encoder, "cell_distances", lambda *given, own=encoder.cell_distances: dataclasses.replace(
-        found := own(*given), l2=np.zeros_like(found.l2)))
+    monkeypatch.setattr(
+        encoder,
+        "cell_distances",
+        lambda *given, own=encoder.cell_distances: dataclasses.replace(
+            found := own(*given), l2=np.zeros_like(found.l2)
+        ),
+    )
     with pytest.raises(RunError, match="block 0: masking changes no distance"):
         encoder_parts(model)
 
 
 def test_a_masked_key_that_keeps_weight_is_found_on_load(monkeypatch):
-    monkeypatch.setattr(check, "own_weights", lambda call, mask: torch.full((2, call.key.shape[2]), 1 / call.key.shape[2]))
+    monkeypatch.setattr(
+        check, "own_weights", lambda call, mask: torch.full((2, call.key.shape[2]), 1 / call.key.shape[2])
+    )
     with pytest.raises(RunError, match="layer 0: masking key 0 leaves it a weight of"):
         encoder_parts(vision_zoo.build("qwen3_vl"))
 

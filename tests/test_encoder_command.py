@@ -61,16 +61,25 @@ def test_the_table_is_that_of_the_plain_implementation(images, at, cell, method,
         assert relative_error(rows.l2_distance.to_numpy(), l2) <= 1e-4
         assert np.abs(rows.cosine_distance.to_numpy() - cosine.numpy()).max() <= 1e-5
     first = table[(table.variant == "Full") & (table.layer == 0)]
-    cells = [(0, r, c) for r in range(3) for c in range(5)] + [(1, r, c) for r in range(7) for c in range(2)] * (len(images) - 1)
+    cells = [(0, r, c) for r in range(3) for c in range(5)] + [(1, r, c) for r in range(7) for c in range(2)] * (
+        len(images) - 1
+    )
     assert first.token_masked.tolist() == [f"img{i}[{r},{c}]" for i, r, c in cells]
     assert list(zip(first.image_index, first.patch_row, first.patch_col)) == cells
-    assert (run["part"], run["measured_position"], run["settings"]["at"], run["settings"]["part"]) == ("encoder", cell, at, "encoder")
+    assert (run["part"], run["measured_position"], run["settings"]["at"], run["settings"]["part"]) == (
+        "encoder",
+        cell,
+        at,
+        "encoder",
+    )
     assert [image["path"] for image in run["images"]] == images and run["rows"] == len(table)
 
 
 def test_what_the_run_file_says(ask):
     code, out, err = ask("--image", "cat.png", "--at", "0,3")
-    assert (code, err) == (0, []) and files_in("output") == [f"cat_encoder_0_3_{end}" for end in ("results.csv", "results.json", "run.json")]
+    assert (code, err) == (0, []) and files_in("output") == [
+        f"cat_encoder_0_3_{end}" for end in ("results.csv", "results.json", "run.json")
+    ]
     run = record_of("cat_encoder_0_3")
     assert run["prompt_length"] == len(run["tokens"]) == 15 and run["tokens"][3]["text"] == "img0[0,3]"
     assert run["generated_text"] is run["stopped_by"] is run["settings"]["prompt"] is None
@@ -79,8 +88,15 @@ def test_what_the_run_file_says(ask):
     for variant, floors in step["noise_floor_l2"].items():
         for layer, floor in enumerate(floors):
             assert 0 < floor < 1e-3 * step["baseline_norm"][variant][layer]
-    assert "15 cells (img0: 15, 3 rows x 5 columns; the encoder measured at img0[0,3], about the cost of 1." in out[0] and "2 blocks" in out[0]
-    assert out[1].startswith("  strongest (Full L2 summed over blocks): 'img0[") and "position 0" not in out[1] and "generated" not in " ".join(out)
+    assert (
+        "15 cells (img0: 15, 3 rows x 5 columns; the encoder measured at img0[0,3], about the cost of 1." in out[0]
+        and "2 blocks" in out[0]
+    )
+    assert (
+        out[1].startswith("  strongest (Full L2 summed over blocks): 'img0[")
+        and "position 0" not in out[1]
+        and "generated" not in " ".join(out)
+    )
 
 
 def test_the_first_cell_is_not_left_out_of_the_largest(ask):
@@ -96,26 +112,51 @@ def test_the_first_cell_is_not_left_out_of_the_largest(ask):
 
 def test_all_says_its_cost_and_is_the_mean(ask):
     code, out, err = ask("--image", "cat.png", "--image", "dog.png", "--at", "all", "--output", "all")
-    assert (code, err) == (0, []) and "the encoder measured at every cell in turn, 29 of them, about the cost of" in out[0]
+    assert (code, err) == (
+        0,
+        [],
+    ) and "the encoder measured at every cell in turn, 29 of them, about the cost of" in out[0]
     means, run = read_results("output/all_results.csv"), record_of("all")
     assert run["measured_position"] is None and len(means) == 29 * 4 * 2
     key = ["variant", "layer", "token_position"]
     total = 0
     for row in range(7):
         for column in range(2):
-            assert ask("--image", "cat.png", "--image", "dog.png", "--at", f"1:{row},{column}", "--output", "one", "--overwrite")[0] == 0
+            assert (
+                ask(
+                    "--image",
+                    "cat.png",
+                    "--image",
+                    "dog.png",
+                    "--at",
+                    f"1:{row},{column}",
+                    "--output",
+                    "one",
+                    "--overwrite",
+                )[0]
+                == 0
+            )
             total = total + read_results("output/one_results.csv").set_index(key).l2_distance
     own = means[means.image_index == 1].set_index(key).l2_distance
     assert np.allclose(own, (total / 14).loc[own.index], rtol=1e-5)
 
 
-@pytest.mark.parametrize("most, words, kept", [(15 * 15 * 2, [], True), (15 * 15 * 2 - 1, [], False), (15 * 15, ["--layers", 0], True),
-                                                (10**6, ["--variants", "attn,heads"], False)])
+@pytest.mark.parametrize(
+    "most, words, kept",
+    [
+        (15 * 15 * 2, [], True),
+        (15 * 15 * 2 - 1, [], False),
+        (15 * 15, ["--layers", 0], True),
+        (10**6, ["--variants", "attn,heads"], False),
+    ],
+)
 def test_the_distances_at_every_measured_cell_are_kept_where_they_are_few(most, words, kept, ask, monkeypatch):
     monkeypatch.setattr(encoder_inputs, "MOST_KEPT", most)
     assert ask("--image", "cat.png", "--at", "all", "--output", "all", *words)[0] == 0
     assert ("each_measured" in record_of("all")) is kept
-    assert ask("--image", "cat.png", "--at", "1,2", "--output", "one", *words)[0] == 0 and "each_measured" not in record_of("one")
+    assert ask("--image", "cat.png", "--at", "1,2", "--output", "one", *words)[
+        0
+    ] == 0 and "each_measured" not in record_of("one")
 
 
 def test_layers_and_variants_are_chosen_as_in_the_decoder(ask):
@@ -137,30 +178,68 @@ def test_the_same_again_is_there_and_another_cell_is_another_run(ask):
 
 
 def test_a_decoder_run_of_that_name_is_another_run(ask, command, models):
-    assert command("--model", models / "vl", "--prompt", "Which one?", "--image", "cat.png", "--layers", 0, "--output", "one", door=mask_impact_vl)[0] == 0
+    assert (
+        command(
+            "--model",
+            models / "vl",
+            "--prompt",
+            "Which one?",
+            "--image",
+            "cat.png",
+            "--layers",
+            0,
+            "--output",
+            "one",
+            door=mask_impact_vl,
+        )[0]
+        == 0
+    )
     code, _, err = ask("--image", "cat.png", "--at", "1,2", "--output", "one")
     assert code == 2 and "part" in err[0] and "at" in err[0]
 
 
-@pytest.mark.parametrize("words, part", [
-    (["--image", "cat.png", "--at", "3,0"], "at: 3,0 lies outside the grid of 3 rows x 5 columns that cat.png has; choose a row from 0 to 2 and a column from 0 to 4"),
-    (["--image", "cat.png", "--at", "0,5"], "outside the grid of 3 rows x 5 columns"),
-    (["--image", "cat.png", "--image", "dog.png", "--at", "1:0,4"], "outside the grid of 7 rows x 2 columns that dog.png has"),
-    (["--image", "cat.png", "--at", "1:0,0"], "is a cell of picture 1, but there is only picture 0"),
-    (["--image", "cat.png", "--image", "dog.png", "--at", "2:0,0"], "is a cell of picture 2, but the pictures are 0 to 1"),
-    (["--at", "0,0"], "part encoder needs a picture; add --image FILE"),
-    (["--image", "cat.png"], "part encoder needs the cell that is measured; add --at ROW,COL or --at all"),
-    (["--image", "cat.png", "--at", "here"], "--at: expected a cell as ROW,COL or IMAGE:ROW,COL, counted from 0, or all, found 'here'"),
-    (["--image", "cat.png", "--at", "1"], "--at: expected a cell"), (["--image", "cat.png", "--at=-1,0"], "--at: expected a cell"),
-    (["--image", "cat.png", "--at", "1,2,3"], "--at: expected a cell"), (["--image", "cat.png", "--at", ""], "--at: expected a cell"),
-    (["--image", "cat.png", "--at", "0,0", "--prompt", "x"], "part encoder measures a picture alone and predicts nothing, found prompt; leave it out"),
-    (["--image", "cat.png", "--at", "0,0", "--prompt-file", "prompt.txt"], "found prompt_file; leave it out"),
-    (["--image", "cat.png", "--at", "0,0", "--num-tokens", 1], "found num_tokens; leave it out"),
-    (["--image", "cat.png", "--at", "0,0", "--mask-mode", "vision"], "found mask_mode; leave it out"),
-    (["--image", "cat.png", "--at", "0,0", "--chat"], "found chat; leave it out"),
-    (["--image", "cat.png", "--at", "0,0", "--continuation", "x", "--system", "y", "--thinking"], "found continuation, system, thinking; leave them out"),
-    (["--image", "none.png", "--at", "0,0"], "none.png: there is no such file"),
-])
+@pytest.mark.parametrize(
+    "words, part",
+    [
+        (
+            ["--image", "cat.png", "--at", "3,0"],
+            "at: 3,0 lies outside the grid of 3 rows x 5 columns that cat.png has; choose a row from 0 to 2 and a column from 0 to 4",
+        ),
+        (["--image", "cat.png", "--at", "0,5"], "outside the grid of 3 rows x 5 columns"),
+        (
+            ["--image", "cat.png", "--image", "dog.png", "--at", "1:0,4"],
+            "outside the grid of 7 rows x 2 columns that dog.png has",
+        ),
+        (["--image", "cat.png", "--at", "1:0,0"], "is a cell of picture 1, but there is only picture 0"),
+        (
+            ["--image", "cat.png", "--image", "dog.png", "--at", "2:0,0"],
+            "is a cell of picture 2, but the pictures are 0 to 1",
+        ),
+        (["--at", "0,0"], "part encoder needs a picture; add --image FILE"),
+        (["--image", "cat.png"], "part encoder needs the cell that is measured; add --at ROW,COL or --at all"),
+        (
+            ["--image", "cat.png", "--at", "here"],
+            "--at: expected a cell as ROW,COL or IMAGE:ROW,COL, counted from 0, or all, found 'here'",
+        ),
+        (["--image", "cat.png", "--at", "1"], "--at: expected a cell"),
+        (["--image", "cat.png", "--at=-1,0"], "--at: expected a cell"),
+        (["--image", "cat.png", "--at", "1,2,3"], "--at: expected a cell"),
+        (["--image", "cat.png", "--at", ""], "--at: expected a cell"),
+        (
+            ["--image", "cat.png", "--at", "0,0", "--prompt", "x"],
+            "part encoder measures a picture alone and predicts nothing, found prompt; leave it out",
+        ),
+        (["--image", "cat.png", "--at", "0,0", "--prompt-file", "prompt.txt"], "found prompt_file; leave it out"),
+        (["--image", "cat.png", "--at", "0,0", "--num-tokens", 1], "found num_tokens; leave it out"),
+        (["--image", "cat.png", "--at", "0,0", "--mask-mode", "vision"], "found mask_mode; leave it out"),
+        (["--image", "cat.png", "--at", "0,0", "--chat"], "found chat; leave it out"),
+        (
+            ["--image", "cat.png", "--at", "0,0", "--continuation", "x", "--system", "y", "--thinking"],
+            "found continuation, system, thinking; leave them out",
+        ),
+        (["--image", "none.png", "--at", "0,0"], "none.png: there is no such file"),
+    ],
+)
 def test_a_wrong_request_is_one_line_and_writes_nothing(words, part, ask, here):
     before = files_in(here)
     code, out, err = ask(*words)
@@ -173,19 +252,32 @@ def test_other_doors_and_parts(ask, command, models, here):
         code, out, err = command("--prompt", "x", *words, door=mask_impact_analysis)
         assert (code, out, len(err)) == (2, [], 1) and f"{words[0]} is a flag of mask_impact_vl.py" in err[0]
     code, _, err = command("--model", models / "vl", "--prompt", "x", "--at", "1,2", door=mask_impact_vl)
-    assert code == 2 and err == ["error: at 1,2 needs part encoder; add --part encoder (in YAML part: encoder) or leave at out"]
-    code, _, err = command("--model", models / "vl", "--part", "encodr", "--image", "cat.png", "--at", "1,2", door=mask_impact_vl)
-    assert code == 2 and err == ["error: --part: expected one of decoder, encoder, found 'encodr', did you mean 'encoder'?"]
+    assert code == 2 and err == [
+        "error: at 1,2 needs part encoder; add --part encoder (in YAML part: encoder) or leave at out"
+    ]
+    code, _, err = command(
+        "--model", models / "vl", "--part", "encodr", "--image", "cat.png", "--at", "1,2", door=mask_impact_vl
+    )
+    assert code == 2 and err == [
+        "error: --part: expected one of decoder, encoder, found 'encodr', did you mean 'encoder'?"
+    ]
     assert "output" not in files_in(here)
 
 
 def test_a_text_model_is_refused_by_name(command, tmp_path):
     zoo.save("llama", tmp_path / "llama")
-    code, out, err = command("--model", tmp_path / "llama", "--part", "encoder", "--image", "cat.png", "--at", "0,0", door=mask_impact_vl)
-    assert (code, out, len(err)) == (2, [], 1) and "(llama) is a model of text alone: run it with mask_impact_analysis.py" in err[0]
+    code, out, err = command(
+        "--model", tmp_path / "llama", "--part", "encoder", "--image", "cat.png", "--at", "0,0", door=mask_impact_vl
+    )
+    assert (code, out, len(err)) == (
+        2,
+        [],
+        1,
+    ) and "(llama) is a model of text alone: run it with mask_impact_analysis.py" in err[0]
 
 
 # Batch files
+
 
 def batch(text, models):
     Path("batch.yaml").write_text(f"model: {models / 'vl'}\n{text}", encoding="utf-8")
@@ -194,25 +286,40 @@ def batch(text, models):
 
 def test_a_batch_of_both_parts(command, models):
     """What the file or the command line say of prompts is passed over for the encoder, and the summary has both."""
-    words = batch("defaults: {num_tokens: 2, image: cat.png, mask_mode: vision, at: all}\nprompts:\n- {name: words, prompt: Which one}\n"
-                  "- {name: cell, part: encoder, at: \"1,2\"}\n- {part: encoder}\n", models)
+    words = batch(
+        "defaults: {num_tokens: 2, image: cat.png, mask_mode: vision, at: all}\nprompts:\n- {name: words, prompt: Which one}\n"
+        '- {name: cell, part: encoder, at: "1,2"}\n- {part: encoder}\n',
+        models,
+    )
     code, out, err = command(*words, "--num-tokens", 1, door=mask_impact_vl)
     assert (code, err) == (0, [])
-    assert [record_of(name)["part"] for name in ("words", "cell", "cat_encoder_all")] == ["decoder", "encoder", "encoder"]
-    assert record_of("words")["settings"]["mask_mode"] == "vision" and record_of("cell")["settings"]["mask_mode"] == "text"
+    assert [record_of(name)["part"] for name in ("words", "cell", "cat_encoder_all")] == [
+        "decoder",
+        "encoder",
+        "encoder",
+    ]
+    assert (
+        record_of("words")["settings"]["mask_mode"] == "vision" and record_of("cell")["settings"]["mask_mode"] == "text"
+    )
     summary = Path("output/batch_summary.csv").read_text(encoding="utf-8").splitlines()
     assert summary[2].startswith('"cell","complete",15,1,120,') and ",,," in summary[2] and len(summary) == 4
     code, out, err = command(*words, "--num-tokens", 1, door=mask_impact_vl)
     assert code == 0 and sum("this result is there" in line for line in out) == 3
 
 
-@pytest.mark.parametrize("entry, part", [
-    ("{part: encoder, image: cat.png}", "needs the cell that is measured"), ("{part: encoder, at: \"1,2\"}", "needs a picture"),
-    ("{part: encoder, image: cat.png, at: \"1,2\", prompt: x}", "found prompt; leave it out"),
-    ("{part: encoder, image: cat.png, at: \"1,2\", chat: true}", "found chat; leave it out"),
-    ("{prompt: x, at: \"1,2\"}", "at 1,2 needs part encoder"), ("{part: encoder, image: cat.png, at: 3}", "at: expected a cell"),
-    ("{image: cat.png}", "an entry needs its prompt"), ("{part: encoder, image: cat.png, at: \"9,9\"}", "outside the grid of 3 rows x 5 columns"),
-])
+@pytest.mark.parametrize(
+    "entry, part",
+    [
+        ("{part: encoder, image: cat.png}", "needs the cell that is measured"),
+        ('{part: encoder, at: "1,2"}', "needs a picture"),
+        ('{part: encoder, image: cat.png, at: "1,2", prompt: x}', "found prompt; leave it out"),
+        ('{part: encoder, image: cat.png, at: "1,2", chat: true}', "found chat; leave it out"),
+        ('{prompt: x, at: "1,2"}', "at 1,2 needs part encoder"),
+        ("{part: encoder, image: cat.png, at: 3}", "at: expected a cell"),
+        ("{image: cat.png}", "an entry needs its prompt"),
+        ('{part: encoder, image: cat.png, at: "9,9"}', "outside the grid of 3 rows x 5 columns"),
+    ],
+)
 def test_a_wrong_entry_is_one_line(entry, part, command, models, here):
     code, out, err = command(*batch(f"prompts: [{entry}]", models), door=mask_impact_vl)
     assert (code, out, len(err)) == (2, [], 1) and err[0].startswith("error: batch.yaml:2: ") and part in err[0], err
@@ -233,14 +340,20 @@ def test_the_estimate_grows_with_the_measured_cells(at, places, method, models):
     settings = VisionSettings(model=str(models / "vl"), image="cat.png", part="encoder", at=at, method=method)
     candidate = qwen3_vl.examine(settings)
     plan = planning.plan(settings, candidate)
-    found = dry_run.seconds(plan, dry_run.layers(plan, candidate), candidate.layers(settings), dry_run.Sizes(token=3, row=2), 1e3)
+    found = dry_run.seconds(
+        plan, dry_run.layers(plan, candidate), candidate.layers(settings), dry_run.Sizes(token=3, row=2), 1e3
+    )
     again, calls = (60 * 2, 1) if method == "renormalize" else (15 * 60 * 3, 15)
     assert found == pytest.approx((60 * 3 * 2 + places * again * 2) / 1e3 + dry_run.LAYER_SECONDS * places * calls * 2)
-    row, patch = 32 * 32 + 2 * 32 * 48, 4 * 32 * 32 + 2 * 32 * 48 + 2 * 32 * 60  # numbers multiplied for one of each, by hand
+    row, patch = (
+        32 * 32 + 2 * 32 * 48,
+        4 * 32 * 32 + 2 * 32 * 48 + 2 * 32 * 60,
+    )  # numbers multiplied for one of each, by hand
     assert plan.prompt.passes == pytest.approx(1 + places * (15 + 9 if method == "rerun" else row / patch))
 
 
 # Looking at it, and Python
+
 
 def test_the_look_up_shows_a_run_of_the_encoder(ask, capsys):
     assert ask("--image", "cat.png", "--at", "1,2", "--output", "one", "--report")[0] == 0
@@ -248,7 +361,12 @@ def test_the_look_up_shows_a_run_of_the_encoder(ask, capsys):
     capsys.readouterr()
     assert __main__.main(["show", "output/one", "--top", "15"]) == 0
     said = capsys.readouterr().out
-    assert "measured at cell 1,2 (row, column)" in said and "prompt" not in said and "generated" not in said and "osition 0" not in said
+    assert (
+        "measured at cell 1,2 (row, column)" in said
+        and "prompt" not in said
+        and "generated" not in said
+        and "osition 0" not in said
+    )
     assert all(f"img0[{row},{column}]" in said for row in range(3) for column in range(5))
     assert ask("--image", "cat.png", "--at", "1,2", "--output", "two", "--method", "rerun")[0] == 0
     capsys.readouterr()
@@ -257,23 +375,40 @@ def test_the_look_up_shows_a_run_of_the_encoder(ask, capsys):
 
 
 def asked_in_python(**settings):
-    own = dict(image="cat.png", part="encoder", at="1,2", model=vision_zoo.build("qwen3_vl"), tokenizer=vision_zoo.tokenizer(),
-               image_processor=vision_zoo.processor())
+    own = dict(
+        image="cat.png",
+        part="encoder",
+        at="1,2",
+        model=vision_zoo.build("qwen3_vl"),
+        tokenizer=vision_zoo.tokenizer(),
+        image_processor=vision_zoo.processor(),
+    )
     return run_vl_masking_experiment(**(own | settings))
 
 
 def test_from_python(models):
     table = asked_in_python()
     assert table.attrs["run"]["part"] == "encoder" and len(table) == 120
-    assert asked_in_python(model=None, tokenizer=None, image_processor=None, model_name=str(models / "vl"), device="cpu").equals(table)
-    assert asked_in_python(image=["dog.png", "cat.png"], at="1:1,2").l2_distance.max() == pytest.approx(table.l2_distance.max(), rel=1e-4)
+    assert asked_in_python(
+        model=None, tokenizer=None, image_processor=None, model_name=str(models / "vl"), device="cpu"
+    ).equals(table)
+    assert asked_in_python(image=["dog.png", "cat.png"], at="1:1,2").l2_distance.max() == pytest.approx(
+        table.l2_distance.max(), rel=1e-4
+    )
 
 
-@pytest.mark.parametrize("settings, part", [
-    ({"prompt": "x"}, "found prompt; leave it out"), ({"at": None}, "needs the cell that is measured; add at ROW,COL or at all$"),
-    ({"image": None}, "needs a picture; add image$"),
-    ({"num_output_tokens": 2}, "found num_output_tokens; leave it out"), ({"at": "5,5"}, "outside the grid of 3 rows x 5 columns"),
-    ({"mask_mode": "both"}, "found mask_mode; leave it out"), ({"part": "decoder", "at": None}, "^prompt: give the text")])
+@pytest.mark.parametrize(
+    "settings, part",
+    [
+        ({"prompt": "x"}, "found prompt; leave it out"),
+        ({"at": None}, "needs the cell that is measured; add at ROW,COL or at all$"),
+        ({"image": None}, "needs a picture; add image$"),
+        ({"num_output_tokens": 2}, "found num_output_tokens; leave it out"),
+        ({"at": "5,5"}, "outside the grid of 3 rows x 5 columns"),
+        ({"mask_mode": "both"}, "found mask_mode; leave it out"),
+        ({"part": "decoder", "at": None}, "^prompt: give the text"),
+    ],
+)
 def test_a_wrong_request_in_python(settings, part):
     with pytest.raises(ValueError, match=part) as caught:
         asked_in_python(**settings)
@@ -285,7 +420,9 @@ def test_a_decoder_needs_its_prompt():
         VisionSettings(image="cat.png")
 
 
-@pytest.mark.parametrize("value, stored", [((1, 2), "1,2"), ([1, 2], "1,2"), ((0, 1, 2), "1,2"), ([1, 0, 3], "1:0,3"), ("1:0,3", "1:0,3")])
+@pytest.mark.parametrize(
+    "value, stored", [((1, 2), "1,2"), ([1, 2], "1,2"), ((0, 1, 2), "1,2"), ([1, 0, 3], "1:0,3"), ("1:0,3", "1:0,3")]
+)
 def test_a_cell_may_be_given_as_numbers(value, stored):
     assert readers.cell(value) == stored
 
@@ -303,8 +440,22 @@ def test_a_number_in_place_of_a_cell_is_told_of_quotes():
 
 def test_compare_says_where_each_was_measured(command, capsys):
     for at in ("0,0", "1,1", "all"):
-        assert command("--model", "demo", "--image", ROOT / "testimg.png", "--part", "encoder", "--at", at, "--output", at.replace(",", "_"),
-                       door=mask_impact_vl)[0] == 0
+        assert (
+            command(
+                "--model",
+                "demo",
+                "--image",
+                ROOT / "testimg.png",
+                "--part",
+                "encoder",
+                "--at",
+                at,
+                "--output",
+                at.replace(",", "_"),
+                door=mask_impact_vl,
+            )[0]
+            == 0
+        )
     capsys.readouterr()
     assert __main__.main(["compare", "output/0_0", "output/all"], Screen(width=200)) == 0
     first = capsys.readouterr().out.splitlines()[:2]
@@ -312,6 +463,17 @@ def test_compare_says_where_each_was_measured(command, capsys):
 
 
 def test_measured_cells_that_are_not_kept_apart_are_said(command):
-    code, _, err = command("--model", "demo", "--image", ROOT / "testimg.png", "--part", "encoder", "--at", "all", "--variants", "heads",
-                           door=mask_impact_vl)
+    code, _, err = command(
+        "--model",
+        "demo",
+        "--image",
+        ROOT / "testimg.png",
+        "--part",
+        "encoder",
+        "--at",
+        "all",
+        "--variants",
+        "heads",
+        door=mask_impact_vl,
+    )
     assert code == 0 and len(err) == 1 and "the measured cells are not kept apart" in err[0]

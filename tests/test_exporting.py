@@ -83,6 +83,7 @@ def test_a_parquet_file_alone_brings_its_run_file(folder, ask):
 
 def test_json_holds_its_rows_and_no_more(folder, ask, monkeypatch):
     from mask_impact.lookup import export
+
     monkeypatch.setattr(export, "JSON_ROWS", 10)
     (folder / "france_results.json").unlink()
     code, _, err = ask("export", "output/france_results.csv", "--to", "json")

@@ -16,8 +16,14 @@ from mask_impact import read_results
 
 resource = pytest.importorskip("resource", reason="file sizes can be limited on POSIX alone")
 
-PROMPTS = {"short": "The capital of France is", "long": "The capital of France is Paris. " * 6, "last": "The capital of Spain is"}
-BATCH = "model: demo\nlayers: 0-1\nprompts:\n" + "".join(f"  - {{name: {name}, prompt: '{prompt}'}}\n" for name, prompt in PROMPTS.items())
+PROMPTS = {
+    "short": "The capital of France is",
+    "long": "The capital of France is Paris. " * 6,
+    "last": "The capital of Spain is",
+}
+BATCH = "model: demo\nlayers: 0-1\nprompts:\n" + "".join(
+    f"  - {{name: {name}, prompt: '{prompt}'}}\n" for name, prompt in PROMPTS.items()
+)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +50,9 @@ def check_whole(folder):
             record = json.loads(path.read_text(encoding="utf-8"))
             assert record["status"] in ("complete", "failed")
             if record["status"] == "complete":
-                assert record["rows"] == len(read_results(path.with_name(f"{record['name']}_results.{record['settings']['formats'][0]}")))
+                assert record["rows"] == len(
+                    read_results(path.with_name(f"{record['name']}_results.{record['settings']['formats'][0]}"))
+                )
         elif "_results." in path.name:
             assert len(read_results(path)) > 0
         elif path.name.endswith("_report.html"):
@@ -57,7 +65,9 @@ def check_whole(folder):
 def rows_of_table(lines):
     """The table at the end: by name, the status and the rest of the row."""
     start = next(number for number, line in enumerate(lines) if line.startswith("name "))
-    return {words[0]: (words[1], line) for line in lines[start + 1:start + 1 + len(PROMPTS)] if (words := line.split())}
+    return {
+        words[0]: (words[1], line) for line in lines[start + 1 : start + 1 + len(PROMPTS)] if (words := line.split())
+    }
 
 
 def check_told(code, out, err, reason):
@@ -66,8 +76,12 @@ def check_told(code, out, err, reason):
     failed = {name for name, (status, _) in table.items() if status == "failed"}
     assert set(table) == set(PROMPTS) and code == (1 if failed else 0)
     assert all(reason in table[name][1] for name in failed)
-    assert failed == {name for name in PROMPTS if any(line.startswith(f"error: {name}: ") and reason in line for line in err)}
-    assert {name for name in table if name not in failed} == {name for name, (status, _) in table.items() if status == "complete"}
+    assert failed == {
+        name for name in PROMPTS if any(line.startswith(f"error: {name}: ") and reason in line for line in err)
+    }
+    assert {name for name in table if name not in failed} == {
+        name for name, (status, _) in table.items() if status == "complete"
+    }
     return failed
 
 
@@ -80,7 +94,9 @@ def test_a_full_disk_at_any_size(size, command):
         code, out, err = command("--config", "night.yaml", "--formats", "csv,json,parquet", "--report")
     check_whole("output")
     failed = check_told(code, out, err, "File too large")
-    assert failed == (set() if size == SIZES[-1] else set(PROMPTS)) or 200_000 < size < SIZES[-1]  # where some reports fit
+    assert (
+        failed == (set() if size == SIZES[-1] else set(PROMPTS)) or 200_000 < size < SIZES[-1]
+    )  # where some reports fit
     assert command("--config", "night.yaml", "--formats", "csv,json,parquet", "--report")[0] == 0  # once there is room
     names = check_whole("output")
     assert len(names) == 5 * len(PROMPTS) + 1
@@ -91,7 +107,8 @@ FIRST_TO_FAIL = {  # what is asked for besides, the most bytes of a file, and th
     "json": (["--formats", "json,parquet"], 4_000, "long_results.json"),
     "parquet": (["--formats", "parquet"], 4_000, "long_results.parquet"),
     "run": (["--formats", "csv", "--variants", "full", "--layers", "0"], 3_000, "long_run.json"),
-    "report": (["--formats", "csv", "--report"], 100_000, "long_report.html")}
+    "report": (["--formats", "csv", "--report"], 100_000, "long_report.html"),
+}
 
 
 @pytest.mark.parametrize("words, size, name", FIRST_TO_FAIL.values(), ids=FIRST_TO_FAIL)
@@ -100,8 +117,13 @@ def test_each_file_in_turn_is_the_one_that_does_not_fit(words, size, name, comma
         code, out, err = command("--config", "night.yaml", *words)
     check_whole("output")
     assert code == 1 and "long" in check_told(code, out, err, "File too large")
-    assert not Path("output", name).exists() or json.loads(Path("output", name).read_text(encoding="utf-8"))["status"] == "failed"
-    assert any(f"{name} could not be written: File too large; make room or choose another folder" in line for line in err)
+    assert (
+        not Path("output", name).exists()
+        or json.loads(Path("output", name).read_text(encoding="utf-8"))["status"] == "failed"
+    )
+    assert any(
+        f"{name} could not be written: File too large; make room or choose another folder" in line for line in err
+    )
     others = {words[0] for words in map(str.split, out) if words[1:2] == ["complete"]}
     assert others == ({"short", "last"} if name == "long_run.json" else set())  # which have a shorter run file
 
@@ -122,7 +144,12 @@ def test_only_the_summary_does_not_fit(command):
     Path("output/night_summary.csv").unlink()
     with files_of_at_most(100):
         code, out, err = command("--config", "night.yaml")
-    assert code == 0 and len(err) == 1 and err[0].startswith("warning: the summary is missing: ") and "File too large" in err[0]
+    assert (
+        code == 0
+        and len(err) == 1
+        and err[0].startswith("warning: the summary is missing: ")
+        and "File too large" in err[0]
+    )
     assert "night_summary.csv" not in check_whole("output") and len(rows_of_table(out)) == len(PROMPTS)
 
 
@@ -131,8 +158,14 @@ def small_disk(tmp_path):
     """A disk of 192 KB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = sys.platform == "linux" and shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=192k", "none", str(disk)], capture_output=True).returncode == 0
+    mounted = (
+        sys.platform == "linux"
+        and shutil.which("mount")
+        and subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=192k", "none", str(disk)], capture_output=True
+        ).returncode
+        == 0
+    )
     if not mounted:
         pytest.skip("a small disk can be mounted by root on Linux alone")
     yield disk

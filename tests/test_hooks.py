@@ -103,7 +103,9 @@ def test_a_wrapper_that_chooses_among_positions_is_refused():
     model = copied(plain_model("mistral", torch.float32))
     projection = model.model.layers[1].self_attn.o_proj
     whole = projection.forward
-    projection.forward = lambda rows: whole(rows) * (rows.norm(dim=-1, keepdim=True) >= rows.norm(dim=-1).flatten().topk(
-        min(2, rows.shape[-2])).values[-1])
+    projection.forward = lambda rows: (
+        whole(rows)
+        * (rows.norm(dim=-1, keepdim=True) >= rows.norm(dim=-1).flatten().topk(min(2, rows.shape[-2])).values[-1])
+    )
     with pytest.raises(RunError, match="layer 1: the parts found do not give the same"):
         measure(model, zoo.tokens(13).tolist(), 1)

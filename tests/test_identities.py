@@ -185,7 +185,11 @@ def test_load_check_sees_attention_that_answers_otherwise_when_it_is_called_agai
 def test_answers_are_taken_back_after_an_error():
     [part, *_], _ = measurable_parts(zoo.build("llama"))
     layer = part.layer
-    with pytest.raises(KeyError), interventions.answering({layer.mlp: lambda x: x}), interventions.in_dtype(part, torch.float64):
+    with (
+        pytest.raises(KeyError),
+        interventions.answering({layer.mlp: lambda x: x}),
+        interventions.in_dtype(part, torch.float64),
+    ):
         assert layer.mlp.up_proj.weight.dtype == torch.float64
         raise KeyError
     assert "forward" not in vars(layer.mlp)

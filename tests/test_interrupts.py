@@ -25,14 +25,26 @@ def test_ctrl_c_once_finishes_the_step_and_the_same_command_goes_on(command, mon
         add(self, layer)
 
     batch = Path("night.yaml")
-    batch.write_text(json.dumps({"model": "demo", "prompts": [
-        {"name": "x", "prompt": STORY[0], "continuation": STORY[1]}, {"name": "y", "prompt": STORY[0]}]}), encoding="utf-8")
+    batch.write_text(
+        json.dumps(
+            {
+                "model": "demo",
+                "prompts": [
+                    {"name": "x", "prompt": STORY[0], "continuation": STORY[1]},
+                    {"name": "y", "prompt": STORY[0]},
+                ],
+            }
+        ),
+        encoding="utf-8",
+    )
     with monkeypatch.context() as patch:
         patch.setattr(run.Run, "add", pressed)
         code, out, err = command("--config", batch)
     assert code == 130 and len(parts()) == 2 and len(seen) == 6
-    assert err == ["warning: x: stopped after 2 of 6 steps; the same command goes on from there",
-                   "error: interrupted; what was finished is kept, and the same command goes on from there"]
+    assert err == [
+        "warning: x: stopped after 2 of 6 steps; the same command goes on from there",
+        "error: interrupted; what was finished is kept, and the same command goes on from there",
+    ]
     assert [line.split()[:2] for line in out[-4:-2]] == [["x", "unfinished"], ["y", "missing"]]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     code, out, err = command("--config", batch)
@@ -41,8 +53,15 @@ def test_ctrl_c_once_finishes_the_step_and_the_same_command_goes_on(command, mon
 
 def test_ctrl_c_in_the_last_step_of_all_is_no_interruption(command, monkeypatch):
     add = run.Run.add
-    monkeypatch.setattr(run.Run, "add", lambda self, layer: (os.kill(os.getpid(), signal.SIGINT), add(self, layer))
-                        if (layer.step.index, layer.layer) == (0, 2) else add(self, layer))
+    monkeypatch.setattr(
+        run.Run,
+        "add",
+        lambda self, layer: (
+            (os.kill(os.getpid(), signal.SIGINT), add(self, layer))
+            if (layer.step.index, layer.layer) == (0, 2)
+            else add(self, layer)
+        ),
+    )
     assert command("--model", "demo", "--prompt", STORY[0])[0] == 0
 
 
@@ -52,8 +71,15 @@ def test_ctrl_c_behind_a_pipe_whose_reader_has_gone(command, monkeypatch):
 
     add = run.Run.add
     monkeypatch.setattr(os, "write", gone)
-    monkeypatch.setattr(run.Run, "add", lambda self, layer: (os.kill(os.getpid(), signal.SIGINT), add(self, layer))
-                        if (layer.step.index, layer.layer) == (1, 0) else add(self, layer))
+    monkeypatch.setattr(
+        run.Run,
+        "add",
+        lambda self, layer: (
+            (os.kill(os.getpid(), signal.SIGINT), add(self, layer))
+            if (layer.step.index, layer.layer) == (1, 0)
+            else add(self, layer)
+        ),
+    )
     code, _, err = command(*TEXT)
     assert code == 130 and err[0].startswith("warning: x: stopped after 2 of 6 steps") and len(parts()) == 2
 
@@ -65,7 +91,9 @@ def test_ctrl_c_twice_stops_at_once(command, monkeypatch):
 
     monkeypatch.setattr(run.Run, "add", pressed)
     code, _, err = command(*TEXT)
-    assert code == 130 and err == ["error: interrupted; what was finished is kept, and the same command goes on from there"]
+    assert code == 130 and err == [
+        "error: interrupted; what was finished is kept, and the same command goes on from there"
+    ]
 
 
 def test_under_nohup_ctrl_c_stays_without_effect():

@@ -25,11 +25,25 @@ PACKAGE = ROOT / "mask_impact"
 NOT_OURS = {"__pycache__", "output", "node_modules"}
 FOLDERS = ("base", "settings", "results", "sites", "measure", "models", "runs", "lookup")
 MOST_FILES = 18
-FAST = ("settings.text", "settings.vision", "settings.batch_file", "settings.command_line", "settings.readers", "settings.prompt_files",
-        "runs.result_names", "runs.early_check", "base.errors", "base.formats", "base.console", "base.terminal", "__main__")
+FAST = (
+    "settings.text",
+    "settings.vision",
+    "settings.batch_file",
+    "settings.command_line",
+    "settings.readers",
+    "settings.prompt_files",
+    "runs.result_names",
+    "runs.early_check",
+    "base.errors",
+    "base.formats",
+    "base.console",
+    "base.terminal",
+    "__main__",
+)
 HEAVY = ("torch", "transformers", "pyarrow", "pandas", "numpy")
 FRONT_DOOR_LINES = 130
-VISION_COLUMNS = tuple(VisionInputs([], (), "text", 0, None).columns(0))  # what a prompt with pictures adds to the table
+# What a prompt with pictures adds to the table.
+VISION_COLUMNS = tuple(VisionInputs([], (), "text", 0, None).columns(0))
 # A home or scratch folder of some machine; one-letter names (the x of a test's own home folder) stand for any.
 MACHINE_PATH = re.compile(r"(?<![\w.~-])(?:/(?:work|tmp|home|root|Users)|[A-Z]:\\+Users\\?)[/\\][\w.][\w.-]")
 
@@ -97,7 +111,12 @@ def place(path: Path) -> str:
 
 def test_the_sources_are_found():
     found = {place(path) for path in SOURCES}
-    assert {"mask_impact/settings/text.py", "mask_impact_analysis.py", "tests/test_layout.py", "demo/text/world.py"} <= found
+    assert {
+        "mask_impact/settings/text.py",
+        "mask_impact_analysis.py",
+        "tests/test_layout.py",
+        "demo/text/world.py",
+    } <= found
     assert {".ci/run", ".gitignore"} <= {place(path) for path in repository_files()}
     assert "mask_impact_analysis.py" in {path.name for path in FRONT_DOORS}
 
@@ -120,8 +139,12 @@ def test_folders_stand_in_one_line():
     """Each imports only from itself and from those before it."""
     assert {path.name for path in PACKAGE.iterdir() if path.is_dir()} - NOT_OURS == set(FOLDERS)
     place = {name: number for number, name in enumerate(FOLDERS)}
-    upward = [f"{dotted(path)} imports {name}" for path in MODULES for name in sorted(modules_of_ours(path))
-              if folder(dotted(path)) and place.get(folder(name), 0) > place[folder(dotted(path))]]
+    upward = [
+        f"{dotted(path)} imports {name}"
+        for path in MODULES
+        for name in sorted(modules_of_ours(path))
+        if folder(dotted(path)) and place.get(folder(name), 0) > place[folder(dotted(path))]
+    ]
     assert upward == []
 
 
@@ -208,10 +231,13 @@ def test_requirements_are_pinned_and_are_what_is_imported():
     assert all(pins)
     ours = {path.stem for path in SOURCES} | {path.name for path in ROOT.iterdir() if path.is_dir()}
     others = set().union(*map(top_level, SOURCES)) - set(sys.stdlib_module_names) - ours
-    assert others == {{"pyyaml": "yaml", "pillow": "PIL"}.get(pin[1], pin[1]) for pin in pins} - {"pytest-xdist"}  # a flag asks for it
+    asked_by_a_flag = {"pytest-xdist"}
+    assert others == {{"pyyaml": "yaml", "pillow": "PIL"}.get(pin[1], pin[1]) for pin in pins} - asked_by_a_flag
 
 
-DEMO_COMMANDS = re.findall(r"^\t\$\(RUN\) (\S+\.py) --config (\S+) --overwrite$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+DEMO_COMMANDS = re.findall(
+    r"^\t\$\(RUN\) (\S+\.py) --config (\S+) --overwrite$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+)
 
 
 def test_make_demo_runs_a_batch_of_each_front_door_on_its_demo_model(monkeypatch):

@@ -27,20 +27,33 @@ ROOT = Path(__file__).parent.parent
 def program(*words, **options):
     environment = os.environ | options.pop("env", {})
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-m", "mask_impact", *map(str, words)], cwd=ROOT, env=environment, **pipes, **options)
+    return subprocess.Popen(
+        [sys.executable, "-m", "mask_impact", *map(str, words)], cwd=ROOT, env=environment, **pipes, **options
+    )
 
 
 # show
 
+
 def test_show(folder, ask):
     code, out, err = ask("show", "output/france_results.csv", "--step", 0, "--variant", "Full")
     assert (code, err) == (0, []) and out.pop(5) == 'predicts   " Paris"'
-    assert out[:6] == ["output/france_results.csv", "model      demo on cpu", 'prompt     "The capital of France is"',
-                       'generated  " Paris."', "shown      step 0 of 0-1, variant Full of Full, Attn, Head_0 to Head_3", ""]
-    frame = read_results("output/france_results.csv").query("generation_step == 0 and variant == 'Full' and token_position > 0")
+    assert out[:6] == [
+        "output/france_results.csv",
+        "model      demo on cpu",
+        'prompt     "The capital of France is"',
+        'generated  " Paris."',
+        "shown      step 0 of 0-1, variant Full of Full, Attn, Head_0 to Head_3",
+        "",
+    ]
+    frame = read_results("output/france_results.csv").query(
+        "generation_step == 0 and variant == 'Full' and token_position > 0"
+    )
     sums = frame.astype({"l2_distance": float}).groupby("token_position").l2_distance.sum().sort_values(ascending=False)
     listed = [line.split(maxsplit=2) for line in out[7:11]]
-    assert [(int(position), total) for position, total, _ in listed] == [(place, f"{total:.3g}") for place, total in sums.items()]
+    assert [(int(position), total) for position, total, _ in listed] == [
+        (place, f"{total:.3g}") for place, total in sums.items()
+    ]
     assert listed[0][2].endswith('" France"')
     assert out[12].split() == ["layer", "largest", "0", "1", "2", "3", "4"]
     assert out[13].split() == ["The", "capital", "of", "France", "is"]
@@ -52,9 +65,18 @@ def test_show(folder, ask):
 
 
 def test_show_says_what_was_given_and_what_the_step_predicts(command, ask):
-    assert command("--model", "demo", "--prompt", "The capital of France is", "--continuation", " Rome.", "--output", "rome")[0] == 0
+    assert (
+        command(
+            "--model", "demo", "--prompt", "The capital of France is", "--continuation", " Rome.", "--output", "rome"
+        )[0]
+        == 0
+    )
     out = ask("show", "output/rome", "--step", 1)[1]
-    assert 'given      " Rome."' in out and 'predicts   "."' in out and not any(line.startswith("generated") for line in out)
+    assert (
+        'given      " Rome."' in out
+        and 'predicts   "."' in out
+        and not any(line.startswith("generated") for line in out)
+    )
 
 
 def test_a_folder_is_told_with_what_lies_in_it(folder, ask):
@@ -62,8 +84,10 @@ def test_a_folder_is_told_with_what_lies_in_it(folder, ask):
     assert error.startswith("error: output: this is a folder; name a result in it: ") and "france" in error
 
 
-@pytest.mark.parametrize("word", [
-    "output/france", "output/france_run.json", "output/france_report.html", "output/france_results.json", "france"])
+@pytest.mark.parametrize(
+    "word",
+    ["output/france", "output/france_run.json", "output/france_report.html", "output/france_results.json", "france"],
+)
 def test_a_result_is_found_by_any_of_its_names(folder, ask, word):
     code, out, err = ask("show", word, "--json")
     assert (code, err) == (0, []) and json.loads(out[0])["prompt"] == "The capital of France is"
@@ -74,14 +98,25 @@ def test_json_is_for_scripts(folder, ask):
     code, [line], err = ask("show", "output/france", *words)
     found = json.loads(line)
     assert (code, err) == (0, []) and line.isascii()
-    assert (found["step"], found["variant"], found["metric"], found["steps"]) == (1, "Head_2", "cosine_distance", [0, 1])
+    assert (found["step"], found["variant"], found["metric"], found["steps"]) == (
+        1,
+        "Head_2",
+        "cosine_distance",
+        [0, 1],
+    )
     rows = read_results("output/france_results.csv").query("generation_step == 1 and variant == 'Head_2'")
     rows = rows.astype({"cosine_distance": float})
     for token in found["strongest"]:
         mine = rows[rows.token_position == token["position"]]
         assert token["sum_over_layers"] == mine.cosine_distance.sum() and token["largest"] == mine.cosine_distance.max()
-        assert token["token"] == mine.token_masked.iloc[0] and token["layer"] == mine.layer.iloc[mine.cosine_distance.argmax()]
-    assert len(found["strongest"]) == 2 and found["strongest"][0]["sum_over_layers"] > found["strongest"][1]["sum_over_layers"]
+        assert (
+            token["token"] == mine.token_masked.iloc[0]
+            and token["layer"] == mine.layer.iloc[mine.cosine_distance.argmax()]
+        )
+    assert (
+        len(found["strongest"]) == 2
+        and found["strongest"][0]["sum_over_layers"] > found["strongest"][1]["sum_over_layers"]
+    )
 
 
 def test_a_table_of_pictures_shows_the_masked_positions_alone(folder, ask):
@@ -114,11 +149,17 @@ def test_cells_at_the_noise_floor_are_drawn_apart(folder, ask):
     (folder / "italy_run.json").write_text(json.dumps(record), encoding="utf-8")
     out = ask("show", "output/italy_results.csv")[1]
     rows = [line.split()[2:] for line in out if re.match(r" +[0-2] ", line) and "layer" not in line]
-    assert set("".join(rows[0])) == {"~"} and not set("~") & set("".join(rows[1] + rows[2])) and "noise floor" in " ".join(out)
+    assert (
+        set("".join(rows[0])) == {"~"}
+        and not set("~") & set("".join(rows[1] + rows[2]))
+        and "noise floor" in " ".join(out)
+    )
 
 
-@pytest.mark.parametrize("record", [
-    "[]", '{"settings": 3, "steps": {"a": 1}, "layers": 7}', '{"steps": [{"step": 0}], "status": "\\u001b[2J"}'])
+@pytest.mark.parametrize(
+    "record",
+    ["[]", '{"settings": 3, "steps": {"a": 1}, "layers": 7}', '{"steps": [{"step": 0}], "status": "\\u001b[2J"}'],
+)
 def test_a_strange_run_record_is_no_traceback(folder, ask, record):
     (folder / "italy_run.json").write_text(record, encoding="utf-8")
     code, out, err = ask("show", "output/italy_results.csv")
@@ -135,6 +176,7 @@ def test_strongest_leave_out_what_is_undefined_in_every_layer():
 
 
 # compare
+
 
 def test_equal_results_compare_equal(folder, ask):
     code, out, err = ask("compare", "output/france_results.csv", "output/france_results.parquet")
@@ -155,12 +197,16 @@ def test_differences_are_those_of_the_tables(folder, ask):
     assert code == 0 and len(lines) == 18
     for (variant, layer), rows in apart.groupby(["variant", "layer"]):
         largest, mean, scale = rows.apart.max(), rows.apart.mean(), rows.l2_distance.max()
-        assert lines[variant, str(layer)] == [f"{value:.3g}" for value in (largest, mean, largest / scale, mean / scale)]
+        assert lines[variant, str(layer)] == [
+            f"{value:.3g}" for value in (largest, mean, largest / scale, mean / scale)
+        ]
     assert 'position 3: A " France" B " Italy"' in out
 
 
 def test_changed_strongest_tokens_are_named(folder, ask):
-    rows = read_results("output/france_results.csv").query("generation_step == 1 and variant == 'Attn' and token_position > 0")
+    rows = read_results("output/france_results.csv").query(
+        "generation_step == 1 and variant == 'Attn' and token_position > 0"
+    )
     sums = rows.astype({"l2_distance": float}).groupby("token_position").l2_distance.sum()
     strongest = rows[rows.token_position == sums.idxmax()]
     text = (folder / "france_results.csv").read_text(encoding="utf-8").splitlines()
@@ -176,8 +222,10 @@ def test_changed_strongest_tokens_are_named(folder, ask):
 
 
 def test_undefined_in_one_alone_is_counted():
-    tables = [ResultTable(["a", "b"], [("Full", 0)], [StepDistances(0, np.array([values]), np.array([values]))])
-              for values in ([np.nan, 1.0], [2.0, 1.5], [np.nan, np.nan])]
+    tables = [
+        ResultTable(["a", "b"], [("Full", 0)], [StepDistances(0, np.array([values]), np.array([values]))])
+        for values in ([np.nan, 1.0], [2.0, 1.5], [np.nan, np.nan])
+    ]
     assert distances_apart(tables[0], tables[1], 0, "l2") == (0.5, 0.5, 1.0, 1)
     assert distances_apart(tables[0], tables[0], 0, "l2") == (0, 0, 1, 0)
     assert distances_apart(tables[2], tables[2], 0, "l2") == (0, 0, 0, 0)
@@ -197,7 +245,9 @@ def test_the_steps_that_both_have_are_compared(turned, whose, folder, ask):
     pair = [step_alone(folder, "first", 0), "output/france"]
     code, out, err = ask("compare", *(reversed(pair) if turned else pair))
     assert (code, err) == (0, []) and out[2] == f"left out, as the other has no such generation step: 1 of {whose}"
-    assert " ".join(out).endswith("in all 6 pairs of step and variant") and any(line.startswith("equal: every") for line in out)
+    assert " ".join(out).endswith("in all 6 pairs of step and variant") and any(
+        line.startswith("equal: every") for line in out
+    )
 
 
 def test_results_that_share_no_step_are_refused(folder, ask):
@@ -212,54 +262,70 @@ def test_other_axes_are_refused_by_name(folder, ask):
 
 # Wrong requests
 
-@pytest.mark.parametrize("words, fault", [
-    ([], "required: COMMAND"),
-    (["shwo", "output/france"], "invalid choice: 'shwo'"),
-    (["show"], "required: RESULT"),
-    (["compare", "output/france"], "required: B"),
-    (["report"], "required: RESULT"),
-    (["export", "output/france"], "required: --to"),
-    (["export", "output/france", "--to", "xml"], "--to: invalid choice: 'xml'"),
-    (["export", "output/france", "--to", "parquet"], "is parquet already"),
-    (["show", "output/france", "--step", "2"], "--step 2 is not in output/france_results.parquet; it has 0-1"),
-    (["show", "output/france", "--step", "-1"], "--step: expected"),
-    (["show", "output/france", "--step", "one"], "--step: expected a generation step, counted from 0, found 'one'"),
-    (["show", "output/france", "--variant", "Head_9"], "unknown variant 'Head_9'; valid: Full, Attn, Head_0 to Head_3"),
-    (["show", "output/france", "--top", "0"], "--top: expected a whole number from 1"),
-    (["show", "output/france", "--metric", "l3"], "--metric: invalid choice: 'l3'"),
-    (["show", "output/france", "--step", "0", "--step", "1"], "--step 0 and 1: two different values"),
-    (["show", "output/france", "--stepp", "0"], "unrecognized arguments: --stepp"),
-    (["show", "output/france", "output/italy"], "unrecognized arguments: output/italy"),
-    (["show", "output/frence"], "no such result, did you mean 'france'? in 'output' there is circle, double, france"),
-    (["show", "output/france_results.txt"], "no such result"),
-    (["show", "output"], "this is a folder"),
-    (["show", "nowhere/x"], "in 'nowhere' there is none"),
-    (["show", ""], "expected text"),
-    (["show", "a\0b"], "null character"),
-    (["show", "x" * 5000], "no result can be found there"),
-    (["show", "testimg.txt"], "suffix '.txt' is not one of"),
-    (["show", "empty_results.csv"], "not a whole result file"),
-    (["show", "short_results.csv"], "cut short"),
-    (["show", "odd_results.csv"], r"\x1b[2J"),
-    (["show", "headings_results.csv"], "has no rows"),
-    (["show", "gaps_results.csv"], "rows are missing"),
-    (["report", "gaps_results.csv"], "rows are missing"),
-    (["compare", "gaps_results.csv", "output/france"], "rows are missing"),
-    (["show", "holes_results.csv"], "have a value in every row"),
-    (["show", "huge_results.json"], "not a whole result file"),
-    (["show", "deep_results.json"], "not a whole result file"),
-    (["show", "far_results.csv"], "rows are missing"),
-    (["show", "failed"], "not finished (failed: out of memory)"),
-])
+
+@pytest.mark.parametrize(
+    "words, fault",
+    [
+        ([], "required: COMMAND"),
+        (["shwo", "output/france"], "invalid choice: 'shwo'"),
+        (["show"], "required: RESULT"),
+        (["compare", "output/france"], "required: B"),
+        (["report"], "required: RESULT"),
+        (["export", "output/france"], "required: --to"),
+        (["export", "output/france", "--to", "xml"], "--to: invalid choice: 'xml'"),
+        (["export", "output/france", "--to", "parquet"], "is parquet already"),
+        (["show", "output/france", "--step", "2"], "--step 2 is not in output/france_results.parquet; it has 0-1"),
+        (["show", "output/france", "--step", "-1"], "--step: expected"),
+        (["show", "output/france", "--step", "one"], "--step: expected a generation step, counted from 0, found 'one'"),
+        (
+            ["show", "output/france", "--variant", "Head_9"],
+            "unknown variant 'Head_9'; valid: Full, Attn, Head_0 to Head_3",
+        ),
+        (["show", "output/france", "--top", "0"], "--top: expected a whole number from 1"),
+        (["show", "output/france", "--metric", "l3"], "--metric: invalid choice: 'l3'"),
+        (["show", "output/france", "--step", "0", "--step", "1"], "--step 0 and 1: two different values"),
+        (["show", "output/france", "--stepp", "0"], "unrecognized arguments: --stepp"),
+        (["show", "output/france", "output/italy"], "unrecognized arguments: output/italy"),
+        (
+            ["show", "output/frence"],
+            "no such result, did you mean 'france'? in 'output' there is circle, double, france",
+        ),
+        (["show", "output/france_results.txt"], "no such result"),
+        (["show", "output"], "this is a folder"),
+        (["show", "nowhere/x"], "in 'nowhere' there is none"),
+        (["show", ""], "expected text"),
+        (["show", "a\0b"], "null character"),
+        (["show", "x" * 5000], "no result can be found there"),
+        (["show", "testimg.txt"], "suffix '.txt' is not one of"),
+        (["show", "empty_results.csv"], "not a whole result file"),
+        (["show", "short_results.csv"], "cut short"),
+        (["show", "odd_results.csv"], r"\x1b[2J"),
+        (["show", "headings_results.csv"], "has no rows"),
+        (["show", "gaps_results.csv"], "rows are missing"),
+        (["report", "gaps_results.csv"], "rows are missing"),
+        (["compare", "gaps_results.csv", "output/france"], "rows are missing"),
+        (["show", "holes_results.csv"], "have a value in every row"),
+        (["show", "huge_results.json"], "not a whole result file"),
+        (["show", "deep_results.json"], "not a whole result file"),
+        (["show", "far_results.csv"], "rows are missing"),
+        (["show", "failed"], "not finished (failed: out of memory)"),
+    ],
+)
 def test_wrong_requests_are_one_line(folder, ask, words, fault):
     lines = (folder / "france_results.csv").read_text(encoding="utf-8").splitlines(keepends=True)
     here = folder.parent
-    for name, text in {"testimg.txt": "", "empty_results.csv": "\n", "odd_results.csv": '"\x1b[2J"\n1\n',
-                       "short_results.csv": "".join(lines)[:-5], "headings_results.csv": lines[0],
-                       "gaps_results.csv": "".join(lines[:5] + lines[7:]), "deep_results.json": "[" * 10**5,
-                       "far_results.csv": "".join([*lines[:2], f'0,0,"a",{10**12},"Full",1,1\n']),
-                       "holes_results.csv": "".join([*lines[:5], ',,"a",,"Full",1,1\n']),
-                       "huge_results.json": json.dumps({name: [10**30] for name in COLUMNS})}.items():
+    for name, text in {
+        "testimg.txt": "",
+        "empty_results.csv": "\n",
+        "odd_results.csv": '"\x1b[2J"\n1\n',
+        "short_results.csv": "".join(lines)[:-5],
+        "headings_results.csv": lines[0],
+        "gaps_results.csv": "".join(lines[:5] + lines[7:]),
+        "deep_results.json": "[" * 10**5,
+        "far_results.csv": "".join([*lines[:2], f'0,0,"a",{10**12},"Full",1,1\n']),
+        "holes_results.csv": "".join([*lines[:5], ',,"a",,"Full",1,1\n']),
+        "huge_results.json": json.dumps({name: [10**30] for name in COLUMNS}),
+    }.items():
         (here / name).write_text(text, encoding="utf-8")
     (folder / "failed_run.json").write_text('{"status": "failed", "reason": "out of memory"}', encoding="utf-8")
     files = sorted(path for path in here.rglob("*"))
@@ -275,7 +341,11 @@ def test_what_cannot_be_written_is_exit_code_1(folder, ask, monkeypatch):
     (folder / "france_results.json").unlink()
     monkeypatch.setattr(os, "fsync", full)
     code, _, err = ask("export", "output/france", "--to", "json")
-    assert (code, len(err)) == (1, 1) and "No space left on device" in err[0] and not (folder / "france_results.json").exists()
+    assert (
+        (code, len(err)) == (1, 1)
+        and "No space left on device" in err[0]
+        and not (folder / "france_results.json").exists()
+    )
 
 
 def test_interrupted_is_exit_code_130(ask, monkeypatch):
@@ -287,6 +357,7 @@ def test_interrupted_is_exit_code_130(ask, monkeypatch):
 
 
 # As people call it
+
 
 def test_help_has_examples_that_are_understood(capsys):
     lines = [line.strip() for line in __main__.EXAMPLES.splitlines() if line.startswith("  python")]
@@ -305,7 +376,9 @@ def test_a_reader_that_goes_away_is_no_traceback(results):
 
 @pytest.mark.parametrize("encoding, blocks", [("utf-8", True), ("ascii", False), ("cp1252", False)])
 def test_as_a_command(results, encoding, blocks):
-    out, err = program("show", results / "france", env={"PYTHONIOENCODING": encoding, "COLUMNS": "60"}).communicate(timeout=60)
+    out, err = program("show", results / "france", env={"PYTHONIOENCODING": encoding, "COLUMNS": "60"}).communicate(
+        timeout=60
+    )
     assert err == b"" and (BLOCKS in out.decode(encoding if not blocks else "utf-8")) == blocks and b"\x1b" not in out
 
 
@@ -317,6 +390,9 @@ def test_ranges_and_heads():
 
 def test_no_model_library_is_imported(results):
     look = f"import sys; from mask_impact import __main__; __main__.main(['show', {str(results / 'france')!r}]); "
-    answer = subprocess.run([sys.executable, "-c", look + "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"], cwd=ROOT,
-                            stdout=subprocess.DEVNULL)
+    answer = subprocess.run(
+        [sys.executable, "-c", look + "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+    )
     assert answer.returncode == 0

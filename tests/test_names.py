@@ -13,30 +13,57 @@ from mask_impact.settings.text import Settings
 FACTS = {"device": "cpu", "model_revision": "abc"}
 
 
-@pytest.mark.parametrize("prompt, name", [
-    ("The capital of France is", "the_capital_of_france_is"),
-    ("  Émile's naïve\nquestion?", "emile_s_naive_question"),
-    ("2 + 2 =", "2_2"),
-    ("snake_case", "snake_case"),
-    ("日本の首都は", "prompt"),
-    ("?!", "prompt"),
-    ("NUL", "prompt_nul"),
-    ("x" * 50, "x" * 40),
-    ("word " * 20, "word_word_word_word_word_word_word_word"),
-    ("a" * 39 + " b", "a" * 39),
-    ("a" * 38 + " b", "a" * 38 + "_b"),
-])
+@pytest.mark.parametrize(
+    "prompt, name",
+    [
+        ("The capital of France is", "the_capital_of_france_is"),
+        ("  Émile's naïve\nquestion?", "emile_s_naive_question"),
+        ("2 + 2 =", "2_2"),
+        ("snake_case", "snake_case"),
+        ("日本の首都は", "prompt"),
+        ("?!", "prompt"),
+        ("NUL", "prompt_nul"),
+        ("x" * 50, "x" * 40),
+        ("word " * 20, "word_word_word_word_word_word_word_word"),
+        ("a" * 39 + " b", "a" * 39),
+        ("a" * 38 + " b", "a" * 38 + "_b"),
+    ],
+)
 def test_a_name_is_made_of_the_first_words(prompt, name):
     assert file_names.derive_name(prompt) == name
     assert file_names.check_name(name) is None
 
 
-@pytest.mark.parametrize("name, part", [
-    ("", "empty"), ("  ", "empty"), ("../x", "'/'"), ("a/b", "'/'"), ("a\\b", "'\\\\'"), ("a:b", "':'"),
-    ("a?", "'?'"), ('a"', "'\"'"), ("a\nb", "'\\n'"), ("a\0", "'\\x00'"), ("a\x7f", "'\\x7f'"), ("\ud800", "'\\ud800'"),
-    (".", "dot"), ("..", "dot"), (".a", "dot"), ("a.", "dot"), ("a ", "space"), (" a", "space"), ("CON", "Windows"),
-    ("con.txt", "Windows"), ("Com1", "Windows"), ("nul .x", "Windows"), ("lpt²", "Windows"),
-    ("x" * 201, "200 bytes"), ("é" * 101, "200 bytes")])
+@pytest.mark.parametrize(
+    "name, part",
+    [
+        ("", "empty"),
+        ("  ", "empty"),
+        ("../x", "'/'"),
+        ("a/b", "'/'"),
+        ("a\\b", "'\\\\'"),
+        ("a:b", "':'"),
+        ("a?", "'?'"),
+        ('a"', "'\"'"),
+        ("a\nb", "'\\n'"),
+        ("a\0", "'\\x00'"),
+        ("a\x7f", "'\\x7f'"),
+        ("\ud800", "'\\ud800'"),
+        (".", "dot"),
+        ("..", "dot"),
+        (".a", "dot"),
+        ("a.", "dot"),
+        ("a ", "space"),
+        (" a", "space"),
+        ("CON", "Windows"),
+        ("con.txt", "Windows"),
+        ("Com1", "Windows"),
+        ("nul .x", "Windows"),
+        ("lpt²", "Windows"),
+        ("x" * 201, "200 bytes"),
+        ("é" * 101, "200 bytes"),
+    ],
+)
 def test_names_that_are_no_file_names(name, part):
     assert part in file_names.check_name(name)
 
@@ -49,12 +76,14 @@ def test_names_that_are_file_names(name):
 @pytest.fixture
 def out(tmp_path):
     """The output folder, with a function that leaves a run of some settings there."""
+
     def leave(name: str, settings: Settings | None, status: str = "complete", formats=("csv", "json"), **more) -> None:
         if settings is not None:
             record = {"status": status, "settings": settings.to_record(), **FACTS, **more}
             (tmp_path / f"{name}_run.json").write_text(json.dumps(record), encoding="utf-8")
         for ending in formats:
             (tmp_path / f"{name}_results.{ending}").write_text("x", encoding="utf-8")
+
     leave.folder = str(tmp_path)
     return leave
 
@@ -66,7 +95,9 @@ def wanted(out, **changes) -> Settings:
 def test_a_free_name_is_taken_as_it_is(out):
     assert result_names.choose_name(wanted(out), FACTS) == result_names.Choice("hello_you")
     assert result_names.choose_name(wanted(out, name="X"), FACTS) == result_names.Choice("X")
-    assert result_names.choose_name(wanted(out, output_dir=out.folder + "/not/there"), FACTS) == result_names.Choice("hello_you")
+    assert result_names.choose_name(wanted(out, output_dir=out.folder + "/not/there"), FACTS) == result_names.Choice(
+        "hello_you"
+    )
 
 
 def test_a_derived_name_goes_past_other_runs_until_it_finds_its_own(out):
@@ -85,8 +116,10 @@ def test_a_given_name_that_another_run_holds_stops_and_names_the_difference(out)
     out("x", wanted(out, num_tokens=5, layers=(1,)))
     with pytest.raises(RequestError) as caught:
         result_names.choose_name(wanted(out, name="x", place="b.yaml:3"), FACTS)
-    assert str(caught.value) == (f"b.yaml:3: the name 'x' is taken in {out.folder!r} by a run with other settings "
-                                 "(num_tokens, layers); choose another or add --overwrite")
+    assert str(caught.value) == (
+        f"b.yaml:3: the name 'x' is taken in {out.folder!r} by a run with other settings "
+        "(num_tokens, layers); choose another or add --overwrite"
+    )
     assert result_names.choose_name(wanted(out, name="x", overwrite=True), FACTS) == result_names.Choice("x")
 
 
@@ -120,7 +153,9 @@ def test_names_are_compared_without_case(out, file, tmp_path):
 def test_the_name_is_written_as_the_run_that_is_there_has_it(out):
     out("Hello_You", wanted(out))
     assert result_names.choose_name(wanted(out), FACTS).name == "Hello_You"
-    assert result_names.choose_name(wanted(out, name="HELLO_YOU", overwrite=True, num_tokens=4), FACTS).name == "Hello_You"
+    assert (
+        result_names.choose_name(wanted(out, name="HELLO_YOU", overwrite=True, num_tokens=4), FACTS).name == "Hello_You"
+    )
 
 
 def test_two_unicode_forms_are_one_name(out):
@@ -179,7 +214,9 @@ def test_a_failed_run_gives_way_and_says_why(out):
     """To the same request, and under a given name to another one too: there is no result to lose."""
     out("x", wanted(out, name="x"), status="failed", reason="no memory")
     for settings in (wanted(out, name="x"), wanted(out, name="x", num_tokens=5)):
-        assert result_names.choose_name(settings, FACTS) == result_names.Choice("x", earlier="failed before (no memory)")
+        assert result_names.choose_name(settings, FACTS) == result_names.Choice(
+            "x", earlier="failed before (no memory)"
+        )
 
 
 def test_what_it_was_computed_with_is_spelt_out(out):
@@ -194,4 +231,6 @@ def test_a_batch_lists_its_folder_once(tmp_path, monkeypatch):
     listed, real = [], names_folder.Present
     monkeypatch.setattr(result_names, "Present", lambda folder: listed.append(folder) or real(folder))
     entries = [Settings(prompt=prompt, output_dir=str(tmp_path)) for prompt in ("a", "a", "b")]
-    assert [choice.name for choice in result_names.choose_names(entries, [{}] * 3)] == ["a", "a_2", "b"] and len(listed) == 1
+    assert [choice.name for choice in result_names.choose_names(entries, [{}] * 3)] == ["a", "a_2", "b"] and len(
+        listed
+    ) == 1

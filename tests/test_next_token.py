@@ -52,11 +52,11 @@ def settings(plain):
 
 
 def generated(model, ids=IDS):
-    return model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=STEPS)[0, len(ids):].tolist()
+    return model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=STEPS)[0, len(ids) :].tolist()
 
 
 def ids_of(record):
-    return [token["id"] for token in record["tokens"][record["prompt_length"]:]]
+    return [token["id"] for token in record["tokens"][record["prompt_length"] :]]
 
 
 def with_settings(name, chosen):
@@ -102,13 +102,16 @@ def test_the_numbers_are_the_models_own():
     parts, _ = measurable_parts(model)
     pick = picking(model.generation_config, IDS, model.device)
     found = list(measured_layers(model, parts, ModelInputs(IDS, STEPS, pick=pick)))
-    given = [*found[-1].step.token_ids, found[-1].step.next_id][len(IDS):]
+    given = [*found[-1].step.token_ids, found[-1].step.next_id][len(IDS) :]
     assert given == generated(model)
     expected = list(measured_layers(model, parts, ModelInputs(IDS, STEPS, continuation_ids=given)))
     for one, other in zip(found, expected, strict=True):
         assert np.array_equal(one.l2, other.l2) and np.array_equal(one.cosine, other.cosine)
         assert (one.step.top, one.step.next_id, one.step.next_probability) == (
-            other.step.top, other.step.next_id, other.step.next_probability)
+            other.step.top,
+            other.step.next_id,
+            other.step.next_probability,
+        )
     assert any(layer.step.next_id != layer.step.top[0][0] for layer in found)
 
 
@@ -133,13 +136,28 @@ def test_a_given_continuation_is_followed_as_it_is():
 def test_settings_that_say_nothing_are_left_out():
     model = zoo.build("llama")
     model.generation_config.update(
-        repetition_penalty=1.0, no_repeat_ngram_size=0, min_length=0, min_new_tokens=0, suppress_tokens=[], bad_words_ids=[], num_beams=1,
-        guidance_scale=1.0, do_sample=True, temperature=0.6, top_k=20, top_p=0.9)
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        min_length=0,
+        min_new_tokens=0,
+        suppress_tokens=[],
+        bad_words_ids=[],
+        num_beams=1,
+        guidance_scale=1.0,
+        do_sample=True,
+        temperature=0.6,
+        top_k=20,
+        top_p=0.9,
+    )
     assert run_of(model, **QUICK)["generation"] == {"followed": {}, "not_followed": {}}
 
 
 def test_a_question_about_a_picture_is_answered_as_generate_does(two_pictures):
-    loaded = {"model": vision_zoo.build("qwen3_vl"), "tokenizer": vision_zoo.tokenizer(), "image_processor": vision_zoo.processor()}
+    loaded = {
+        "model": vision_zoo.build("qwen3_vl"),
+        "tokenizer": vision_zoo.tokenizer(),
+        "image_processor": vision_zoo.processor(),
+    }
     asked = VisionSettings.from_python(prompt=QUESTION, image="cat.png", num_output_tokens=STEPS)
     prompt = planning.plan(asked, qwen3_vl.of_loaded(*loaded.values(), asked)).prompt
     texts = []
@@ -148,7 +166,11 @@ def test_a_question_about_a_picture_is_answered_as_generate_does(two_pictures):
         loaded["model"].generation_config.update(repetition_penalty=1.5, suppress_tokens=third or None)
         run = run_vl_masking_experiment(QUESTION, "cat.png", **QUICK, **loaded).attrs["run"]
         call = prompt.further(prompt.token_ids, torch.device("cpu"))
-        texts.append(loaded["model"].generate(torch.tensor([prompt.token_ids]), do_sample=False, max_new_tokens=STEPS, **call)[0].tolist())
+        texts.append(
+            loaded["model"]
+            .generate(torch.tensor([prompt.token_ids]), do_sample=False, max_new_tokens=STEPS, **call)[0]
+            .tolist()
+        )
         assert [token["id"] for token in run["tokens"]] == texts[-1]
     assert texts[0] != texts[1]
 
@@ -179,8 +201,12 @@ def test_what_is_not_followed_is_said_once_and_stands_in_the_run_file(command):
     code, _, err = command(*words, "--config", batch)
     assert code == 0 and err == [
         "warning: --model 'saved' has generation settings that are not followed (num_beams, forced_eos_token_id, stop_strings): "
-        "its generate() may give other text"]
-    expected = {"followed": {"repetition_penalty": 1.2}, "not_followed": {"num_beams": 4, "forced_eos_token_id": 3, "stop_strings": ["x"]}}
+        "its generate() may give other text"
+    ]
+    expected = {
+        "followed": {"repetition_penalty": 1.2},
+        "not_followed": {"num_beams": 4, "forced_eos_token_id": 3, "stop_strings": ["x"]},
+    }
     assert record_of("a")["generation"] == record_of("b")["generation"] == expected
     assert command(*words, "--prompt", "one", "--continuation", "two", "--output", "c")[2] == []
 
@@ -190,4 +216,7 @@ def test_what_is_not_followed_is_said_once_and_stands_in_the_run_file(command):
 def test_a_setting_that_cannot_be_is_one_line(wrong, command):
     code, _, err = command(*saved(**wrong), "--prompt", PROMPT, "--output", "x")
     assert code == 1 and len(err) == 1
-    assert "a saved generation setting cannot be followed" in err[0] and "; mend the model's generation_config.json" in err[0]
+    assert (
+        "a saved generation setting cannot be followed" in err[0]
+        and "; mend the model's generation_config.json" in err[0]
+    )

@@ -108,6 +108,7 @@ def test_output_is_input_plus_attn_plus_the_rest(model):
 
 def silent(model, module, stream, args, kwargs):
     """The layer's output for `stream` when its attention module answers zeros."""
+
     def zeros(_, __, output):
         return (torch.zeros_like(output[0]), *output[1:]) if isinstance(output, tuple) else torch.zeros_like(output)
 
@@ -206,15 +207,18 @@ def test_the_first_position_of_a_chunk_sees_itself_alone():
     assert table["Full", 2][0].isfinite().all()
 
 
-@pytest.mark.parametrize("name, change", [
-    ("gemma2", lambda layer: setattr(layer.self_attn, "attn_logit_softcapping", None)),
-    ("gpt_oss", lambda layer: layer.self_attn.sinks.fill_(-100)),
-    ("granite", lambda layer: setattr(layer, "residual_multiplier", 1.0)),
-    ("granite", lambda layer: setattr(layer.self_attn, "scaling", 0.25)),
-    ("gemma4_scaled", lambda layer: layer.layer_scalar.fill_(1)),
-    ("gemma4", lambda layer: layer.per_layer_projection.weight.zero_()),
-    ("deepseek_v3", lambda layer: layer.self_attn.kv_a_layernorm.weight.fill_(1)),
-])
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("gemma2", lambda layer: setattr(layer.self_attn, "attn_logit_softcapping", None)),
+        ("gpt_oss", lambda layer: layer.self_attn.sinks.fill_(-100)),
+        ("granite", lambda layer: setattr(layer, "residual_multiplier", 1.0)),
+        ("granite", lambda layer: setattr(layer.self_attn, "scaling", 0.25)),
+        ("gemma4_scaled", lambda layer: layer.layer_scalar.fill_(1)),
+        ("gemma4", lambda layer: layer.per_layer_projection.weight.zero_()),
+        ("deepseek_v3", lambda layer: layer.self_attn.kv_a_layernorm.weight.fill_(1)),
+    ],
+)
 def test_what_makes_an_architecture_special_shows(name, change):
     model = zoo.build(name)
     before = logits(model)
@@ -272,11 +276,14 @@ def test_a_saved_model_loads_with_its_tokenizer(name, tmp_path):
     assert torch.equal(logits(loaded, ids[0]), logits(model, ids[0]))
 
 
-@pytest.mark.parametrize("damage, report", [
-    (zoo.missing_weight, "missing_keys"),
-    (zoo.misfitting_weight, "mismatched_keys"),
-    (zoo.unexpected_weight, "unexpected_keys"),
-])
+@pytest.mark.parametrize(
+    "damage, report",
+    [
+        (zoo.missing_weight, "missing_keys"),
+        (zoo.misfitting_weight, "mismatched_keys"),
+        (zoo.unexpected_weight, "unexpected_keys"),
+    ],
+)
 def test_a_damaged_folder_has_that_one_fault(damage, report, tmp_path):
     tensor = damage("qwen3", tmp_path)
     _, found = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True, ignore_mismatched_sizes=True)

@@ -18,8 +18,10 @@ def test_changed_settings_stop_with_what_differs_and_overwrite_redoes(command, c
     changed = [*TEXT, "--variants", "full"]
     cut_off(2, *TEXT)
     code, _, err = command(*changed)
-    assert code == 2 and err == ["error: the name 'x' is taken in 'output' by an unfinished run with other settings (variants); "
-                                 "choose another or add --overwrite"]
+    assert code == 2 and err == [
+        "error: the name 'x' is taken in 'output' by an unfinished run with other settings (variants); "
+        "choose another or add --overwrite"
+    ]
     assert len(parts()) == 2
     assert command(*changed, "--output-dir", "whole")[0] == command(*changed, "--overwrite")[0] == 0
     assert tables("output") == tables("whole") and not Path("output/.partial").exists()
@@ -69,8 +71,15 @@ def test_an_overwriting_run_that_was_cut_off_goes_on_with_overwrite(command, cut
 
 def test_an_overwriting_batch_that_was_cut_off_does_not_begin_again(command, monkeypatch):
     batch = Path("night.yaml")
-    batch.write_text(json.dumps({"model": "demo", "prompts": [
-        {"name": name, "prompt": STORY[0], "continuation": STORY[1]} for name in "abc"]}), encoding="utf-8")
+    batch.write_text(
+        json.dumps(
+            {
+                "model": "demo",
+                "prompts": [{"name": name, "prompt": STORY[0], "continuation": STORY[1]} for name in "abc"],
+            }
+        ),
+        encoding="utf-8",
+    )
     assert command("--config", batch)[0] == 0
     keep, measured, finished = run.Run._keep, [], []
 
@@ -84,13 +93,15 @@ def test_an_overwriting_batch_that_was_cut_off_does_not_begin_again(command, mon
     code, out, err = command("--config", batch, "--overwrite")
     assert code == 130 and measured[-1] == ("b", 2) and len(parts("b")) == 3  # the step at work was finished
     code, out, _ = command("--config", batch)
-    assert code == 0 and any("a run that was to replace it was cut off; with --overwrite it goes on" in line for line in out)
+    assert code == 0 and any(
+        "a run that was to replace it was cut off; with --overwrite it goes on" in line for line in out
+    )
     assert len(parts("b")) == 3
     before = list(measured)
     code, out, _ = command("--config", batch, "--overwrite")
     assert code == 0 and out[0] == "a: replaced before this batch was cut off"
     assert out[1] == "b: cut off before; it goes on behind the steps that are there"
-    again = measured[len(before):]
+    again = measured[len(before) :]
     assert again[0] == ("b", 4) and {name for name, _ in again} == {"b", "c"}
     assert not Path("output/.partial").exists()
     del measured[:]
@@ -100,7 +111,10 @@ def test_an_overwriting_batch_that_was_cut_off_does_not_begin_again(command, mon
 
 def test_an_overwriting_batch_cut_off_at_its_very_end_begins_anew_next_time(command, monkeypatch):
     batch = Path("night.yaml")
-    batch.write_text(json.dumps({"model": "demo", "prompts": [{"name": name, "prompt": STORY[0]} for name in "ab"]}), encoding="utf-8")
+    batch.write_text(
+        json.dumps({"model": "demo", "prompts": [{"name": name, "prompt": STORY[0]} for name in "ab"]}),
+        encoding="utf-8",
+    )
     command("--config", batch)
 
     def killed(*_):
@@ -109,6 +123,8 @@ def test_an_overwriting_batch_cut_off_at_its_very_end_begins_anew_next_time(comm
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr("mask_impact.runs.batch_summary.close", killed)
         command("--config", batch, "--overwrite")
-    assert [line.split(": ")[1] for line in command("--config", batch, "--overwrite")[1][:2]] == ["replaced before this batch was cut off"] * 2
+    assert [line.split(": ")[1] for line in command("--config", batch, "--overwrite")[1][:2]] == [
+        "replaced before this batch was cut off"
+    ] * 2
     assert not Path("output/.partial").exists()
     assert "replaced before" not in "".join(command("--config", batch, "--overwrite")[1])

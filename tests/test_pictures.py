@@ -53,9 +53,23 @@ def fault(path):
     return str(one.value)
 
 
-@pytest.mark.parametrize("name, mode", [
-    ("a.png", "RGB"), ("a.png", "P"), ("a.png", "RGBA"), ("a.jpg", "RGB"), ("a.jpg", "CMYK"), ("a.gif", "P"), ("a.webp", "RGB"),
-    ("a.tif", "RGB"), ("a.tif", "CMYK"), ("a.bmp", "RGB"), ("a.ppm", "RGB"), ("a.png.txt", "RGB")])
+@pytest.mark.parametrize(
+    "name, mode",
+    [
+        ("a.png", "RGB"),
+        ("a.png", "P"),
+        ("a.png", "RGBA"),
+        ("a.jpg", "RGB"),
+        ("a.jpg", "CMYK"),
+        ("a.gif", "P"),
+        ("a.webp", "RGB"),
+        ("a.tif", "RGB"),
+        ("a.tif", "CMYK"),
+        ("a.bmp", "RGB"),
+        ("a.ppm", "RGB"),
+        ("a.png.txt", "RGB"),
+    ],
+)
 def test_colours_are_kept(name, mode, tmp_path):
     kind = {"format": "PNG"} if name.endswith(".txt") else {}
     path = saved(tmp_path, two_colours().convert(mode), name, **kind)
@@ -66,10 +80,17 @@ def test_colours_are_kept(name, mode, tmp_path):
         assert picture.sha256 == hashlib.sha256(file.read()).hexdigest()
 
 
-@pytest.mark.parametrize("name, image, corner, rest", [
-    ("a.png", grey("1", 255, 0), 255, 0), ("a.png", grey("L", 200, 10), 200, 10), ("a.png", grey("I;16", 65535, 25700), 255, 100),
-    ("a.tif", grey("I;16", 65535, 25700), 255, 100), ("a.tif", grey("F", 1.0, 0.2), 255, 51),
-    ("a.png", grey("LA", (0, 0), (10, 255)), 255, 10)])
+@pytest.mark.parametrize(
+    "name, image, corner, rest",
+    [
+        ("a.png", grey("1", 255, 0), 255, 0),
+        ("a.png", grey("L", 200, 10), 200, 10),
+        ("a.png", grey("I;16", 65535, 25700), 255, 100),
+        ("a.tif", grey("I;16", 65535, 25700), 255, 100),
+        ("a.tif", grey("F", 1.0, 0.2), 255, 51),
+        ("a.png", grey("LA", (0, 0), (10, 255)), 255, 10),
+    ],
+)
 def test_greys_are_scaled(name, image, corner, rest, tmp_path):
     found = load(saved(tmp_path, image, name))
     assert found.getpixel((0, 0)) == (corner,) * 3 and found.getpixel((7, 3)) == (rest,) * 3
@@ -77,12 +98,17 @@ def test_greys_are_scaled(name, image, corner, rest, tmp_path):
 
 def test_16_bit_colours_are_scaled(tmp_path):
     rows = (b"\0" + struct.pack(">6H", 65535, 25700, 0, 0, 0, 65535)) * 2
+
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     path = tmp_path / "a.png"
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", 2, 2, 16, 2, 0, 0, 0))
-                     + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">2I5B", 2, 2, 16, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
     assert load(str(path)).getpixel((0, 0)) == (255, 100, 0) and load(str(path)).getpixel((1, 1)) == BLUE
 
 
@@ -118,14 +144,25 @@ def test_of_several_frames_the_first_is_taken_and_said(suffix, tmp_path):
     assert load(path).getpixel((2, 2))[0] > 200 and load(path).getpixel((29, 13))[2] > 200
 
 
-@pytest.mark.parametrize("name, data, words", [
-    ("a.png", b"", "the file is empty"), ("a.png", b"hello", "this is text, not a picture"),
-    ("a.png", b"<!DOCTYPE html><p>", "this is a web page (HTML)"), ("a.png", b"<?xml?><svg xmlns=''/>", "this is an SVG drawing"),
-    ("a.png", b"%PDF-1.7\n", "this is a PDF"), ("a.png", b"\xff\xfe\0\1", "no picture that Pillow can read"),
-    ("a.png", b"\0\0\0\x18ftypheic" + bytes(20), "Pillow cannot read this HEIC picture; convert it to PNG or JPEG"),
-    ("a.png", b"\0\0\0\x18ftypisom", "video is not supported"), ("a.png", b"\x1aE\xdf\xa3", "video is not supported"),
-    ("a.png", b"RIFF\0\0\0\0AVI LIST", "video is not supported; give single frames as pictures"),
-    *[(f"a{suffix}", b"x", "video is not supported") for suffix in (".mp4", ".MOV", ".mkv", ".webm", ".avi", ".m4v")]])
+@pytest.mark.parametrize(
+    "name, data, words",
+    [
+        ("a.png", b"", "the file is empty"),
+        ("a.png", b"hello", "this is text, not a picture"),
+        ("a.png", b"<!DOCTYPE html><p>", "this is a web page (HTML)"),
+        ("a.png", b"<?xml?><svg xmlns=''/>", "this is an SVG drawing"),
+        ("a.png", b"%PDF-1.7\n", "this is a PDF"),
+        ("a.png", b"\xff\xfe\0\1", "no picture that Pillow can read"),
+        ("a.png", b"\0\0\0\x18ftypheic" + bytes(20), "Pillow cannot read this HEIC picture; convert it to PNG or JPEG"),
+        ("a.png", b"\0\0\0\x18ftypisom", "video is not supported"),
+        ("a.png", b"\x1aE\xdf\xa3", "video is not supported"),
+        ("a.png", b"RIFF\0\0\0\0AVI LIST", "video is not supported; give single frames as pictures"),
+        *[
+            (f"a{suffix}", b"x", "video is not supported")
+            for suffix in (".mp4", ".MOV", ".mkv", ".webm", ".avi", ".m4v")
+        ],
+    ],
+)
 def test_what_is_no_picture_is_named(name, data, words, tmp_path):
     (tmp_path / name).write_bytes(data)
     assert words in fault(str(tmp_path / name))
@@ -152,8 +189,11 @@ def test_floats_without_a_white_are_refused(tmp_path):
 @pytest.mark.parametrize("height", [MOST_PIXELS // 10_000 + 1, 60_000])
 def test_a_bomb_is_refused_before_decoding(height, tmp_path):
     path = tmp_path / "a.bmp"
-    path.write_bytes(saved_bytes(two_colours(), "BMP")[:18] + struct.pack("<2i", 10_000, height)
-                     + saved_bytes(two_colours(), "BMP")[26:])
+    path.write_bytes(
+        saved_bytes(two_colours(), "BMP")[:18]
+        + struct.pack("<2i", 10_000, height)
+        + saved_bytes(two_colours(), "BMP")[26:]
+    )
     assert "more than the limit of 178,956,970 pixels" in fault(str(path))
 
 
@@ -175,7 +215,7 @@ def test_truncated_and_damaged_files(kind, tmp_path):
     noise = Image.frombytes("RGB", (64, 64), random.Random(0).randbytes(64 * 64 * 3))
     data, path = saved_bytes(noise, kind), tmp_path / "a"
     for part in (0.1, 0.5, 0.9):
-        path.write_bytes(data[:int(len(data) * part)])
+        path.write_bytes(data[: int(len(data) * part)])
         assert "damaged" in fault(str(path))
     chance = random.Random(1)
     for _ in range(60):
@@ -191,7 +231,9 @@ def test_truncated_and_damaged_files(kind, tmp_path):
 
 def test_data_uri_takes_the_smaller_and_scales_down():
     noise = Image.frombytes("RGB", (64, 64), random.Random(0).randbytes(64 * 64 * 3))
-    assert data_uri(two_colours()).startswith("data:image/png;base64,") and data_uri(noise).startswith("data:image/jpeg;base64,")
+    assert data_uri(two_colours()).startswith("data:image/png;base64,") and data_uri(noise).startswith(
+        "data:image/jpeg;base64,"
+    )
     image = Image.open(io.BytesIO(base64.b64decode(data_uri(two_colours((2048, 512))).partition(",")[2])))
     assert image.size == (1024, 256) and image.getpixel((2, 2)) == RED
 

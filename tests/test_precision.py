@@ -160,7 +160,9 @@ def test_tf32_is_off_in_every_pass_and_as_it_was_while_the_caller_is_at_work(tf3
     models, before, seen = [zoo.build("llama") for _ in range(2)], tf32_state(), []
     for model in models:
         model.model.layers[0].register_forward_hook(lambda *_: seen.append(tf32_state()))
-    runs = [measured_layers(model, measurable_parts(model)[0], ModelInputs(zoo.tokens(9).tolist(), 2)) for model in models]
+    runs = [
+        measured_layers(model, measurable_parts(model)[0], ModelInputs(zoo.tokens(9).tolist(), 2)) for model in models
+    ]
     for _ in zip(*runs):
         assert tf32_state() == before
     assert len(seen) >= 4 and not any({"tf32", True} & set(state) for state in seen)

@@ -114,7 +114,9 @@ def test_the_projection_sees_the_models_own_rows_alone(monkeypatch):
         rows.clear()
 
 
-@pytest.mark.parametrize("steps, method", [(1, Method()), (2, Method(use_cache=False)), (2, Method(riding=False)), (2, Method("rerun"))])
+@pytest.mark.parametrize(
+    "steps, method", [(1, Method()), (2, Method(use_cache=False)), (2, Method(riding=False)), (2, Method("rerun"))]
+)
 def test_nothing_is_kept_for_one_step_nor_without_a_cache(steps, method, taken, monkeypatch):
     run(zoo.build("qwen2"), ModelInputs(IDS, steps), 1, monkeypatch, method)
     assert taken == []
@@ -129,7 +131,10 @@ def test_room_is_a_share_of_the_weights():
     with torch.device("meta"):
         model = Qwen3ForCausalLM(Qwen3Config(**CONFIG))
     qwen, _ = measurable_parts(zoo.build("qwen2"))
-    parts = [replace(qwen[0], index=i, heads=16, projection=layer.self_attn.o_proj) for i, layer in enumerate(model.model.layers)]
+    parts = [
+        replace(qwen[0], index=i, heads=16, projection=layer.self_attn.o_proj)
+        for i, layer in enumerate(model.model.layers)
+    ]
     assert kept_values.values_kept(model, parts, 324) is not None
     assert kept_values.values_kept(model, parts, 326) is None
 
@@ -141,28 +146,55 @@ def final(heads=6, groups=2, length=9, sink=False, hidden=(0, 1), alone=0):
     visible[:, list(hidden)] = visible[:alone, :-1] = False
     logits = 3 * torch.randn(heads, length, generator=generator)
     return FinalQuery(
-        logits.masked_fill(~visible, float("-inf")), torch.randn(groups, length, 5, generator=generator),
-        torch.randn(heads, generator=generator) if sink else None, visible, offset=3)
+        logits.masked_fill(~visible, float("-inf")),
+        torch.randn(groups, length, 5, generator=generator),
+        torch.randn(heads, generator=generator) if sink else None,
+        visible,
+        offset=3,
+    )
 
 
 def layer_of(query, d_model=7):
     """Parts that say no more than what projects the heads of this query."""
     [part, *_], _ = measurable_parts(zoo.build("qwen2"))
     heads, width = len(query.logits), query.value.shape[2]
-    return replace(part, heads=heads, projection=torch.nn.Linear(heads * width, d_model, bias=False).requires_grad_(False))
+    return replace(
+        part, heads=heads, projection=torch.nn.Linear(heads * width, d_model, bias=False).requires_grad_(False)
+    )
 
 
-@pytest.mark.parametrize("query", [
-    final(), final(sink=True), final(hidden=(0, 3, 5)), final(length=3), final(length=3, sink=True), final(alone=2), final(groups=6),
-    final(heads=1, groups=1)],
-    ids=["hidden keys", "sink", "gaps", "undefined", "one key and a sink", "undefined for two heads", "a value each", "one head"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        final(),
+        final(sink=True),
+        final(hidden=(0, 3, 5)),
+        final(length=3),
+        final(length=3, sink=True),
+        final(alone=2),
+        final(groups=6),
+        final(heads=1, groups=1),
+    ],
+    ids=[
+        "hidden keys",
+        "sink",
+        "gaps",
+        "undefined",
+        "one key and a sink",
+        "undefined for two heads",
+        "a value each",
+        "one head",
+    ],
+)
 def test_rows_are_the_projected_heads(query):
     """Baseline, masked rows and control rows, whatever the heads see and share."""
     parts, closed, length = layer_of(query), leave_one_out(query), 3 + query.logits.shape[1]
     heads = head_rows(closed, query.keys, seed=0)
     found = projected_rows(parts, closed, query, Moment(1, length), heads, ProjectedValues(length))
     expected = parts.projection(heads.flatten(1))
-    assert (found - expected).norm(dim=1) == pytest.approx(torch.zeros(len(found)), abs=1e-6 * float(expected.norm(dim=1).max()))
+    assert (found - expected).norm(dim=1) == pytest.approx(
+        torch.zeros(len(found)), abs=1e-6 * float(expected.norm(dim=1).max())
+    )
 
 
 def test_a_key_heavier_than_all_others_keeps_its_digits():
@@ -206,7 +238,11 @@ def test_attention_keeps_its_digits_in_further_steps(name, taken, monkeypatch):
         got = m.l2[m.variants.index("Attn")][-8:]
         assert 0 < got[6] < 1e-16
         for position in LADDER:
-            assert got[position] == pytest.approx(float(expected[position]), rel=1e-4), (m.step.index, m.layer, position)
+            assert got[position] == pytest.approx(float(expected[position]), rel=1e-4), (
+                m.step.index,
+                m.layer,
+                position,
+            )
 
 
 def test_a_store_filled_again_holds_the_same_bits():
@@ -219,7 +255,9 @@ def test_a_store_filled_again_holds_the_same_bits():
             for record in records:
                 query = final_query(record.attention, step.moment.length, torch.float32)
                 closed = leave_one_out(query)
-                projected_rows(record.parts, closed, query, step.moment, head_rows(closed, query.keys, step.index), first)
+                projected_rows(
+                    record.parts, closed, query, step.moment, head_rows(closed, query.keys, step.index), first
+                )
                 again.take_in_again(record.parts, query, step.moment)
                 places = query.keys + query.offset
                 found = [store.layers[record.parts.index].projected[places].clone() for store in (first, again)]

@@ -14,11 +14,15 @@ from tokenizers.processors import TemplateProcessing
 
 import mask_impact_vl
 
-BEHIND = ("the tokenizer puts '<|im_end|>' behind the prompt, where it is the final position; from Python token ids can be given "
-          "without it")
+BEHIND = (
+    "the tokenizer puts '<|im_end|>' behind the prompt, where it is the final position; from Python token ids can be given "
+    "without it"
+)
 TWICE = "the prompt begins with '<bos>' twice; the one that the tokenizer or the chat template puts there is enough: leave out the other"
 DROPPED = "system: the model's chat template has no place for a system message, and drops it; write it into the prompt"
-PLAIN = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
+PLAIN = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
+)
 NO_SYSTEM = "{% for m in messages if m.role != 'system' %}<{{ m.role }}>{{ m.content }}{% endfor %}<answer>"
 
 
@@ -51,8 +55,13 @@ CASES = {
     "an empty one": ("$A", PLAIN, PROMPT, {"chat": True, "system": ""}, []),
     "one that is dropped": ("$A", NO_SYSTEM, PROMPT, {"chat": True, "system": "S"}, [DROPPED]),
     "an empty one that is dropped": ("$A", NO_SYSTEM, PROMPT, {"chat": True, "system": ""}, [DROPPED]),
-    "one in the user's message": ("$A", "<user>{{ messages[0].content }} {{ messages[-1].content }}<answer>", PROMPT,
-                                  {"chat": True, "system": "S"}, []),
+    "one in the user's message": (
+        "$A",
+        "<user>{{ messages[0].content }} {{ messages[-1].content }}<answer>",
+        PROMPT,
+        {"chat": True, "system": "S"},
+        [],
+    ),
     "none": ("$A", NO_SYSTEM, PROMPT, {"chat": True}, []),
 }
 
@@ -85,11 +94,17 @@ def test_the_command_prints_them_and_keeps_them(noisy, command, here):
 
 
 def test_those_of_a_batch_name_their_entries(noisy, command, here):
-    file = yaml_file(f"model: {noisy}\ndefaults: {{layers: 0}}\nprompts:\n- {{name: a, prompt: x}}\n"
-                     "- {name: b, prompt: x, chat: true, system: S}\n- {name: c, prompt: \"x\\n\", chat: true}\n")
+    file = yaml_file(
+        f"model: {noisy}\ndefaults: {{layers: 0}}\nprompts:\n- {{name: a, prompt: x}}\n"
+        '- {name: b, prompt: x, chat: true, system: S}\n- {name: c, prompt: "x\\n", chat: true}\n'
+    )
     code, _, err = command("--config", file, "--quiet")
-    expected = {"a": f"batch.yaml:4: {BEHIND}", "b": f"batch.yaml:5: {DROPPED}", "c": "batch.yaml:6: the prompt ends in a line break, which is "
-                "kept; begin the text with |- or put it in quotes to leave it out"}
+    expected = {
+        "a": f"batch.yaml:4: {BEHIND}",
+        "b": f"batch.yaml:5: {DROPPED}",
+        "c": "batch.yaml:6: the prompt ends in a line break, which is "
+        "kept; begin the text with |- or put it in quotes to leave it out",
+    }
     assert code == 0 and err == [f"warning: {line}" for line in expected.values()]
     assert {name: record_of(name)["warnings"] for name in expected} == {name: [line] for name, line in expected.items()}
 
@@ -107,7 +122,9 @@ def test_a_run_that_fails_keeps_them_too(noisy, command, here, monkeypatch):
 def test_notes_on_pictures_are_among_them(words, vl, command, two_pictures):
     frames = [Image.new("RGB", (40, 24), colour) for colour in ("red", "blue")]
     frames[0].save("film.gif", save_all=True, append_images=frames[1:])
-    code, _, err = command("--model", vl, "--image", "film.gif", *words, "--layers", 0, "--output", "r", "--quiet", door=mask_impact_vl)
+    code, _, err = command(
+        "--model", vl, "--image", "film.gif", *words, "--layers", 0, "--output", "r", "--quiet", door=mask_impact_vl
+    )
     assert (code, err) == (0, ["warning: film.gif: 2 frames; the first is taken"])
     assert record_of("r")["warnings"] == ["film.gif: 2 frames; the first is taken"]
 

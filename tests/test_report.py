@@ -21,8 +21,30 @@ from mask_impact.results.table import ResultTable, StepDistances
 from mask_impact.runs import batch
 
 pytestmark = pytest.mark.usefixtures("here")
-HOSTILE = ["</script>", "<script>", "<!--", "-->", "]]>", "\u2028", "\u2029", "<img src=x onerror=\"alert(1)\">", "\"", "'", "\\",
-           "\n", "\r", "\0", "", "NA", "שלום", "😀", "&lt;/script&gt;", "</SCRIPT\t>", "</body>", "x" * 10_000]
+HOSTILE = [
+    "</script>",
+    "<script>",
+    "<!--",
+    "-->",
+    "]]>",
+    "\u2028",
+    "\u2029",
+    '<img src=x onerror="alert(1)">',
+    '"',
+    "'",
+    "\\",
+    "\n",
+    "\r",
+    "\0",
+    "",
+    "NA",
+    "שלום",
+    "😀",
+    "&lt;/script&gt;",
+    "</SCRIPT\t>",
+    "</body>",
+    "x" * 10_000,
+]
 PAGE = "<!DOCTYPE html><html><body><p>The page</p><script>run('</bo' + 'dy>')</script>\n</body></html>\n"
 
 
@@ -84,7 +106,9 @@ def table_in(path) -> ResultTable:
     table = ResultTable([about["words"][code] for code in about["codes"]], cells)
     for place, (step, positions) in enumerate(zip(about["steps"], about["positions"])):
         packed = [scripts[f"report-data-{place}-{index}"] for index in range(len(about["variants"]))]
-        arrays = [np.frombuffer(gzip.decompress(base64.b64decode(text)), "<f4").reshape(2, -1, positions) for text in packed]
+        arrays = [
+            np.frombuffer(gzip.decompress(base64.b64decode(text)), "<f4").reshape(2, -1, positions) for text in packed
+        ]
         table.steps.append(StepDistances(step, *np.concatenate(arrays, axis=1)))
     assert len(table) == about["rows"] and about["layers"] == sorted({layer for _, layer in cells})
     return table
@@ -95,7 +119,11 @@ def equal(one: ResultTable, other: ResultTable) -> bool:
 
 
 def test_hostile_tokens_come_back_and_end_nothing(tmp_path):
-    run = {"schema_version": 1, "tokens": [{"id": 0, "text": text} for text in HOSTILE], "settings": {"prompt": "".join(HOSTILE)}}
+    run = {
+        "schema_version": 1,
+        "tokens": [{"id": 0, "text": text} for text in HOSTILE],
+        "settings": {"prompt": "".join(HOSTILE)},
+    }
     report.write_report(hostile_table(), run, tmp_path / "a_report.html")
     scripts, text = scripts_of(tmp_path / "a_report.html"), (tmp_path / "a_report.html").read_text(encoding="utf-8")
     assert equal(table_in(tmp_path / "a_report.html"), hostile_table())
@@ -135,18 +163,27 @@ def test_the_same_run_gives_the_same_bytes(tmp_path):
 @pytest.mark.parametrize("rows, fits", [(220, True), (218, False)])
 def test_the_limit_is_in_rows(tmp_path, monkeypatch, rows, fits):
     monkeypatch.setattr(report, "REPORT_ROWS", rows)
-    table = ResultTable(HOSTILE[:22], [("Full", layer) for layer in range(10)], [StepDistances(0, *np.zeros((2, 10, 22), np.float32))])
+    table = ResultTable(
+        HOSTILE[:22], [("Full", layer) for layer in range(10)], [StepDistances(0, *np.zeros((2, 10, 22), np.float32))]
+    )
     if fits:
         report.write_report(table, None, tmp_path / "a_report.html")
         return
-    with pytest.raises(RequestError, match=r"a_report.html: no report: 220 rows are more than the 218 that a report holds"):
+    with pytest.raises(
+        RequestError, match=r"a_report.html: no report: 220 rows are more than the 218 that a report holds"
+    ):
         report.write_report(table, None, tmp_path / "a_report.html")
     assert not (tmp_path / "a_report.html").exists()
 
 
 def test_a_table_with_rows_missing_or_moved_is_refused(tmp_path):
     frame = hostile_table().to_dataframe()
-    for wrong in (frame.iloc[1:], frame.iloc[::-1], frame[frame.layer != 3].iloc[:-1], frame[frame.token_position != 1]):
+    for wrong in (
+        frame.iloc[1:],
+        frame.iloc[::-1],
+        frame[frame.layer != 3].iloc[:-1],
+        frame[frame.token_position != 1],
+    ):
         with pytest.raises(RequestError, match="every row of the table, in the order"):
             report.write_report(wrong, None, tmp_path / "a_report.html")
     report.write_report(frame, None, tmp_path / "a_report.html")
@@ -160,6 +197,7 @@ def test_the_viewers_page_has_a_place_for_the_run(monkeypatch):
 
 
 # From the command line
+
 
 def ask(command, llama, *words):
     return command("--model", llama, "--prompt", "The cat", "--num-tokens", 2, "--output", "cat", *words)
@@ -212,7 +250,10 @@ def test_a_report_alone_holds_its_name(command, llama):
     Path("output").mkdir()
     Path("output/Cat_report.html").write_text("of another run", encoding="utf-8")
     code, _, err = ask(command, llama)
-    assert code == console.WRONG_REQUEST and "the name 'cat' is taken in 'output' by files without a readable run record" in err[0]
+    assert (
+        code == console.WRONG_REQUEST
+        and "the name 'cat' is taken in 'output' by files without a readable run record" in err[0]
+    )
     assert command("--model", llama, "--prompt", "Cat", "--report")[0] == 0
     assert "cat_2_report.html" in files_in("output")
 
@@ -233,7 +274,9 @@ def test_without_the_page_nothing_is_measured(command, llama, loads, page):
     page.unlink()
     code, _, err = ask(command, llama, "--report")
     assert (code, loads) == (console.WRONG_REQUEST, []) and not Path("output").exists()
-    assert err == ["error: --report needs visualize_results.html, which is not beside the folder mask_impact (No such file or directory)"]
+    assert err == [
+        "error: --report needs visualize_results.html, which is not beside the folder mask_impact (No such file or directory)"
+    ]
     page.write_text("<p>half a page", encoding="utf-8")
     assert "has no </body>" in ask(command, llama, "--report")[2][0]
 
@@ -250,6 +293,8 @@ def test_a_report_that_cannot_be_written_leaves_the_result(command, llama, monke
 
 
 def test_a_batch_writes_a_report_for_each_entry(command, llama):
-    config = yaml_file(f"model: {llama}\nreport: true\nprompts:\n  - {{name: a, prompt: The}}\n  - {{name: b, prompt: A cat}}\n")
+    config = yaml_file(
+        f"model: {llama}\nreport: true\nprompts:\n  - {{name: a, prompt: The}}\n  - {{name: b, prompt: A cat}}\n"
+    )
     assert command("--config", config)[0] == 0
     assert {"a_report.html", "b_report.html"} <= set(files_in("output"))

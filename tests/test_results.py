@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 
 # The table
 
+
 def test_the_data_frame_is_the_long_table():
     assert_holds(hard_table().to_dataframe(), hard_table())
 
@@ -50,6 +51,7 @@ def test_misfitting_distances_are_refused():
 
 
 # There and back
+
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -111,8 +113,10 @@ def test_further_columns_are_kept(tmp_path, form):
     path = written(hard_table(), tmp_path, form)
     frame = read_results(path)
     blank = [None] * (len(frame) - 1)
-    add_columns(path, {"token_type": ["text" for _ in blank] + ["vision"], "image_index": [*blank, 3],
-                       "patch_row": [*blank, None]})
+    add_columns(
+        path,
+        {"token_type": ["text" for _ in blank] + ["vision"], "image_index": [*blank, 3], "patch_row": [*blank, None]},
+    )
     again = read_results(path)
     pd.testing.assert_frame_equal(again[list(COLUMNS)], frame, check_exact=True)
     assert again["token_type"].tolist() == ["text" for _ in blank] + ["vision"]
@@ -135,21 +139,29 @@ def add_columns(path, columns):
 
 # What other programs see
 
+
 def test_csv_is_plain_text_with_shortest_floats(tmp_path):
     values = np.array([[0.1, 1e-45, np.nan]], np.float32)
     table = ResultTable(['say "hi"', "\r", "NA"], [("Full", 4)], [StepDistances(0, values, 2 * values)])
     assert written(table, tmp_path, "csv").read_bytes() == (
         b'"generation_step","layer","token_masked","token_position","variant","l2_distance","cosine_distance"\n'
-        b'0,4,"say ""hi""",0,"Full",0.1,0.2\n0,4,"\r",1,"Full",1e-45,3e-45\n0,4,"NA",2,"Full",,\n')
+        b'0,4,"say ""hi""",0,"Full",0.1,0.2\n0,4,"\r",1,"Full",1e-45,3e-45\n0,4,"NA",2,"Full",,\n'
+    )
 
 
 def test_json_is_one_object_of_columns(tmp_path):
     values = np.array([[0.1, 1e-45, np.nan]], np.float32)
     table = ResultTable(['say "hi"', "\r", "</script>"], [("Full", 4)], [StepDistances(0, values, 2 * values)])
     found = json.loads(written(table, tmp_path, "json").read_text(encoding="utf-8"))
-    assert found == {"generation_step": [0, 0, 0], "layer": [4, 4, 4], "token_masked": table.tokens,
-                     "token_position": [0, 1, 2], "variant": ["Full"] * 3, "l2_distance": [0.1, 1e-45, None],
-                     "cosine_distance": [0.2, 3e-45, None]}
+    assert found == {
+        "generation_step": [0, 0, 0],
+        "layer": [4, 4, 4],
+        "token_masked": table.tokens,
+        "token_position": [0, 1, 2],
+        "variant": ["Full"] * 3,
+        "l2_distance": [0.1, 1e-45, None],
+        "cosine_distance": [0.2, 3e-45, None],
+    }
 
 
 def test_floats_are_as_short_as_any(tmp_path):
@@ -207,8 +219,11 @@ def test_parquet_has_a_row_group_for_each_step_and_variant(tmp_path):
         assert step.min == step.max and variant.min == variant.max
         assert {group.column(column).compression for column in range(7)} == {"SNAPPY"}
         found.append((step.min, variant.min, group.num_rows // (len(table.tokens) - 1 + step.min)))
-    assert found == [(step, variant, layers) for step in (0, 1)
-                     for variant, layers in [("Full", 2), ("Attn", 2), ("Head_0", 2), ("Head_1", 1)]]
+    assert found == [
+        (step, variant, layers)
+        for step in (0, 1)
+        for variant, layers in [("Full", 2), ("Attn", 2), ("Head_0", 2), ("Head_1", 1)]
+    ]
     assert json.loads(file.metadata.metadata[b"mask_impact_run"])["generated"] == "\u00e9"
 
 
@@ -220,14 +235,17 @@ def test_a_large_heatmap_stays_one_row_group(tmp_path):
 
 # Formats and sizes
 
+
 def test_json_stays_up_to_its_limit():
     assert formats_for(JSON_ROWS, ("csv", "json"), explicit=False) == (("csv", "json"), None)
     assert formats_for(JSON_ROWS + 1, ("csv", "parquet"), explicit=True) == (("csv", "parquet"), None)
 
 
 @pytest.mark.parametrize("explicit", [True, False])
-@pytest.mark.parametrize("formats, kept", [(("csv", "json"), ("csv", "parquet")), (("json",), ("parquet",)),
-                                           (("json", "parquet"), ("parquet",))])
+@pytest.mark.parametrize(
+    "formats, kept",
+    [(("csv", "json"), ("csv", "parquet")), (("json",), ("parquet",)), (("json", "parquet"), ("parquet",))],
+)
 def test_json_gives_way_past_its_limit(explicit, formats, kept):
     found, notice = formats_for(JSON_ROWS + 1, formats, explicit)
     assert found == kept and "5,000,001" in notice and "\n" not in notice
@@ -248,15 +266,19 @@ def test_estimated_sizes_are_near_the_truth(tmp_path):
 
 # Imports
 
+
 def test_the_package_imports_nothing_heavy():
-    code = ("import sys, mask_impact;"
-            "print(mask_impact.__version__, {'torch', 'pandas', 'pyarrow'} & set(sys.modules));"
-            "mask_impact.read_results; print({'torch', 'pandas'} & set(sys.modules))")
+    code = (
+        "import sys, mask_impact;"
+        "print(mask_impact.__version__, {'torch', 'pandas', 'pyarrow'} & set(sys.modules));"
+        "mask_impact.read_results; print({'torch', 'pandas'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "0.1.0 set()\nset()\n"
 
 
 def test_an_unknown_name_of_the_package_is_an_attribute_error():
     import mask_impact
+
     with pytest.raises(AttributeError, match="has no attribute 'read_result'"):
         mask_impact.read_result

@@ -28,8 +28,11 @@ def test_an_unknown_suffix(tmp_path, name):
 def test_foreign_columns(tmp_path, form):
     path = tmp_path / f"a_results.{form}"
     frame = pd.DataFrame({"layer": [1], "generation_step": [0], "other": ["x"]})
-    {"csv": lambda: frame.to_csv(path, index=False), "parquet": lambda: frame.to_parquet(path),
-     "json": lambda: path.write_text('{"layer": [1], "generation_step": [0], "other": ["x"]}')}[form]()
+    {
+        "csv": lambda: frame.to_csv(path, index=False),
+        "parquet": lambda: frame.to_parquet(path),
+        "json": lambda: path.write_text('{"layer": [1], "generation_step": [0], "other": ["x"]}'),
+    }[form]()
     assert_one_line(path, "the first columns are .*where a result has generation_step, layer")
 
 
@@ -44,9 +47,20 @@ def test_a_file_cut_anywhere(tmp_path, form):
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])
-@pytest.mark.parametrize("text", [
-    "[1, 2]\n", "\xff\xfe\n", "null\n", "{}\n{}\n", "\n", "a,b\n1\n", json.dumps(dict.fromkeys(COLUMNS, 3)),
-    json.dumps(dict.fromkeys(COLUMNS, ["x"])), json.dumps(dict.fromkeys(COLUMNS, [[]]))])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1, 2]\n",
+        "\xff\xfe\n",
+        "null\n",
+        "{}\n{}\n",
+        "\n",
+        "a,b\n1\n",
+        json.dumps(dict.fromkeys(COLUMNS, 3)),
+        json.dumps(dict.fromkeys(COLUMNS, ["x"])),
+        json.dumps(dict.fromkeys(COLUMNS, [[]])),
+    ],
+)
 def test_a_file_that_is_something_else(tmp_path, form, text):
     path = tmp_path / f"a_results.{form}"
     path.write_text(text, encoding="latin-1")
@@ -55,7 +69,7 @@ def test_a_file_that_is_something_else(tmp_path, form, text):
 
 def test_a_csv_without_its_last_line(tmp_path):
     path = written(hard_table(), tmp_path, "csv")
-    path.write_bytes(path.read_bytes()[:path.read_bytes()[:-1].rfind(b"\n") + 1])
+    path.write_bytes(path.read_bytes()[: path.read_bytes()[:-1].rfind(b"\n") + 1])
     assert_one_line(path, "rows where its run record says")
 
 
@@ -86,7 +100,11 @@ INDICES = {"numbers": None, "some rows": [3, 1, 7], "a name": pd.Index([3, 1, 7]
 @pytest.mark.parametrize("index", INDICES.values(), ids=INDICES.keys())
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_the_index_that_pandas_wrote_is_dropped(tmp_path, form, index):
-    rows = [[0, 1, "NA", 2, "Full", 0.1, 0.25], [0, 1, "", 3, "Full", 1e-45, 0.5], [1, 1, '"', 2, "Full", float("nan"), 0]]
+    rows = [
+        [0, 1, "NA", 2, "Full", 0.1, 0.25],
+        [0, 1, "", 3, "Full", 1e-45, 0.5],
+        [1, 1, '"', 2, "Full", float("nan"), 0],
+    ]
     frame = pd.DataFrame(rows, columns=COLUMNS).astype({"l2_distance": "float32", "cosine_distance": "float32"})
     path = tmp_path / f"mine.{form}"
     indexed = frame if index is None else frame.set_axis(index)

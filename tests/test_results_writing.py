@@ -26,12 +26,23 @@ ROOT = Path(__file__).parent.parent
 
 # The run file
 
+
 def test_the_run_file_is_plain_json():
-    record = {"a": np.float32(0.1), "nan": math.nan, "inf": np.float32(np.inf),
-              "tokens": [{"id": np.int64(3), "text": "\u2028</script>"}],
-              "norms": np.array([[0.1, np.nan]], np.float32), "flag": np.bool_(True), "none": None, "empty": {},
-              "pair": (1, 2), "steps": [{"step": 0, "top": [{"id": 1}]}]}
-    assert json_text(record) == """{
+    record = {
+        "a": np.float32(0.1),
+        "nan": math.nan,
+        "inf": np.float32(np.inf),
+        "tokens": [{"id": np.int64(3), "text": "\u2028</script>"}],
+        "norms": np.array([[0.1, np.nan]], np.float32),
+        "flag": np.bool_(True),
+        "none": None,
+        "empty": {},
+        "pair": (1, 2),
+        "steps": [{"step": 0, "top": [{"id": 1}]}],
+    }
+    assert (
+        json_text(record)
+        == """{
   "a": 0.1,
   "nan": null,
   "inf": null,
@@ -55,11 +66,15 @@ def test_the_run_file_is_plain_json():
   ]
 }
 """
+    )
 
 
 def test_nested_records_are_the_same_after_json():
-    record = {"steps": [{"step": 0, "top": [{"id": 1, "p": 0.5}]}, []], "deep": [[[1], [2]], {"a": {"b": []}}],
-              "text": "\x00\"\\"}
+    record = {
+        "steps": [{"step": 0, "top": [{"id": 1, "p": 0.5}]}, []],
+        "deep": [[[1], [2]], {"a": {"b": []}}],
+        "text": '\x00"\\',
+    }
     assert json.loads(json_text(record)) == record
 
 
@@ -84,6 +99,7 @@ def test_the_record_of_a_failure_replaces_that_of_the_result(tmp_path):
 
 
 # Nothing torn
+
 
 def test_tables_of_an_earlier_run_go(tmp_path):
     write_results(hard_table(), tmp_path, "a", FORMATS, {"run": 1})
@@ -141,8 +157,9 @@ except RunError as error:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sets no limit on a file's size")
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_file_too_large_for_the_system(tmp_path, form):
-    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path), form], cwd=ROOT,
-                          stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path), form], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
     assert done.returncode == 1
     assert re.fullmatch(rf".*a_results\.{form} could not be written: .*File too large.*\n", done.stderr)
     assert names_in(tmp_path) == []

@@ -19,10 +19,16 @@ from mask_impact.runs import finished_steps, run
 
 pytestmark = pytest.mark.usefixtures("here")
 CASES = {
-    "text": (TEXT, None), "rerun": ([*TEXT, "--method", "rerun"], None), "attention alone": ([*TEXT, "--variants", "attn,heads"], None),
-    "heads alone": ([*TEXT, "--variants", "heads"], None), "chosen layers": ([*TEXT, "--layers", "1"], None),
-    "float64": ([*TEXT, "--dtype", "float64"], None), "bfloat16": ([*TEXT, "--dtype", "bfloat16"], None),
-    "bfloat16 measured as it is": ([*TEXT, "--dtype", "bfloat16", "--measure-dtype", "model"], None), "picture": (PICTURE, mask_impact_vl)}
+    "text": (TEXT, None),
+    "rerun": ([*TEXT, "--method", "rerun"], None),
+    "attention alone": ([*TEXT, "--variants", "attn,heads"], None),
+    "heads alone": ([*TEXT, "--variants", "heads"], None),
+    "chosen layers": ([*TEXT, "--layers", "1"], None),
+    "float64": ([*TEXT, "--dtype", "float64"], None),
+    "bfloat16": ([*TEXT, "--dtype", "bfloat16"], None),
+    "bfloat16 measured as it is": ([*TEXT, "--dtype", "bfloat16", "--measure-dtype", "model"], None),
+    "picture": (PICTURE, mask_impact_vl),
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -37,7 +43,9 @@ def test_a_cut_off_run_ends_with_the_tables_of_an_uninterrupted_one(case, comman
     assert (code, err) == (0, []) and out[0] == "x: cut off before; it goes on behind the steps that are there"
     assert tables("output") == tables("whole") and tables("whole")
     assert not Path("output/.partial").exists()
-    whole, resumed = (json.loads(Path(folder, "x_run.json").read_text(encoding="utf-8")) for folder in ("whole", "output"))
+    whole, resumed = (
+        json.loads(Path(folder, "x_run.json").read_text(encoding="utf-8")) for folder in ("whole", "output")
+    )
     for record in (whole, resumed):
         for key in ("settings", "started", "seconds"):
             record.pop(key)
@@ -48,7 +56,9 @@ def test_only_the_steps_that_are_missing_are_measured(command, cut_off, monkeypa
     cut_off(3, *TEXT)
     measured = []
     add = run.Run.add
-    monkeypatch.setattr(run.Run, "add", lambda self, layer: (measured.append((layer.step.index, layer.layer)), add(self, layer)))
+    monkeypatch.setattr(
+        run.Run, "add", lambda self, layer: (measured.append((layer.step.index, layer.layer)), add(self, layer))
+    )
     assert command(*TEXT)[0] == 0
     steps = len(json.loads(Path("output/x_run.json").read_text(encoding="utf-8"))["steps"])
     assert measured == [(step, layer) for step in range(3, steps) for layer in range(3)]
@@ -60,8 +70,16 @@ arrive = rows.Ride.arrive
 def wide_model():
     """Wide enough for a matrix product of one row and one of many to differ in their last bits."""
     torch.manual_seed(3)
-    config = Qwen3Config(vocab_size=300, hidden_size=512, intermediate_size=1536, num_hidden_layers=3, num_attention_heads=8,
-                         num_key_value_heads=4, head_dim=64, eos_token_id=None)
+    config = Qwen3Config(
+        vocab_size=300,
+        hidden_size=512,
+        intermediate_size=1536,
+        num_hidden_layers=3,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=64,
+        eos_token_id=None,
+    )
     return Qwen3ForCausalLM(config).eval()
 
 
@@ -72,14 +90,18 @@ def layers_of(model, steps, done=(), again=lambda: None, method=loop.Method()):
 
 
 @pytest.mark.parametrize("share", [1 / 4, 0])
-@pytest.mark.parametrize("variants, kinds", [(("full", "attn", "heads"), ["branch", "projection"]), (("attn", "heads"), ["projection"])])
+@pytest.mark.parametrize(
+    "variants, kinds", [(("full", "attn", "heads"), ["branch", "projection"]), (("attn", "heads"), ["projection"])]
+)
 def test_rows_that_rode_leave_their_mark_and_are_answered_for_when_replayed(share, variants, kinds, monkeypatch):
     monkeypatch.setattr(kept_values, "SHARE", share)
     model, method = wide_model(), loop.Method(variants=variants)
     whole = layers_of(model, 5, method=method)
     done = [layer.step.replay for layer in whole[::3]][:3]
     assert not done[0].rode and set(done[1].rode) == {(kind, layer) for kind in kinds for layer in range(3)}
-    monkeypatch.setattr(rows.Ride, "arrive", lambda self, *_: arrive(self, *_) if self.moment.step in (0, 3, 4) else pytest.fail())
+    monkeypatch.setattr(
+        rows.Ride, "arrive", lambda self, *_: arrive(self, *_) if self.moment.step in (0, 3, 4) else pytest.fail()
+    )
     resumed = layers_of(model, 5, done, method=method)
     assert [layer.step.index for layer in resumed] == [3] * 3 + [4] * 3
     for one, other in zip(whole[9:], resumed):
@@ -90,8 +112,14 @@ def test_rows_that_rode_leave_their_mark_and_are_answered_for_when_replayed(shar
 def test_without_what_was_answered_a_replay_is_seen_to_differ_and_the_run_starts_over():
     model = wide_model()
     whole, told = layers_of(model, 4), []
-    done = [measure_step.Replay(layer.step.replay.next_id, layer.step.replay.digest, {key: answer + 1 for key, answer in
-                                                                              layer.step.replay.rode.items()}) for layer in whole[::3]][:3]
+    done = [
+        measure_step.Replay(
+            layer.step.replay.next_id,
+            layer.step.replay.digest,
+            {key: answer + 1 for key, answer in layer.step.replay.rode.items()},
+        )
+        for layer in whole[::3]
+    ][:3]
     again = layers_of(model, 4, done, lambda: told.append("over"))
     assert told == ["over"] and [layer.step.index for layer in again] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
     assert all((one.l2 == other.l2).all() for one, other in zip(whole, again))
@@ -106,7 +134,9 @@ def test_parts_of_a_machine_with_other_last_bits_are_measured_again(command, cut
     finished_steps.Part(**{**vars(first), "replay": other}).save(files.folder / "step_0000.safetensors")
     code, _, err = command(*TEXT)
     assert code == 0 and tables("output") == tables("whole")
-    assert err == ["warning: x: the model's answers differ in their last bits from those of the steps that are there; the run starts over"]
+    assert err == [
+        "warning: x: the model's answers differ in their last bits from those of the steps that are there; the run starts over"
+    ]
 
 
 @pytest.mark.parametrize("broken", [b"", b"{}", b"\x08\0\0\0\0\0\0\0{}      ", b"\xff" * 100])
@@ -186,7 +216,9 @@ def test_a_kill_between_the_files_of_a_result_is_made_good(placed, command, monk
     assert len(count) == placed
     code, out, err = command(*words)
     assert (code, err) == (0, []) and tables("output") == tables("whole")
-    assert out[0].endswith("it goes on behind the steps that are there" if placed < 4 else "--overwrite measures it again")
+    assert out[0].endswith(
+        "it goes on behind the steps that are there" if placed < 4 else "--overwrite measures it again"
+    )
     assert sorted(os.listdir("output")) == sorted(os.listdir("whole"))
 
 
@@ -197,7 +229,10 @@ def test_a_part_that_does_not_fit_on_the_disk_is_said_with_its_file(command, mon
     with monkeypatch.context() as patch:
         patch.setattr(finished_steps, "save_file", full)
         code, _, err = command(*TEXT)
-    assert code == 1 and "step_0000.safetensors could not be written: Error while serializing: No space left on device" in err[0]
+    assert (
+        code == 1
+        and "step_0000.safetensors could not be written: Error while serializing: No space left on device" in err[0]
+    )
     assert command(*TEXT)[0] == 0 and not Path("output/.partial").exists()
 
 

@@ -34,12 +34,16 @@ def scaling_hook(module, inputs, answer):
 
 
 @pytest.mark.parametrize("name", ["qwen2", "llama"])  # without and with a bias in the projection
-@pytest.mark.parametrize("where", [lambda layer: layer.self_attn.o_proj, lambda layer: layer.mlp.down_proj], ids=["projection", "branch"])
+@pytest.mark.parametrize(
+    "where", [lambda layer: layer.self_attn.o_proj, lambda layer: layer.mlp.down_proj], ids=["projection", "branch"]
+)
 def test_what_a_callers_hook_makes_of_an_answer_is_measured(name, where):
     model = zoo.build(name)
     for layer in model.model.layers:
         where(layer).register_forward_hook(scaling_hook)
-    fast, plain = (measure(model, IDS, 2, method=method, variants=("attn", "heads")) for method in ("renormalize", "rerun"))
+    fast, plain = (
+        measure(model, IDS, 2, method=method, variants=("attn", "heads")) for method in ("renormalize", "rerun")
+    )
     whole = measure(model, IDS, 2)  # whose identities hold too
     for key, m in fast.items():
         for row in range(len(m.variants)):
@@ -54,7 +58,16 @@ def test_a_hook_that_only_listens_sees_the_models_own_rows():
     parts, _ = measurable_parts(model)
     seen.clear()
     list(measured_layers(model, parts, ModelInputs(IDS, 2), Method(variants=("attn",))))
-    assert seen == [20, 29, 29, 1, 1, 30, 30, 1]  # of each step the model's own, then ours in two orders and one by itself
+    assert seen == [
+        20,
+        29,
+        29,
+        1,
+        1,
+        30,
+        30,
+        1,
+    ]  # of each step the model's own, then ours in two orders and one by itself
 
 
 def test_a_widened_layer_does_not_ride():
@@ -67,7 +80,9 @@ def test_a_widened_layer_does_not_ride():
         assert can == expected
 
 
-@pytest.mark.parametrize("variants", [("full", "attn", "heads"), ("attn", "heads"), ("full",), ("heads",)], ids="-".join)
+@pytest.mark.parametrize(
+    "variants", [("full", "attn", "heads"), ("attn", "heads"), ("full",), ("heads",)], ids="-".join
+)
 @pytest.mark.parametrize("name", RIDING)
 def test_rows_that_ride_give_the_same_numbers(name, variants):
     """Three steps, with a cache, against the same rows run by themselves."""

@@ -46,13 +46,26 @@ CASES = {
     "linear": ("llama", {"rope_parameters": rope("linear", factor=FACTOR), "max_position_embeddings": ORIGINAL}),
     "dynamic": ("llama", {"rope_parameters": rope("dynamic", factor=FACTOR), "max_position_embeddings": ORIGINAL}),
     "yarn": ("llama", {"rope_parameters": rope("yarn", **SCALED), **TO_64}),
-    "llama3": ("llama", {"rope_parameters": rope("llama3", **SCALED, low_freq_factor=1.0, high_freq_factor=4.0), **TO_64}),
+    "llama3": (
+        "llama",
+        {"rope_parameters": rope("llama3", **SCALED, low_freq_factor=1.0, high_freq_factor=4.0), **TO_64},
+    ),
     "longrope": ("llama", {"rope_parameters": rope("longrope", **SCALED, **LONG), **TO_64}),
-    "longrope of Phi-3": ("phi3", {"rope_scaling": {"type": "longrope", **LONG}, "rope_theta": 1e4, **TO_64,
-                                   "original_max_position_embeddings": ORIGINAL}),
+    "longrope of Phi-3": (
+        "phi3",
+        {
+            "rope_scaling": {"type": "longrope", **LONG},
+            "rope_theta": 1e4,
+            **TO_64,
+            "original_max_position_embeddings": ORIGINAL,
+        },
+    ),
     "proportional": ("gemma4", {"tie_word_embeddings": False}),
     "linear, of one layer type": ("gemma3", by_layer_type(rope("linear", factor=FACTOR))),
-    "dynamic, of one layer type": ("gemma3", {**by_layer_type(rope("dynamic", factor=FACTOR)), "max_position_embeddings": ORIGINAL}),
+    "dynamic, of one layer type": (
+        "gemma3",
+        {**by_layer_type(rope("dynamic", factor=FACTOR)), "max_position_embeddings": ORIGINAL},
+    ),
     "longrope, of one layer type": ("gemma3", {**by_layer_type(rope("longrope", **SCALED, **LONG)), **TO_64}),
 }
 CHANGING = tuple(case for case in CASES if case.startswith(("dynamic", "longrope")))
@@ -67,26 +80,33 @@ def kinds(case):
     """The rope types in a case's configuration."""
     name, changed = CASES[case]
     parameters = zoo.configuration(name, **changed).rope_parameters
-    return {parameters["rope_type"]} if "rope_type" in parameters else {each["rope_type"] for each in parameters.values()}
+    return (
+        {parameters["rope_type"]} if "rope_type" in parameters else {each["rope_type"] for each in parameters.values()}
+    )
 
 
 def rotary_state(model):
     """What the rotary embeddings of a model hold, by the names of module and attribute."""
     return {
         (place, name): value.clone() if torch.is_tensor(value) else value
-        for place, module in model.named_modules() if hasattr(module, "max_seq_len_cached")
+        for place, module in model.named_modules()
+        if hasattr(module, "max_seq_len_cached")
         for name, value in [*vars(module).items(), *module.named_buffers(recurse=False)]
         if name.endswith(("inv_freq", "max_seq_len_cached", "attention_scaling")) and "long" not in name
     }
 
 
 def same_state(one, other):
-    return one.keys() == other.keys() and all(bool((torch.as_tensor(one[key]) == torch.as_tensor(other[key])).all()) for key in one)
+    return one.keys() == other.keys() and all(
+        bool((torch.as_tensor(one[key]) == torch.as_tensor(other[key])).all()) for key in one
+    )
 
 
 def same_numbers(found, expected):
-    return all((found[key].l2 == m.l2).all() and (found[key].cosine == m.cosine).all() and found[key].step.top == m.step.top
-               for key, m in expected.items())
+    return all(
+        (found[key].l2 == m.l2).all() and (found[key].cosine == m.cosine).all() and found[key].step.top == m.step.top
+        for key, m in expected.items()
+    )
 
 
 def fresh_probabilities(case, ids):
@@ -139,7 +159,9 @@ def check_prediction(step, probabilities):
 @pytest.mark.parametrize("length", [PROMPT, BEYOND])
 def test_phi_3_generates_the_text_of_transformers(length):
     model, ids = build("longrope of Phi-3"), zoo.tokens(length).tolist()
-    generated = build("longrope of Phi-3").generate(torch.tensor([ids]), do_sample=False, max_new_tokens=STEPS)[0].tolist()
+    generated = (
+        build("longrope of Phi-3").generate(torch.tensor([ids]), do_sample=False, max_new_tokens=STEPS)[0].tolist()
+    )
     last = measure(model, ids, STEPS)[STEPS - 1, 0].step
     assert [*last.token_ids, last.next_id] == generated
 
@@ -167,7 +189,9 @@ def test_the_callers_model_has_the_rotary_state_it_had(case):
     for seen in (5, 30):
         model(input_ids=zoo.tokens(seen)[None], use_cache=False)
         before = rotary_state(model)
-        mask_impact_analysis.run_masking_experiment(prompt=text, model=model, tokenizer=zoo.tokenizer(), num_output_tokens=1)
+        mask_impact_analysis.run_masking_experiment(
+            prompt=text, model=model, tokenizer=zoo.tokenizer(), num_output_tokens=1
+        )
         assert same_state(rotary_state(model), before)
         running = measured_layers(model, parts, ModelInputs(zoo.tokens(20).tolist(), 2))
         next(running)
@@ -180,7 +204,18 @@ def test_the_callers_model_has_the_rotary_state_it_had(case):
 def test_a_run_cut_off_on_either_side_of_the_switch_ends_with_the_same_bytes(case, command, cut_off):
     name, changed = CASES[case]
     zoo.save(name, Path("saved"), **changed)
-    words = ["--model", "saved", "--prompt", "Red boxes, ten", "--num-tokens", STEPS, "--output", "x", "--formats", "csv,json"]
+    words = [
+        "--model",
+        "saved",
+        "--prompt",
+        "Red boxes, ten",
+        "--num-tokens",
+        STEPS,
+        "--output",
+        "x",
+        "--formats",
+        "csv,json",
+    ]
     assert command(*words, "--output-dir", "whole")[0] == 0
     lengths = [step["positions"] for step in record_of("x", "whole")["steps"]]
     assert len(lengths) == STEPS and 12 <= lengths[0] <= 14

@@ -106,13 +106,26 @@ def test_a_budget_of_memory():
     assert RowBudget.of_memory(1).rows(part, torch.float64) == CONTROLS
 
 
-@pytest.mark.parametrize("text, number", [("500MB", 500_000_000), ("2GB", 2 * 10**9), (" 1.5 gb ", 1_500_000_000), ("1TB", 10**12),
-                                          ("1000kb", 10**6), (10**6, 10**6), ("2000000b", 2 * 10**6)])
+@pytest.mark.parametrize(
+    "text, number",
+    [
+        ("500MB", 500_000_000),
+        ("2GB", 2 * 10**9),
+        (" 1.5 gb ", 1_500_000_000),
+        ("1TB", 10**12),
+        ("1000kb", 10**6),
+        (10**6, 10**6),
+        ("2000000b", 2 * 10**6),
+    ],
+)
 def test_sizes(text, number):
     assert readers.memory(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "0", "5", 5, 0, -1, 1.5e9, True, None, "MB", "1 MiB", "2G", "1e9", "-2GB", "999KB", "1" * 30 + "GB", [1]])
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "5", 5, 0, -1, 1.5e9, True, None, "MB", "1 MiB", "2G", "1e9", "-2GB", "999KB", "1" * 30 + "GB", [1]],
+)
 def test_sizes_that_are_none(text):
     with pytest.raises(ValueError, match="expected a size from 1MB on, such as 500MB or 2GB, found "):
         readers.memory(text)
@@ -133,7 +146,9 @@ def test_the_setting_bounds_the_rows_and_is_part_of_what_makes_runs_the_same(com
 
 @pytest.mark.parametrize("at_once", [0, 2**22])
 @pytest.mark.parametrize("name", ["llama", "gpt_oss", "gemma2"])
-def test_keys_and_values_of_another_dtype_are_converted_one_group_at_a_time_if_there_are_many(name, at_once, monkeypatch):
+def test_keys_and_values_of_another_dtype_are_converted_one_group_at_a_time_if_there_are_many(
+    name, at_once, monkeypatch
+):
     from mask_impact.measure import closed_form
     from mask_impact.sites import query
 
@@ -152,10 +167,14 @@ def test_keys_and_values_of_another_dtype_are_converted_one_group_at_a_time_if_t
     calls = []
     final = query.final_query
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mask_impact.measure.loop.final_query", lambda call, *words: calls.append(call) or final(call, *words))
+        patch.setattr(
+            "mask_impact.measure.loop.final_query", lambda call, *words: calls.append(call) or final(call, *words)
+        )
         patch.setattr(torch.Tensor, "to", noted)
         list(measured_layers(model, parts, ModelInputs(IDS, 1)))
-    assert calls and bool(at_once) == any(shape in {call.key[0].shape for call in calls} and shape[0] > 1 for shape in largest)
+    assert calls and bool(at_once) == any(
+        shape in {call.key[0].shape for call in calls} and shape[0] > 1 for shape in largest
+    )
 
 
 def test_a_run_without_a_method_has_a_budget_of_its_own(monkeypatch):

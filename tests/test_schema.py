@@ -25,8 +25,17 @@ KINDS = pytest.mark.parametrize("kind", [Settings, VisionSettings])
 ANNOTATIONS = {"$schema", "title", "description", "default"}
 TYPES = {"string": str, "boolean": bool, "array": list, "object": dict, "null": type(None)}
 # What the schemas let through, in the words of the fault: what needs more than one value, more than JSON, or more than the file.
-BEYOND = ("runs backwards", "200 bytes", "needs chat", "needs a picture", "is also on line", "no entry of prompts is enabled",
-          "there is no such file", "this is a folder", "cannot be read")
+BEYOND = (
+    "runs backwards",
+    "200 bytes",
+    "needs chat",
+    "needs a picture",
+    "is also on line",
+    "no entry of prompts is enabled",
+    "there is no such file",
+    "this is a folder",
+    "cannot be read",
+)
 
 
 # And with pictures: an entry of the encoder has no prompt, wherever `part` is said.
@@ -34,6 +43,7 @@ BEYOND_PICTURES = (*BEYOND, "needs its prompt", "part encoder")
 
 
 # A checker of the part of JSON Schema that is used
+
 
 def fits(value: object, rules: dict) -> bool:
     """Whether a value is valid; fails for a rule that is not known here."""
@@ -75,20 +85,33 @@ CHECKS = {
     "maxItems": lambda value, most, _: not isinstance(value, list) or len(value) <= most,
     "items": lambda value, rules, _: not isinstance(value, list) or all(fits(item, rules) for item in value),
     "required": lambda value, keys, _: not isinstance(value, dict) or set(keys) <= set(value),
-    "properties": lambda value, table, _: not isinstance(value, dict) or all(
-        fits(item, table[key]) for key, item in value.items() if key in table),
+    "properties": lambda value, table, _: (
+        not isinstance(value, dict) or all(fits(item, table[key]) for key, item in value.items() if key in table)
+    ),
     "additionalProperties": lambda value, allowed, rules: (
-        allowed or not isinstance(value, dict) or set(value) <= set(rules["properties"])),
+        allowed or not isinstance(value, dict) or set(value) <= set(rules["properties"])
+    ),
 }
 
 
-@pytest.mark.parametrize("value, rules, good", [
-    (3, {"type": "integer"}, True), (3.0, {"type": "integer"}, True), (True, {"type": "integer"}, False),
-    (1, {"enum": [True]}, False),
-    ("a\n", {"pattern": "^a$"}, False), ("a", {"pattern": "^a$"}, True), ([1, "x"], {"items": {"type": "string"}}, False),
-    ({"a": 1}, {"properties": {}, "additionalProperties": False}, False), ({}, {"required": ["a"]}, False),
-    ("x", {"oneOf": [{}, {"type": "string"}]}, False), (2, {"not": {"const": 2}}, False), ([], {"minItems": 1}, False),
-    ([1, 2], {"maxItems": 1}, False)])
+@pytest.mark.parametrize(
+    "value, rules, good",
+    [
+        (3, {"type": "integer"}, True),
+        (3.0, {"type": "integer"}, True),
+        (True, {"type": "integer"}, False),
+        (1, {"enum": [True]}, False),
+        ("a\n", {"pattern": "^a$"}, False),
+        ("a", {"pattern": "^a$"}, True),
+        ([1, "x"], {"items": {"type": "string"}}, False),
+        ({"a": 1}, {"properties": {}, "additionalProperties": False}, False),
+        ({}, {"required": ["a"]}, False),
+        ("x", {"oneOf": [{}, {"type": "string"}]}, False),
+        (2, {"not": {"const": 2}}, False),
+        ([], {"minItems": 1}, False),
+        ([1, 2], {"maxItems": 1}, False),
+    ],
+)
 def test_the_checker_checks(value, rules, good):
     assert fits(value, rules) is good
 
@@ -100,12 +123,104 @@ def test_the_checker_knows_every_rule_that_is_used():
 
 # Values of every kind
 
-SCALARS = [None, True, False, -1, 0, 1, 2, 9999, 10_000, 10**6, 10**6 + 1, 10**30, -0.5, 2.5, "", " ", "x", "é" * 101, "x" * 201,
-           "3-0", "0-3,10", "cuda:100", "cuda:7", "full,heads", "csv", "demo", "auto\n", "000000003", "0000000003", "con.txt"]
-PIECES = ["500MB", "2 gb", "decoder", "encoder", "all", "3,5", "1:0,2", " 1 : 2 , 3 ", "1:2", "3,5,1", "1234567,0", "full", "attn", "heads", "csv", "json", "auto", "float32", "model", "rerun", "both", "cuda", "cpu", "mps", ":", ",",
-          ",", " ", "\t", "\n", "\u3000", "-", "-", "0", "3", "07", "10", "9999", "10000", "٣", "con", "COM1", "lpt²",
-          "nul", "conin$", ".", "..", "a", "É", "\\", "/", "*", "?", '"', "<", "|", "\0", "\x1f", "\x7f", "\x85", "\u2028", "~",
-          "日本", "x.txt"]
+SCALARS = [
+    None,
+    True,
+    False,
+    -1,
+    0,
+    1,
+    2,
+    9999,
+    10_000,
+    10**6,
+    10**6 + 1,
+    10**30,
+    -0.5,
+    2.5,
+    "",
+    " ",
+    "x",
+    "é" * 101,
+    "x" * 201,
+    "3-0",
+    "0-3,10",
+    "cuda:100",
+    "cuda:7",
+    "full,heads",
+    "csv",
+    "demo",
+    "auto\n",
+    "000000003",
+    "0000000003",
+    "con.txt",
+]
+PIECES = [
+    "500MB",
+    "2 gb",
+    "decoder",
+    "encoder",
+    "all",
+    "3,5",
+    "1:0,2",
+    " 1 : 2 , 3 ",
+    "1:2",
+    "3,5,1",
+    "1234567,0",
+    "full",
+    "attn",
+    "heads",
+    "csv",
+    "json",
+    "auto",
+    "float32",
+    "model",
+    "rerun",
+    "both",
+    "cuda",
+    "cpu",
+    "mps",
+    ":",
+    ",",
+    ",",
+    " ",
+    "\t",
+    "\n",
+    "\u3000",
+    "-",
+    "-",
+    "0",
+    "3",
+    "07",
+    "10",
+    "9999",
+    "10000",
+    "٣",
+    "con",
+    "COM1",
+    "lpt²",
+    "nul",
+    "conin$",
+    ".",
+    "..",
+    "a",
+    "É",
+    "\\",
+    "/",
+    "*",
+    "?",
+    '"',
+    "<",
+    "|",
+    "\0",
+    "\x1f",
+    "\x7f",
+    "\x85",
+    "\u2028",
+    "~",
+    "日本",
+    "x.txt",
+]
 
 
 def words(chance: random.Random) -> str:
@@ -119,7 +234,9 @@ def any_value(chance: random.Random) -> object:
     if kind < 7:
         return words(chance)
     if kind < 9:
-        one = partial(chance.choice, chance.choice([SCALARS, PIECES, [0, 1, 5, 9999], ["full", "heads"], ["csv", "parquet"]]))
+        one = partial(
+            chance.choice, chance.choice([SCALARS, PIECES, [0, 1, 5, 9999], ["full", "heads"], ["csv", "parquet"]])
+        )
         return [one() for _ in range(chance.randrange(4))]
     return {} if chance.random() < 0.5 else [[1]]
 
@@ -136,7 +253,9 @@ def named(read: values.Reader) -> str:
     """Without an address in it, which differs from process to process."""
     if not isinstance(read, partial):
         return read.__name__
-    return "-".join([read.func.__name__, *(named(argument) if callable(argument) else str(argument) for argument in read.args)])
+    return "-".join(
+        [read.func.__name__, *(named(argument) if callable(argument) else str(argument) for argument in read.args)]
+    )
 
 
 @pytest.mark.parametrize("read", {named(read): read for read in readers()}.values(), ids=named)
@@ -154,9 +273,15 @@ def test_reader_and_schema_agree(read):
     assert seen == {True, False} or read is values.text
 
 
-@pytest.mark.parametrize("read, value", [
-    (values.layer_numbers, "3-0"), (settings._file_name, "é" * 101), (values.whole_number, 3.0),
-    (values.memory, "5KB")])
+@pytest.mark.parametrize(
+    "read, value",
+    [
+        (values.layer_numbers, "3-0"),
+        (settings._file_name, "é" * 101),
+        (values.whole_number, 3.0),
+        (values.memory, "5KB"),
+    ],
+)
 def test_what_only_the_reader_can_tell(read, value):
     """The exceptions that the module's docstring names; whoever finds a pattern for one may take it out."""
     assert fits(value, schema.of_reader(read))
@@ -171,12 +296,26 @@ def test_a_reader_without_a_schema_is_noticed():
 
 # Whole files
 
+
 def random_file(chance: random.Random, kind: type[Settings]) -> dict:
     """A batch file that is sound, or nearly so."""
     table = options(kind)
     keys = [*table, *batch_file.STRUCTURE, "nonsense"]
-    good = {"num_tokens": 2, "layers": "0-3", "chat": True, "system": "S", "variants": ["full"], "formats": "csv",
-            "device": "cpu", "model": "demo", "report": False, "image": [], "dtype": "float32", "continuation": None, "at": None}
+    good = {
+        "num_tokens": 2,
+        "layers": "0-3",
+        "chat": True,
+        "system": "S",
+        "variants": ["full"],
+        "formats": "csv",
+        "device": "cpu",
+        "model": "demo",
+        "report": False,
+        "image": [],
+        "dtype": "float32",
+        "continuation": None,
+        "at": None,
+    }
 
     def some(level: str) -> dict:
         rate = chance.choice([0, 0, 0, 1])
@@ -187,8 +326,18 @@ def random_file(chance: random.Random, kind: type[Settings]) -> dict:
         return chosen
 
     def entry() -> dict:
-        source = chance.choice([{"prompt": "P"}, {"prompt": "P"}, {"prompt_file": "in.txt"}, {"prompt_file": None, "prompt": "P"},
-                                {}, {"prompt": "P", "prompt_file": "in.txt"}, {"prompt_file": "-"}, {"prompt_file": None}])
+        source = chance.choice(
+            [
+                {"prompt": "P"},
+                {"prompt": "P"},
+                {"prompt_file": "in.txt"},
+                {"prompt_file": None, "prompt": "P"},
+                {},
+                {"prompt": "P", "prompt_file": "in.txt"},
+                {"prompt_file": "-"},
+                {"prompt_file": None},
+            ]
+        )
         return some("entry") | source | ({"enabled": False} if chance.random() < 0.15 else {})
 
     file = some("top") | {"prompts": [entry() for _ in range(chance.randrange(1, 3))]}
@@ -216,12 +365,28 @@ def test_the_file_and_its_schema_agree(kind, tmp_path, monkeypatch):
     assert 100 < sum(seen) < 500
 
 
-@pytest.mark.parametrize("text", [
-    "prompts: []", "prompts: {}", "prompts:", "defaults: {}", "[]", "prompts: [x]", "prompts: [{}]",
-    "prompts: [{prompt: a}]\nenabled: true",
-    "prompts: [{prompt: a, overwrite: true}]", "quiet: true\nprompts: [{prompt: a}]", "prompts: [{prompt: a, model: demo}]",
-    "defaults: {device: cpu}\nprompts: [{prompt: a}]", "name: x\nprompts: [{prompt: a}]", "prompts: [{prompt: a, enabled: 1}]",
-    "defaults:\nprompts: [{prompt: a}]", "dry_run: true\nprompts: [{prompt: a}]", "prompts: [{prompt: yes}]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "prompts: []",
+        "prompts: {}",
+        "prompts:",
+        "defaults: {}",
+        "[]",
+        "prompts: [x]",
+        "prompts: [{}]",
+        "prompts: [{prompt: a}]\nenabled: true",
+        "prompts: [{prompt: a, overwrite: true}]",
+        "quiet: true\nprompts: [{prompt: a}]",
+        "prompts: [{prompt: a, model: demo}]",
+        "defaults: {device: cpu}\nprompts: [{prompt: a}]",
+        "name: x\nprompts: [{prompt: a}]",
+        "prompts: [{prompt: a, enabled: 1}]",
+        "defaults:\nprompts: [{prompt: a}]",
+        "dry_run: true\nprompts: [{prompt: a}]",
+        "prompts: [{prompt: yes}]",
+    ],
+)
 def test_files_that_both_refuse(text, tmp_path):
     (tmp_path / "b.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(RequestError):
@@ -231,7 +396,11 @@ def test_files_that_both_refuse(text, tmp_path):
 
 def examples() -> list[str]:
     guide = (ROOT / "BATCH_MODE_GUIDE.md").read_text(encoding="utf-8")
-    files = [*ROOT.glob("prompts_config*.yaml"), ROOT / "demo" / "text" / "demo_prompts.yaml", ROOT / "demo" / "vision" / "demo_pictures.yaml"]
+    files = [
+        *ROOT.glob("prompts_config*.yaml"),
+        ROOT / "demo" / "text" / "demo_prompts.yaml",
+        ROOT / "demo" / "vision" / "demo_pictures.yaml",
+    ]
     blocks = re.findall(r"^```yaml\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
     return [*blocks, *(path.read_text(encoding="utf-8") for path in files)]
 
@@ -243,6 +412,7 @@ def test_every_example_is_valid(text):
 
 # The files
 
+
 @pytest.mark.parametrize("name", schema.FILES)
 def test_the_schemas_are_what_the_sources_give(name):
     text = (ROOT / name).read_text(encoding="utf-8")
@@ -253,11 +423,17 @@ def test_the_schemas_are_what_the_sources_give(name):
 @KINDS
 def test_every_key_is_there_with_its_meaning_and_no_other(kind):
     rules = schema.batch_schema(kind)
-    levels = {"top": rules, "defaults": rules["properties"]["defaults"], "entry": rules["properties"]["prompts"]["items"]}
+    levels = {
+        "top": rules,
+        "defaults": rules["properties"]["defaults"],
+        "entry": rules["properties"]["prompts"]["items"],
+    }
     for level, part in levels.items():
         wanted = {name for name, row in options(kind).items() if row.scope in batch_file.SCOPES[level]}
         assert set(part["properties"]) == wanted | {key for key, at in batch_file.STRUCTURE.items() if at == level}
-        assert part["additionalProperties"] is False and all(item["description"] for item in part["properties"].values())
+        assert part["additionalProperties"] is False and all(
+            item["description"] for item in part["properties"].values()
+        )
         for name in wanted:
             assert options(kind)[name].meaning.replace("`", "") in part["properties"][name]["description"]
     assert levels["defaults"]["properties"]["chat"]["default"] is (kind is VisionSettings)
@@ -266,7 +442,10 @@ def test_every_key_is_there_with_its_meaning_and_no_other(kind):
 @pytest.mark.parametrize("path", sorted(ROOT.glob("prompts_config*.yaml")), ids=lambda path: path.name)
 def test_the_batch_files_name_their_schema(path):
     first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first == f"# yaml-language-server: $schema={path.stem}.schema.json" and (ROOT / f"{path.stem}.schema.json").exists()
+    assert (
+        first == f"# yaml-language-server: $schema={path.stem}.schema.json"
+        and (ROOT / f"{path.stem}.schema.json").exists()
+    )
 
 
 def test_make_guide_writes_them_too():

@@ -78,13 +78,19 @@ def test_a_flag_arrives(name):
     [settings] = command_line.read([*prompt, *chat, *words])
     assert getattr(settings, name) == stored
     assert settings.given == {name, *beside(name)}
-    assert all(getattr(settings, other) == default for other, default in defaults(Settings).items()
-               if other not in settings.given)
+    assert all(
+        getattr(settings, other) == default
+        for other, default in defaults(Settings).items()
+        if other not in settings.given
+    )
 
 
 def test_what_is_no_yaml_key():
-    assert [name for name, (_, yaml, *_) in EVERY_FIELD.items() if yaml is None] == [
-        name for name, row in TABLE.items() if row.scope == "flag"] == ["overwrite", "quiet", "dry_run", "trust_remote_code"]
+    assert (
+        [name for name, (_, yaml, *_) in EVERY_FIELD.items() if yaml is None]
+        == [name for name, row in TABLE.items() if row.scope == "flag"]
+        == ["overwrite", "quiet", "dry_run", "trust_remote_code"]
+    )
 
 
 @pytest.mark.parametrize("name", [name for name, (_, yaml, *_) in EVERY_FIELD.items() if yaml is not None])
@@ -93,8 +99,12 @@ def test_a_yaml_key_arrives(name, folder):
     entry = {key: "true" if value is True else value for key, value in beside(name).items()}
     top = {name: yaml} if TABLE[name].scope == "run" else {}
     entry |= {} if top else {name: yaml}
-    lines = [*(f"{key}: {value}" for key, value in top.items()), "prompts:", "-",
-             *(f"  {key}: {value}" for key, value in entry.items())]
+    lines = [
+        *(f"{key}: {value}" for key, value in top.items()),
+        "prompts:",
+        "-",
+        *(f"  {key}: {value}" for key, value in entry.items()),
+    ]
     (folder / "batch.yaml").write_text("\n".join(lines), encoding="utf-8")
     [settings] = batch_file.read("batch.yaml")
     assert getattr(settings, name) == stored
@@ -107,7 +117,8 @@ def test_a_python_argument_arrives_under_both_its_names(name):
     stored = (0, 1, 2, 3) if name == "layers" else stored
     if TABLE[name].group == "results":
         assert faults_of(Settings.from_python, prompt="P", **{name: value}) == [
-            f"{name}: from Python the table is returned and nothing is written or printed; leave it out"]
+            f"{name}: from Python the table is returned and nothing is written or printed; leave it out"
+        ]
         return
     for word in filter(None, (name, TABLE[name].python)):
         settings = Settings.from_python(**beside(name), **{word: value})
@@ -123,8 +134,9 @@ def test_the_record_holds_every_field_as_json_has_it(name):
     assert list(record) == list(TABLE)
     assert json.loads(json.dumps(record)) == record
     assert record[name] == (list(stored) if isinstance(stored, tuple) else stored)
-    assert (name in settings.numbers()) == (name not in (
-        "prompt_file", "name", "output_dir", "formats", "report", "overwrite", "quiet", "dry_run"))
+    assert (name in settings.numbers()) == (
+        name not in ("prompt_file", "name", "output_dir", "formats", "report", "overwrite", "quiet", "dry_run")
+    )
 
 
 def test_reading_a_stored_value_again_changes_nothing():
@@ -140,7 +152,8 @@ def test_settings_are_frozen_and_checked_again_when_replaced():
         settings.num_tokens = 4
     assert replace(settings, num_tokens=4).num_tokens == 4
     assert faults_of(replace, settings, num_tokens=0) == [
-        "num_tokens: expected a whole number from 1 to 1000000, found 0"]
+        "num_tokens: expected a whole number from 1 to 1000000, found 0"
+    ]
 
 
 def test_construction_lists_all_faults_with_the_place_in_front():
@@ -148,15 +161,41 @@ def test_construction_lists_all_faults_with_the_place_in_front():
     assert len(faults) == 3 and all(fault.startswith("a.yaml:3: ") for fault in faults)
 
 
-@pytest.mark.parametrize("layers, stored", [("3", (3,)), (0, (0,)), ([5, 1, 5], (1, 5)), ("0 - 2, 2", (0, 1, 2)),
-                                            (None, None), ({2, 1}, (1, 2))])
+@pytest.mark.parametrize(
+    "layers, stored",
+    [("3", (3,)), (0, (0,)), ([5, 1, 5], (1, 5)), ("0 - 2, 2", (0, 1, 2)), (None, None), ({2, 1}, (1, 2))],
+)
 def test_layers_are_sorted_and_once_each(layers, stored):
     assert Settings(prompt="P", layers=layers).layers == stored
 
 
-@pytest.mark.parametrize("layers", ["", "3-0", "-1", "1-", "a", "1;2", "1,,2", "1.5", "٣", "0-10000",
-                                    pytest.param("9" * 5000, id="long"), [], [-1], [True], ["1"], [1.0], -1, True,
-                                    2.5, {}, [[1]], 10**30])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        "",
+        "3-0",
+        "-1",
+        "1-",
+        "a",
+        "1;2",
+        "1,,2",
+        "1.5",
+        "٣",
+        "0-10000",
+        pytest.param("9" * 5000, id="long"),
+        [],
+        [-1],
+        [True],
+        ["1"],
+        [1.0],
+        -1,
+        True,
+        2.5,
+        {},
+        [[1]],
+        10**30,
+    ],
+)
 def test_layers_that_are_no_layers(layers):
     [fault] = faults_of(Settings, prompt="P", layers=layers)
     assert fault.startswith("layers: ") and len(fault) < 200
@@ -167,23 +206,35 @@ def test_devices(device):
     assert Settings(prompt="P", device=device).device == device
 
 
-@pytest.mark.parametrize("device", ["", "gpu", "CUDA", "cuda:", "cuda:-1", "cuda:01", "cuda:0\n", "cuda:a", 0, None,
-                                    "tpu"])
+@pytest.mark.parametrize(
+    "device", ["", "gpu", "CUDA", "cuda:", "cuda:-1", "cuda:01", "cuda:0\n", "cuda:a", 0, None, "tpu"]
+)
 def test_devices_that_are_none(device):
     [fault] = faults_of(Settings, prompt="P", device=device)
     assert fault.startswith("device: expected auto, cpu, cuda, cuda:N or mps, found ")
 
 
-@pytest.mark.parametrize("number", [0, -1, True, "3", 2.0, 2.5, None, float("nan"), 10**6 + 1, [1],
-                                    pytest.param(16**5000, id="huge")])
+@pytest.mark.parametrize(
+    "number", [0, -1, True, "3", 2.0, 2.5, None, float("nan"), 10**6 + 1, [1], pytest.param(16**5000, id="huge")]
+)
 def test_numbers_of_tokens_that_are_none(number):
     [fault] = faults_of(Settings, prompt="P", num_tokens=number)
     assert fault.startswith("num_tokens: expected a whole number from 1 to 1000000, found ") and len(fault) < 200
 
 
-@pytest.mark.parametrize("name, value", [
-    ("variants", "ful"), ("variants", ""), ("variants", []), ("variants", ["full", 1]), ("variants", "full,,heads"),
-    ("formats", "CSV"), ("formats", "csv,xlsx"), ("formats", {})])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("variants", "ful"),
+        ("variants", ""),
+        ("variants", []),
+        ("variants", ["full", 1]),
+        ("variants", "full,,heads"),
+        ("formats", "CSV"),
+        ("formats", "csv,xlsx"),
+        ("formats", {}),
+    ],
+)
 def test_lists_name_the_valid_words(name, value):
     [fault] = faults_of(Settings, **{"prompt": "P", name: value})
     valid = {"variants": "full, attn, heads", "formats": "csv, json, parquet"}[name]
@@ -192,7 +243,8 @@ def test_lists_name_the_valid_words(name, value):
 
 def test_a_near_miss_names_the_nearest():
     assert faults_of(Settings, prompt="P", method="rerunn") == [
-        "method: expected one of renormalize, rerun, found 'rerunn', did you mean 'rerun'?"]
+        "method: expected one of renormalize, rerun, found 'rerunn', did you mean 'rerun'?"
+    ]
 
 
 @pytest.mark.parametrize("value", ["true", 1, 0, None, "no"])
@@ -239,7 +291,9 @@ def test_most_steps_is_open_only_for_a_continuation_without_a_given_number():
 
 def test_python_names_its_mistakes():
     faults = faults_of(Settings.from_python, prompt="P", num_token=3, model_nam="x", num_output_tokens=0)
-    assert faults[0].startswith("unknown setting 'num_token', did you mean 'num_output_tokens'? valid: prompt, prompt_file, num_output_tokens, ")
+    assert faults[0].startswith(
+        "unknown setting 'num_token', did you mean 'num_output_tokens'? valid: prompt, prompt_file, num_output_tokens, "
+    )
     assert "did you mean 'model_name'?" in faults[1]
     assert faults[2].startswith("num_output_tokens: expected a whole number")
     assert isinstance(RequestError("x"), ValueError)

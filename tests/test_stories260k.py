@@ -10,8 +10,10 @@ import pytest
 from mask_impact_analysis import run_masking_experiment
 
 MODEL = Path(__file__).parent.parent.parent / "shared" / "models" / "stories260K"
-PROMPT = ("Once upon a time, there was a girl named Lily. She had a dog named Max. Lily and the dog played in the park. "
-          'Lily said, "I love you,')
+PROMPT = (
+    "Once upon a time, there was a girl named Lily. She had a dog named Max. Lily and the dog played in the park. "
+    'Lily said, "I love you,'
+)
 
 pytestmark = pytest.mark.skipif(not MODEL.is_dir(), reason="stories260K is not there")
 

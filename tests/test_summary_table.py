@@ -35,6 +35,7 @@ def here(tmp_path, monkeypatch):
 def failing(monkeypatch):
     """Let the prompts with this many steps fail while they are measured."""
     from mask_impact.measure import loop
+
     real = loop.measured_layers
 
     def fail(steps, error):
@@ -42,6 +43,7 @@ def failing(monkeypatch):
             if inputs.steps == steps:
                 raise error
             yield from real(model, parts, inputs, method)
+
         monkeypatch.setattr(loop, "measured_layers", stand_in)
 
     return fail
@@ -65,10 +67,18 @@ def test_a_batch_ends_with_its_table_and_its_summary(command):
     assert (counts, wrote) == ("2 complete", f"wrote {SUMMARY}")
     place = heading.index("strongest token")
     assert france[place:].startswith("' France' at 3") and spain[place:].startswith("' Spain' at 3")
-    assert heading.index("tokens") + 5 == france.index(" 5 ") + 1  # numbers stand to the right, under their heading's end
+    assert (
+        heading.index("tokens") + 5 == france.index(" 5 ") + 1
+    )  # numbers stand to the right, under their heading's end
     record = json.loads(Path("output/france_run.json").read_text(encoding="utf-8"))
     row = summary()["france"]
-    assert (row["status"], row["tokens"], row["steps"], row["rows"], row["reason"]) == ("complete", 5, 2, record["rows"], "")
+    assert (row["status"], row["tokens"], row["steps"], row["rows"], row["reason"]) == (
+        "complete",
+        5,
+        2,
+        record["rows"],
+        "",
+    )
     assert row["seconds"] == record["seconds"] and row["generated_text"] == record["generated_text"]
     assert row["first_token_probability"] == record["steps"][0]["next"]["probability"]
 
@@ -119,21 +129,28 @@ def test_an_earlier_result_that_is_kept_does_not_pass_for_this_one(command, fail
 def test_a_failure_that_left_no_record_has_its_reason_all_the_same(command, failing, monkeypatch):
     def refuse(*_):
         raise RunError("full")
+
     monkeypatch.setattr("mask_impact.runs.batch.write_failure", refuse)
     failing(2, RunError("no"))
     command("--config", "night.yaml")
     assert (summary()["france"]["status"], summary()["france"]["reason"]) == ("failed", "no")
 
 
-@pytest.mark.parametrize("text", [
-    "", "[1]", "{}", '{"status": "complete"}', '{"status": "complete", "steps": []}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "[1]", "{}", '{"status": "complete"}', '{"status": "complete", "steps": []}', "[" * 100_000]
+)
 def test_a_run_file_that_is_none_is_unreadable_and_no_more(command, text, monkeypatch):
     command("--config", "night.yaml")
     wrote = batch_summary.run_path(Path("output"), "france")
-    monkeypatch.setattr(batch_summary, "run_path", lambda folder, name: Path("broken.json") if name == "france" else wrote)
+    monkeypatch.setattr(
+        batch_summary, "run_path", lambda folder, name: Path("broken.json") if name == "france" else wrote
+    )
     Path("broken.json").write_text(text, encoding="utf-8")
     assert command("--config", "night.yaml")[0] == 0
-    assert (summary()["france"]["status"], summary()["france"]["reason"]) == ("unreadable", "broken.json cannot be read")
+    assert (summary()["france"]["status"], summary()["france"]["reason"]) == (
+        "unreadable",
+        "broken.json cannot be read",
+    )
 
 
 def test_a_record_of_an_earlier_version_has_no_top_token(command):
@@ -160,6 +177,7 @@ def test_a_prompt_of_the_command_line_has_no_summary(command):
 def test_a_summary_that_cannot_be_written_is_a_warning(command, monkeypatch):
     def refuse(*_):
         raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(batch_summary, "write_summary", refuse)
     code, _, err = command("--config", "night.yaml")
     assert code == 0 and len(err) == 1 and "warning: the summary is missing: " in err[0] and "No space left" in err[0]
@@ -189,20 +207,31 @@ def row(**values) -> dict:
 
 def test_text_cannot_move_the_cursor_or_turn_the_writing_around():
     hostile = "\x1b[2J\r\n\u202e\u0085\ud800"
-    lines = batch_summary.table_lines([row(name=hostile, top_token=hostile, top_position=1, generated_text=hostile),
-                                 row(status="failed", reason=hostile)])
+    lines = batch_summary.table_lines(
+        [
+            row(name=hostile, top_token=hostile, top_position=1, generated_text=hostile),
+            row(status="failed", reason=hostile),
+        ]
+    )
     assert len(lines) == 4 and all(line.isprintable() for line in lines)
 
 
 def test_the_columns_are_aligned_whatever_the_script():
-    lines = batch_summary.table_lines([row(name=name, status="failed", reason="no") for name in ("日本", "e\u0301a", "plain")])
-    assert [line[:line.index("failed")] for line in lines[1:4]] == ["日本   ", "e\u0301a     ", "plain  "]
+    lines = batch_summary.table_lines(
+        [row(name=name, status="failed", reason="no") for name in ("日本", "e\u0301a", "plain")]
+    )
+    assert [line[: line.index("failed")] for line in lines[1:4]] == ["日本   ", "e\u0301a     ", "plain  "]
 
 
 def test_long_text_is_cut():
     long = row(name="n" * 99, generated_text="word " * 99, top_token="t" * 99, top_position=7)
     [_, line, _] = batch_summary.table_lines([long])
-    assert len(line) < 160 and line.startswith("n" * 13 + "..." + "n" * 14 + " ") and "... at 7" in line and line.endswith("...")
+    assert (
+        len(line) < 160
+        and line.startswith("n" * 13 + "..." + "n" * 14 + " ")
+        and "... at 7" in line
+        and line.endswith("...")
+    )
 
 
 def test_a_lone_surrogate_is_written_as_its_escape(tmp_path):

@@ -18,9 +18,16 @@ from mask_impact_vl import run_vl_masking_experiment
 
 IDS = zoo.tokenizer()(PROMPT)["input_ids"]
 FORMS = {
-    "list": IDS, "tuple": tuple(IDS), "batch of one": [IDS], "numpy": np.array(IDS), "numpy row": np.array([IDS], dtype=np.int32),
-    "tensor": torch.tensor(IDS), "tensor row": torch.tensor([IDS], dtype=torch.int32), "numpy integers": list(np.array(IDS)),
-    "tensors of one": list(torch.tensor(IDS)), "list of a tensor": [torch.tensor(IDS)],
+    "list": IDS,
+    "tuple": tuple(IDS),
+    "batch of one": [IDS],
+    "numpy": np.array(IDS),
+    "numpy row": np.array([IDS], dtype=np.int32),
+    "tensor": torch.tensor(IDS),
+    "tensor row": torch.tensor([IDS], dtype=torch.int32),
+    "numpy integers": list(np.array(IDS)),
+    "tensors of one": list(torch.tensor(IDS)),
+    "list of a tensor": [torch.tensor(IDS)],
 }
 forms = pytest.mark.parametrize("ids", FORMS.values(), ids=FORMS.keys())
 
@@ -47,7 +54,12 @@ def test_ids_that_no_text_gives_are_kept(model):
     ids = [end, *letters, 300, end]
     table = experiment(model, ids, layers=[0], variants=["attn"])
     assert [token["id"] for token in table.attrs["run"]["tokens"][:-1]] == ids
-    assert table.token_masked.tolist() == ["<|endoftext|>", *tokenizer.convert_ids_to_tokens(letters), "<300>", "<|endoftext|>"]
+    assert table.token_masked.tolist() == [
+        "<|endoftext|>",
+        *tokenizer.convert_ids_to_tokens(letters),
+        "<300>",
+        "<|endoftext|>",
+    ]
     assert run_of(model, (0,))["prompt_length"] == 1
 
 
@@ -57,11 +69,17 @@ def test_a_table_of_ids_can_become_a_report(model, tmp_path):
 
 
 WRONG = {
-    "a batch": (torch.tensor([IDS, IDS]), "expected the token ids of one prompt, found a batch of 2; give one row of it"),
+    "a batch": (
+        torch.tensor([IDS, IDS]),
+        "expected the token ids of one prompt, found a batch of 2; give one row of it",
+    ),
     "a batch of lists": ([IDS, IDS], "found a batch of 2"),
     "three axes": (torch.tensor([[IDS]]), "found a list"),
     "a number": (torch.tensor(7), "expected text in quotes, found 7"),
-    "floats": (torch.tensor(IDS).double(), "expected token ids (whole numbers from 0, a list or an array of shape (n,) or (1, n)), found 5"),
+    "floats": (
+        torch.tensor(IDS).double(),
+        "expected token ids (whole numbers from 0, a list or an array of shape (n,) or (1, n)), found 5",
+    ),
     "whole floats of numpy": (np.array([1.0, 2.0]), "found 1.0"),
     "truth values": (torch.tensor([True, False]), "found true"),
     "words": (["The", "cat"], "found 'The'"),
@@ -84,9 +102,17 @@ def test_wrong_ids_are_one_line(ids, part, argument, model):
     assert message.startswith(f"{argument}: ") and part in message and len(message.splitlines()) == 1
 
 
-@pytest.mark.parametrize("settings", [dict(chat=True), dict(system="S"), dict(chat=True, system="S"), dict(thinking=True)])
-@pytest.mark.parametrize("call", [lambda **settings: experiment(zoo.build("llama"), IDS, **settings),
-                                  lambda **settings: vision(IDS, None, **settings)], ids=["text", "vision"])
+@pytest.mark.parametrize(
+    "settings", [dict(chat=True), dict(system="S"), dict(chat=True, system="S"), dict(thinking=True)]
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda **settings: experiment(zoo.build("llama"), IDS, **settings),
+        lambda **settings: vision(IDS, None, **settings),
+    ],
+    ids=["text", "vision"],
+)
 def test_a_chat_does_not_go_with_ids(settings, call):
     with pytest.raises(ValueError) as caught:
         call(**settings)
@@ -100,14 +126,25 @@ def test_batch_files_take_text_alone(tmp_path):
     with pytest.raises(RequestError) as caught:
         batch_file.read(str(file))
     assert [fault.partition(":2: ")[2] or fault.partition(":3: ")[2] for fault in caught.value.faults] == [
-        "prompt: expected text, found a list", "continuation: expected text, found a list"]
+        "prompt: expected text, found a list",
+        "continuation: expected text, found a list",
+    ]
 
 
-OBJECTS = [torch.tensor([1, 2]), torch.tensor(1.5), torch.tensor([[1]]), np.array([1, 2]), np.array(1.5), torch.nn.Linear(1, 1),
-           torch.Generator()]
+OBJECTS = [
+    torch.tensor([1, 2]),
+    torch.tensor(1.5),
+    torch.tensor([[1]]),
+    np.array([1, 2]),
+    np.array(1.5),
+    torch.nn.Linear(1, 1),
+    torch.Generator(),
+]
 
 
-@pytest.mark.parametrize("name", ["num_tokens", "chat", "system", "model", "revision", "device", "dtype", "method", "max_memory", "layers"])
+@pytest.mark.parametrize(
+    "name", ["num_tokens", "chat", "system", "model", "revision", "device", "dtype", "method", "max_memory", "layers"]
+)
 @pytest.mark.parametrize("value", OBJECTS, ids=lambda value: str(value).split(" object at ")[0])
 def test_no_other_object_of_torch_becomes_text(name, value):
     if name == "layers" and getattr(value, "ndim", 0) == 1:
@@ -116,10 +153,13 @@ def test_no_other_object_of_torch_becomes_text(name, value):
     with pytest.raises(RequestError) as caught:
         Settings.from_python(prompt="P", **{name: value})
     word = {"num_tokens": "num_output_tokens", "model": "model_name"}.get(name, name)
-    assert any(fault.startswith((f"{name}: ", f"{word}: ")) and len(fault.splitlines()) == 1 for fault in caught.value.faults)
+    assert any(
+        fault.startswith((f"{name}: ", f"{word}: ")) and len(fault.splitlines()) == 1 for fault in caught.value.faults
+    )
 
 
 # Pictures
+
 
 @pytest.fixture
 def pictures(two_pictures):
@@ -153,13 +193,24 @@ def test_image_tokens_are_one_for_each_picture_or_expanded(counts, pictures):
     assert vision(chat_of(counts), pictures, mask_mode="both").equals(vision(QUESTION, pictures, mask_mode="both"))
 
 
-@pytest.mark.parametrize("counts, found", [
-    ((), "none"), ((15,), "15"), ((15, 1), "15, 1"), ((14, 15), "14, 15"), ((15, 15), "15, 15"), ((1, 1, 1), "1, 1, 1"), ((29,), "29")])
+@pytest.mark.parametrize(
+    "counts, found",
+    [
+        ((), "none"),
+        ((15,), "15"),
+        ((15, 1), "15, 1"),
+        ((14, 15), "14, 15"),
+        ((15, 15), "15, 15"),
+        ((1, 1, 1), "1, 1, 1"),
+        ((29,), "29"),
+    ],
+)
 def test_any_other_number_of_image_tokens_is_one_line(counts, found, pictures):
     with pytest.raises(ValueError) as caught:
         vision(chat_of(counts), pictures)
     assert str(caught.value) == (
-        f"the prompt's ids hold '<|image_pad|>' in runs of: {found}; give one for each picture, or as many in a row as it has tokens: 15, 14")
+        f"the prompt's ids hold '<|image_pad|>' in runs of: {found}; give one for each picture, or as many in a row as it has tokens: 15, 14"
+    )
 
 
 def test_image_tokens_without_a_picture_and_video_tokens_are_one_line():
@@ -171,5 +222,7 @@ def test_image_tokens_without_a_picture_and_video_tokens_are_one_line():
 
 
 def test_the_encoder_takes_no_ids(pictures):
-    with pytest.raises(ValueError, match="^part encoder measures a picture alone and predicts nothing, found prompt; leave it out$"):
+    with pytest.raises(
+        ValueError, match="^part encoder measures a picture alone and predicts nothing, found prompt; leave it out$"
+    ):
         vision(IDS, pictures, part="encoder", at="0,0")

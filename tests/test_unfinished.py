@@ -16,8 +16,8 @@ def test_show_reads_a_run_that_is_not_finished(word, command, cut_off, ask):
     code, out, err = ask("show", word, "--step", 2)
     whole = ask("show", "whole/x", "--step", 2)[1]
     assert (code, err) == (0, []) and out[1] == "not finished: it has steps 0-2 so far"
-    assert "given      \" blue bag.\"" in out and "step 2 of 0-2" in "\n".join(out)
-    assert out[out.index(""):] == whole[whole.index(""):]
+    assert 'given      " blue bag."' in out and "step 2 of 0-2" in "\n".join(out)
+    assert out[out.index("") :] == whole[whole.index("") :]
 
 
 def test_report_and_compare_read_a_run_that_is_not_finished_and_export_refuses(command, cut_off, ask):

@@ -13,14 +13,23 @@ from mask_impact.measure.check import measurable_parts
 def gemma3n():
     """Several residual streams: its layers take (stream, 1, position, d_model)."""
     config = transformers.Gemma3nTextConfig(
-        **zoo.HEAD | {"num_hidden_layers": 4, "pad_token_id": 0}, layer_types=[zoo.SLIDING, zoo.FULL] * 2, sliding_window=zoo.WINDOW,
-        vocab_size_per_layer_input=zoo.VOCABULARY, hidden_size_per_layer_input=8, num_kv_shared_layers=0, laurel_rank=8,
-        altup_num_inputs=4, activation_sparsity_pattern=[0.0] * 4)
+        **zoo.HEAD | {"num_hidden_layers": 4, "pad_token_id": 0},
+        layer_types=[zoo.SLIDING, zoo.FULL] * 2,
+        sliding_window=zoo.WINDOW,
+        vocab_size_per_layer_input=zoo.VOCABULARY,
+        hidden_size_per_layer_input=8,
+        num_kv_shared_layers=0,
+        laurel_rank=8,
+        altup_num_inputs=4,
+        activation_sparsity_pattern=[0.0] * 4,
+    )
     return transformers.Gemma3nForCausalLM._from_config(config)
 
 
 def deepseek_v4():
-    config = transformers.DeepseekV4Config(**zoo.HEAD | {"pad_token_id": 0, "moe_intermediate_size": 48, "n_routed_experts": 4})
+    config = transformers.DeepseekV4Config(
+        **zoo.HEAD | {"pad_token_id": 0, "moe_intermediate_size": 48, "n_routed_experts": 4}
+    )
     return transformers.DeepseekV4ForCausalLM._from_config(config)
 
 
@@ -28,7 +37,9 @@ def deepseek_v4():
 def test_layers_of_an_unknown_kind_are_refused_by_name(make):
     model = make().eval()
     layer = rf"layer 0 \({type(model).__name__.removesuffix('ForCausalLM')}(Text)?DecoderLayer\)"
-    with pytest.raises(RequestError, match=rf"^{layer} works in a way that is not known here \(.*line \d+\)\); it cannot be measured$") as told:
+    with pytest.raises(
+        RequestError, match=rf"^{layer} works in a way that is not known here \(.*line \d+\)\); it cannot be measured$"
+    ) as told:
         measurable_parts(model)
     assert len(told.value.faults) == 1
     assert not any("forward" in vars(module) or module._forward_hooks for module in model.modules())
@@ -38,13 +49,17 @@ def test_layers_of_an_unknown_kind_are_refused_by_name(make):
 def test_a_configuration_that_counts_no_layers_is_named():
     model = zoo.build("llama")
     model.config = transformers.BltConfig.from_dict({})
-    with pytest.raises(RequestError, match="^LlamaForCausalLM has layers that its configuration does not count; it cannot be measured$"):
+    with pytest.raises(
+        RequestError, match="^LlamaForCausalLM has layers that its configuration does not count; it cannot be measured$"
+    ):
         measurable_parts(model)
 
 
 def test_memory_that_runs_out_is_no_unknown_model(monkeypatch):
     model = zoo.build("llama")
-    monkeypatch.setattr(model.model.layers[1].mlp, "forward", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")))
+    monkeypatch.setattr(
+        model.model.layers[1].mlp, "forward", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory"))
+    )
     with pytest.raises(torch.OutOfMemoryError):
         measurable_parts(model)
 
@@ -77,7 +92,9 @@ class CastingItself(torch.nn.Module):
 def test_a_wrapper_that_casts_itself_is_named_with_the_way_out():
     model = zoo.build("qwen2")
     model.model.layers[1].mlp.down_proj = CastingItself(model.model.layers[1].mlp.down_proj)
-    with pytest.raises(RequestError, match=r"^layer 1 \(Qwen2DecoderLayer\) works .*--measure-dtype model.* it may be measured$"):
+    with pytest.raises(
+        RequestError, match=r"^layer 1 \(Qwen2DecoderLayer\) works .*--measure-dtype model.* it may be measured$"
+    ):
         measurable_parts(model)
     assert measure(model, zoo.tokens(9).tolist(), dtype=None)
 

@@ -65,8 +65,11 @@ def test_the_page_has_one_classic_script_and_names_nothing_outside():
 
 
 def test_the_policy_forbids_every_request():
-    [policy] = [attributes["content"] for tag, attributes in Elements(html()).found
-                if tag == "meta" and attributes.get("http-equiv", "").lower() == "content-security-policy"]
+    [policy] = [
+        attributes["content"]
+        for tag, attributes in Elements(html()).found
+        if tag == "meta" and attributes.get("http-equiv", "").lower() == "content-security-policy"
+    ]
     rules = {name: values for name, *values in (rule.split() for rule in policy.split(";") if rule.strip())}
     assert rules["default-src"] == ["'none'"]
     assert rules.get("connect-src", ["'none'"]) == rules["base-uri"] == rules["form-action"] == ["'none'"]

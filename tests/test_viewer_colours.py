@@ -12,6 +12,7 @@ from viewing import NEAR, PALETTES, STEPS, agrees, assert_drawn, colours, key, m
 
 # Colour
 
+
 @pytest.mark.parametrize("curve", ["linear", "sqrt"])
 @pytest.mark.parametrize("name", PALETTES)
 def test_intensity_per_layer(key, table, curve, name):
@@ -57,7 +58,9 @@ def test_all_equal_is_all_bright_and_zero_is_all_dark(viewer, tmp_path):
 
 def test_the_relative_distance_is_of_the_baselines_norm(key, run, table):
     key.select("Metric", "relative")
-    norms = np.array(json.loads((run / "key_run.json").read_text(encoding="utf-8"))["steps"][0]["baseline_norm"]["Full"])
+    norms = np.array(
+        json.loads((run / "key_run.json").read_text(encoding="utf-8"))["steps"][0]["baseline_norm"]["Full"]
+    )
     agrees(key, matrix(table) / norms[:, None])
 
 
@@ -130,16 +133,18 @@ def test_what_is_seen_is_the_canvas(key, table):
 def pixel(picture):
     """The first pixel's colour of a PNG."""
     import zlib
+
     assert picture[:8] == b"\x89PNG\r\n\x1a\n"
     at, data = 8, b""
     while at < len(picture):
-        length, kind = struct.unpack(">I4s", picture[at:at + 8])
-        data += picture[at + 8:at + 8 + length] if kind == b"IDAT" else b""
+        length, kind = struct.unpack(">I4s", picture[at : at + 8])
+        data += picture[at + 8 : at + 8 + length] if kind == b"IDAT" else b""
         at += 12 + length
     return tuple(zlib.decompress(data)[1:4])
 
 
 # Size and sharpness
+
 
 def test_sharp_at_two_pixels_for_one(a_browser, run, table):  # noqa: F811
     context = a_browser.new_context(device_scale_factor=2, viewport={"width": 1280, "height": 900})

@@ -12,6 +12,7 @@ from viewing import NEAR, STEPS, agrees, colours, key, matrix, run, shares, tabl
 
 # Controls
 
+
 def test_every_variant_and_step(key, table):
     options = key.page.get_by_label("Variant", exact=True).locator("option").all_inner_texts()
     assert [text.strip() for text in options] == list(table.variant.unique())
@@ -51,7 +52,9 @@ def test_hovering_a_word_marks_its_column_and_the_reverse(key):
     before = word.evaluate("one => one.outerHTML")
     key.hover(1, 6)
     after = key.at("text").locator("[data-token='6']")
-    assert after.evaluate("one => one.outerHTML") != before and after.get_attribute("class") != word.get_attribute("class")
+    assert after.evaluate("one => one.outerHTML") != before and after.get_attribute("class") != word.get_attribute(
+        "class"
+    )
 
 
 def test_the_hovered_cell_is_announced(key, table):
@@ -81,7 +84,11 @@ def test_the_top_list_is_the_tables(key, table):
     heads = table[(table.generation_step == 0) & table.variant.str.startswith("Head") & (table.token_position > 0)]
     strongest = heads.sort_values("l2_distance", ascending=False).iloc[0]
     first = rows.first.inner_text()
-    assert str(strongest.layer) in first and strongest.variant.removeprefix("Head_") in first and strongest.token_masked.strip() in first
+    assert (
+        str(strongest.layer) in first
+        and strongest.variant.removeprefix("Head_") in first
+        and strongest.token_masked.strip() in first
+    )
     rows.first.locator("a, button").first.click()
     key.settle()
     assert key.page.get_by_label("Variant", exact=True).input_value() == strongest.variant
@@ -137,8 +144,14 @@ def test_play_runs_through_the_steps(key):
 def test_every_single_key_does_what_its_control_does(key, table):
     key.page.locator("body").click(position={"x": 4, "y": 880})
     value = lambda label: key.page.get_by_label(label, exact=True).input_value()  # noqa: E731
-    for press, label, found in (("v", "Variant", "Attn"), ("V", "Variant", "Full"), ("m", "Metric", "cosine"),
-                                ("i", "Intensity", "picture"), ("ArrowRight", "Generation step", "1"), (",", "Generation step", "0")):
+    for press, label, found in (
+        ("v", "Variant", "Attn"),
+        ("V", "Variant", "Full"),
+        ("m", "Metric", "cosine"),
+        ("i", "Intensity", "picture"),
+        ("ArrowRight", "Generation step", "1"),
+        (",", "Generation step", "0"),
+    ):
         key.press(press)
         assert value(label) == found, press
     curve = value("Curve")
@@ -165,7 +178,9 @@ def test_the_heatmap_by_keys_alone(key, table):
 def test_the_text_takes_one_layers_colours(key, table):
     key.select("Text layer", "1")
     strongest = int(matrix(table)[1, 1:].argmax()) + 1
-    found = key.at("text").locator(f"[data-token='{strongest}']").evaluate("one => getComputedStyle(one).backgroundColor")
+    found = (
+        key.at("text").locator(f"[data-token='{strongest}']").evaluate("one => getComputedStyle(one).backgroundColor")
+    )
     assert found == "rgb(253, 231, 37)"
 
 
@@ -189,16 +204,19 @@ def test_the_state_is_in_the_address(key, run, table):
 
 # Compare
 
+
 def test_two_steps_as_a_difference(key, table):
     """This minus the other; 0 has the middle colour, and both signs stand apart from it."""
     first, second = matrix(table, 0), matrix(table, 1)
     key.select("Compare with", "step")
     key.select("Other step", "1")
     key.select("Compare as", "difference")
-    wanted = first - second[:, :first.shape[1]]
+    wanted = first - second[:, : first.shape[1]]
     for row, col in ((0, 1), (1, 4), (2, 12)):
         assert float(key.hover(row, col)["value"]) == pytest.approx(wanted[row, col], rel=1e-5, abs=1e-7)
-    assert "this minus the other" in key.at("legend").inner_text() and "symmetric about 0" in key.at("legend").inner_text()
+    assert (
+        "this minus the other" in key.at("legend").inner_text() and "symmetric about 0" in key.at("legend").inner_text()
+    )
 
 
 def test_a_differences_colours_are_symmetric(viewer, tmp_path):
@@ -232,6 +250,7 @@ def test_two_variants_side_by_side(key, table):
 
 # What is said and seen
 
+
 def test_what_am_i_looking_at(key):
     assert key.page.get_by_text("What am I looking at?").count() >= 1
 
@@ -239,9 +258,17 @@ def test_what_am_i_looking_at(key):
 def test_a_step_scrolls_the_text_to_its_newest_token(viewer, tmp_path):
     """The text of a step ends with the token generated last; a box full of text moves there, forwards and back."""
     rows = [(step, f" word{position}", position) for step in (0, 1) for position in range(600 + step)]
-    frame = pd.DataFrame({"generation_step": [step for step, _, _ in rows], "layer": 0,
-                          "token_masked": [text for _, text, _ in rows], "token_position": [at for _, _, at in rows],
-                          "variant": "Full", "l2_distance": 1.0, "cosine_distance": 0.1})
+    frame = pd.DataFrame(
+        {
+            "generation_step": [step for step, _, _ in rows],
+            "layer": 0,
+            "token_masked": [text for _, text, _ in rows],
+            "token_position": [at for _, _, at in rows],
+            "variant": "Full",
+            "l2_distance": 1.0,
+            "cosine_distance": 0.1,
+        }
+    )
     frame.to_csv(tmp_path / "long_results.csv", index=False)
     viewer.choose(tmp_path / "long_results.csv")
     text = viewer.at("text")
@@ -263,11 +290,13 @@ def test_the_strongest_token_is_said_in_words(key, table):
 
 def test_the_tooltip_goes_when_another_cell_is_under_the_pointer(key):
     """After a search, its clearing, turning and zooming, what the tooltip said is of no cell pointed at."""
-    for change in (lambda: key.page.get_by_label("Search", exact=True).fill("key"),
-                   lambda: key.page.get_by_role("button", name="Next match").click(),
-                   lambda: key.page.get_by_label("Search", exact=True).fill(""),
-                   lambda: key.page.get_by_label("Tokens as rows", exact=True).evaluate("box => box.click()"),
-                   lambda: key.page.get_by_role("button", name="Zoom out").evaluate("button => button.click()")):
+    for change in (
+        lambda: key.page.get_by_label("Search", exact=True).fill("key"),
+        lambda: key.page.get_by_role("button", name="Next match").click(),
+        lambda: key.page.get_by_label("Search", exact=True).fill(""),
+        lambda: key.page.get_by_label("Tokens as rows", exact=True).evaluate("box => box.click()"),
+        lambda: key.page.get_by_role("button", name="Zoom out").evaluate("button => button.click()"),
+    ):
         key.hover(1, 1)
         assert key.at("tooltip").is_visible()
         change()
@@ -280,10 +309,13 @@ def test_the_current_match_can_be_read(key):
     key.page.get_by_role("button", name="Next match").click()
     key.settle()
     drawn = key.page.locator(".label.match.lit").evaluate(
-        "label => { const {color, backgroundColor} = getComputedStyle(label); return [color, backgroundColor]; }")
+        "label => { const {color, backgroundColor} = getComputedStyle(label); return [color, backgroundColor]; }"
+    )
     ink, ground = (np.array([int(part) for part in text.strip("rgb()").split(",")]) / 255 for text in drawn)
-    light = [(np.where(band <= 0.04045, band / 12.92, ((band + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
-             for band in (ink, ground)]
+    light = [
+        (np.where(band <= 0.04045, band / 12.92, ((band + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+        for band in (ink, ground)
+    ]
     assert (max(light) + 0.05) / (min(light) + 0.05) >= 4.5
 
 
@@ -291,7 +323,8 @@ def test_no_word_around_the_heatmap_is_cut(key):
     for turned in (False, True):
         key.check("Tokens as rows", turned)
         cut = key.page.locator("#heatmap .corner").evaluate_all(
-            "corners => corners.filter(corner => corner.scrollWidth > corner.clientWidth).map(corner => corner.textContent)")
+            "corners => corners.filter(corner => corner.scrollWidth > corner.clientWidth).map(corner => corner.textContent)"
+        )
         assert cut == []
     needed = """select => { const free = select.cloneNode(true); free.style.maxWidth = 'none'; free.id = '';
                 select.after(free); const width = free.offsetWidth; free.remove(); return width - select.offsetWidth; }"""

@@ -22,8 +22,23 @@ def run(tmp_path_factory):
     """A folder with the demo's picture measured at one cell, and at all."""
     folder = tmp_path_factory.mktemp("run")
     for name, at in (("one", "1,2"), ("other", "3,3"), ("all", "all")):
-        code = mask_impact_vl.main(["--model", "demo", "--image", str(ROOT / "testimg.png"), "--part", "encoder", "--at", at,
-                                    "--output", name, "--output-dir", str(folder), "--quiet"])
+        code = mask_impact_vl.main(
+            [
+                "--model",
+                "demo",
+                "--image",
+                str(ROOT / "testimg.png"),
+                "--part",
+                "encoder",
+                "--at",
+                at,
+                "--output",
+                name,
+                "--output-dir",
+                str(folder),
+                "--quiet",
+            ]
+        )
         assert code == 0
     return folder
 
@@ -34,8 +49,11 @@ def files(run, name):
 
 def framed(viewer) -> list[tuple[int, int]]:
     """Row and column of each patch framed as measured."""
-    boxes = viewer.at("images").locator(".patch.measured").evaluate_all(
-        "all => all.map(one => [parseFloat(one.style.top), parseFloat(one.style.left)])")
+    boxes = (
+        viewer.at("images")
+        .locator(".patch.measured")
+        .evaluate_all("all => all.map(one => [parseFloat(one.style.top), parseFloat(one.style.left)])")
+    )
     return [(round(top * 6 / 100), round(left * 6 / 100)) for top, left in boxes]
 
 
@@ -93,7 +111,10 @@ def test_a_click_asks_for_a_cell_where_each_was_kept(viewer, run):  # noqa: F811
         click_patch(viewer, *cell)
         agrees(viewer, matrix(read_results(run / f"{name}_results.csv")), PLACES)
         assert framed(viewer) == [cell] and title(viewer) == f"L2 distance, Full, measured at img0[{cell[0]},{cell[1]}]"
-        assert f"at={6 * cell[0] + cell[1]}" in viewer.page.url and viewer.at("images").locator(".patch.pinned").count() == 0
+        assert (
+            f"at={6 * cell[0] + cell[1]}" in viewer.page.url
+            and viewer.at("images").locator(".patch.pinned").count() == 0
+        )
     viewer.select("Variant", "Head_1")  # of which the mean alone was kept
     assert framed(viewer) == [] and title(viewer).endswith("Head_1, mean over all measured cells")
     agrees(viewer, matrix(read_results(run / "all_results.csv"), variant="Head_1"), PLACES)
@@ -193,15 +214,35 @@ def test_two_cells_compared_are_both_named(viewer, run):  # noqa: F811
     viewer.select("Other run", "all")
     viewer.page.wait_for_function("() => document.getElementById('compare-note').textContent !== ''")
     note = viewer.page.locator("#compare-note").inner_text()
-    assert note == "one: measured at img0[1,2]; all: mean over all measured cells. Both have the same tokens and blocks."
+    assert (
+        note == "one: measured at img0[1,2]; all: mean over all measured cells. Both have the same tokens and blocks."
+    )
     assert "one: measured at img0[1,2]; all: mean" in viewer.at("images").inner_text()
     assert title(viewer).endswith("one (measured at img0[1,2]) minus all (mean over all measured cells)")
 
 
 def test_a_decoder_run_is_not_compared_with_an_encoder_run(viewer, run):  # noqa: F811
     name = "words"
-    assert mask_impact_vl.main(["--model", "demo", "--image", str(ROOT / "testimg.png"), "--prompt", "What color is the circle?",
-                                "--mask-mode", "both", "--output", name, "--output-dir", str(run), "--quiet"]) == 0
+    assert (
+        mask_impact_vl.main(
+            [
+                "--model",
+                "demo",
+                "--image",
+                str(ROOT / "testimg.png"),
+                "--prompt",
+                "What color is the circle?",
+                "--mask-mode",
+                "both",
+                "--output",
+                name,
+                "--output-dir",
+                str(run),
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     viewer.choose(*files(run, "one"), *files(run, "other"), *files(run, name))
     viewer.page.get_by_role("button", name="one", exact=True).click()
     viewer.settle()

@@ -16,14 +16,46 @@ def picture_run(folder):
     tokens = ["look", *(f"img0[{row},{col}]" for row in range(2) for col in range(3)), " here"]
     kinds = ["text", *["vision"] * 6, "text"]
     places = [(None, None, None), *((0, row, col) for row in range(2) for col in range(3)), (None, None, None)]
-    rows = [(0, layer, token, position, "Full", 1 + position + layer, 0.1, kind, *place) for layer in range(2)
-            for position, (token, kind, place) in enumerate(zip(tokens, kinds, places))]
-    names = ["generation_step", "layer", "token_masked", "token_position", "variant", "l2_distance", "cosine_distance",
-             "token_type", "image_index", "patch_row", "patch_col"]
-    pd.DataFrame(rows, columns=names).astype({name: "Int64" for name in names[-3:]}).to_csv(folder / "photo_results.csv", index=False)
+    rows = [
+        (0, layer, token, position, "Full", 1 + position + layer, 0.1, kind, *place)
+        for layer in range(2)
+        for position, (token, kind, place) in enumerate(zip(tokens, kinds, places))
+    ]
+    names = [
+        "generation_step",
+        "layer",
+        "token_masked",
+        "token_position",
+        "variant",
+        "l2_distance",
+        "cosine_distance",
+        "token_type",
+        "image_index",
+        "patch_row",
+        "patch_col",
+    ]
+    pd.DataFrame(rows, columns=names).astype({name: "Int64" for name in names[-3:]}).to_csv(
+        folder / "photo_results.csv", index=False
+    )
     dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
-    record = {"schema_version": 1, "status": "complete", "name": "photo", "layers": [0, 1], "variants": ["Full"], "steps": [],
-              "images": [{"path": "C:\\\\pictures\\\\cat.png", "width": 96, "height": 64, "resized": [64, 96], "grid": [2, 3], "uri": f"data:image/png;base64,{dot}"}]}
+    record = {
+        "schema_version": 1,
+        "status": "complete",
+        "name": "photo",
+        "layers": [0, 1],
+        "variants": ["Full"],
+        "steps": [],
+        "images": [
+            {
+                "path": "C:\\\\pictures\\\\cat.png",
+                "width": 96,
+                "height": 64,
+                "resized": [64, 96],
+                "grid": [2, 3],
+                "uri": f"data:image/png;base64,{dot}",
+            }
+        ],
+    }
     (folder / "photo_run.json").write_text(json.dumps(record), encoding="utf-8")
     return folder / "photo_results.csv", folder / "photo_run.json"
 

@@ -106,7 +106,9 @@ def test_files_dropped_on_the_page(viewer, run, table):
              for (const [name, text] of Object.entries(texts)) dropped.items.add(new File([text], name));
              for (const kind of ["dragenter", "dragover", "drop"])
                document.body.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: dropped }));
-           }""", texts)
+           }""",
+        texts,
+    )
     viewer.page.wait_for_function("() => document.querySelector('[data-testid=heatmap]').dataset.state === 'drawn'")
     assert viewer.runs() == ["key"]
     agrees(viewer, matrix(table))
@@ -120,10 +122,16 @@ def test_a_name_that_is_taken_stays_apart(viewer, run):
 
 # Hostile tokens and numbers
 
+
 @pytest.mark.parametrize("form", FORMS)
 def test_hostile_tokens_are_only_text(viewer, tmp_path, form):
-    tokens = ["start", "<img src=x onerror=\"document.title='broken'\">", "</script><script>document.title='broken'</script>",
-              "<b>bold</b>", *HOSTILE_TOKENS]
+    tokens = [
+        "start",
+        "<img src=x onerror=\"document.title='broken'\">",
+        "</script><script>document.title='broken'</script>",
+        "<b>bold</b>",
+        *HOSTILE_TOKENS,
+    ]
     values = np.arange(1, 2 * len(tokens) + 1, dtype=np.float32).reshape(2, -1)
     viewer.choose(written(tmp_path, form, tokens, values))
     assert viewer.errors() == []
@@ -136,15 +144,24 @@ def test_hostile_tokens_are_only_text(viewer, tmp_path, form):
 
 
 ODD = {
-    "zeros": [[0, 0, 0], [0, 0, 0]], "undefined": [[math.nan] * 3] * 2, "all equal": [[5, 5, 5], [5, 5, 5]], "one cell": [[1]],
-    "one undefined cell": [[math.nan]], "one zero": [[0]], "mixed": [[3, 0, math.nan], [0, 2, 0]], "extreme": [[0, 1e-45, 3e38], [1, 2, 3]],
+    "zeros": [[0, 0, 0], [0, 0, 0]],
+    "undefined": [[math.nan] * 3] * 2,
+    "all equal": [[5, 5, 5], [5, 5, 5]],
+    "one cell": [[1]],
+    "one undefined cell": [[math.nan]],
+    "one zero": [[0]],
+    "mixed": [[3, 0, math.nan], [0, 2, 0]],
+    "extreme": [[0, 1e-45, 3e38], [1, 2, 3]],
 }
 
 
-@pytest.mark.parametrize(("name", "form"), [*((name, "csv") for name in ODD), *((name, form) for name in ("mixed", "extreme") for form in FORMS[1:])])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [*((name, "csv") for name in ODD), *((name, form) for name in ("mixed", "extreme") for form in FORMS[1:])],
+)
 def test_odd_numbers(viewer, tmp_path, form, name):
     values = np.array(ODD[name], np.float32)
-    viewer.choose(written(tmp_path, form, "abc"[:values.shape[1]], values))
+    viewer.choose(written(tmp_path, form, "abc"[: values.shape[1]], values))
     for metric in ("l2", "cosine"):
         viewer.select("Metric", metric)
         for exclude in (False, True):
@@ -155,9 +172,17 @@ def test_odd_numbers(viewer, tmp_path, form, name):
 
 
 def test_zero_undefined_and_absent_look_different(viewer, tmp_path):
-    frame = pd.DataFrame({
-        "generation_step": 0, "layer": [0, 0, 0, 1, 1, 1, 2], "token_masked": list("abcabca"), "token_position": [0, 1, 2, 0, 1, 2, 0],
-        "variant": "Full", "l2_distance": [9, 0, math.nan, 9, 1, 2, 9], "cosine_distance": [0, 0, math.nan, 0, 1, 2, 0]})
+    frame = pd.DataFrame(
+        {
+            "generation_step": 0,
+            "layer": [0, 0, 0, 1, 1, 1, 2],
+            "token_masked": list("abcabca"),
+            "token_position": [0, 1, 2, 0, 1, 2, 0],
+            "variant": "Full",
+            "l2_distance": [9, 0, math.nan, 9, 1, 2, 9],
+            "cosine_distance": [0, 0, math.nan, 0, 1, 2, 0],
+        }
+    )
     frame.to_csv(tmp_path / "holes.csv", index=False)
     viewer.choose(tmp_path / "holes.csv")
     assert [viewer.hover(row, col)["value"] for row, col in ((0, 1), (0, 2), (2, 2))] == ["0", "undefined", "absent"]
@@ -167,12 +192,18 @@ def test_zero_undefined_and_absent_look_different(viewer, tmp_path):
         x, y = viewer.centre(row, col)
         half = viewer.heatmap()["cell"] / 2 - 1
         viewer.page.mouse.move(2, 2)
-        pictures.add(viewer.page.screenshot(clip={"x": box["x"] + x - half, "y": box["y"] + y - half, "width": 2 * half, "height": 2 * half}))
+        pictures.add(
+            viewer.page.screenshot(
+                clip={"x": box["x"] + x - half, "y": box["y"] + y - half, "width": 2 * half, "height": 2 * half}
+            )
+        )
     assert len(pictures) == 4
 
 
 def test_a_run_of_one_token_opens(viewer, tmp_path):
-    code = mask_impact_analysis.main(["--model", "demo", "--prompt", "The", "--output", "one", "--output-dir", str(tmp_path), "--quiet"])
+    code = mask_impact_analysis.main(
+        ["--model", "demo", "--prompt", "The", "--output", "one", "--output-dir", str(tmp_path), "--quiet"]
+    )
     assert code == 0
     viewer.choose(tmp_path / "one_results.csv", tmp_path / "one_run.json")
     assert viewer.hover(0, 0)["value"] == "undefined" and viewer.errors() == []
@@ -180,10 +211,11 @@ def test_a_run_of_one_token_opens(viewer, tmp_path):
 
 # Files that are broken
 
+
 def cut(source, path, share=0.6):
     """The first part of a file."""
     data = source.read_bytes()
-    path.write_bytes(data[:int(len(data) * share)])
+    path.write_bytes(data[: int(len(data) * share)])
 
 
 def changed(source, path, old, new, count=1):
@@ -204,8 +236,12 @@ def foreign_parquet(path):
 
 def newer_parquet(run, path):
     made = pq.read_table(run / "key_results.parquet")
-    metadata = {key: value.replace(b'"schema_version": 1', b'"schema_version": 2').replace(b'"schema_version":1', b'"schema_version":2')
-                for key, value in made.schema.metadata.items()}
+    metadata = {
+        key: value.replace(b'"schema_version": 1', b'"schema_version": 2').replace(
+            b'"schema_version":1', b'"schema_version":2'
+        )
+        for key, value in made.schema.metadata.items()
+    }
     assert metadata != made.schema.metadata
     pq.write_table(made.replace_schema_metadata(metadata), path)
 
@@ -224,11 +260,23 @@ BROKEN = {
     "scalar.json": (lambda run, path: path.write_text("42"), []),
     "binary.csv": (lambda run, path: path.write_bytes(bytes(range(256)) * 40), []),
     "foreign.parquet": (lambda run, path: foreign_parquet(path), ["generation_step"]),
-    "word.csv": (lambda run, path: changed(run / "key_results.csv", path, '"Full",', '"Full",x'), ["l2_distance", "row 1"]),
+    "word.csv": (
+        lambda run, path: changed(run / "key_results.csv", path, '"Full",', '"Full",x'),
+        ["l2_distance", "row 1"],
+    ),
     "fields.csv": (lambda run, path: changed(run / "key_results.csv", path, '"Full",', '"Full",1,'), ["row 1"]),
-    "variant.csv": (lambda run, path: changed(run / "key_results.csv", path, '"Full"', '"Fool"'), ["variant", "row 1", "Fool"]),
-    "lengths.json": (lambda run, path: changed(run / "key_results.json", path, '"layer": [0,0,', '"layer": [0,'), ["layer"]),
-    "newer_run.json": (lambda run, path: changed(run / "key_run.json", path, '"schema_version": 1', '"schema_version": 2'), ["schema_version", "2"]),
+    "variant.csv": (
+        lambda run, path: changed(run / "key_results.csv", path, '"Full"', '"Fool"'),
+        ["variant", "row 1", "Fool"],
+    ),
+    "lengths.json": (
+        lambda run, path: changed(run / "key_results.json", path, '"layer": [0,0,', '"layer": [0,'),
+        ["layer"],
+    ),
+    "newer_run.json": (
+        lambda run, path: changed(run / "key_run.json", path, '"schema_version": 1', '"schema_version": 2'),
+        ["schema_version", "2"],
+    ),
     "newer.parquet": (newer_parquet, ["schema_version", "2"]),
     "twice.csv": (lambda run, path: twice(run / "key_results.csv", path), ["row"]),
 }
@@ -240,7 +288,9 @@ def test_a_broken_file_gets_one_sentence_and_loses_nothing(viewer, run, table, t
     viewer.choose(run / "key_results.csv", run / "key_run.json")
     make(run, tmp_path / name)
     viewer.choose(tmp_path / name, wait=False)
-    viewer.page.wait_for_function("() => document.querySelector('[data-testid=errors] [role=alert]')?.textContent.trim()")
+    viewer.page.wait_for_function(
+        "() => document.querySelector('[data-testid=errors] [role=alert]')?.textContent.trim()"
+    )
     viewer.settle()
     [said] = viewer.errors()
     assert name in said and "\n" not in said and all(word in said for word in named), said
@@ -272,7 +322,7 @@ def test_parquet_is_read_by_row_group(viewer, run, table, tmp_path):
     for column in range(groups.num_columns):
         chunk = groups.row_group(variants.index("Head_0")).column(column)
         start = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)))
-        data[start:start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+        data[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
     path.write_bytes(data)
     viewer.choose(path)
     assert viewer.errors() == []
@@ -280,7 +330,9 @@ def test_parquet_is_read_by_row_group(viewer, run, table, tmp_path):
     viewer.select("Variant", "Head_1")
     agrees(viewer, matrix(table, variant="Head_1"))
     viewer.select("Variant", "Head_0")
-    viewer.page.wait_for_function("() => document.querySelector('[data-testid=errors] [role=alert]')?.textContent.trim()")
+    viewer.page.wait_for_function(
+        "() => document.querySelector('[data-testid=errors] [role=alert]')?.textContent.trim()"
+    )
     assert len(viewer.errors()) == 1 and "key.parquet" in viewer.errors()[0]
     viewer.select("Variant", "Full")
     agrees(viewer, matrix(table))

@@ -59,7 +59,8 @@ def test_the_chosen_metric_is_read_whole(key):
              const widths = [select.offsetWidth, copy.offsetWidth];
              copy.remove();
              return widths;
-           }""")
+           }"""
+    )
     assert wide == needed
 
 
@@ -67,8 +68,14 @@ def test_the_chosen_metric_is_read_whole(key):
 def test_the_profiles_numbers_are_at_least_10_pixels(key, width):
     key.page.set_viewport_size({"width": width, "height": 900})
     key.click(1, 5)
-    scale = key.at("profile").locator("svg.chart").evaluate("svg => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width")
-    size = key.at("profile").locator(".chart text").first.evaluate("text => parseFloat(getComputedStyle(text).fontSize)")
+    scale = (
+        key.at("profile")
+        .locator("svg.chart")
+        .evaluate("svg => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width")
+    )
+    size = (
+        key.at("profile").locator(".chart text").first.evaluate("text => parseFloat(getComputedStyle(text).fontSize)")
+    )
     assert 10 <= scale * size <= 16
 
 

@@ -17,8 +17,22 @@ def reports(tmp_path_factory):
     """A folder with the report of a plain run and of one whose prompt is hostile."""
     folder = tmp_path_factory.mktemp("reports")
     for name, prompt in (("plain", "The coin is in the blue bag. The coin is in the"), ("hostile", HOSTILE)):
-        code = mask_impact_analysis.main(["--model", "demo", "--prompt", prompt, "--num-tokens", "2", "--output", name, "--report",
-                                          "--output-dir", str(folder), "--quiet"])
+        code = mask_impact_analysis.main(
+            [
+                "--model",
+                "demo",
+                "--prompt",
+                prompt,
+                "--num-tokens",
+                "2",
+                "--output",
+                name,
+                "--report",
+                "--output-dir",
+                str(folder),
+                "--quiet",
+            ]
+        )
         assert code == 0
     return folder
 
@@ -62,7 +76,9 @@ def test_a_report_opens_other_files_too(opened, reports):
 
 def test_a_report_holds_its_data_in_a_form_that_no_token_can_end(reports):
     """Both runs have as many steps and variants, and so as many elements."""
-    plain, hostile = ((reports / f"{name}_report.html").read_text(encoding="utf-8").lower() for name in ("plain", "hostile"))
+    plain, hostile = (
+        (reports / f"{name}_report.html").read_text(encoding="utf-8").lower() for name in ("plain", "hostile")
+    )
     assert "broken" in hostile
     for mark in ("<script", "</script", "<!--", "<img"):
         assert hostile.count(mark) == plain.count(mark)

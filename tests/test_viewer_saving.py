@@ -41,7 +41,7 @@ def test_png_has_the_tables_colours(key, table):
     """Each layer's largest cell has the last colour, and layer 0's others the colours of their shares."""
     Image = pytest.importorskip("PIL.Image")
     pixels = np.array(Image.open(saved(key, "PNG")[0]).convert("RGB")).astype(int)
-    last = (np.abs(pixels - colours(np.array(1.0))).max(-1) <= 2)
+    last = np.abs(pixels - colours(np.array(1.0))).max(-1) <= 2
     values = matrix(table)
     row, col = np.argwhere(last)[0]  # of the first layer that has one: its cell's upper left corner
     first, cell = int(values[0, 1:].argmax()) + 1, 32

@@ -50,7 +50,14 @@ def pictured(tmp_path):
 
 def experiment(model, prompt=QUESTION, image=None, mask_mode="text", **settings):
     return run_vl_masking_experiment(
-        prompt, image, mask_mode, model=model, tokenizer=vision_zoo.tokenizer(), image_processor=vision_zoo.processor(), **settings)
+        prompt,
+        image,
+        mask_mode,
+        model=model,
+        tokenizer=vision_zoo.tokenizer(),
+        image_processor=vision_zoo.processor(),
+        **settings,
+    )
 
 
 def planned(model, paths, mask_mode="both", **settings):
@@ -68,10 +75,18 @@ def test_both_methods_equal_the_plain_implementation(name, sizes, pictured):
     inputs = planned(model, pictured(sizes))
     parts, _ = measurable_parts(model)
     tables = {}
-    methods = [Method(), Method(riding=False), Method(use_cache=False), Method("rerun"), Method("rerun", use_cache=False)]
+    methods = [
+        Method(),
+        Method(riding=False),
+        Method(use_cache=False),
+        Method("rerun"),
+        Method("rerun", use_cache=False),
+    ]
     for mode in MASK_MODES:
         asked = vision_inputs.VisionInputs(inputs.token_ids, inputs.images, mode, inputs.image_token, inputs.processor)
-        fed = ModelInputs(asked.token_ids, STEPS, masked=asked.masked, further=lambda ids, asked=asked: asked.further(ids, DEVICE))
+        fed = ModelInputs(
+            asked.token_ids, STEPS, masked=asked.masked, further=lambda ids, asked=asked: asked.further(ids, DEVICE)
+        )
         for method in methods:
             found = list(measured_layers(model, parts, fed, method))
             assert len(found) == STEPS * 3
@@ -113,7 +128,9 @@ def test_inputs_are_those_of_the_models_own_processor(pictured):
     image = ids == model.config.image_token_id
     assert torch.equal(call["mm_token_type_ids"], image.int()) and image.sum() == 3 * 5 + 7 * 2
     assert call["image_grid_thw"].tolist() == [[1, 6, 10], [1, 14, 4]] and len(call["pixel_values"]) == 4 * image.sum()
-    positions, _ = model.model.get_rope_index(ids, image_grid_thw=call["image_grid_thw"], mm_token_type_ids=call["mm_token_type_ids"])
+    positions, _ = model.model.get_rope_index(
+        ids, image_grid_thw=call["image_grid_thw"], mm_token_type_ids=call["mm_token_type_ids"]
+    )
     first = int(image[0].nonzero()[0])
     expected = [[first, first + row, first + col] for row in range(3) for col in range(5)]
     assert positions[:, 0, first : first + 15].T.tolist() == expected
@@ -135,13 +152,17 @@ def test_pictures_matter_to_the_logits(pictured):
 
 def test_modes_are_selections_of_both(pictured):
     model, paths = vision_zoo.build("qwen3_vl"), pictured(SIZES[1])
-    both, text, seen = (experiment(model, image=paths, mask_mode=mode, num_output_tokens=2) for mode in ("both", "text", "vision"))
+    both, text, seen = (
+        experiment(model, image=paths, mask_mode=mode, num_output_tokens=2) for mode in ("both", "text", "vision")
+    )
     key = ["generation_step", "variant", "layer", "token_position"]
     for part, kind in ((text, "text"), (seen, "vision")):
         expected = both[both.token_type == kind].reset_index(drop=True)
         assert len(part) and part[[*key, "token_masked"]].equals(expected[[*key, "token_masked"]])
         scale = both.groupby(["layer", "variant"]).l2_distance.max()
-        error = (part.l2_distance - expected.l2_distance).abs() / scale.loc[list(zip(part.layer, part.variant))].to_numpy()
+        error = (part.l2_distance - expected.l2_distance).abs() / scale.loc[
+            list(zip(part.layer, part.variant))
+        ].to_numpy()
         assert error.max() < 1e-5
     assert len(text) + len(seen) == len(both) and both.attrs["run"]["rows"] == len(both)
 
@@ -151,7 +172,9 @@ def test_text_only_gives_the_table_of_the_text_script():
     model = vision_zoo.build("qwen3_vl")
     twin = vision_zoo.text_twin(model)
     ours = experiment(model, num_output_tokens=3)
-    theirs = run_masking_experiment(QUESTION, model=twin, tokenizer=vision_zoo.tokenizer(), num_output_tokens=3, chat=True)
+    theirs = run_masking_experiment(
+        QUESTION, model=twin, tokenizer=vision_zoo.tokenizer(), num_output_tokens=3, chat=True
+    )
     names = list(theirs)[:5]
     assert ours[names].equals(theirs[names]) and np.allclose(ours.l2_distance, theirs.l2_distance, rtol=1e-4, atol=1e-6)
     assert ours.token_type.eq("text").all() and ours[["image_index", "patch_row", "patch_col"]].isna().all(axis=None)
@@ -185,9 +208,24 @@ def test_labels_and_places(pictured, folder, tmp_path, monkeypatch):
     assert list(zip(patches.image_index, patches.patch_row, patches.patch_col)) == expected
     assert patches.token_masked.tolist() == [f"img{i}[{r},{c}]" for i, r, c in expected]
     words = first[first.token_type == "text"].token_masked.tolist()
-    assert words.count("<|vision_start|>") == words.count("<|vision_end|>") == 2 and "".join(words).count("Which one?") == 1
+    assert (
+        words.count("<|vision_start|>") == words.count("<|vision_end|>") == 2
+        and "".join(words).count("Which one?") == 1
+    )
     monkeypatch.chdir(tmp_path)
-    flags = ["--model", folder, "--prompt", QUESTION, "--mask-mode", "both", "--num-tokens", "2", "--quiet", "--output", "r"]
+    flags = [
+        "--model",
+        folder,
+        "--prompt",
+        QUESTION,
+        "--mask-mode",
+        "both",
+        "--num-tokens",
+        "2",
+        "--quiet",
+        "--output",
+        "r",
+    ]
     assert main([*flags, "--formats", "csv,json,parquet", *(word for path in paths for word in ("--image", path))]) == 0
     for form in ("csv", "json", "parquet"):
         assert read_results(f"output/r_results.{form}").equals(table)
@@ -198,7 +236,10 @@ def test_the_run_file_holds_the_pictures(pictured, folder):
     run = run_vl_masking_experiment(QUESTION, pictured([(1100, 700)]), "vision", folder).attrs["run"]
     [image] = run["images"]
     assert (image["width"], image["height"], image["resized"], image["grid"]) == (1100, 700, [48, 80], [6, 10])
-    assert image["uri"].startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) and len(run["image_sha256"][0]) == 64
+    assert (
+        image["uri"].startswith(("data:image/png;base64,", "data:image/jpeg;base64,"))
+        and len(run["image_sha256"][0]) == 64
+    )
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 24), (24, 96)], ids=["square", "wide", "tall"])
@@ -235,25 +276,42 @@ def test_the_picture_in_the_run_file_is_what_the_model_saw(tmp_path):
     assert kind == "data:image/png;base64" and np.abs(seen.numpy() - np.asarray(drawn, float)).max() <= 1
 
 
-@pytest.mark.parametrize("size, most, grid", [
-    ((64, 64), 1024, (8, 8)), ((64, 64), 16, (4, 4)), ((640, 64), 20, (1, 14)), ((5, 5), 1024, (2, 2)), ((5, 5), 3, (1, 1)),
-    ((128, 64), 8, (2, 4)), ((4, 400), 64, (20, 1)),
-])
+@pytest.mark.parametrize(
+    "size, most, grid",
+    [
+        ((64, 64), 1024, (8, 8)),
+        ((64, 64), 16, (4, 4)),
+        ((640, 64), 20, (1, 14)),
+        ((5, 5), 1024, (2, 2)),
+        ((5, 5), 3, (1, 1)),
+        ((128, 64), 8, (2, 4)),
+        ((4, 400), 64, (20, 1)),
+    ],
+)
 def test_the_limit_only_lowers(size, most, grid, tmp_path):
     """And the grid that comes out keeps to it."""
     path = vision_zoo.picture(tmp_path / "p.png", *size)
     image = vision_inputs.seen(pictures.examine(path), vision_zoo.processor(), most)
     assert image.grid == grid and image.tokens <= most
-    made = vision_zoo.processor()(images=[pictures.load(path)], size=image.limits, return_tensors="pt")["image_grid_thw"]
+    made = vision_zoo.processor()(images=[pictures.load(path)], size=image.limits, return_tensors="pt")[
+        "image_grid_thw"
+    ]
     assert made.tolist() == [[1, 2 * grid[0], 2 * grid[1]]]
 
 
-@pytest.mark.parametrize("size, most, words", [
-    ((3, 50), 64, "3 x 50 pixels, and a single patch"), ((900, 4), 64, "200 times the other"), ((400, 8), 10, "at least .* --max-image-tokens"),
-])
+@pytest.mark.parametrize(
+    "size, most, words",
+    [
+        ((3, 50), 64, "3 x 50 pixels, and a single patch"),
+        ((900, 4), 64, "200 times the other"),
+        ((400, 8), 10, "at least .* --max-image-tokens"),
+    ],
+)
 def test_pictures_that_no_size_fits(size, most, words, tmp_path):
     with pytest.raises(RequestError, match=words):
-        vision_inputs.seen(pictures.examine(vision_zoo.picture(tmp_path / "p.png", *size)), vision_zoo.processor(), most)
+        vision_inputs.seen(
+            pictures.examine(vision_zoo.picture(tmp_path / "p.png", *size)), vision_zoo.processor(), most
+        )
 
 
 def test_a_picture_that_changes_under_way_fails_by_name(tmp_path):
@@ -291,5 +349,10 @@ def test_a_template_without_places_for_pictures_is_told_so(tmp_path, pictured):
     tokenizer = vision_zoo.tokenizer()
     tokenizer.chat_template = "{% for m in messages %}{{ m.role }}{% endfor %}"
     with pytest.raises(RequestError, match="places for 0 of 2 pictures"):
-        run_vl_masking_experiment(QUESTION, pictured(SIZES[1]), model=vision_zoo.build("qwen3_vl"), tokenizer=tokenizer,
-                                  image_processor=vision_zoo.processor())
+        run_vl_masking_experiment(
+            QUESTION,
+            pictured(SIZES[1]),
+            model=vision_zoo.build("qwen3_vl"),
+            tokenizer=tokenizer,
+            image_processor=vision_zoo.processor(),
+        )

@@ -18,8 +18,14 @@ from mask_impact_vl import run_vl_masking_experiment
 
 def asked_in_python(image, **settings):
     """The table, of a loaded model."""
-    own = dict(model=vision_zoo.build("qwen3_vl"), tokenizer=vision_zoo.tokenizer(), image_processor=vision_zoo.processor(),
-               layers=[0], variants=["attn"], mask_mode="both")
+    own = dict(
+        model=vision_zoo.build("qwen3_vl"),
+        tokenizer=vision_zoo.tokenizer(),
+        image_processor=vision_zoo.processor(),
+        layers=[0],
+        variants=["attn"],
+        mask_mode="both",
+    )
     return run_vl_masking_experiment(QUESTION, image, **(own | settings))
 
 
@@ -32,8 +38,11 @@ def test_a_picture_is_a_path_or_a_list_of_them(here):
     assert files_in(here) == ["cat.png", "dog.png"]
 
 
-@pytest.mark.parametrize("image", [7, 1.5, True, {"a": 1}, [None], [["cat.png"]], "", [""], b"cat.png", Image.new("RGB", (40, 24)), np.zeros((3, 3))],
-                         ids=lambda image: type(image).__name__)
+@pytest.mark.parametrize(
+    "image",
+    [7, 1.5, True, {"a": 1}, [None], [["cat.png"]], "", [""], b"cat.png", Image.new("RGB", (40, 24)), np.zeros((3, 3))],
+    ids=lambda image: type(image).__name__,
+)
 def test_what_is_no_path_is_refused(image):
     with pytest.raises(ValueError, match="^image: ") as caught:
         asked_in_python(image)
@@ -43,7 +52,11 @@ def test_what_is_no_path_is_refused(image):
 def test_all_faults_of_a_wrong_request_are_named(vl):
     with pytest.raises(ValueError) as caught:
         run_vl_masking_experiment("", "cat.png", "patches", vl, max_image_tokens=0)
-    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["prompt", "mask_mode", "max_image_tokens"]
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
+        "prompt",
+        "mask_mode",
+        "max_image_tokens",
+    ]
     with pytest.raises(ValueError, match="none.png: there is no such file"):
         run_vl_masking_experiment(QUESTION, "none.png", model_name=vl)
     with pytest.raises(ValueError, match="^mask_mode vision needs a picture; add image, or mask the text$"):
@@ -65,8 +78,14 @@ def test_a_loaded_model_is_left_as_it_was():
     model.model.rope_deltas = torch.tensor([[5]])
     training = [module.training for module in model.modules()]
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
-    attention = {name: config._attn_implementation for name, config in
-                 (("whole", model.config), ("text", model.config.text_config), ("vision", model.config.vision_config))}
+    attention = {
+        name: config._attn_implementation
+        for name, config in (
+            ("whole", model.config),
+            ("text", model.config.text_config),
+            ("vision", model.config.vision_config),
+        )
+    }
     for image in ("cat.png", "missing.png"):
         try:
             asked_in_python(image, model=model)
@@ -74,6 +93,12 @@ def test_a_loaded_model_is_left_as_it_was():
             assert image == "missing.png"
         assert [module.training for module in model.modules()] == training and model.model.rope_deltas.tolist() == [[5]]
         assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
-        assert attention == {name: config._attn_implementation for name, config in
-                             (("whole", model.config), ("text", model.config.text_config), ("vision", model.config.vision_config))}
+        assert attention == {
+            name: config._attn_implementation
+            for name, config in (
+                ("whole", model.config),
+                ("text", model.config.text_config),
+                ("vision", model.config.vision_config),
+            )
+        }
         assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())

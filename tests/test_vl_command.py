@@ -18,6 +18,7 @@ from mask_impact.runs import batch
 
 # The four ways of use
 
+
 def test_text_only(command, vl):
     code, out, err = command("--model", vl, "--prompt", QUESTION)
     assert (code, err) == (0, [])
@@ -27,9 +28,21 @@ def test_text_only(command, vl):
     assert record_of("which_one")["images"] == []
 
 
-@pytest.mark.parametrize("mode, kinds", [(None, {"text"}), ("text", {"text"}), ("vision", {"vision"}), ("both", {"text", "vision"})])
+@pytest.mark.parametrize(
+    "mode, kinds", [(None, {"text"}), ("text", {"text"}), ("vision", {"vision"}), ("both", {"text", "vision"})]
+)
 def test_a_picture_in_every_mask_mode(mode, kinds, command, vl):
-    code, out, err = command("--model", vl, "--image", "cat.png", "--prompt", QUESTION, "--output", "cat", *(["--mask-mode", mode] * (mode is not None)))
+    code, out, err = command(
+        "--model",
+        vl,
+        "--image",
+        "cat.png",
+        "--prompt",
+        QUESTION,
+        "--output",
+        "cat",
+        *(["--mask-mode", mode] * (mode is not None)),
+    )
     assert (code, err) == (0, [])
     assert "(img0: 15, 3 rows x 5 columns; " in out[0] and f"{' and '.join(sorted(kinds))} tokens masked" in out[0]
     table, run = read_results("output/cat_results.csv"), record_of("cat")
@@ -58,13 +71,17 @@ def test_max_image_tokens_lowers_the_grid(ask):
 
 # Batch files
 
+
 def test_a_batch_reads_pictures_beside_its_file(command, vl):
     Path("sub").mkdir()
     for name in ("cat.png", "dog.png"):
         shutil.move(name, Path("sub", name))
-    file = yaml_file(f"model: {vl}\nlayers: [0]\ndefaults: {{image: cat.png, mask_mode: vision}}\nprompts:\n"
-                     "- {name: one, prompt: Which one}\n- {name: two, prompt: Which one, image: [dog.png, cat.png], mask_mode: both}\n"
-                     "- {name: three, prompt: Which one, mask_mode: text}\n- {name: four, prompt: Which one, image: ../sub/dog.png}\n", "sub/batch.yaml")
+    file = yaml_file(
+        f"model: {vl}\nlayers: [0]\ndefaults: {{image: cat.png, mask_mode: vision}}\nprompts:\n"
+        "- {name: one, prompt: Which one}\n- {name: two, prompt: Which one, image: [dog.png, cat.png], mask_mode: both}\n"
+        "- {name: three, prompt: Which one, mask_mode: text}\n- {name: four, prompt: Which one, image: ../sub/dog.png}\n",
+        "sub/batch.yaml",
+    )
     assert command("--config", file)[0] == 0
     names = ("one", "two", "three", "four")
     shown = {name: [Path(image["path"]).name for image in record_of(name)["images"]] for name in names}
@@ -74,19 +91,24 @@ def test_a_batch_reads_pictures_beside_its_file(command, vl):
 
 
 def test_flags_win_over_the_file(command, vl):
-    file = yaml_file(f"model: {vl}\nlayers: [0]\nprompts: [{{name: one, prompt: Which one, image: cat.png, mask_mode: text, max_image_tokens: 15}}]")
+    file = yaml_file(
+        f"model: {vl}\nlayers: [0]\nprompts: [{{name: one, prompt: Which one, image: cat.png, mask_mode: text, max_image_tokens: 15}}]"
+    )
     assert command("--config", file, "--mask-mode", "both", "--max-image-tokens", 6)[0] == 0
     settings = record_of("one")["settings"]
     assert (settings["mask_mode"], settings["max_image_tokens"]) == ("both", 6)
 
 
 def test_an_entry_may_go_without_the_picture_of_the_defaults(command, vl):
-    file = yaml_file(f"model: {vl}\nlayers: [0]\ndefaults: {{image: cat.png}}\nprompts: [{{name: one, prompt: Which one, image: []}}]")
+    file = yaml_file(
+        f"model: {vl}\nlayers: [0]\ndefaults: {{image: cat.png}}\nprompts: [{{name: one, prompt: Which one, image: []}}]"
+    )
     code, _, err = command("--config", file)
     assert (code, err) == (0, []) and record_of("one")["images"] == []
 
 
 # Names, and what is there already
+
 
 def test_the_name_begins_with_the_pictures_stem_and_the_same_again_is_there(ask, loads):
     words = ("--image", "cat.png", "--mask-mode", "vision")
@@ -115,8 +137,14 @@ def test_a_moved_picture_is_the_same_run(ask, loads):
     assert code == 0 and len(loads) == 1 and "this result is there" in out[0]
 
 
-@pytest.mark.parametrize("words, what", [(["--mask-mode", "both"], "mask_mode"), (["--image", "dog.png"], "image_sha256"),
-                                         (["--max-image-tokens", 6], "max_image_tokens")])
+@pytest.mark.parametrize(
+    "words, what",
+    [
+        (["--mask-mode", "both"], "mask_mode"),
+        (["--image", "dog.png"], "image_sha256"),
+        (["--max-image-tokens", 6], "max_image_tokens"),
+    ],
+)
 def test_what_changes_the_numbers_is_another_run(words, what, ask):
     assert ask("--image", "cat.png", "--output", "one")[0] == 0
     code, _, err = ask("--image", "cat.png", "--output", "one", *words)
@@ -125,15 +153,24 @@ def test_what_changes_the_numbers_is_another_run(words, what, ask):
 
 # Pictures of every kind
 
+
 def rotated():
     exif = Image.Exif()
     exif[0x0112] = 6
     return {"exif": exif}
 
 
-@pytest.mark.parametrize("name, mode, options, grid", [
-    ("a.jpg", "CMYK", {}, [3, 5]), ("a.png", "P", {}, [3, 5]), ("a.png", "I;16", {}, [3, 5]), ("a.png", "RGBA", {}, [3, 5]),
-    ("a.png", "L", {}, [3, 5]), ("a.jpg", "RGB", rotated(), [5, 3])])
+@pytest.mark.parametrize(
+    "name, mode, options, grid",
+    [
+        ("a.jpg", "CMYK", {}, [3, 5]),
+        ("a.png", "P", {}, [3, 5]),
+        ("a.png", "I;16", {}, [3, 5]),
+        ("a.png", "RGBA", {}, [3, 5]),
+        ("a.png", "L", {}, [3, 5]),
+        ("a.jpg", "RGB", rotated(), [5, 3]),
+    ],
+)
 def test_pictures_of_every_kind_are_read(name, mode, options, grid, ask):
     image = Image.open("cat.png")
     image = Image.fromarray(np.asarray(image.convert("L"), np.uint16) * 257) if mode == "I;16" else image.convert(mode)
@@ -152,14 +189,24 @@ def test_an_animated_picture_says_that_its_first_frame_is_taken(ask):
 
 # What fails under way
 
-@pytest.mark.parametrize("spoil, reason", [
-    (lambda path: path.unlink(), "dog.png: there is no such file"), (lambda path: path.write_bytes(b""), "dog.png: the file is empty"),
-    (lambda path: vision_zoo.picture(path, 24, 24), "dog.png: the picture is no longer the one that was looked at"),
-    (lambda path: vision_zoo.picture(path, 16, 56, seed=9), "dog.png: the picture is no longer the one that was looked at"),
-])
+
+@pytest.mark.parametrize(
+    "spoil, reason",
+    [
+        (lambda path: path.unlink(), "dog.png: there is no such file"),
+        (lambda path: path.write_bytes(b""), "dog.png: the file is empty"),
+        (lambda path: vision_zoo.picture(path, 24, 24), "dog.png: the picture is no longer the one that was looked at"),
+        (
+            lambda path: vision_zoo.picture(path, 16, 56, seed=9),
+            "dog.png: the picture is no longer the one that was looked at",
+        ),
+    ],
+)
 def test_a_picture_that_is_spoilt_under_way_fails_alone(spoil, reason, command, vl, monkeypatch):
-    file = yaml_file(f"model: {vl}\nlayers: [0]\nprompts:\n- {{name: one, prompt: Which one, image: dog.png}}\n"
-                     "- {name: two, prompt: Which one, image: cat.png}\n- {name: three, prompt: Which one}\n")
+    file = yaml_file(
+        f"model: {vl}\nlayers: [0]\nprompts:\n- {{name: one, prompt: Which one, image: dog.png}}\n"
+        "- {name: two, prompt: Which one, image: cat.png}\n- {name: three, prompt: Which one}\n"
+    )
     load = batch.loaded
 
     def spoiling(*given):

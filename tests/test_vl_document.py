@@ -26,13 +26,18 @@ ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "VL_IMPLEMENTATION.md").read_text(encoding="utf-8")
 PICTURE = str(ROOT / "testimg.png")
 SCREEN = (1920, 1080)
-OWN = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2, **qwen3_vl.PLAIN}  # what Qwen3-VL's image processor comes with
+OWN = {
+    "patch_size": 16,
+    "merge_size": 2,
+    "temporal_patch_size": 2,
+    **qwen3_vl.PLAIN,
+}  # what Qwen3-VL's image processor comes with
 
 
 def table(section: str, head: str) -> list[list[str]]:
     """The cells of the section's table whose first line begins with `head`; the lines with what they are about first."""
     text = DOCUMENT.split(f"\n## {section}\n")[1].split("\n## ")[0]
-    lines = text[text.index(f"\n| {head}"):].strip().split("\n\n")[0].splitlines()
+    lines = text[text.index(f"\n| {head}") :].strip().split("\n\n")[0].splitlines()
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
 
 
@@ -52,7 +57,9 @@ def asked() -> VisionSettings:
     return settings
 
 
-def figures(candidate: qwen3_vl.VisionCandidate, settings: VisionSettings, subject: loading.Subject) -> Iterator[tuple[str, str]]:
+def figures(
+    candidate: qwen3_vl.VisionCandidate, settings: VisionSettings, subject: loading.Subject
+) -> Iterator[tuple[str, str]]:
     """The lines of the example, each with what stands in one column of it, in the document's order and form."""
     inputs = candidate.prompt_inputs(settings)
     made = inputs.further(inputs.token_ids, torch.device("cpu"))
@@ -61,7 +68,9 @@ def figures(candidate: qwen3_vl.VisionCandidate, settings: VisionSettings, subje
     yield from places(image, candidate.processor, inputs, made, subject.model)
 
 
-def sizes(image: vision_inputs.SeenPicture, processor, settings: VisionSettings, made: dict) -> Iterator[tuple[str, str]]:
+def sizes(
+    image: vision_inputs.SeenPicture, processor, settings: VisionSettings, made: dict
+) -> Iterator[tuple[str, str]]:
     """From the picture to its merged grid."""
     size = (image.picture.width, image.picture.height)
     patch, merge, limits = processor.patch_size, processor.merge_size, processor.size
@@ -84,7 +93,9 @@ def sizes(image: vision_inputs.SeenPicture, processor, settings: VisionSettings,
     yield "merged grid", f"{image.grid[0]} x {image.grid[1]} = {image.tokens:,}"
 
 
-def places(image: vision_inputs.SeenPicture, processor, inputs: vision_inputs.VisionInputs, made: dict, model) -> Iterator[tuple[str, str]]:
+def places(
+    image: vision_inputs.SeenPicture, processor, inputs: vision_inputs.VisionInputs, made: dict, model
+) -> Iterator[tuple[str, str]]:
     """Where the picture stands in the prompt, and where one cell of it lies on the picture."""
     ids, config = inputs.token_ids, model.config
     [seen] = (inputs.places[:, 0] == 0).nonzero()
@@ -112,7 +123,8 @@ def places(image: vision_inputs.SeenPicture, processor, inputs: vision_inputs.Vi
 def positions_of(model, ids: list[int], made: dict) -> tuple[torch.Tensor, int]:
     """The positions (3, position) that the model gives its tokens, and how far a later token's are shifted."""
     positions, deltas = model.model.get_rope_index(
-        torch.tensor([ids]), made["mm_token_type_ids"], image_grid_thw=made["image_grid_thw"])
+        torch.tensor([ids]), made["mm_token_type_ids"], image_grid_thw=made["image_grid_thw"]
+    )
     return positions[:, 0], deltas.item()
 
 
@@ -141,7 +153,8 @@ def test_the_models_own_call_has_these_positions(subject, asked):
     inputs, seen = subject.candidate.prompt_inputs(asked), []
     made = inputs.further(inputs.token_ids, torch.device("cpu"))
     hook = subject.model.model.language_model.register_forward_pre_hook(
-        lambda _, __, words: seen.append(words["position_ids"]), with_kwargs=True)
+        lambda _, __, words: seen.append(words["position_ids"]), with_kwargs=True
+    )
     subject.model(input_ids=torch.tensor([inputs.token_ids]), **made)
     hook.remove()
     positions, deltas = positions_of(subject.model, inputs.token_ids, made)
@@ -189,7 +202,11 @@ def test_the_encoders_table(subject):
 
 def test_every_trap_names_code_that_is_there():
     rows = table("Traps", "trap")
-    clauses = [clause for _, where in rows for clause in re.findall(r"((?:`\w+`(?: and )?)+) in `(mask_impact/[\w/]+\.py)`", where)]
+    clauses = [
+        clause
+        for _, where in rows
+        for clause in re.findall(r"((?:`\w+`(?: and )?)+) in `(mask_impact/[\w/]+\.py)`", where)
+    ]
     named = [(path, name) for names, path in clauses for name in re.findall(r"\w+(?=`)", names)]
     assert len(rows) == 14 and len(named) >= 15
     for path, name in named:
@@ -198,5 +215,11 @@ def test_every_trap_names_code_that_is_there():
 
 def test_what_the_document_names_is_there():
     paths = set(re.findall(r"(?<![\w/])((?:mask_impact/(?:\w+/)+|tests/)?\w+\.(?:py|md|png))\b", DOCUMENT))
-    assert {"mask_impact/models/vision/qwen3_vl.py", "mask_impact/models/vision/inputs.py", "testimg.png", "test_vl_phase1.py", "GLOSSARY.md"} <= paths
+    assert {
+        "mask_impact/models/vision/qwen3_vl.py",
+        "mask_impact/models/vision/inputs.py",
+        "testimg.png",
+        "test_vl_phase1.py",
+        "GLOSSARY.md",
+    } <= paths
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []

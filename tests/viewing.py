@@ -17,11 +17,11 @@ FORMS = ("csv", "json", "parquet")
 PLACES = [*range(0, 256, 8), 255]
 PALETTES = {
     "viridis": "440154 470d60 48186a 482374 472d7b 453781 424086 3e4989 3b528b 375b8d 33638d"
-               " 2f6b8e 2c728e 297a8e 26828e 23898e 21918c 1f988b 1fa088 22a785 28ae80 32b67a"
-               " 3fbc73 4ec36b 5ec962 70cf57 84d44b 98d83e addc30 c2df23 d8e219 ece51b fde725",
+    " 2f6b8e 2c728e 297a8e 26828e 23898e 21918c 1f988b 1fa088 22a785 28ae80 32b67a"
+    " 3fbc73 4ec36b 5ec962 70cf57 84d44b 98d83e addc30 c2df23 d8e219 ece51b fde725",
     "cividis": "00224e 00285b 002e6a 053371 1a386f 273e6e 32436d 3b496c 434e6c 4b546c 535a6d"
-               " 5a5f6e 61656f 686a71 6f7073 767676 7d7c78 848279 8c8878 938e78 9b9476 a39a74"
-               " aba072 b4a76f bcae6c c4b468 cdbb63 d5c25e dec958 e7d150 f0d846 f9e03a fee838",
+    " 5a5f6e 61656f 686a71 6f7073 767676 7d7c78 848279 8c8878 938e78 9b9476 a39a74"
+    " aba072 b4a76f bcae6c c4b468 cdbb63 d5c25e dec958 e7d150 f0d846 f9e03a fee838",
 }
 # Straight lines between those colours leave the map by less than 5 of 255, and its steps are at most 4 wide.
 NEAR = 9
@@ -31,8 +31,23 @@ NEAR = 9
 def run(tmp_path_factory):
     """A folder with a real run of the demo model in every format."""
     folder = tmp_path_factory.mktemp("run")
-    code = mask_impact_analysis.main(["--model", "demo", "--prompt", PROMPT, "--num-tokens", str(STEPS), "--output", "key",
-                                      "--formats", ",".join(FORMS), "--output-dir", str(folder), "--quiet"])
+    code = mask_impact_analysis.main(
+        [
+            "--model",
+            "demo",
+            "--prompt",
+            PROMPT,
+            "--num-tokens",
+            str(STEPS),
+            "--output",
+            "key",
+            "--formats",
+            ",".join(FORMS),
+            "--output-dir",
+            str(folder),
+            "--quiet",
+        ]
+    )
     assert code == 0
     return folder
 
@@ -70,7 +85,6 @@ def written(folder, form, tokens, l2, steps=1, name="odd"):
     path = folder / f"{name}_results.{form}"
     {"csv": write_csv, "json": write_json, "parquet": write_parquet}[form](made, path)
     return path
-
 
 
 def colours(shares, palette="viridis"):

@@ -30,12 +30,25 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}"
     "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}"
-    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
-TEXT = dict(zoo.HEAD, rope_parameters={
-    "rope_type": "default", "rope_theta": 1e4, "mrope_section": [3, 3, 2], "mrope_interleaved": True})
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TEXT = dict(
+    zoo.HEAD,
+    rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [3, 3, 2], "mrope_interleaved": True},
+)
 VISION = dict(
-    depth=2, hidden_size=32, intermediate_size=48, num_heads=2, in_channels=3, patch_size=4, spatial_merge_size=2,
-    temporal_patch_size=2, out_hidden_size=64, num_position_embeddings=64, deepstack_visual_indexes=[0, 1])
+    depth=2,
+    hidden_size=32,
+    intermediate_size=48,
+    num_heads=2,
+    in_channels=3,
+    patch_size=4,
+    spatial_merge_size=2,
+    temporal_patch_size=2,
+    out_hidden_size=64,
+    num_position_embeddings=64,
+    deepstack_visual_indexes=[0, 1],
+)
 KINDS = {
     "qwen3_vl": (Qwen3VLConfig, Qwen3VLForConditionalGeneration, TEXT),
     "qwen3_vl_moe": (Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration, dict(TEXT, **zoo.EXPERTS)),
@@ -54,7 +67,8 @@ def processor() -> Qwen2VLImageProcessorPil:
     """Pictures of 4 to 64 tokens."""
     sizes = {"shortest_edge": 4 * CELL**2, "longest_edge": 64 * CELL**2}
     return Qwen2VLImageProcessorPil(
-        size=sizes, patch_size=4, merge_size=2, temporal_patch_size=2, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+        size=sizes, patch_size=4, merge_size=2, temporal_patch_size=2, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
 
 
 def build(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.nn.Module:
@@ -62,8 +76,14 @@ def build(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch
     config, kind, text = KINDS[name]
     word = tokenizer().convert_tokens_to_ids
     made = config(
-        text_config=text, vision_config=VISION, tie_word_embeddings=False, image_token_id=word("<|image_pad|>"),
-        video_token_id=word("<|video_pad|>"), vision_start_token_id=word("<|vision_start|>"), vision_end_token_id=word("<|vision_end|>"))
+        text_config=text,
+        vision_config=VISION,
+        tie_word_embeddings=False,
+        image_token_id=word("<|image_pad|>"),
+        video_token_id=word("<|video_pad|>"),
+        vision_start_token_id=word("<|vision_start|>"),
+        vision_end_token_id=word("<|vision_end|>"),
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = kind._from_config(made, dtype=torch.float32).eval()
@@ -74,8 +94,14 @@ def build(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch
 def text_twin(model: torch.nn.Module) -> Qwen3ForCausalLM:
     """A Qwen3 made of a dense model's text weights."""
     own = {key: value for key, value in TEXT.items() if key != "rope_parameters"}
-    twin = Qwen3ForCausalLM._from_config(Qwen3Config(**own, rope_parameters={"rope_type": "default", "rope_theta": 1e4})).eval()
-    weights = {key.replace("model.language_model.", "model."): value for key, value in model.state_dict().items() if ".visual." not in key}
+    twin = Qwen3ForCausalLM._from_config(
+        Qwen3Config(**own, rope_parameters={"rope_type": "default", "rope_theta": 1e4})
+    ).eval()
+    weights = {
+        key.replace("model.language_model.", "model."): value
+        for key, value in model.state_dict().items()
+        if ".visual." not in key
+    }
     twin.load_state_dict(weights)
     return twin.requires_grad_(False)
 

@@ -24,37 +24,86 @@ WINDOW = 8
 SLIDING, FULL, LINEAR = "sliding_attention", "full_attention", "linear_attention"
 
 SHAPE = dict(
-    vocab_size=VOCABULARY, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
-    num_key_value_heads=2, max_position_embeddings=256, bos_token_id=None, eos_token_id=None, pad_token_id=None,
+    vocab_size=VOCABULARY,
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=256,
+    bos_token_id=None,
+    eos_token_id=None,
+    pad_token_id=None,
 )
 HEAD = dict(SHAPE, head_dim=16)
 MULTI_HEAD = {name: value for name, value in SHAPE.items() if name != "num_key_value_heads"}
 EXPERTS = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=48)
 GPT = dict(
-    vocab_size=VOCABULARY, n_embd=64, n_layer=3, n_head=4, n_positions=256,
-    bos_token_id=None, eos_token_id=None, pad_token_id=None,
+    vocab_size=VOCABULARY,
+    n_embd=64,
+    n_layer=3,
+    n_head=4,
+    n_positions=256,
+    bos_token_id=None,
+    eos_token_id=None,
+    pad_token_id=None,
 )
 MIXED = dict(sliding_window=WINDOW, layer_types=[SLIDING, SLIDING, FULL])
 LATENT = dict(
-    SHAPE, num_key_value_heads=4, q_lora_rank=24, kv_lora_rank=20, qk_rope_head_dim=8, qk_nope_head_dim=16,
-    v_head_dim=12, moe_intermediate_size=48, n_routed_experts=4, num_experts_per_tok=2, n_group=2, topk_group=1,
+    SHAPE,
+    num_key_value_heads=4,
+    q_lora_rank=24,
+    kv_lora_rank=20,
+    qk_rope_head_dim=8,
+    qk_nope_head_dim=16,
+    v_head_dim=12,
+    moe_intermediate_size=48,
+    n_routed_experts=4,
+    num_experts_per_tok=2,
+    n_group=2,
+    topk_group=1,
     first_k_dense_replace=1,
 )
 GEMMA4 = dict(
-    HEAD, **MIXED, global_head_dim=24, vocab_size_per_layer_input=VOCABULARY, hidden_size_per_layer_input=12,
+    HEAD,
+    **MIXED,
+    global_head_dim=24,
+    vocab_size_per_layer_input=VOCABULARY,
+    hidden_size_per_layer_input=12,
     attention_bias=True,
 )
 DELTA = dict(
-    HEAD, layer_types=[LINEAR, FULL, LINEAR], linear_key_head_dim=16, linear_value_head_dim=16,
-    linear_num_key_heads=2, linear_num_value_heads=4, attention_bias=True,
+    HEAD,
+    layer_types=[LINEAR, FULL, LINEAR],
+    linear_key_head_dim=16,
+    linear_value_head_dim=16,
+    linear_num_key_heads=2,
+    linear_num_value_heads=4,
+    attention_bias=True,
 )
 # The decoder of an encoder-decoder model, deeper than its encoder.
 OF_TWO = dict(
-    vocab_size=VOCABULARY, d_model=64, encoder_layers=2, decoder_layers=3, encoder_attention_heads=4, decoder_attention_heads=4,
-    encoder_ffn_dim=96, decoder_ffn_dim=96, is_encoder_decoder=False, bos_token_id=None, eos_token_id=None, pad_token_id=0)
+    vocab_size=VOCABULARY,
+    d_model=64,
+    encoder_layers=2,
+    decoder_layers=3,
+    encoder_attention_heads=4,
+    decoder_attention_heads=4,
+    encoder_ffn_dim=96,
+    decoder_ffn_dim=96,
+    is_encoder_decoder=False,
+    bos_token_id=None,
+    eos_token_id=None,
+    pad_token_id=0,
+)
 M_ROPE = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 1.0, "mrope_section": [3, 3, 2]}
 YARN = {
-    "rope_type": "yarn", "rope_theta": 15e4, "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
+    "rope_type": "yarn",
+    "rope_theta": 15e4,
+    "factor": 32.0,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "truncate": False,
     "original_max_position_embeddings": 8,
 }
 
@@ -63,29 +112,62 @@ CONFIGURATIONS = {
     "qwen3": ("Qwen3", "Qwen3ForCausalLM", dict(HEAD, attention_bias=True)),
     "qwen2": ("Qwen2", "Qwen2ForCausalLM", SHAPE),
     "llama": ("Llama", "LlamaForCausalLM", dict(SHAPE, attention_bias=True, mlp_bias=True)),
-    "llama4": ("Llama4Text", "Llama4ForCausalLM", dict(
-        HEAD, intermediate_size_mlp=96, num_local_experts=4, moe_layers=[1], no_rope_layers=[1, 1, 0],
-        attention_chunk_size=WINDOW, floor_scale=16, attention_bias=True)),
+    "llama4": (
+        "Llama4Text",
+        "Llama4ForCausalLM",
+        dict(
+            HEAD,
+            intermediate_size_mlp=96,
+            num_local_experts=4,
+            moe_layers=[1],
+            no_rope_layers=[1, 1, 0],
+            attention_chunk_size=WINDOW,
+            floor_scale=16,
+            attention_bias=True,
+        ),
+    ),
     "mistral": ("Mistral", "MistralForCausalLM", dict(HEAD, sliding_window=WINDOW)),
     "mixtral": ("Mixtral", "MixtralForCausalLM", dict(HEAD, num_local_experts=4, num_experts_per_tok=2)),
     "gemma": ("Gemma", "GemmaForCausalLM", dict(HEAD, attention_bias=True)),
-    "gemma2": ("Gemma2", "Gemma2ForCausalLM", dict(
-        HEAD, sliding_window=WINDOW, layer_types=[SLIDING, FULL, SLIDING], query_pre_attn_scalar=16,
-        attn_logit_softcapping=3.0, final_logit_softcapping=5.0, attention_bias=True)),
+    "gemma2": (
+        "Gemma2",
+        "Gemma2ForCausalLM",
+        dict(
+            HEAD,
+            sliding_window=WINDOW,
+            layer_types=[SLIDING, FULL, SLIDING],
+            query_pre_attn_scalar=16,
+            attn_logit_softcapping=3.0,
+            final_logit_softcapping=5.0,
+            attention_bias=True,
+        ),
+    ),
     "gemma3": ("Gemma3Text", "Gemma3ForCausalLM", dict(HEAD, **MIXED, query_pre_attn_scalar=16, attention_bias=True)),
     "gemma4": ("Gemma4Text", "Gemma4ForCausalLM", GEMMA4),
     "gemma4_scaled": ("Gemma4Text", "Gemma4ForCausalLM", GEMMA4),
-    "gemma4_shared": ("Gemma4Text", "Gemma4ForCausalLM", dict(
-        GEMMA4, num_hidden_layers=4, layer_types=[SLIDING, FULL, SLIDING, FULL], num_kv_shared_layers=2)),
+    "gemma4_shared": (
+        "Gemma4Text",
+        "Gemma4ForCausalLM",
+        dict(GEMMA4, num_hidden_layers=4, layer_types=[SLIDING, FULL, SLIDING, FULL], num_kv_shared_layers=2),
+    ),
     "phi": ("Phi", "PhiForCausalLM", dict(SHAPE, qk_layernorm=True)),
     "phi3": ("Phi3", "Phi3ForCausalLM", SHAPE),
     "olmo2": ("Olmo2", "Olmo2ForCausalLM", dict(SHAPE, attention_bias=True)),
     "olmo3": ("Olmo3", "Olmo3ForCausalLM", dict(SHAPE, **MIXED, attention_bias=True)),
     "qwen2_moe": ("Qwen2Moe", "Qwen2MoeForCausalLM", dict(SHAPE, **EXPERTS, shared_expert_intermediate_size=48)),
     "qwen3_moe": ("Qwen3Moe", "Qwen3MoeForCausalLM", dict(HEAD, **EXPERTS, attention_bias=True)),
-    "gpt_oss": ("GptOss", "GptOssForCausalLM", dict(
-        HEAD, sliding_window=WINDOW, layer_types=[SLIDING, FULL, SLIDING], num_local_experts=4, num_experts_per_tok=2,
-        rope_parameters=YARN)),
+    "gpt_oss": (
+        "GptOss",
+        "GptOssForCausalLM",
+        dict(
+            HEAD,
+            sliding_window=WINDOW,
+            layer_types=[SLIDING, FULL, SLIDING],
+            num_local_experts=4,
+            num_experts_per_tok=2,
+            rope_parameters=YARN,
+        ),
+    ),
     "gpt2": ("GPT2", "GPT2LMHeadModel", GPT),
     "gpt2_inverse": ("GPT2", "GPT2LMHeadModel", dict(GPT, scale_attn_by_inverse_layer_idx=True)),
     "gpt_neox": ("GPTNeoX", "GPTNeoXForCausalLM", MULTI_HEAD),
@@ -93,9 +175,18 @@ CONFIGURATIONS = {
     "opt": ("OPT", "OPTForCausalLM", dict(MULTI_HEAD, ffn_dim=96)),
     "opt_postnorm": ("OPT", "OPTForCausalLM", dict(MULTI_HEAD, ffn_dim=96, do_layer_norm_before=False)),
     "deepseek_v3": ("DeepseekV3", "DeepseekV3ForCausalLM", dict(LATENT, attention_bias=True)),
-    "granite": ("Granite", "GraniteForCausalLM", dict(
-        SHAPE, embedding_multiplier=3.0, logits_scaling=2.0, residual_multiplier=0.4, attention_multiplier=0.3,
-        attention_bias=True)),
+    "granite": (
+        "Granite",
+        "GraniteForCausalLM",
+        dict(
+            SHAPE,
+            embedding_multiplier=3.0,
+            logits_scaling=2.0,
+            residual_multiplier=0.4,
+            attention_multiplier=0.3,
+            attention_bias=True,
+        ),
+    ),
     "cohere2": ("Cohere2", "Cohere2ForCausalLM", dict(SHAPE, **MIXED, attention_bias=True)),
     "starcoder2": ("Starcoder2", "Starcoder2ForCausalLM", dict(SHAPE, sliding_window=WINDOW)),
     "stablelm": ("StableLm", "StableLmForCausalLM", dict(SHAPE, use_qkv_bias=True, qk_layernorm=True)),
@@ -109,35 +200,82 @@ CONFIGURATIONS = {
     "qwen3_next": ("Qwen3Next", "Qwen3NextForCausalLM", dict(DELTA, **EXPERTS, shared_expert_intermediate_size=48)),
     "qwen3_5": ("Qwen3_5Text", "Qwen3_5ForCausalLM", dict(DELTA, rope_parameters=M_ROPE)),
     "lfm2": ("Lfm2", "Lfm2ForCausalLM", dict(SHAPE, layer_types=["conv", FULL, "conv"], block_multiple_of=16)),
-    "jamba": ("Jamba", "JambaForCausalLM", dict(
-        SHAPE, attn_layer_period=3, attn_layer_offset=1, num_experts=4, mamba_d_state=8)),
-    "nemotron_h": ("NemotronH", "NemotronHForCausalLM", dict(
-        HEAD, layers_block_type=["mamba", "attention", "mlp"], mamba_num_heads=4, mamba_head_dim=16, n_groups=2, ssm_state_size=16,
-        chunk_size=8, pad_token_id=0)),
-    "recurrent_gemma": ("RecurrentGemma", "RecurrentGemmaForCausalLM", dict(
-        HEAD, lru_width=64, attention_window_size=WINDOW, block_types=["recurrent", "attention"], num_hidden_layers=4)),
-    "modernbert_decoder": ("ModernBertDecoder", "ModernBertDecoderForCausalLM", dict(
-        MULTI_HEAD, local_attention=2 * WINDOW, layer_types=[SLIDING, SLIDING, FULL],
-        **dict.fromkeys(["bos_token_id", "eos_token_id", "pad_token_id", "cls_token_id", "sep_token_id"], 0))),
+    "jamba": (
+        "Jamba",
+        "JambaForCausalLM",
+        dict(SHAPE, attn_layer_period=3, attn_layer_offset=1, num_experts=4, mamba_d_state=8),
+    ),
+    "nemotron_h": (
+        "NemotronH",
+        "NemotronHForCausalLM",
+        dict(
+            HEAD,
+            layers_block_type=["mamba", "attention", "mlp"],
+            mamba_num_heads=4,
+            mamba_head_dim=16,
+            n_groups=2,
+            ssm_state_size=16,
+            chunk_size=8,
+            pad_token_id=0,
+        ),
+    ),
+    "recurrent_gemma": (
+        "RecurrentGemma",
+        "RecurrentGemmaForCausalLM",
+        dict(
+            HEAD,
+            lru_width=64,
+            attention_window_size=WINDOW,
+            block_types=["recurrent", "attention"],
+            num_hidden_layers=4,
+        ),
+    ),
+    "modernbert_decoder": (
+        "ModernBertDecoder",
+        "ModernBertDecoderForCausalLM",
+        dict(
+            MULTI_HEAD,
+            local_attention=2 * WINDOW,
+            layer_types=[SLIDING, SLIDING, FULL],
+            **dict.fromkeys(["bos_token_id", "eos_token_id", "pad_token_id", "cls_token_id", "sep_token_id"], 0),
+        ),
+    ),
     "bart_decoder": ("Bart", "BartForCausalLM", OF_TWO),
     "whisper_decoder": ("Whisper", "WhisperForCausalLM", dict(OF_TWO, max_target_positions=256)),
     "gptj": ("GPTJ", "GPTJForCausalLM", dict(GPT, rotary_dim=8)),
-    "bloom": ("Bloom", "BloomForCausalLM", dict(
-        vocab_size=VOCABULARY, hidden_size=64, n_layer=3, n_head=4, bos_token_id=None, eos_token_id=None)),
+    "bloom": (
+        "Bloom",
+        "BloomForCausalLM",
+        dict(vocab_size=VOCABULARY, hidden_size=64, n_layer=3, n_head=4, bos_token_id=None, eos_token_id=None),
+    ),
     "falcon": ("Falcon", "FalconForCausalLM", {k: v for k, v in MULTI_HEAD.items() if k != "intermediate_size"}),
-    "mpt": ("Mpt", "MptForCausalLM", dict(
-        vocab_size=VOCABULARY, d_model=64, n_layers=3, n_heads=4, max_seq_len=256)),
+    "mpt": ("Mpt", "MptForCausalLM", dict(vocab_size=VOCABULARY, d_model=64, n_layers=3, n_heads=4, max_seq_len=256)),
     "diffllama": ("DiffLlama", "DiffLlamaForCausalLM", SHAPE),
-    "deepseek_v32": ("DeepseekV32", "DeepseekV32ForCausalLM", dict(
-        LATENT, index_topk=4, index_head_dim=16, index_n_heads=2)),
-    "mamba": ("Mamba", "MambaForCausalLM", dict(
-        vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=3, state_size=8, eos_token_id=None)),
+    "deepseek_v32": (
+        "DeepseekV32",
+        "DeepseekV32ForCausalLM",
+        dict(LATENT, index_topk=4, index_head_dim=16, index_n_heads=2),
+    ),
+    "mamba": (
+        "Mamba",
+        "MambaForCausalLM",
+        dict(vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=3, state_size=8, eos_token_id=None),
+    ),
     "bert": ("Bert", "BertForMaskedLM", MULTI_HEAD),
 }
 HYBRIDS = ("qwen3_next", "qwen3_5", "lfm2", "jamba", "nemotron_h", "recurrent_gemma")
 REFUSED = ("gptj", "bloom", "falcon", "mpt", "diffllama", "deepseek_v32", "mamba", "bert")
-EXTRAS = ("gpt_neox_sequential", "gemma4_scaled", "gemma4_shared", "opt_postnorm", "gpt2_inverse", "stablelm_parallel",
-          "modernbert_decoder", "bart_decoder", "whisper_decoder")
+EXTRAS = (
+    "gpt_neox_sequential",
+    "gemma4_scaled",
+    "gemma4_shared",
+    "opt_postnorm",
+    "gpt2_inverse",
+    "stablelm_parallel",
+    "modernbert_decoder",
+    "bart_decoder",
+    "whisper_decoder",
+)
 ARCHITECTURES = tuple(name for name in CONFIGURATIONS if name not in HYBRIDS + REFUSED + EXTRAS)
 
 # State-space decays and steps keep their own initialisation: wide random ones overflow.
@@ -167,7 +305,11 @@ def build(name, dtype=torch.float32, seed=0, **changed):
 def _untrained(name, dtype, seed, changed):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return getattr(transformers, CONFIGURATIONS[name][1])._from_config(configuration(name, **changed), dtype=dtype).eval()
+        return (
+            getattr(transformers, CONFIGURATIONS[name][1])
+            ._from_config(configuration(name, **changed), dtype=dtype)
+            .eval()
+        )
 
 
 def tokens(length, seed=0):
@@ -263,6 +405,7 @@ def missing_weight(name, folder):
 
 def misfitting_weight(name, folder):
     """A folder in which one matrix of the second layer has one row too many; returns its name."""
+
     def add_row(weights, tensor):
         weights[tensor] = torch.cat([weights[tensor], weights[tensor][:1]])
 

@@ -31,13 +31,35 @@ OBJECTS = (
 COLOURS = "red blue green yellow black white brown pink grey purple orange golden".split()
 CONTAINERS = "box bag basket drawer jar chest case bucket bowl tin crate sack".split()
 CAPITALS = {
-    "France": "Paris", "Germany": "Berlin", "Italy": "Rome", "Spain": "Madrid", "Portugal": "Lisbon",
-    "Austria": "Vienna", "Greece": "Athens", "Poland": "Warsaw", "Norway": "Oslo", "Sweden": "Stockholm",
-    "Finland": "Helsinki", "Denmark": "Copenhagen", "Ireland": "Dublin", "England": "London", "Russia": "Moscow",
-    "China": "Beijing", "Japan": "Tokyo", "Egypt": "Cairo", "Kenya": "Nairobi", "Cuba": "Havana",
+    "France": "Paris",
+    "Germany": "Berlin",
+    "Italy": "Rome",
+    "Spain": "Madrid",
+    "Portugal": "Lisbon",
+    "Austria": "Vienna",
+    "Greece": "Athens",
+    "Poland": "Warsaw",
+    "Norway": "Oslo",
+    "Sweden": "Stockholm",
+    "Finland": "Helsinki",
+    "Denmark": "Copenhagen",
+    "Ireland": "Dublin",
+    "England": "London",
+    "Russia": "Moscow",
+    "China": "Beijing",
+    "Japan": "Tokyo",
+    "Egypt": "Cairo",
+    "Kenya": "Nairobi",
+    "Cuba": "Havana",
 }
 OPPOSITES = {
-    "hot": "cold", "big": "small", "day": "night", "up": "down", "fast": "slow", "old": "new", "rich": "poor",
+    "hot": "cold",
+    "big": "small",
+    "day": "night",
+    "up": "down",
+    "fast": "slow",
+    "old": "new",
+    "rich": "poor",
     "wet": "dry",
 }
 YOUNG = {"dog": "puppy", "cat": "kitten", "cow": "calf", "sheep": "lamb"}

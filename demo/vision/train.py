@@ -108,7 +108,10 @@ def build_model(seed: int, tokenizer) -> Qwen3VLForConditionalGeneration:
         "num_key_value_heads": 2,
         "head_dim": 32,
         "rope_parameters": {
-            "rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [6, 5, 5], "mrope_interleaved": True,
+            "rope_type": "default",
+            "rope_theta": 10_000.0,
+            "mrope_section": [6, 5, 5],
+            "mrope_interleaved": True,
         },
         "initializer_range": 0.05,
         "max_position_embeddings": tokenizer.model_max_length,

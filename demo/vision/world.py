@@ -36,8 +36,14 @@ SIZES = (11.0, 14.0)  # Pixels; the thing's whole width and height.
 MARGIN = 0.5  # Pixels between a thing and the border of its cell, so that no edge pixel falls into the next cell.
 GROUND_LEVELS = (215, 250)  # Of red, green and blue, each by itself.
 COLORS = {
-    "red": (220, 30, 35), "orange": (250, 135, 15), "yellow": (245, 215, 25), "green": (35, 150, 55),
-    "blue": (30, 80, 215), "purple": (125, 45, 165), "pink": (250, 125, 185), "black": (20, 20, 20),
+    "red": (220, 30, 35),
+    "orange": (250, 135, 15),
+    "yellow": (245, 215, 25),
+    "green": (35, 150, 55),
+    "blue": (30, 80, 215),
+    "purple": (125, 45, 165),
+    "pink": (250, 125, 185),
+    "black": (20, 20, 20),
 }
 COLOR_SHIFT = 12  # Largest change of each level of a thing's colour.
 
@@ -55,8 +61,18 @@ CORNERS = {  # In units of half the thing's size, from its centre, y downwards; 
     "triangle": [(0, -0.9), (1, 0.9), (-1, 0.9)],
     "diamond": [(0, -1), (0.75, 0), (0, 1), (-0.75, 0)],
     "cross": [
-        (-THIRD, -1), (THIRD, -1), (THIRD, -THIRD), (1, -THIRD), (1, THIRD), (THIRD, THIRD),
-        (THIRD, 1), (-THIRD, 1), (-THIRD, THIRD), (-1, THIRD), (-1, -THIRD), (-THIRD, -THIRD),
+        (-THIRD, -1),
+        (THIRD, -1),
+        (THIRD, -THIRD),
+        (1, -THIRD),
+        (1, THIRD),
+        (THIRD, THIRD),
+        (THIRD, 1),
+        (-THIRD, 1),
+        (-THIRD, THIRD),
+        (-1, THIRD),
+        (-1, -THIRD),
+        (-THIRD, -THIRD),
     ],
     "star": star_points(),
 }

@@ -32,8 +32,10 @@ def exit_code(main: Callable[[], int]) -> int:
             fault(str(error))
             return FAILED
         except ModuleNotFoundError as error:
-            fault(f"the Python package {error.name} is not installed for {sys.executable}; run `make demo`, or "
-                  "`pip install -r requirements.txt`, and call the Python of that environment (.venv/bin/python)")
+            fault(
+                f"the Python package {error.name} is not installed for {sys.executable}; run `make demo`, or "
+                "`pip install -r requirements.txt`, and call the Python of that environment (.venv/bin/python)"
+            )
             return WRONG_REQUEST
         except Exception as error:  # which nobody foresaw: one line all the same, with the place that raised it
             fault(str(as_run_error(error)))

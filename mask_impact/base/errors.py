@@ -62,8 +62,12 @@ def as_run_error(error: Exception) -> RunError:
     if isinstance(error, RunError):
         return error
     if out_of_memory(error):
-        return RunError(f"out of memory ({first_line(error)}); measure a shorter prompt, or take a smaller model or --dtype bfloat16")
+        return RunError(
+            f"out of memory ({first_line(error)}); measure a shorter prompt, or take a smaller model or --dtype bfloat16"
+        )
     place = error.__traceback__
     while place.tb_next:
         place = place.tb_next
-    return RunError(f"{type(error).__name__}: {first_line(error)} ({Path(place.tb_frame.f_code.co_filename).name}, line {place.tb_lineno})")
+    return RunError(
+        f"{type(error).__name__}: {first_line(error)} ({Path(place.tb_frame.f_code.co_filename).name}, line {place.tb_lineno})"
+    )

@@ -22,8 +22,10 @@ def formats_for(rows: int, formats: tuple[str, ...], explicit: bool) -> tuple[tu
     kept = tuple(dict.fromkeys("parquet" if name == "json" else name for name in formats))
     if not explicit:
         return kept, f"{rows:,} rows are too many for JSON: Parquet takes its place (JSON holds up to {JSON_ROWS:,})"
-    return kept, (f"JSON was asked for, but holds up to {JSON_ROWS:,} rows and this run can have {rows:,}: past that "
-                  f"Parquet takes its place; measure fewer --layers, --variants or --num-tokens to keep JSON")
+    return kept, (
+        f"JSON was asked for, but holds up to {JSON_ROWS:,} rows and this run can have {rows:,}: past that "
+        f"Parquet takes its place; measure fewer --layers, --variants or --num-tokens to keep JSON"
+    )
 
 
 # Bytes per row, measured on tables of 60 to 1,024 English tokens in float32; benchmarks/tables.py prints them.

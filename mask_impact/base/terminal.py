@@ -39,7 +39,11 @@ class Screen:
         """What can be written to `stream`, in the encoding that it has now."""
         wanted = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         able = os.name != "nt" or "WT_SESSION" in os.environ  # Windows' old console shows the codes themselves
-        return cls(max(NARROWEST, shutil.get_terminal_size().columns), _holds(stream.encoding, BLOCKS + "·…◌␣"), wanted and able)
+        return cls(
+            max(NARROWEST, shutil.get_terminal_size().columns),
+            _holds(stream.encoding, BLOCKS + "·…◌␣"),
+            wanted and able,
+        )
 
     def columns(self, text: str) -> int:
         """How many columns the text takes once it is safe."""
@@ -51,7 +55,7 @@ class Screen:
 
     def quoted(self, text: str, width: int | None = None) -> str:
         """The text in quotes, safe, backslashes and quotes escaped too; cut to `width` columns if it is wider."""
-        escaped = text.replace("\\", r"\\").replace('"', r'\"')
+        escaped = text.replace("\\", r"\\").replace('"', r"\"")
         return f'"{self.cut(escaped, None if width is None else width - 2)}"'
 
     def cut(self, text: str, width: int | None, mark: str | None = None) -> str:
@@ -121,7 +125,11 @@ def _drives(character: str) -> bool:
     if character == " ":
         return False
     selector = "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
-    joined = "\u1160" <= character <= "\u11ff" or "\ud7b0" <= character <= "\ud7ff" or "\U0001f1e6" <= character <= "\U0001f1ff"
+    joined = (
+        "\u1160" <= character <= "\u11ff"
+        or "\ud7b0" <= character <= "\ud7ff"
+        or "\U0001f1e6" <= character <= "\U0001f1ff"
+    )
     return unicodedata.category(character)[0] in "CZ" or selector or joined or character in _INVISIBLE
 
 

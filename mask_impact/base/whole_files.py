@@ -14,8 +14,12 @@ from mask_impact.base.errors import RunError, first_line
 _ABANDONED_SECONDS = 3600
 
 
-def write_whole(files: Mapping[Path, Callable[[Path], None]], outdated: Iterable[Path] = (), folder: Path | None = None,
-                to_disk: bool = True) -> None:
+def write_whole(
+    files: Mapping[Path, Callable[[Path], None]],
+    outdated: Iterable[Path] = (),
+    folder: Path | None = None,
+    to_disk: bool = True,
+) -> None:
     """Write every file under a temporary name, delete `outdated`, then give the files their names, in order.
 
     `files` maps each final path to the function that writes it. Temporary files lie in `folder`, on the same file system, which
@@ -59,10 +63,14 @@ def _one_line(done: str, path: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise RunError(f"{path} could not be {done}: it is open in another program, or it or its folder is "
-                       f"write-protected; close that program or choose another folder") from error
+        raise RunError(
+            f"{path} could not be {done}: it is open in another program, or it or its folder is "
+            f"write-protected; close that program or choose another folder"
+        ) from error
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else first_line(error)  # Arrow's own strerror says more, and less plainly
+        reason = (
+            os.strerror(error.errno) if error.errno else first_line(error)
+        )  # Arrow's own strerror says more, and less plainly
         raise RunError(f"{path} could not be {done}: {reason}; make room or choose another folder") from error
 
 
@@ -88,7 +96,9 @@ def _sweep(files: Collection[Path], seconds: float) -> None:
     prefixes = tuple(f".{path.name}." for path in files)
     for folder in {path.parent for path in files}:
         with suppress(OSError):
-            for path in [folder / name for name in os.listdir(folder) if name.startswith(prefixes) and name.endswith(".tmp")]:
+            for path in [
+                folder / name for name in os.listdir(folder) if name.startswith(prefixes) and name.endswith(".tmp")
+            ]:
                 _remove_abandoned(path, seconds)
 
 

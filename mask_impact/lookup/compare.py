@@ -1,6 +1,6 @@
 """Two results of the same variants, layers and positions: where they differ, by how much, and which strongest tokens changed.
 
-    compare(Path("output/a_results.csv"), Path("output/b_results.csv"), Screen())
+compare(Path("output/a_results.csv"), Path("output/b_results.csv"), Screen())
 """
 
 from __future__ import annotations
@@ -34,9 +34,15 @@ def compare(one: Path, other: Path, screen: Screen, metric: str = "l2") -> None:
         raise RequestError(*(f"{one} and {other} cannot be compared: {fault}" for fault in faults))
     ends = [measured_at(frame.attrs.get("run") or {}) for frame in frames]
     names = [screen.cut(line, screen.width) for line in (f"A  {one}{ends[0]}", f"B  {other}{ends[1]}")]
-    for line in [*names, *steps_left_out(*whole, screen), *differing_tokens(*tables, screen), "",
-                 *differences(*tables, metric, screen), "",
-                 *changes(*tables, metric, screen)]:
+    for line in [
+        *names,
+        *steps_left_out(*whole, screen),
+        *differing_tokens(*tables, screen),
+        "",
+        *differences(*tables, metric, screen),
+        "",
+        *changes(*tables, metric, screen),
+    ]:
         console.draw(line)
 
 
@@ -49,13 +55,20 @@ def measured_at(run: Mapping[str, Any]) -> str:
 def in_shared_steps(one: ResultTable, other: ResultTable) -> list[ResultTable]:
     """The two tables without the steps that one of them has alone; as they are where they share none."""
     shared = {step.step for step in one.steps} & {step.step for step in other.steps}
-    return [replace(table, steps=[step for step in table.steps if step.step in shared or not shared]) for table in (one, other)]
+    return [
+        replace(table, steps=[step for step in table.steps if step.step in shared or not shared])
+        for table in (one, other)
+    ]
 
 
 def steps_left_out(one: ResultTable, other: ResultTable, screen: Screen) -> Iterator[str]:
     """A line on the generation steps that are not compared, as one of the two has them alone."""
     steps = [{step.step for step in table.steps} for table in (one, other)]
-    alone = [f"{ranges(sorted(own - another))} of {name}" for name, own, another in (("A", *steps), ("B", *reversed(steps))) if own - another]
+    alone = [
+        f"{ranges(sorted(own - another))} of {name}"
+        for name, own, another in (("A", *steps), ("B", *reversed(steps)))
+        if own - another
+    ]
     if alone:
         yield from screen.lines(f"left out, as the other has no such generation step: {' and '.join(alone)}")
 
@@ -105,11 +118,15 @@ def differing_tokens(one: ResultTable, other: ResultTable, screen: Screen) -> It
 
 def differences(one: ResultTable, other: ResultTable, metric: str, screen: Screen) -> Iterator[str]:
     """For each variant a line for each layer, or one for all of them where they are equal."""
-    if all(np.array_equal(getattr(a, metric), getattr(b, metric), equal_nan=True) for a, b in zip(one.steps, other.steps)):
+    if all(
+        np.array_equal(getattr(a, metric), getattr(b, metric), equal_nan=True) for a, b in zip(one.steps, other.steps)
+    ):
         yield f"equal: every {METRICS[metric]} is the same in both"
         return
-    yield from screen.lines(f"|A - B| of the {METRICS[metric]} over all steps and positions; relative: to A's largest of that "
-                            "variant and layer")
+    yield from screen.lines(
+        f"|A - B| of the {METRICS[metric]} over all steps and positions; relative: to A's largest of that "
+        "variant and layer"
+    )
     yield screen.bold(f"{'variant':<9}{'layer':>5}{'largest':>11}{'mean':>11}{'relative':>11}{'mean':>11}")
     for variant in variants_of(one):
         rows = [row for row, (kind, _) in enumerate(one.cells) if kind == variant]
@@ -120,13 +137,18 @@ def differences(one: ResultTable, other: ResultTable, metric: str, screen: Scree
         for layer, largest, mean, scale, lone in lines:
             relative = [value / scale if scale > 0 else 0 if value == 0 else np.nan for value in (largest, mean)]
             figures = "".join(f"{number(value):>11}" for value in (largest, mean, *relative))
-            yield f"{screen.padded(variant, 8)} {layer:>5}{figures}" + (f"  {lone} undefined in one alone" if lone else "")
+            yield f"{screen.padded(variant, 8)} {layer:>5}{figures}" + (
+                f"  {lone} undefined in one alone" if lone else ""
+            )
 
 
 def distances_apart(one: ResultTable, other: ResultTable, row: int, metric: str) -> tuple[float, float, float, int]:
     """Of one cell over all steps: the largest and mean |A - B| (0 where all are undefined in both, NaN where no distance is
     defined in both), A's largest distance, and how many are undefined in one of the two alone."""
-    a, b = (np.concatenate([getattr(step, metric)[row] for step in table.steps]).astype(np.float64) for table in (one, other))
+    a, b = (
+        np.concatenate([getattr(step, metric)[row] for step in table.steps]).astype(np.float64)
+        for table in (one, other)
+    )
     apart = np.abs(a - b)[~(np.isnan(a) | np.isnan(b))]
     lone, scale = int((np.isnan(a) != np.isnan(b)).sum()), float(np.nan_to_num(a).max(initial=0))
     none = np.nan if lone else 0.0
@@ -148,11 +170,15 @@ def changes(one: ResultTable, other: ResultTable, metric: str, screen: Screen) -
                 yield f"  A  {tokens_in_line(a, screen)}"
                 yield f"  B  {tokens_in_line(b, screen)}"
     where = f"all {total}" if not changed else f"{total - changed} of {total}"
-    yield from screen.lines(f"the {TOP} strongest tokens are the same, in the same order, in {where} pairs of step and variant")
+    yield from screen.lines(
+        f"the {TOP} strongest tokens are the same, in the same order, in {where} pairs of step and variant"
+    )
 
 
 def tokens_in_line(tokens: Sequence[StrongToken], screen: Screen) -> str:
     """`3 " France", 1 " capital"`, each cut so that all fit into the line."""
     room = (screen.width - 5) // max(1, len(tokens)) - 2
-    texts = [f"{token.position} {screen.quoted(token.text, max(5, room - len(str(token.position)) - 1))}" for token in tokens]
+    texts = [
+        f"{token.position} {screen.quoted(token.text, max(5, room - len(str(token.position)) - 1))}" for token in tokens
+    ]
     return ", ".join(texts) or "none"

@@ -1,6 +1,6 @@
 """A result in another format, bit for bit, with every column that it has.
 
-    export(Path("output/capital_results.csv"), "parquet", Screen())
+export(Path("output/capital_results.csv"), "parquet", Screen())
 """
 
 from __future__ import annotations
@@ -30,14 +30,18 @@ def export(path: Path, form: str, screen: Screen, overwrite: bool = False) -> No
     run's, and more rows than JSON holds; RunError if it cannot be written.
     """
     if path.is_dir():
-        raise RequestError(f"{path}: this run is not finished; show and report can look at its steps, and the same command goes on with it")
+        raise RequestError(
+            f"{path}: this run is not finished; show and report can look at its steps, and the same command goes on with it"
+        )
     if path.suffix.lower() == f".{form}":
         raise RequestError(f"{path} is {form} already; name another format with --to")
     target = path.with_suffix(f".{form}")
     refuse_present(target, overwrite)
     table, run = read_table(path)
     if form == "json" and table.num_rows > JSON_ROWS:
-        raise RequestError(f"{path}: {table.num_rows:,} rows are more than the {JSON_ROWS:,} that JSON holds; take parquet or csv")
+        raise RequestError(
+            f"{path}: {table.num_rows:,} rows are more than the {JSON_ROWS:,} that JSON holds; take parquet or csv"
+        )
     text = json_bytes(run or {})
     files = {target: partial(WRITERS[form], StoredTable(table), run_text=text)}
     if form != "parquet" and run is not None and (beside := missing_run_file(path, run)):
@@ -53,5 +57,7 @@ def missing_run_file(path: Path, run: Mapping[str, Any]) -> Path | None:
     if file is None or not file.exists():
         return file
     if run_record_of(file, file.read_bytes()) != run:
-        raise RequestError(f"{file} belongs to another run than {path}; move {path.name} into a folder of its own first")
+        raise RequestError(
+            f"{file} belongs to another run than {path}; move {path.name} into a folder of its own first"
+        )
     return None

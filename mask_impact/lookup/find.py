@@ -74,8 +74,15 @@ def why_missing(folders: list[Path], name: str) -> str:
 
 def names_in(folders: list[Path]) -> list[str]:
     """The names of the results that lie in these folders."""
-    return sorted({match[1] for folder in folders if folder.is_dir() for path in folder.iterdir()
-                   if (match := RESULT_FILE.fullmatch(path.name)) and match[3] in FORMATS})
+    return sorted(
+        {
+            match[1]
+            for folder in folders
+            if folder.is_dir()
+            for path in folder.iterdir()
+            if (match := RESULT_FILE.fullmatch(path.name)) and match[3] in FORMATS
+        }
+    )
 
 
 def results_in(folders: list[Path]) -> str:
@@ -106,7 +113,9 @@ def read(path: Path) -> pd.DataFrame:
     if frame.empty:
         raise RequestError(f"{path}: the table has no rows, so there is nothing to look at")
     if frame[list(KEYS)].isna().any(axis=None):
-        raise RequestError(f"{path}: {', '.join(KEYS)} have a value in every row of a result, and here they have not; write it again")
+        raise RequestError(
+            f"{path}: {', '.join(KEYS)} have a value in every row of a result, and here they have not; write it again"
+        )
     return frame
 
 
@@ -118,7 +127,9 @@ def read_unfinished(folder: Path) -> pd.DataFrame:
         table, run = unfinished_table(folder.parent.parent, folder.name) or (None, None)
         frame = None if table is None else table.to_dataframe()
     except (OSError, ValueError, SafetensorError) as error:
-        raise RequestError(f"{folder}: cannot be read ({first_line(error)}): the run has ended meanwhile, or start it again") from None
+        raise RequestError(
+            f"{folder}: cannot be read ({first_line(error)}): the run has ended meanwhile, or start it again"
+        ) from None
     if frame is None:
         raise RequestError(f"{folder}: no step in it can be read; start the run again")
     frame.attrs["run"] = run
@@ -130,7 +141,9 @@ def as_table(path: Path, frame: pd.DataFrame) -> ResultTable:
     try:
         return table_of(frame)
     except (ValueError, TypeError):
-        raise RequestError(f"{path}: rows are missing, or not in the order in which they were written; write it again") from None
+        raise RequestError(
+            f"{path}: rows are missing, or not in the order in which they were written; write it again"
+        ) from None
 
 
 def refuse_present(path: Path, overwrite: bool) -> None:

@@ -1,7 +1,7 @@
 """A heatmap as text: a row for each layer, a column for each token, a block for each distance.
 
-    for line in block_picture(table, "l2", Screen()):
-        print(line)
+for line in block_picture(table, "l2", Screen()):
+    print(line)
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from mask_impact.results.table import ResultTable
 
 UNDEFINED, ZERO, ROUNDING = -2, -1, 0  # levels beside those from 1 to LEVELS
 MARKS = {True: {UNDEFINED: "?", ZERO: "·", ROUNDING: "~"}, False: {UNDEFINED: "?", ZERO: ".", ROUNDING: "~"}}
-WIDEST, FOLDED = 10, 5  # columns of a token, the gap included: at most, and where the picture does not fit into one piece
+WIDEST, FOLDED = (
+    10,
+    5,
+)  # columns of a token, the gap included: at most, and where the picture does not fit into one piece
 
 
-def block_picture(table: ResultTable, metric: str, screen: Screen, floor: Sequence[float | None] | None = None) -> Iterator[str]:
+def block_picture(
+    table: ResultTable, metric: str, screen: Screen, floor: Sequence[float | None] | None = None
+) -> Iterator[str]:
     """The lines of the picture of a table of one step and one variant.
 
     `floor` is the noise floor of each layer (None where unknown). Each layer has its own scale, up to its largest distance
@@ -30,11 +35,16 @@ def block_picture(table: ResultTable, metric: str, screen: Screen, floor: Sequen
     largest = scales(values, step.positions, table.left_out)
     levels = levels_of(values, largest, floor)
     texts = labels(table)
-    width, count = column_widths([screen.columns(text) for text in texts], int(step.positions.max(initial=0)), screen.width - 16)
+    width, count = column_widths(
+        [screen.columns(text) for text in texts], int(step.positions.max(initial=0)), screen.width - 16
+    )
     names = [f"{layer:>5} {number(value):>9} " for layer, value in zip(layers, largest)]
     for first in range(0, len(texts), count):
         part = slice(first, first + count)
-        yield f"{'layer':>5} {'largest':>9} " + "".join(f"{position:<{width}}" for position in step.positions[part]).rstrip()
+        yield (
+            f"{'layer':>5} {'largest':>9} "
+            + "".join(f"{position:<{width}}" for position in step.positions[part]).rstrip()
+        )
         yield " " * 16 + "".join(screen.padded(text, width - 1) + " " for text in texts[part]).rstrip()
         for name, row in zip(names, levels[:, part]):
             yield name + " ".join(screen.painted(mark(level, screen) * (width - 1), level) for level in row)
@@ -53,7 +63,9 @@ def scales(values: np.ndarray, positions: np.ndarray, left_out: int | None = 0) 
 def levels_of(values: np.ndarray, largest: np.ndarray, floor: Sequence[float | None] | None = None) -> np.ndarray:
     """The level of each distance (layer, position): UNDEFINED, ZERO, ROUNDING, or 1 to LEVELS, in proportion to the layer's
     largest."""
-    floors = np.array([0 if value is None else value for value in floor or [None] * len(values)], dtype=np.float64)[:, None]
+    floors = np.array([0 if value is None else value for value in floor or [None] * len(values)], dtype=np.float64)[
+        :, None
+    ]
     with np.errstate(invalid="ignore", divide="ignore"):
         parts = np.ceil(values / largest[:, None] * LEVELS)
     levels = np.clip(np.nan_to_num(parts, nan=1), 1, LEVELS).astype(int)
@@ -99,10 +111,15 @@ def legend(levels: np.ndarray, metric: str, screen: Screen, left_out: int | None
     words = {ZERO: "exactly 0", ROUNDING: "at or below the noise floor", UNDEFINED: "undefined, no key is left"}
     others = "".join(f"; {mark(level, screen)} {said}" for level, said in words.items() if (levels == level).any())
     ramp = BLOCKS if screen.unicode else RAMP
-    without, larger = ("", "") if left_out is None else (
-        f" without position {left_out}", f" Position {left_out} may be larger than it is drawn.")
-    return (f"Each layer has its own scale: {ramp} from 0 to the layer's largest {METRICS[metric]}{without}, the "
-            f"number beside the layer{others}.{larger}")
+    without, larger = (
+        ("", "")
+        if left_out is None
+        else (f" without position {left_out}", f" Position {left_out} may be larger than it is drawn.")
+    )
+    return (
+        f"Each layer has its own scale: {ramp} from 0 to the layer's largest {METRICS[metric]}{without}, the "
+        f"number beside the layer{others}.{larger}"
+    )
 
 
 def number(value: float) -> str:

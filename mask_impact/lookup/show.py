@@ -1,6 +1,6 @@
 """Looking at a result in the shell: finding it by its name, showing it, making its report.
 
-    show(find("output/capital"), Screen())
+show(find("output/capital"), Screen())
 """
 
 from __future__ import annotations
@@ -29,8 +29,16 @@ COLUMN = dict(zip(METRICS, DISTANCES))
 ROOM_FOR_LAYERS = 60  # columns of a screen
 
 
-def show(path: Path, screen: Screen, *, step: int | None = None, variant: str | None = None, top: int = 10,
-         metric: str = "l2", as_json: bool = False) -> None:
+def show(
+    path: Path,
+    screen: Screen,
+    *,
+    step: int | None = None,
+    variant: str | None = None,
+    top: int = 10,
+    metric: str = "l2",
+    as_json: bool = False,
+) -> None:
     """Print what was run, the strongest tokens and the block picture of one step and variant; with `as_json` the tokens alone.
 
     Raises RequestError for a table that cannot be read or is not whole, and for a step or variant that it does not have.
@@ -48,18 +56,46 @@ def show(path: Path, screen: Screen, *, step: int | None = None, variant: str | 
     table = as_table(path, frame[(frame["generation_step"] == step) & (frame["variant"] == variant)])
     strongest = strongest_tokens(table, top, metric=metric)
     if as_json:
-        console.say(json.dumps(plain({  # in ASCII, where nothing drives a terminal
-            "file": str(path), "model": setting(run, "model"), "prompt": setting(run, "prompt"),
-            "part": setting(run, "part"), "at": setting(run, "at"),
-            "generated_text": run.get("generated_text"), "step": step, "variant": variant, "metric": COLUMN[metric],
-            "steps": steps, "variants": variants,
-            "strongest": [{"position": token.position, "token": token.text, "sum_over_layers": token.total, "layer": token.layer,
-                           "largest": token.largest} for token in strongest]})))
+        console.say(
+            json.dumps(
+                plain(
+                    {  # in ASCII, where nothing drives a terminal
+                        "file": str(path),
+                        "model": setting(run, "model"),
+                        "prompt": setting(run, "prompt"),
+                        "part": setting(run, "part"),
+                        "at": setting(run, "at"),
+                        "generated_text": run.get("generated_text"),
+                        "step": step,
+                        "variant": variant,
+                        "metric": COLUMN[metric],
+                        "steps": steps,
+                        "variants": variants,
+                        "strongest": [
+                            {
+                                "position": token.position,
+                                "token": token.text,
+                                "sum_over_layers": token.total,
+                                "layer": token.layer,
+                                "largest": token.largest,
+                            }
+                            for token in strongest
+                        ],
+                    }
+                )
+            )
+        )
         return
     shown = f"step {step} of {ranges(steps)}, variant {variant} of {', '.join(shorter(variants))}"
-    for line in [*about(path, run, screen), *screen.lines(f"shown      {shown}", " " * 11), *predicted(run, step, screen), "",
-                 *strongest_lines(strongest, metric, screen, spared(table)), "",
-                 *block_picture(table, metric, screen, noise_floor(run, table, metric))]:
+    for line in [
+        *about(path, run, screen),
+        *screen.lines(f"shown      {shown}", " " * 11),
+        *predicted(run, step, screen),
+        "",
+        *strongest_lines(strongest, metric, screen, spared(table)),
+        "",
+        *block_picture(table, metric, screen, noise_floor(run, table, metric)),
+    ]:
         console.draw(line)
 
 
@@ -128,10 +164,12 @@ def noise_floor(run: Mapping[str, Any], table: ResultTable, metric: str) -> list
 
 def report(path: Path, screen: Screen, overwrite: bool = False) -> None:
     """Write the report of a result that is there. Raises RequestError if it has one, unless `overwrite`."""
-    page = report_path(path.parent.parent, path.name) if path.is_dir() else report_path(path.parent, path.stem.removesuffix("_results"))
+    page = (
+        report_path(path.parent.parent, path.name)
+        if path.is_dir()
+        else report_path(path.parent, path.stem.removesuffix("_results"))
+    )
     refuse_present(page, overwrite)
     frame = read(path)
     write_report(as_table(path, frame), frame.attrs.get("run"), page)
     console.say(screen.safe(f"wrote {page}; open it in a browser"))
-
-

@@ -78,7 +78,8 @@ def checked_layers(model: PreTrainedModel, method: Method) -> tuple[list[LayerPa
     skipped = {i: no_softmax(model, i, layers[i]) for i, sighting in enumerate(sightings) if sighting is None}
     if not parts:
         raise RequestError(
-            f"{name_of(model)}: none of its {len(layers)} layers has softmax attention; it cannot be measured")
+            f"{name_of(model)}: none of its {len(layers)} layers has softmax attention; it cannot be measured"
+        )
     check_logits(model, parts)
     check_distances(model, parts, method)
     return parts, skipped
@@ -101,10 +102,12 @@ def refuse_class(cls: type[PreTrainedModel], config: PreTrainedConfig) -> None:
         raise RequestError(f"{cls.__name__} has layers that its configuration does not count; it cannot be measured")
     if not hasattr(config.get_text_config(), "num_attention_heads"):
         raise RequestError(
-            f"{cls.__name__} has no softmax attention (a state-space or recurrent model); it cannot be measured")
+            f"{cls.__name__} has no softmax attention (a state-space or recurrent model); it cannot be measured"
+        )
     if not cls._can_set_attn_implementation():
         raise RequestError(
-            f"{cls.__name__} computes attention outside transformers' attention interface; it cannot be measured")
+            f"{cls.__name__} computes attention outside transformers' attention interface; it cannot be measured"
+        )
 
 
 def no_softmax(model: PreTrainedModel, index: int, layer: nn.Module) -> str:
@@ -135,8 +138,11 @@ def tried(sighting: Sighting, dtype: torch.dtype) -> LayerParts:
     check_rows(sighting, rows, heads)
     linear = is_linear(rows, heads, rows.project)
     found = replace(
-        sighting.parts, residual=residual_kind(rows, heads), projects_linearly=linear,
-        linear=linear and is_linear(rows, heads, lambda each: rows.attention_added(rows.project(each))))
+        sighting.parts,
+        residual=residual_kind(rows, heads),
+        projects_linearly=linear,
+        linear=linear and is_linear(rows, heads, lambda each: rows.attention_added(rows.project(each))),
+    )
     found = replace(found, as_answered=found.residual == "sum" and adds_answers(rows, heads))
     return replace(found, rides=found.rides and found.linear and found.as_answered)
 
@@ -150,14 +156,23 @@ def check_own_answers(sighting: Sighting) -> None:
     parts = sighting.parts
     heads = sighting.attention_output[0] if parts.direct else sighting.attention_output[0, -1:]
     answer = first_tensor(parts.attention_answer).flatten(0, -2)[-1]
-    hold(parts, RowPass(parts, sighting.row).project(heads)[-1], answer, "its attention module's own answer", AGAIN[answer.dtype])
+    hold(
+        parts,
+        RowPass(parts, sighting.row).project(heads)[-1],
+        answer,
+        "its attention module's own answer",
+        AGAIN[answer.dtype],
+    )
     output = whole_output(parts, sighting.call)
     hold(parts, output, sighting.output, "its own output", AGAIN[output.dtype])
 
 
 def whole_output(parts: LayerParts, call: LayerCall) -> Tensor:
     """What the layer gives for the last of all its rows, (d_model,), its attention answering as it did, in the call's dtype."""
-    call, answer = call.without_cache(), map_tensors(parts.attention_answer, lambda t: t.to(call.hidden.dtype, copy=True))
+    call, answer = (
+        call.without_cache(),
+        map_tensors(parts.attention_answer, lambda t: t.to(call.hidden.dtype, copy=True)),
+    )
     with answering({parts.attention: lambda *args, **kwargs: answer}):
         return first_tensor(parts.layer(*call.args, **call.kwargs)).flatten(0, -2)[-1]
 
@@ -170,10 +185,22 @@ def check_rows(sighting: Sighting, rows: RowPass, heads: Tensor) -> None:
     parts, dtype = rows.parts, heads.dtype
     if parts.direct:
         together = rows.project(sighting.attention_output[0].to(dtype))
-        hold(parts, rows.project(heads)[0], together[-1], "its attention module's own answer on a row by itself", TOLERANCE[dtype])
+        hold(
+            parts,
+            rows.project(heads)[0],
+            together[-1],
+            "its attention module's own answer on a row by itself",
+            TOLERANCE[dtype],
+        )
     answer = first_tensor(parts.attention_answer).flatten(0, -2)[-1:].to(dtype)
     [alone], _ = rows.output(answer)
-    hold(parts, alone, whole_output(parts, sighting.call.to(dtype)), "its own output on a row by itself", TOLERANCE[dtype])
+    hold(
+        parts,
+        alone,
+        whole_output(parts, sighting.call.to(dtype)),
+        "its own output on a row by itself",
+        TOLERANCE[dtype],
+    )
     shifts = [heads.roll(shift, -1) * (1 + shift / TOGETHER) for shift in range(TOGETHER)]
     check_independent(rows, torch.cat(shifts))
 
@@ -210,7 +237,9 @@ def residual_kind(rows: RowPass, heads: Tensor) -> str:
 def is_linear(rows: RowPass, heads: Tensor, function: Callable[[Tensor], Tensor]) -> bool:
     """Whether a function of the heads' outputs (1, head, d_v), through the output projection, is linear but for biases in that."""
     generator = torch.Generator("cpu").manual_seed(0)
-    one, two = torch.randn(2, *heads.shape, generator=generator, device="cpu").to(heads) * heads.norm() / heads.numel() ** 0.5
+    one, two = (
+        torch.randn(2, *heads.shape, generator=generator, device="cpu").to(heads) * heads.norm() / heads.numel() ** 0.5
+    )
     with without_bias(rows.parts.projection):
         added = [function(each) for each in (one, two, one + two)]
     scale = added[0].norm() + added[1].norm()
@@ -227,7 +256,8 @@ def check_logits(model: PreTrainedModel, parts: list[LayerParts]) -> None:
     if not error <= TOLERANCE[plain.dtype]:
         raise RunError(
             f"{name_of(model)}: watching the model changes its logits (relative {error:.1e}); "
-            "it would be measured wrongly")
+            "it would be measured wrongly"
+        )
     for record in records:
         check_weights(record.parts.index, record.attention)
 
@@ -252,7 +282,8 @@ def check_weights(index: int, call: AttentionCall) -> None:
         kept = float(weights[:, key].abs().max())
         if kept != 0:
             raise RunError(
-                f"layer {index}: masking key {key} leaves it a weight of {kept:.1e} in the model's attention")
+                f"layer {index}: masking key {key} leaves it a weight of {kept:.1e} in the model's attention"
+            )
         error = float((weights.sum(-1) - expected).abs().max())
         if not error <= tolerance:
             raise RunError(f"layer {index}: with key {key} masked the visible weights miss their sum by {error:.1e}")
@@ -272,4 +303,5 @@ def check_distances(model: PreTrainedModel, parts: list[LayerParts], method: Met
     for measured in measured_layers(model, parts, inputs, quick):
         if not (measured.l2 > measured.noise_floor_l2[:, None]).any():
             raise RunError(
-                f"layer {measured.layer}: masking changes no distance; the mask does not reach its attention")
+                f"layer {measured.layer}: masking changes no distance; the mask does not reach its attention"
+            )

@@ -87,7 +87,9 @@ class LeaveOneOut:
     def conservation_error(self, total: Tensor) -> float:
         """How far the whole sum (head, d_v) is from what it must be, over the lengths of its terms; the worst head."""
         expected = self.output * (self.weights.sum(-1, keepdim=True) - 1).to(self.output)
-        lengths = torch.stack([norm(value) for value in self._value]) if self._value.numel() > AT_ONCE else norm(self._value)
+        lengths = (
+            torch.stack([norm(value) for value in self._value]) if self._value.numel() > AT_ONCE else norm(self._value)
+        )
         share = self.weights.view(len(self._value), -1, self.weights.shape[1]) * lengths[:, None]
         scale = share.sum(-1).flatten() + norm(self.output)
         return float((norm(total - expected) / scale.clamp_min(torch.finfo(scale.dtype).tiny)).max())

@@ -46,7 +46,9 @@ class Gathering:
         if self.first is None:
             self.first, self._norms = chunk, apart.length[:, 0]
 
-    def distances(self, moment: Moment, record: LayerRecord, offset: int, undefined: torch.Tensor | None) -> LayerDistances:
+    def distances(
+        self, moment: Moment, record: LayerRecord, offset: int, undefined: torch.Tensor | None
+    ) -> LayerDistances:
         """All distances at their positions, the key of index 0 at `offset`; 0 where no row came, NaN where `undefined` (key,).
 
         Raises RunError where the layer's update is not finite.
@@ -55,7 +57,7 @@ class Gathering:
         if not np.isfinite(norms).all():
             raise RunError(f"the update of layer {layer} is not finite at step {moment.step}; try another --dtype")
         keys, distances = self._found[0]
-        floors = distances[..., len(keys):].max(-1)
+        floors = distances[..., len(keys) :].max(-1)
         both = np.zeros((2, len(norms), moment.length))
         for keys, distances in self._found:
             both[..., keys + offset] = distances[..., : len(keys)]
@@ -67,7 +69,12 @@ class Gathering:
 
 
 def collected(
-    moment: Moment, record: LayerRecord, query: FinalQuery, closed: LeaveOneOut, chunks: Iterable[MaskedRows], heads: bool,
+    moment: Moment,
+    record: LayerRecord,
+    query: FinalQuery,
+    closed: LeaveOneOut,
+    chunks: Iterable[MaskedRows],
+    heads: bool,
     budget: RowBudget,
 ) -> LayerDistances:
     """Distances of all chunks, at their sequence positions; on the first step the identities are checked.
@@ -82,7 +89,9 @@ def collected(
         if moment.step == 0:
             conserved = conserved + closed.conservation(chunk.keys, chunk.difference.heads[: len(chunk.keys)])
     if moment.step == 0:
-        for keys in query.other_keys.split(budget.rows(record.parts, closed.output.dtype)) if moment.masked is not None else ():
+        for keys in (
+            query.other_keys.split(budget.rows(record.parts, closed.output.dtype)) if moment.masked is not None else ()
+        ):
             conserved = conserved + closed.conservation(keys, closed.differences(keys))
         check_identities(record, closed, gathering.first, conserved)
     return gathering.distances(moment, record, query.offset, closed.undefined if closed.any_undefined else None)

@@ -102,11 +102,15 @@ def cell_distances(passed: PassedBlock, cell: int, size: int, moment: Moment, me
     for of_queries in zip(*masked_rows(passed, cell, records, closed, method)):
         gathering.add(joined(of_queries))
         firsts = firsts or of_queries
-        conserved = [total + each.conservation(rows.keys, rows.difference.heads[: len(rows.keys)])
-                     for total, each, rows in zip(conserved, closed, of_queries)]
+        conserved = [
+            total + each.conservation(rows.keys, rows.difference.heads[: len(rows.keys)])
+            for total, each, rows in zip(conserved, closed, of_queries)
+        ]
     for record, each, first, total in zip(records, closed, firsts, conserved):
         check_identities(record, each, first, total)
-    return gathering.distances(moment, records[0], beside.start, closed[0].undefined if closed[0].any_undefined else None)
+    return gathering.distances(
+        moment, records[0], beside.start, closed[0].undefined if closed[0].any_undefined else None
+    )
 
 
 def masked_rows(
@@ -116,8 +120,10 @@ def masked_rows(
     passes = [RowPass(record.parts, record.call.to(method.dtype)) for record in records]
     cells = torch.arange(len(closed[0].undefined), device=closed[0].undefined.device)
     if method.name == "renormalize":
-        return [renormalized(rows, each, cells, method.variants, seed, method.rows)
-                for seed, (rows, each) in enumerate(zip(passes, closed))]
+        return [
+            renormalized(rows, each, cells, method.variants, seed, method.rows)
+            for seed, (rows, each) in enumerate(zip(passes, closed))
+        ]
     if method.name == "rerun":
         return rerun_rows(passes, BlockRerun(passed, cell, len(records), method.dtype), cells, method.variants)
     raise ValueError(f"unknown method {method.name!r}")
@@ -131,7 +137,12 @@ def joined(of_queries: tuple[MaskedRows, ...]) -> MaskedRows:
         columns = ([getattr(each, name) for each in vectors] for name in ("heads", "attention", "full"))
         return Vectors(*(None if tensors[0] is None else torch.cat(tensors, -1) for tensors in columns))
 
-    return MaskedRows(one.keys, together([rows.baseline for rows in of_queries]), together([rows.difference for rows in of_queries]), one.output)
+    return MaskedRows(
+        one.keys,
+        together([rows.baseline for rows in of_queries]),
+        together([rows.difference for rows in of_queries]),
+        one.output,
+    )
 
 
 @full_float32()

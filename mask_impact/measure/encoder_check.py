@@ -31,9 +31,13 @@ def checked_blocks(encoder: PreTrainedModel, method: Method) -> list[LayerParts]
     """What `encoder_parts` gives, and raises."""
     merge = encoder.config.spatial_merge_size
     pictures = sample_pictures(encoder, SAMPLE_CELLS[:1])
-    sightings = watched(encoder, lambda: encoder(pictures["pixel_values"], grid_thw=pictures["image_grid_thw"]), causal=False)
+    sightings = watched(
+        encoder, lambda: encoder(pictures["pixel_values"], grid_thw=pictures["image_grid_thw"]), causal=False
+    )
     if None in sightings:
-        raise RequestError(f"block {sightings.index(None)} of {type(encoder).__name__} has no softmax attention; it cannot be measured")
+        raise RequestError(
+            f"block {sightings.index(None)} of {type(encoder).__name__} has no softmax attention; it cannot be measured"
+        )
     with attached(encoder):
         parts = [judged(seen, method) for seen in sightings]
     check_passage(encoder, parts)
@@ -46,5 +50,3 @@ def checked_blocks(encoder: PreTrainedModel, method: Method) -> list[LayerParts]
         if not (block.l2 > block.noise_floor_l2[:, None]).any():
             raise RunError(f"block {block.layer}: masking changes no distance; the mask does not reach its attention")
     return parts
-
-

@@ -60,7 +60,9 @@ class BlockRerun:
         return seen
 
 
-def rerun_rows(passes: list[RowPass], block: BlockRerun, cells: Tensor, variants: tuple[str, ...]) -> list[list[MaskedRows]]:
+def rerun_rows(
+    passes: list[RowPass], block: BlockRerun, cells: Tensor, variants: tuple[str, ...]
+) -> list[list[MaskedRows]]:
     """Masked rows of the measured cell's queries, each cell masked in a run of its own: for each query one chunk."""
     baseline = block()
     masked = [block(masked_cell=cell) for cell in cells.tolist()]

@@ -31,7 +31,12 @@ def check_identities(record: LayerRecord, closed: LeaveOneOut, rows: MaskedRows,
     if rows.baseline.full is not None:
         _hold(record.parts, "output = input + attention and MLP updates", update_error(record, rows), tolerance)
         if rows.output.dtype == record.output.dtype:
-            _hold(record.parts, "a row that masks nothing has the model's own output", own_output_error(record, rows), own_tolerance)
+            _hold(
+                record.parts,
+                "a row that masks nothing has the model's own output",
+                own_output_error(record, rows),
+                own_tolerance,
+            )
 
 
 def own_heads_error(record: LayerRecord, closed: LeaveOneOut) -> float:
@@ -66,5 +71,7 @@ def own_output_error(record: LayerRecord, rows: MaskedRows) -> float:
 
 def _hold(parts: LayerParts, identity: str, error: float, tolerance: float) -> None:
     if not error <= tolerance:
-        raise RunError(f"layer {parts.index}: the identity '{identity}' fails: relative error {error:.1e}, allowed {tolerance:.0e}"
-                       f"{told_of_hooks(parts.layer)}")
+        raise RunError(
+            f"layer {parts.index}: the identity '{identity}' fails: relative error {error:.1e}, allowed {tolerance:.0e}"
+            f"{told_of_hooks(parts.layer)}"
+        )

@@ -75,7 +75,11 @@ def measured_layers(
 
 
 def generation_steps(
-    model: PreTrainedModel, parts: list[LayerParts], inputs: ModelInputs, method: Method, rotary: RotaryState | None = None
+    model: PreTrainedModel,
+    parts: list[LayerParts],
+    inputs: ModelInputs,
+    method: Method,
+    rotary: RotaryState | None = None,
 ) -> Iterator[tuple[Step, list[LayerRecord]]]:
     """Run the model greedily, or along a given continuation, and yield each step with what its layers did.
 
@@ -109,8 +113,16 @@ def generation_steps(
 
 
 def one_pass(
-    model: PreTrainedModel, parts: list[LayerParts], inputs: ModelInputs, method: Method, rotary: RotaryState, moment: Moment,
-    done: Replay | None, fed: list[int], cache: Any, values: ProjectedValues | None,
+    model: PreTrainedModel,
+    parts: list[LayerParts],
+    inputs: ModelInputs,
+    method: Method,
+    rotary: RotaryState,
+    moment: Moment,
+    done: Replay | None,
+    fed: list[int],
+    cache: Any,
+    values: ProjectedValues | None,
 ) -> tuple[list[LayerRecord], Joined, Any]:
     """One forward pass of the tokens `fed`, all of them or those behind the cache: what its layers did, what rows that joined it leave,
     and the model's answer."""
@@ -118,11 +130,18 @@ def one_pass(
     rode = done.rode if done is not None and len(fed) == 1 else None
     if cache is None:
         rotary.begin()
-    with (recording(parts, whole=method.name == "rerun") as records,
-          riders(records, method, len(fed), moment, values, rode) as joined, full_float32()):
+    with (
+        recording(parts, whole=method.name == "rerun") as records,
+        riders(records, method, len(fed), moment, values, rode) as joined,
+        full_float32(),
+    ):
         answer = model(
-            input_ids=torch.tensor([fed], device=model.device), past_key_values=first_cache(model, method) if cache is None else cache,
-            use_cache=method.use_cache, logits_to_keep=1, **further)
+            input_ids=torch.tensor([fed], device=model.device),
+            past_key_values=first_cache(model, method) if cache is None else cache,
+            use_cache=method.use_cache,
+            logits_to_keep=1,
+            **further,
+        )
     return records, joined, answer
 
 
@@ -172,7 +191,11 @@ def kept_between_steps(
 
 
 def riders(
-    records: list[LayerRecord], method: Method, fed: int, moment: Moment, values: ProjectedValues | None,
+    records: list[LayerRecord],
+    method: Method,
+    fed: int,
+    moment: Moment,
+    values: ProjectedValues | None,
     rode: dict[tuple[str, int], Tensor] | None,
 ) -> AbstractContextManager[Joined]:
     """Let the rows of the default method ride in the forward pass of `fed` tokens, where they can."""

@@ -48,17 +48,36 @@ FOLLOWED: dict[str, Callable[[Any, Tensor, Tensor | None], LogitsProcessor]] = {
     "min_length": lambda value, prompt, ends: MinLengthLogitsProcessor(value, ends),
     "min_new_tokens": lambda value, prompt, ends: MinNewTokensLengthLogitsProcessor(prompt.shape[1], value, ends),
     "forced_bos_token_id": lambda value, prompt, ends: ForcedBOSTokenLogitsProcessor(value),
-    "exponential_decay_length_penalty": lambda value, prompt, ends: ExponentialDecayLengthPenalty(value, ends, prompt.shape[1]),
+    "exponential_decay_length_penalty": lambda value, prompt, ends: ExponentialDecayLengthPenalty(
+        value, ends, prompt.shape[1]
+    ),
     "suppress_tokens": lambda value, prompt, ends: SuppressTokensLogitsProcessor(value, prompt.device),
-    "begin_suppress_tokens": lambda value, prompt, ends: SuppressTokensAtBeginLogitsProcessor(value, prompt.shape[1], prompt.device),
+    "begin_suppress_tokens": lambda value, prompt, ends: SuppressTokensAtBeginLogitsProcessor(
+        value, prompt.shape[1], prompt.device
+    ),
 }
 OF_END_TOKENS = ("min_length", "min_new_tokens", "exponential_decay_length_penalty")  # without one they change nothing
 NOT_FOLLOWED = (
-    "num_beams", "num_beam_groups", "constraints", "force_words_ids", "guidance_scale", "penalty_alpha", "dola_layers",
-    "forced_eos_token_id", "stop_strings", "max_time", "token_healing", "watermarking_config")
+    "num_beams",
+    "num_beam_groups",
+    "constraints",
+    "force_words_ids",
+    "guidance_scale",
+    "penalty_alpha",
+    "dola_layers",
+    "forced_eos_token_id",
+    "stop_strings",
+    "max_time",
+    "token_healing",
+    "watermarking_config",
+)
 NEUTRAL = {
-    **dict.fromkeys(("encoder_repetition_penalty", "repetition_penalty", "num_beams", "num_beam_groups", "guidance_scale"), 1),
-    **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length", "min_new_tokens", "penalty_alpha"), 0),
+    **dict.fromkeys(
+        ("encoder_repetition_penalty", "repetition_penalty", "num_beams", "num_beam_groups", "guidance_scale"), 1
+    ),
+    **dict.fromkeys(
+        ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length", "min_new_tokens", "penalty_alpha"), 0
+    ),
     "token_healing": False,
 }
 
@@ -79,11 +98,16 @@ def picking(config: GenerationConfig | None, prompt_ids: list[int], device: torc
     prompt, ends = torch.tensor([prompt_ids], device=device), end_tokens(config, device)
     with refusing():
         processors = LogitsProcessorList(
-            FOLLOWED[name](value, prompt, ends) for name, value in followed.items() if ends is not None or name not in OF_END_TOKENS)
+            FOLLOWED[name](value, prompt, ends)
+            for name, value in followed.items()
+            if ends is not None or name not in OF_END_TOKENS
+        )
 
     def pick(token_ids: list[int], logits: Tensor) -> int:
         with refusing():
-            scores = processors(torch.tensor([token_ids], device=device), logits[None].to(device, torch.float32, copy=True))
+            scores = processors(
+                torch.tensor([token_ids], device=device), logits[None].to(device, torch.float32, copy=True)
+            )
         return greedy(token_ids, scores[0])
 
     return pick
@@ -104,7 +128,11 @@ def chosen(config: GenerationConfig | None, names: Iterable[str]) -> dict[str, A
 
 def written(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings in plain values: a bias of token sequences as pairs, as a configuration file has it; what is an object as a dictionary."""
-    pairs = {name: [[list(ids), bias] for ids, bias in value.items()] for name, value in settings.items() if isinstance(value, dict)}
+    pairs = {
+        name: [[list(ids), bias] for ids, bias in value.items()]
+        for name, value in settings.items()
+        if isinstance(value, dict)
+    }
     objects = {name: value.to_dict() for name, value in settings.items() if hasattr(value, "to_dict")}
     return settings | pairs | objects
 
@@ -121,5 +149,7 @@ def refusing() -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, IndexError) as error:
-        raise RunError(f"a saved generation setting cannot be followed ({first_line(error)}); "
-                       "mend the model's generation_config.json") from None
+        raise RunError(
+            f"a saved generation setting cannot be followed ({first_line(error)}); "
+            "mend the model's generation_config.json"
+        ) from None

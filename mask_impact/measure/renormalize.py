@@ -95,9 +95,7 @@ def full_difference(rows: RowPass, module_rows: Tensor, moved: Tensor | None) ->
     return module_rows[0] + branches[0], (branches[1:] - branches[0]).add_(moved), outputs[0]
 
 
-def attention_difference(
-    rows: RowPass, heads: Tensor, baseline: Tensor, moved: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def attention_difference(rows: RowPass, heads: Tensor, baseline: Tensor, moved: Tensor | None) -> tuple[Tensor, Tensor]:
     """What attention adds to the residual stream (d_model,), and its difference in each masked row (row, d_model)."""
     added = rows.attention_added(baseline)[0]
     if rows.parts.linear:

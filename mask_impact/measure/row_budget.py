@@ -11,7 +11,9 @@ from mask_impact.sites.parts import LayerParts
 
 CHUNK_BYTES = 64 * 2**20  # of the widest activation of a chunk of rows, where nothing else is asked for
 ALIVE = 6  # a chunk's activations that are there at once, in its widest: a gated MLP's three, the heads' and the attention's rows
-SMALLEST = 2**20  # a chunk of fewer bytes is not halved: where that is too much, it is not the rows that take the memory
+SMALLEST = (
+    2**20
+)  # a chunk of fewer bytes is not halved: where that is too much, it is not the rows that take the memory
 
 
 @dataclass

@@ -20,7 +20,9 @@ def hold(parts: LayerParts, found: Tensor, own: Tensor, what: str, tolerance: fl
     """Raise RunError, with the layer, if what its parts give is not what it is said to be; the distance is over the length of `own`."""
     error = float((found - own).double().norm() / own.double().norm().clamp_min(torch.finfo(torch.float32).tiny))
     if not error <= tolerance:
-        raise RunError(f"layer {parts.index}: the parts found do not give {what} (relative {error:.1e}){told_of_hooks(parts.layer)}")
+        raise RunError(
+            f"layer {parts.index}: the parts found do not give {what} (relative {error:.1e}){told_of_hooks(parts.layer)}"
+        )
 
 
 def check_independent(rows: RowPass, heads: Tensor) -> None:

@@ -82,9 +82,7 @@ class RowPass:
 
         return {branch: silent(template) for branch, template in zip(self.parts.branches, self.parts.branch_answers)}
 
-    def _run(
-        self, attention_rows: Tensor, branches: dict[nn.Module, Callable], hidden: Tensor | None = None
-    ) -> Tensor:
+    def _run(self, attention_rows: Tensor, branches: dict[nn.Module, Callable], hidden: Tensor | None = None) -> Tensor:
         """The layer's output rows (row, d_model), its attention answering `attention_rows` (row, d_model)."""
         call = self.call if hidden is None else self.call.with_hidden(hidden)
         rows = attention_rows.clone() if self.parts.hooked else attention_rows  # a hook may write into what it is shown

@@ -1,6 +1,6 @@
 """Adapters of peft: one that lies beside a model's weights and is measured with them, and one alone, which is no model.
 
-    state(folder)       # "loaded by peft 0.21.2", "not loaded: peft is not installed", or None for a folder without one
+state(folder)       # "loaded by peft 0.21.2", "not loaded: peft is not installed", or None for a folder without one
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ def notes(name: str, folder: Path) -> tuple[str, ...]:
         return ()
     if is_loaded(folder):
         return (f"--model {name!r}: the adapter beside its weights ({CONFIG}) is measured with it",)
-    return (f"--model {name!r}: the adapter beside its weights ({CONFIG}) is passed over, since peft is not installed; "
-            "install peft to measure with it",)
+    return (
+        f"--model {name!r}: the adapter beside its weights ({CONFIG}) is passed over, since peft is not installed; "
+        "install peft to measure with it",
+    )
 
 
 def missing(folder: Path) -> list[str]:
@@ -56,7 +58,9 @@ def missing(folder: Path) -> list[str]:
 def refuse_alone(name: str, folder: Path) -> None:
     """Raise RequestError, by name, for a folder that holds an adapter and no weights of a model."""
     if (folder / CONFIG).is_file() and not any(folder.glob("pytorch_model*.bin")):
-        raise RequestError(f"--model {name!r} is an adapter of {base_of(folder)} ({CONFIG}), no model; {MERGE} save that")
+        raise RequestError(
+            f"--model {name!r} is an adapter of {base_of(folder)} ({CONFIG}), no model; {MERGE} save that"
+        )
 
 
 def base_of(folder: Path) -> str:
@@ -73,4 +77,6 @@ def refuse_wrapped(model: object) -> None:
     """Raise RequestError for a loaded model that a class of peft's own is wrapped around."""
     if type(model).__module__.partition(".")[0] == "peft":
         inside = model.get_base_model() if hasattr(model, "get_base_model") else model.model
-        raise RequestError(f"model: a {type(model).__name__} is an adapter around {type(inside).__name__}; {MERGE} give that")
+        raise RequestError(
+            f"model: a {type(model).__name__} is an adapter around {type(inside).__name__}; {MERGE} give that"
+        )

@@ -21,7 +21,8 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 # What a folder's hash covers beside the weights: whatever transformers may read of it.
 IDENTIFYING = re.compile(
-    r"(tokenizer|vocab|merges|chat_template)[^.]*\..*|adapter_model.*|.+\.(json|txt|model|jinja|py|tiktoken|spm|bpe|codes|tokenizer|vocab)")
+    r"(tokenizer|vocab|merges|chat_template)[^.]*\..*|adapter_model.*|.+\.(json|txt|model|jinja|py|tiktoken|spm|bpe|codes|tokenizer|vocab)"
+)
 
 
 TEMPLATES = "additional_chat_templates"
@@ -53,16 +54,28 @@ def checked_folder(checkpoint: Checkpoint) -> Checkpoint:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         adapters.refuse_alone(checkpoint.name, folder)
-        raise RequestError(f"--model {checkpoint.name!r}: the folder has no config.json; give a model's own folder") from None
+        raise RequestError(
+            f"--model {checkpoint.name!r}: the folder has no config.json; give a model's own folder"
+        ) from None
     except (OSError, ValueError) as error:
-        raise RequestError(f"--model {checkpoint.name!r}: its config.json cannot be read ({error}); fetch the model again") from None
+        raise RequestError(
+            f"--model {checkpoint.name!r}: its config.json cannot be read ({error}); fetch the model again"
+        ) from None
     if not isinstance(config, dict) or "model_type" not in config:
-        raise RequestError(f"--model {checkpoint.name!r}: its config.json names no model_type; give a model in transformers' layout")
+        raise RequestError(
+            f"--model {checkpoint.name!r}: its config.json names no model_type; give a model in transformers' layout"
+        )
     if missing := missing_weights(folder):
         if missing[0] not in adapters.WEIGHTS:
             adapters.refuse_alone(checkpoint.name, folder)
-        pickled = "; weights pickled in .bin files are not loaded, convert them to safetensors" if any(folder.glob("*.bin")) else ""
-        raise RequestError(f"--model {checkpoint.name!r}: its folder has no {missing[0]}{pickled or '; fetch the model again'}")
+        pickled = (
+            "; weights pickled in .bin files are not loaded, convert them to safetensors"
+            if any(folder.glob("*.bin"))
+            else ""
+        )
+        raise RequestError(
+            f"--model {checkpoint.name!r}: its folder has no {missing[0]}{pickled or '; fetch the model again'}"
+        )
     for file in weight_files(folder):
         check_header(checkpoint.name, file)
     return checkpoint

@@ -30,13 +30,17 @@ def find_checkpoint(name: str, revision: str | None = None, code: bool = False, 
     """
     path = DEMO / demo / "model" if name == "demo" else Path(os.path.expanduser(name))
     if name == "demo" and not path.is_dir():
-        raise RequestError(f"--model demo: there is no {str(path)!r}; fetch the repository again, or train it: python -m demo.{demo}.train")
+        raise RequestError(
+            f"--model demo: there is no {str(path)!r}; fetch the repository again, or train it: python -m demo.{demo}.train"
+        )
     if os.path.isdir(path):  # unlike Path's own, it takes a name that is too long for one that is not there
         if revision is not None:
             raise RequestError(f"--revision {revision!r} does not go with the folder {name!r}; leave it out")
         return checked_folder(Checkpoint(name, path))
     if looks_like_path(name) or os.path.exists(path):
-        raise RequestError(f"--model {name!r} is no folder; give a folder with config.json and model.safetensors, or a hub name")
+        raise RequestError(
+            f"--model {name!r} is no folder; give a folder with config.json and model.safetensors, or a hub name"
+        )
     return cached(name, revision, code) or from_hub(name, revision, code)
 
 
@@ -49,5 +53,3 @@ def with_weights(checkpoint: Checkpoint, quiet: bool = True) -> Checkpoint:
         fetch = lambda: snapshot_download(checkpoint.repository, revision=checkpoint.revision, allow_patterns=patterns)  # noqa: E731
         folder = ask_hub(checkpoint.name, checkpoint.revision, fetch, seconds=None)
     return checked_folder(replace(checkpoint, folder=Path(folder)))
-
-

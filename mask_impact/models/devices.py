@@ -18,7 +18,9 @@ def find_device(settings: Settings) -> torch.device:
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
-        raise RequestError(f"--device {name} is absent: {found} CUDA devices found; choose another, or cpu, or install torch for CUDA")
+        raise RequestError(
+            f"--device {name} is absent: {found} CUDA devices found; choose another, or cpu, or install torch for CUDA"
+        )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise RequestError("--device mps is absent: it needs an Apple GPU; choose cpu")
     if device.type == "mps" and settings.dtype == "float64":

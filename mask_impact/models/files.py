@@ -37,4 +37,6 @@ def read_file(checkpoint: Checkpoint, what: str, read: Callable, **options: Any)
         remedy = "install what is missing" if isinstance(error, ImportError) else "fetch the model again"
         remedy = "a newer transformers may know it" if "does not recognize this architecture" in str(error) else remedy
         remedy = "--trust-remote-code runs the code it brings along" if "trust_remote_code" in str(error) else remedy
-        raise RequestError(f"--model {checkpoint.name!r}: its {what} cannot be loaded ({first_line(error)}); {remedy}") from None
+        raise RequestError(
+            f"--model {checkpoint.name!r}: its {what} cannot be loaded ({first_line(error)}); {remedy}"
+        ) from None

@@ -51,11 +51,15 @@ def cached(name: str, revision: str | None, code: bool) -> Checkpoint | None:
 
 def from_hub(name: str, revision: str | None, code: bool) -> Checkpoint:
     """The model's small files, fetched from the hub."""
-    info = ask_hub(name, revision, lambda: HfApi().model_info(name, revision=revision, timeout=HUB_SECONDS), HUB_SECONDS)
+    info = ask_hub(
+        name, revision, lambda: HfApi().model_info(name, revision=revision, timeout=HUB_SECONDS), HUB_SECONDS
+    )
     files = {sibling.rfilename for sibling in info.siblings or ()}
     if not files & {WEIGHTS, INDEX}:
         refuse_adapter_of_hub(name, revision, files)
-        raise RequestError(f"--model {name!r} has no weights in safetensors ({WEIGHTS}); choose another model, or a --revision that has")
+        raise RequestError(
+            f"--model {name!r} has no weights in safetensors ({WEIGHTS}); choose another model, or a --revision that has"
+        )
     patterns = [*SMALL_FILES, "*.py"] if code else SMALL_FILES
     with hub_bars(shown=False):
         # By the name of the revision, not by its commit: only so does the cache know next time what that name stands for.
@@ -104,14 +108,18 @@ def ask_hub(name: str, revision: str | None, ask: Callable[[], Any], seconds: fl
         return answer["value"]
     error = answer.get("error", TimeoutError(f"no answer in {seconds:g} seconds"))
     if getattr(error, "errno", None) in DISK_ERRORS:
-        raise RunError(f"--model {name!r} could not be stored ({error.strerror}); make room in the hub's cache folder, or mend it")
+        raise RunError(
+            f"--model {name!r} could not be stored ({error.strerror}); make room in the hub's cache folder, or mend it"
+        )
     raise RequestError(hub_fault(name, revision, error))
 
 
 def hub_fault(name: str, revision: str | None, error: Exception) -> str:
     """One line for what the hub, or the way to it, answered."""
     if isinstance(error, errors.GatedRepoError):
-        return f"--model {name!r} is gated: ask for access on its page of the hub and log in (`hf auth login`); {USE_DEMO}"
+        return (
+            f"--model {name!r} is gated: ask for access on its page of the hub and log in (`hf auth login`); {USE_DEMO}"
+        )
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"--model {name!r} was not found on the hub (or is private); check the spelling; {USE_DEMO}"
     if isinstance(error, errors.RevisionNotFoundError):

@@ -6,7 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from mask_impact.base.errors import RequestError, gathering
 from mask_impact.measure.loop import Method
@@ -56,14 +63,20 @@ class Candidate:
         """The layers whose kind, as the configuration names it, is no softmax attention; what it does not name comes out later."""
         config = self.measured_config(settings)
         kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
-        return {layer: f"no softmax attention ({kind})" for layer, kind in enumerate(kinds) if kind not in SOFTMAX_KINDS}
+        return {
+            layer: f"no softmax attention ({kind})" for layer, kind in enumerate(kinds) if kind not in SOFTMAX_KINDS
+        }
 
     @property
     def context_length(self) -> int | None:
         """The most positions the model was built for, rotary scaling included, or None where its configuration sets no limit."""
         config = self.config.get_text_config()
         length = getattr(config, "max_position_embeddings", None)
-        return min(scaled_length(length, rope) for rope in rope_kinds(config)) if length and 0 < length < TOO_LONG else None
+        return (
+            min(scaled_length(length, rope) for rope in rope_kinds(config))
+            if length and 0 < length < TOO_LONG
+            else None
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -123,7 +136,9 @@ def read_candidate(settings: Settings, checkpoint: Checkpoint | None, refuse: Ca
     return Candidate(checkpoint.name, config, tokenizer, checkpoint)
 
 
-def of_loaded(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, settings: Settings) -> Candidate:
+def of_loaded(
+    model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, settings: Settings
+) -> Candidate:
     """The candidate of a model that the caller has loaded. Raises RequestError for one that cannot be measured, for one of the
     two alone, and for settings that would load another."""
     model = as_written(model)
@@ -136,8 +151,11 @@ def loaded_name(model: PreTrainedModel, settings: Settings, refuse: Callable[[Pr
     settings that would load another."""
     name = str(model.config.name_or_path or "memory")
     usual = defaults(type(settings))
-    faults = [f"{setting}: a loaded model is measured as it is; leave {setting} out"
-              for setting in ("revision", "device", "dtype", "trust_remote_code") if getattr(settings, setting) != usual[setting]]
+    faults = [
+        f"{setting}: a loaded model is measured as it is; leave {setting} out"
+        for setting in ("revision", "device", "dtype", "trust_remote_code")
+        if getattr(settings, setting) != usual[setting]
+    ]
     if settings.model not in (usual["model"], name):
         faults.append("model_name: give either a name or a loaded model and tokenizer")
     with gathering(faults):
@@ -145,5 +163,3 @@ def loaded_name(model: PreTrainedModel, settings: Settings, refuse: Callable[[Pr
     if faults:
         raise RequestError(*faults)
     return name
-
-

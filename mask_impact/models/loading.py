@@ -29,7 +29,9 @@ from mask_impact.settings.text import Settings
 from mask_impact.sites.parts import LayerParts
 
 OLD_CONSTANTS = ("attn.masked_bias",)  # which old GPT-2 checkpoints hold, and no model needs
-NO_ADAPTER = {"subfolder": "none"}  # where transformers looks for one; it would tell of the adapter's misfits and not of the base's
+NO_ADAPTER = {
+    "subfolder": "none"
+}  # where transformers looks for one; it would tell of the adapter's misfits and not of the base's
 # Why weights are refused: transformers would fill what misses with random numbers, leave the rest out, and go on.
 MISFITS = {
     "missing_keys": "lacks weights of its model, which would be random numbers",
@@ -76,8 +78,17 @@ def load(candidate: Candidate, settings: Settings, wanted: Collection[str] = ("d
     options = {} if method is None else {"quantization_config": dequantisers()[method](dequantize=True)}
     with few_words():
         model, info = read_file(
-            checkpoint, "weights", candidate.AUTO_CLASS.from_pretrained, dtype=dtype, trust_remote_code=settings.trust_remote_code,
-            output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True, adapter_kwargs=NO_ADAPTER, **options)
+            checkpoint,
+            "weights",
+            candidate.AUTO_CLASS.from_pretrained,
+            dtype=dtype,
+            trust_remote_code=settings.trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            use_safetensors=True,
+            adapter_kwargs=NO_ADAPTER,
+            **options,
+        )
         refuse_misfits(checkpoint.name, info)
         add_adapter(checkpoint, model)
         try:

@@ -15,13 +15,19 @@ def prompt_warnings(candidate: Candidate, settings: Settings, ids: Sequence[int]
     """A line for each surprise in the prompt's token ids, with its place in the batch file where there is one."""
     tokenizer, lines = candidate.tokenizer, []
     if (last := put_behind(tokenizer, settings)) is not None:
-        lines.append(f"the tokenizer puts {piece(tokenizer, last)} behind the prompt, where it is the final position; from Python token "
-                     "ids can be given without it")
+        lines.append(
+            f"the tokenizer puts {piece(tokenizer, last)} behind the prompt, where it is the final position; from Python token "
+            "ids can be given without it"
+        )
     if tokenizer.bos_token_id is not None and list(ids[:2]) == [tokenizer.bos_token_id] * 2:
-        lines.append(f"the prompt begins with {piece(tokenizer, ids[0])} twice; the one that the tokenizer or the chat template puts "
-                     "there is enough: leave out the other")
+        lines.append(
+            f"the prompt begins with {piece(tokenizer, ids[0])} twice; the one that the tokenizer or the chat template puts "
+            "there is enough: leave out the other"
+        )
     if drops_system(candidate, settings):
-        lines.append("system: the model's chat template has no place for a system message, and drops it; write it into the prompt")
+        lines.append(
+            "system: the model's chat template has no place for a system message, and drops it; write it into the prompt"
+        )
     return [settings.placed(line) for line in lines]
 
 
@@ -31,7 +37,7 @@ def put_behind(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> int | 
         return None
     ids, bare = (tokenizer(settings.prompt, add_special_tokens=special)["input_ids"] for special in (True, False))
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    return ids[-1] if list(ids[-len(bare):]) != list(bare) and ids[-1] in special else None
+    return ids[-1] if list(ids[-len(bare) :]) != list(bare) and ids[-1] in special else None
 
 
 def drops_system(candidate: Candidate, settings: Settings) -> bool:

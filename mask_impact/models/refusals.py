@@ -22,13 +22,21 @@ def refuse_config(name: str, config: PreTrainedConfig, code: bool) -> None:
     """Raise RequestError, by name, for models that are no decoder-only language models or cannot be measured."""
     known = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else None
     if config.is_encoder_decoder:
-        raise RequestError(f"--model {name!r} ({config.model_type}) is an encoder-decoder model, which is not measured; {ANOTHER_MODEL}")
+        raise RequestError(
+            f"--model {name!r} ({config.model_type}) is an encoder-decoder model, which is not measured; {ANOTHER_MODEL}"
+        )
     if is_encoder(config):
-        raise RequestError(f"--model {name!r} ({config.model_type}) is an encoder, which predicts no next token; {ANOTHER_MODEL}")
+        raise RequestError(
+            f"--model {name!r} ({config.model_type}) is an encoder, which predicts no next token; {ANOTHER_MODEL}"
+        )
     if config.model_type.startswith("qwen3_vl"):
-        raise RequestError(f"--model {name!r} ({config.model_type}) is a vision-language model; run it with mask_impact_vl.py")
+        raise RequestError(
+            f"--model {name!r} ({config.model_type}) is a vision-language model; run it with mask_impact_vl.py"
+        )
     if known is None and not (code and hasattr(config, "auto_map")):
-        raise RequestError(f"--model {name!r} ({config.model_type}) is no causal language model of text alone; {ANOTHER_MODEL}")
+        raise RequestError(
+            f"--model {name!r} ({config.model_type}) is no causal language model of text alone; {ANOTHER_MODEL}"
+        )
     if known is not None:
         with naming(name):
             refuse_class(known, config)
@@ -39,7 +47,9 @@ def refuse_quantised(name: str, config: PreTrainedConfig) -> None:
     """Raise RequestError, by name, for weights that transformers cannot dequantise."""
     method = quantisation(config)
     if method is not None and method not in dequantisers():
-        raise RequestError(f"--model {name!r} has {method} weights, which transformers does not dequantise; choose the unquantised model")
+        raise RequestError(
+            f"--model {name!r} has {method} weights, which transformers does not dequantise; choose the unquantised model"
+        )
 
 
 def is_encoder(config: PreTrainedConfig) -> bool:
@@ -61,7 +71,9 @@ def naming(name: str) -> Iterator[None]:
 def refuse_empty(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise RequestError for the tokenizer without words that transformers makes of a folder without one."""
     if len(tokenizer.get_vocab()) <= len(tokenizer.get_added_vocab()):
-        raise RequestError(f"--model {name!r}: its folder has no tokenizer; add the files it came with (tokenizer.json, tokenizer_config.json)")
+        raise RequestError(
+            f"--model {name!r}: its folder has no tokenizer; add the files it came with (tokenizer.json, tokenizer_config.json)"
+        )
 
 
 def quantisation(config: PreTrainedConfig) -> str | None:
@@ -84,8 +96,10 @@ def refuse_unloaded(model: object, tokenizer: object) -> None:
     adapters.refuse_wrapped(model)
     for name, value, kind in (("model", model, PreTrainedModel), ("tokenizer", tokenizer, PreTrainedTokenizerBase)):
         if not isinstance(value, kind):
-            raise RequestError(f"{name}: expected a loaded {name} of transformers, found a {type(value).__name__}; "
-                               "a model's name is given as model_name")
+            raise RequestError(
+                f"{name}: expected a loaded {name} of transformers, found a {type(value).__name__}; "
+                "a model's name is given as model_name"
+            )
 
 
 def refuse_loaded(model: PreTrainedModel) -> None:
@@ -103,8 +117,12 @@ def refuse_strange_weights(model: PreTrainedModel) -> None:
     name = type(model).__name__
     absent = [weight for weight, values in model.named_parameters() if values.is_meta]
     if absent:
-        raise RequestError(f"{name} has weights that are not in memory ({absent[0]} lies on 'meta': never loaded, or offloaded); "
-                           "load it whole on one device, with from_pretrained(...) without device_map and .to(device)")
+        raise RequestError(
+            f"{name} has weights that are not in memory ({absent[0]} lies on 'meta': never loaded, or offloaded); "
+            "load it whole on one device, with from_pretrained(...) without device_map and .to(device)"
+        )
     strange = {str(weight.dtype) for weight in model.parameters()} - {str(dtype) for dtype in TORCH_DTYPES.values()}
     if strange:
-        raise RequestError(f"{name} has weights in {', '.join(sorted(strange))}; load it unquantised, in one of {', '.join(TORCH_DTYPES)}")
+        raise RequestError(
+            f"{name} has weights in {', '.join(sorted(strange))}; load it unquantised, in one of {', '.join(TORCH_DTYPES)}"
+        )

@@ -45,7 +45,7 @@ def has_text(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
 def added(tokenizer: PreTrainedTokenizerBase, anchor: list[int], token: int, alone: str) -> str:
     """The token's text after the last whole token: a decoder may drop the space of the first word it sees."""
     before, both = decode(tokenizer, anchor), decode(tokenizer, [*anchor, token])
-    return both[len(before):] if both.startswith(before) else alone
+    return both[len(before) :] if both.startswith(before) else alone
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
@@ -69,15 +69,19 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[i
 def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Sequence[Part] = ()) -> list[int]:
     """The prompt, with the parts that stand `before` it, as the user's message of a chat that is waiting for its answer."""
     if not tokenizer.chat_template:
-        raise RequestError("chat is on, but the model has no chat template; leave chat off: --no-chat (in YAML chat: false)")
+        raise RequestError(
+            "chat is on, but the model has no chat template; leave chat off: --no-chat (in YAML chat: false)"
+        )
     try:
         forms = forms_taken(tokenizer, settings, before)
         return chat(tokenizer, settings, forms, settings.system, settings.prompt, return_dict=True)["input_ids"]
     except RequestError:
         raise
     except Exception as error:  # a template is a program of the model's own and may raise anything
-        raise RequestError(f"the model's chat template refuses this prompt ({str(error)[:150]!r}); "
-                           "change it, or leave chat off (--no-chat)") from None
+        raise RequestError(
+            f"the model's chat template refuses this prompt ({str(error)[:150]!r}); "
+            "change it, or leave chat off (--no-chat)"
+        ) from None
 
 
 def forms_taken(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Sequence[Part]) -> tuple[Form, Form]:
@@ -97,16 +101,28 @@ def forms_taken(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: 
             taken.append((settings.system is None or WORDS[0] in text, forms))
     if taken:
         return max(taken, key=lambda one: one[0])[1]  # the first that keeps the system message, else the first
-    raise errors[0] if errors else RequestError("the model's chat template leaves the prompt out; change it, or leave chat off (--no-chat)")
+    raise (
+        errors[0]
+        if errors
+        else RequestError("the model's chat template leaves the prompt out; change it, or leave chat off (--no-chat)")
+    )
 
 
-def chat(tokenizer: PreTrainedTokenizerBase, settings: Settings, forms: tuple[Form, Form], system: str | None, prompt: str,
-         **options: bool) -> Any:
+def chat(
+    tokenizer: PreTrainedTokenizerBase,
+    settings: Settings,
+    forms: tuple[Form, Form],
+    system: str | None,
+    prompt: str,
+    **options: bool,
+) -> Any:
     """A chat that is waiting for its answer, as the template renders it."""
     messages = [{"role": "user", "content": forms[1](prompt)}]
     if settings.system is not None:
         messages.insert(0, {"role": "system", "content": forms[0](system)})
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, enable_thinking=settings.thinking, **options)
+    return tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, enable_thinking=settings.thinking, **options
+    )
 
 
 def parts(text: str, before: Sequence[Part] = ()) -> list[Part]:

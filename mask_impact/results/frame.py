@@ -19,7 +19,9 @@ KIND, PLACES = "token_type", ("image_index", "patch_row", "patch_col")  # furthe
 
 def table_of(frame: pd.DataFrame) -> ResultTable:
     """The table of a DataFrame as `read_results` gives it. Raises RequestError if rows are missing or in another order."""
-    if len(frame) and (last := frame["token_position"].max()) >= MOST_NUMBER:  # for every one of them there would be a token
+    if (
+        len(frame) and (last := frame["token_position"].max()) >= MOST_NUMBER
+    ):  # for every one of them there would be a token
         raise RequestError(f"a result has fewer than {MOST_NUMBER:,} positions, and here one is {last:,}")
     cells = frame[["variant", "layer"]].drop_duplicates()
     table = ResultTable([], [(variant, int(layer)) for variant, layer in cells.itertuples(index=False)])
@@ -29,7 +31,9 @@ def table_of(frame: pd.DataFrame) -> ResultTable:
         tokens = frame.drop_duplicates("token_position").set_index("token_position")
         tokens = tokens.reindex(range(tokens.index.max() + 1 if len(tokens) else 0))
         table.tokens = tokens["token_masked"].fillna("").tolist()
-        table.places = {name: place_column(tokens[name]) for name in frame.columns[len(COLUMNS):] if name in (KIND, *PLACES)}
+        table.places = {
+            name: place_column(tokens[name]) for name in frame.columns[len(COLUMNS) :] if name in (KIND, *PLACES)
+        }
     kept = [*COLUMNS, *table.places]
     if not table.to_dataframe().equals(frame[kept].reset_index(drop=True)):
         raise RequestError("a report needs every row of the table, in the order in which it was written")
@@ -38,7 +42,7 @@ def table_of(frame: pd.DataFrame) -> ResultTable:
 
 def step_of(number: int, rows: pd.DataFrame, cells: int) -> StepDistances:
     """One step's rows, cell by cell, as arrays; in a run of text they are those of all positions."""
-    positions = rows["token_position"].to_numpy()[:len(rows) // max(1, cells)] if KIND in rows else None
+    positions = rows["token_position"].to_numpy()[: len(rows) // max(1, cells)] if KIND in rows else None
     return StepDistances(number, *(rows[name].to_numpy().reshape(cells, -1) for name in DISTANCES), positions)
 
 

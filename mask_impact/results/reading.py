@@ -1,7 +1,7 @@
 """Reading a result back, exactly as it was measured.
 
-    table = read_results("output/capital_results.csv")
-    table.attrs["run"]["settings"]
+table = read_results("output/capital_results.csv")
+table.attrs["run"]["settings"]
 """
 
 from __future__ import annotations
@@ -60,7 +60,14 @@ def read_table(path: str | Path) -> tuple[pa.Table, dict[str, Any] | None]:
         raise RequestError(f"{path}: there is no such file; name a file that ends in _results.csv, .json or .parquet")
     try:
         table, run = reader(path)
-    except (pa.ArrowException, OSError, json.JSONDecodeError, UnicodeDecodeError, OverflowError, RecursionError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise RequestError(f"{path}: not a whole result file ({reason[:200]}); write it again") from error
     _check_rows(path, table.num_rows, run)
@@ -80,8 +87,11 @@ def _read_parquet(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
 def _read_csv(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
     _check_end(path)
     table = pa.csv.read_csv(
-        path, pa.csv.ReadOptions(block_size=_BLOCK_BYTES), pa.csv.ParseOptions(newlines_in_values=True),
-        pa.csv.ConvertOptions(column_types=column_types(pa.float64())))
+        path,
+        pa.csv.ReadOptions(block_size=_BLOCK_BYTES),
+        pa.csv.ParseOptions(newlines_in_values=True),
+        pa.csv.ConvertOptions(column_types=column_types(pa.float64())),
+    )
     table = _without_index(table)
     _check_columns(path, table.column_names)
     run = _neighbouring_run(path)
@@ -100,7 +110,10 @@ def _read_json(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
 
 
 _READERS: dict[str, Callable[[Path], tuple[pa.Table, dict[str, Any] | None]]] = {
-    ".csv": _read_csv, ".json": _read_json, ".parquet": _read_parquet}
+    ".csv": _read_csv,
+    ".json": _read_json,
+    ".parquet": _read_parquet,
+}
 
 
 def _typed(table: pa.Table, distance: pa.DataType) -> pa.Table:
@@ -119,7 +132,8 @@ def _in_its_dtype(wide: pa.Table, run: dict[str, Any] | None) -> pa.Table:
         return wide
     narrow = _narrowed(wide)
     held = named == "float32" or all(
-        narrow[name].cast(pa.string()).cast(pa.float64()).equals(wide[name]) for name in DISTANCES)
+        narrow[name].cast(pa.string()).cast(pa.float64()).equals(wide[name]) for name in DISTANCES
+    )
     return narrow if held else wide
 
 
@@ -156,13 +170,17 @@ def _without_index(table: pa.Table) -> pa.Table:
     """The table without the index that pandas wrote: in CSV the one column before the seven, in Parquet those it named itself."""
     names = table.column_names
     first = 1 if tuple(names[1 : 1 + len(COLUMNS)]) == COLUMNS else 0
-    return table.select([place for place, name in enumerate(names) if place >= first and not _PANDAS_INDEX.fullmatch(name)])
+    return table.select(
+        [place for place, name in enumerate(names) if place >= first and not _PANDAS_INDEX.fullmatch(name)]
+    )
 
 
 def _check_columns(path: Path, found: list[str]) -> None:
-    if tuple(found[:len(COLUMNS)]) != COLUMNS:
-        raise RequestError(f"{path}: the first columns are {', '.join(found[:len(COLUMNS)]) or 'none'}, where a result "
-                           f"has {', '.join(COLUMNS)}")
+    if tuple(found[: len(COLUMNS)]) != COLUMNS:
+        raise RequestError(
+            f"{path}: the first columns are {', '.join(found[: len(COLUMNS)]) or 'none'}, where a result "
+            f"has {', '.join(COLUMNS)}"
+        )
 
 
 def _check_end(path: Path) -> None:
@@ -177,5 +195,7 @@ def _check_end(path: Path) -> None:
 def _check_rows(path: Path, rows: int, run: dict[str, Any] | None) -> None:
     expected = (run or {}).get("rows")
     if isinstance(expected, int) and rows != expected:
-        raise RequestError(f"{path}: has {rows:,} rows where its run record says {expected:,}: one of them was cut "
-                           f"short or belongs to another run; run again")
+        raise RequestError(
+            f"{path}: has {rows:,} rows where its run record says {expected:,}: one of them was cut "
+            f"short or belongs to another run; run again"
+        )

@@ -35,8 +35,12 @@ END = "</body>"
 ROUNDED = "This report holds float32: distances are rounded to 7 digits. The result files hold float64."
 
 
-def write_report(table: ResultTable | pd.DataFrame | str | Path, run: Mapping[str, Any] | None, path: str | Path,
-                 temporaries: Path | None = None) -> None:
+def write_report(
+    table: ResultTable | pd.DataFrame | str | Path,
+    run: Mapping[str, Any] | None,
+    path: str | Path,
+    temporaries: Path | None = None,
+) -> None:
     """Write the page with a run inside; until it is whole it lies in the folder `temporaries`, if that is given.
 
     `table` is a table, or a file that `read_results` reads. `run` is the run record; None takes the one that belongs to
@@ -66,8 +70,10 @@ def report_fault(rows: int) -> str | None:
     """Why a table of so many rows has no report, or None."""
     if rows <= REPORT_ROWS:
         return None
-    return (f"no report: {rows:,} rows are more than the {REPORT_ROWS:,} that a report holds; open the result itself in "
-            f"{PAGE.name}, Parquet at best")
+    return (
+        f"no report: {rows:,} rows are more than the {REPORT_ROWS:,} that a report holds; open the result itself in "
+        f"{PAGE.name}, Parquet at best"
+    )
 
 
 def page() -> tuple[str, str]:
@@ -75,7 +81,9 @@ def page() -> tuple[str, str]:
     try:
         before, end, after = PAGE.read_text(encoding="utf-8").rpartition(END)
     except OSError as error:
-        raise RequestError(f"--report needs {PAGE.name}, which is not beside the folder mask_impact ({error.strerror})") from None
+        raise RequestError(
+            f"--report needs {PAGE.name}, which is not beside the folder mask_impact ({error.strerror})"
+        ) from None
     if not end:
         raise RequestError(f"--report needs a whole {PAGE.name}; {str(PAGE)!r} has no {END}")
     return before, end + after
@@ -87,26 +95,36 @@ def blocks(table: ResultTable, run: Mapping[str, Any] | None, name: str) -> Iter
     rows = {variant: [row for row, (other, _) in enumerate(table.cells) if other == variant] for variant in variants}
     words = list(dict.fromkeys(table.tokens))
     number = {word: index for index, word in enumerate(words)}
-    yield element("report-table", "application/json", json_of({
-        "name": name,
-        "rows": len(table),
-        "steps": [step.step for step in table.steps],
-        "variants": variants,
-        "layers": sorted({layer for _, layer in table.cells}),
-        "own_layers": [[table.cells[row][1] for row in rows[variant]] for variant in variants],
-        "positions": [positions_of(step) for step in table.steps],
-        "words": words,
-        "codes": [number[token] for token in table.tokens],
-        "places": places_of(table),
-        "notes": [ROUNDED] if table.dtype == np.float64 else [],
-    }))
+    yield element(
+        "report-table",
+        "application/json",
+        json_of(
+            {
+                "name": name,
+                "rows": len(table),
+                "steps": [step.step for step in table.steps],
+                "variants": variants,
+                "layers": sorted({layer for _, layer in table.cells}),
+                "own_layers": [[table.cells[row][1] for row in rows[variant]] for variant in variants],
+                "positions": [positions_of(step) for step in table.steps],
+                "words": words,
+                "codes": [number[token] for token in table.tokens],
+                "places": places_of(table),
+                "notes": [ROUNDED] if table.dtype == np.float64 else [],
+            }
+        ),
+    )
     if run is not None:
         yield element("report-run", "application/json", json_of(plain(run)))
     for place, step in enumerate(table.steps):
         for index, variant in enumerate(variants):
             values = np.stack([step.l2[rows[variant]], step.cosine[rows[variant]]]).astype("<f4")
             packed = gzip.compress(values.tobytes(), mtime=0)  # without a time the same run gives the same bytes
-            yield element(f"report-data-{place}-{index}", "application/octet-stream;base64", base64.b64encode(packed).decode("ascii"))
+            yield element(
+                f"report-data-{place}-{index}",
+                "application/octet-stream;base64",
+                base64.b64encode(packed).decode("ascii"),
+            )
 
 
 def positions_of(step: StepDistances) -> int | list[int]:
@@ -130,5 +148,3 @@ def element(name: str, kind: str, text: str) -> str:
 def json_of(value: Any) -> str:
     """JSON in ASCII without `<`, so that nothing in it ends the element or begins a comment."""
     return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-
-

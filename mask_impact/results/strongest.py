@@ -1,6 +1,6 @@
 """The tokens that a heatmap's final position depends on most.
 
-    strongest_tokens(table, 3)[0].text
+strongest_tokens(table, 3)[0].text
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ def spared(table: ResultTable) -> str:
     return "" if table.left_out is None else f", position {table.left_out} left out"
 
 
-def strongest_tokens(table: ResultTable, count: int, step: int = 0, variant: str | None = None,
-                     metric: str = "l2") -> list[StrongToken]:
+def strongest_tokens(
+    table: ResultTable, count: int, step: int = 0, variant: str | None = None, metric: str = "l2"
+) -> list[StrongToken]:
     """The `count` strongest tokens of the table's step number `step` (its place in the list), largest sum over layers first.
 
     `variant` is the table's first one if None. The table's `left_out` position is, and tokens whose distance is undefined in
@@ -43,7 +44,9 @@ def strongest_tokens(table: ResultTable, count: int, step: int = 0, variant: str
     distances, positions = getattr(table.steps[step], metric)[rows].astype(np.float64), table.steps[step].positions
     defined = ~np.isnan(distances).all(axis=0)
     total = np.nansum(distances, axis=0)
-    order = [place for place in np.argsort(-total, kind="stable") if positions[place] != table.left_out and defined[place]]
+    order = [
+        place for place in np.argsort(-total, kind="stable") if positions[place] != table.left_out and defined[place]
+    ]
     found = []
     for place in order[:count]:
         row, position = int(np.nanargmax(distances[:, place])), int(positions[place])

@@ -51,8 +51,10 @@ class StepDistances:
         if self.positions is None:
             self.positions = np.arange(self.l2.shape[-1])
         if self.l2.ndim != 2 or self.l2.shape != self.cosine.shape or self.positions.shape != self.l2.shape[1:]:
-            raise ValueError(f"distances are (cell, position): l2 has {self.l2.shape}, cosine {self.cosine.shape}, "
-                             f"positions {self.positions.shape}")
+            raise ValueError(
+                f"distances are (cell, position): l2 has {self.l2.shape}, cosine {self.cosine.shape}, "
+                f"positions {self.positions.shape}"
+            )
         if self.l2.dtype != self.cosine.dtype or self.l2.dtype not in (np.float32, np.float64):
             raise ValueError(f"distances are float32 or float64: l2 has {self.l2.dtype}, cosine {self.cosine.dtype}")
 
@@ -88,14 +90,18 @@ class ResultTable:
     @property
     def types(self) -> dict[str, pa.DataType]:
         """The Arrow type of each column, by name, in order."""
-        return column_types(pa.from_numpy_dtype(self.dtype)) | {name: values.type for name, values in self.places.items()}
+        return column_types(pa.from_numpy_dtype(self.dtype)) | {
+            name: values.type for name, values in self.places.items()
+        }
 
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema of every batch: the seven columns and the further ones, text as a dictionary."""
         types = self.types
-        coded = {name: pa.dictionary(pa.int32(), pa.string()) if pa.types.is_string(kind) else kind
-                 for name, kind in types.items()}
+        coded = {
+            name: pa.dictionary(pa.int32(), pa.string()) if pa.types.is_string(kind) else kind
+            for name, kind in types.items()
+        }
         return pa.schema(list(coded.items()))
 
     def columns(self, step: StepDistances, cells: slice = slice(None)) -> pa.RecordBatch:
@@ -104,23 +110,28 @@ class ResultTable:
         Raises ValueError if the step has another number of cells than the table, or more positions than tokens.
         """
         if len(step.l2) != len(self.cells) or step.positions.max(initial=-1) >= len(self.tokens):
-            raise ValueError(f"step {step.step} is {step.l2.shape} (cell, position), its last position "
-                             f"{step.positions.max(initial=-1)}; the table has {len(self.cells)} cells and {len(self.tokens)} tokens")
+            raise ValueError(
+                f"step {step.step} is {step.l2.shape} (cell, position), its last position "
+                f"{step.positions.max(initial=-1)}; the table has {len(self.cells)} cells and {len(self.tokens)} tokens"
+            )
         chosen, l2, cosine = self.cells[cells], step.l2[cells].ravel(), step.cosine[cells].ravel()
         count = len(step.positions)
         variants = pa.array([variant for variant, _ in chosen], pa.string()).dictionary_encode()
         layers = np.array([layer for _, layer in chosen], dtype=np.int64)
         tokens = pa.array([self.tokens[position] for position in step.positions], pa.string())
-        return pa.RecordBatch.from_arrays([
-            pa.array(np.full(l2.size, step.step, dtype=np.int64)),
-            pa.array(np.repeat(layers, count)),
-            tiled(tokens, len(chosen)),
-            pa.array(np.tile(step.positions.astype(np.int64), len(chosen))),
-            pa.DictionaryArray.from_arrays(np.repeat(variants.indices, count), variants.dictionary),
-            pa.array(l2, from_pandas=True),
-            pa.array(cosine, from_pandas=True),
-            *(tiled(values.take(pa.array(step.positions)), len(chosen)) for values in self.places.values()),
-        ], schema=self.schema)
+        return pa.RecordBatch.from_arrays(
+            [
+                pa.array(np.full(l2.size, step.step, dtype=np.int64)),
+                pa.array(np.repeat(layers, count)),
+                tiled(tokens, len(chosen)),
+                pa.array(np.tile(step.positions.astype(np.int64), len(chosen))),
+                pa.DictionaryArray.from_arrays(np.repeat(variants.indices, count), variants.dictionary),
+                pa.array(l2, from_pandas=True),
+                pa.array(cosine, from_pandas=True),
+                *(tiled(values.take(pa.array(step.positions)), len(chosen)) for values in self.places.values()),
+            ],
+            schema=self.schema,
+        )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The whole table in its order, in batches of bounded size; none for a table without rows."""

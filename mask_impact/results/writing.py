@@ -1,6 +1,6 @@
 """Writing a result: {name}_results.csv, .json, .parquet, and {name}_run.json, which is last and makes it exist.
 
-    write_results(table, Path("output"), "capital", ("csv", "json"), run_record)
+write_results(table, Path("output"), "capital", ("csv", "json"), run_record)
 """
 
 from __future__ import annotations
@@ -26,8 +26,14 @@ from mask_impact.results.table import DISTANCES, ResultTable
 RUN_KEY = "mask_impact_run"
 
 
-def write_results(table: ResultTable, folder: Path, name: str, formats: tuple[str, ...],
-                  run_record: Mapping[str, Any], temporaries: Path | None = None) -> list[Path]:
+def write_results(
+    table: ResultTable,
+    folder: Path,
+    name: str,
+    formats: tuple[str, ...],
+    run_record: Mapping[str, Any],
+    temporaries: Path | None = None,
+) -> list[Path]:
     """Write the table in each of `formats`, then the run file; return the paths in that order.
 
     Until they are whole the files lie in the folder `temporaries`, if that is given.
@@ -111,5 +117,7 @@ def _refuse_infinities(table: ResultTable) -> None:
             if len(found):
                 cell, position = found[0]
                 variant, layer = table.cells[cell]
-                raise RunError(f"{column} is infinite at generation step {step.step}, {variant}, layer {layer}, "
-                               f"position {position}: nothing was written; try --dtype float32")
+                raise RunError(
+                    f"{column} is infinite at generation step {step.step}, {variant}, layer {layer}, "
+                    f"position {position}: nothing was written; try --dtype float32"
+                )

@@ -169,10 +169,16 @@ def is_cut_off(plans: Sequence[Plan], failed: Sequence[str]) -> bool:
     """Whether one of these plans was begun and not ended, or is still to replace what is there; `failed` are names that failed."""
     begun = any(begun_path(Path(plan.settings.output_dir), plan.choice.name).exists() for plan in plans)
     replaced = Replaced(plans[0].settings)
-    return begun or replaced.path is not None and not {plan.choice.name for plan in plans} <= {*replaced.names(), *failed}
+    return (
+        begun or replaced.path is not None and not {plan.choice.name for plan in plans} <= {*replaced.names(), *failed}
+    )
 
 
 def is_done(plan: Plan) -> bool:
     """Whether the plan's own result is there, whole."""
     record = Present(Path(plan.settings.output_dir), only=plan.choice.name).record(plan.choice.name)
-    return record is not None and record.get("status") == "complete" and not differing_settings(record, plan.settings, plan.facts)
+    return (
+        record is not None
+        and record.get("status") == "complete"
+        and not differing_settings(record, plan.settings, plan.facts)
+    )

@@ -27,9 +27,18 @@ if TYPE_CHECKING:
     from mask_impact.runs.batch import Failure
 
 COLUMNS = {
-    "name": pa.string(), "status": pa.string(), "tokens": pa.int64(), "steps": pa.int64(), "rows": pa.int64(),
-    "seconds": pa.float64(), "generated_text": pa.string(), "first_token_probability": pa.float64(), "top_position": pa.int64(),
-    "top_token": pa.string(), "reason": pa.string()}
+    "name": pa.string(),
+    "status": pa.string(),
+    "tokens": pa.int64(),
+    "steps": pa.int64(),
+    "rows": pa.int64(),
+    "seconds": pa.float64(),
+    "generated_text": pa.string(),
+    "first_token_probability": pa.float64(),
+    "top_position": pa.int64(),
+    "top_token": pa.string(),
+    "reason": pa.string(),
+}
 SHOWN = ("name", "status", "tokens", "steps", "rows", "seconds", "strongest token", "generated text, or why not")
 NUMBERS = ("tokens", "steps", "rows", "seconds")
 LONGEST_NAME, LONGEST_TOKEN, LONGEST_TEXT, LONGEST_REASON = 30, 20, 40, 250  # characters in the terminal
@@ -103,10 +112,16 @@ def record_row(record: Row) -> Row:
         return {"status": str(record["status"]), "reason": str(record.get("reason") or "")}
     strongest = (record.get("strongest") or [{}])[0]  # records of earlier versions have none
     return {
-        "status": "complete", "tokens": record["prompt_length"], "steps": len(record["steps"]), "rows": record["rows"],
-        "seconds": record["seconds"], "generated_text": record["generated_text"],
+        "status": "complete",
+        "tokens": record["prompt_length"],
+        "steps": len(record["steps"]),
+        "rows": record["rows"],
+        "seconds": record["seconds"],
+        "generated_text": record["generated_text"],
         "first_token_probability": (record["steps"][0]["next"] or {"probability": None})["probability"],
-        "top_position": strongest.get("position"), "top_token": strongest.get("text")}
+        "top_position": strongest.get("position"),
+        "top_token": strongest.get("text"),
+    }
 
 
 def write_summary(rows: Sequence[Row], path: Path) -> None:
@@ -125,26 +140,38 @@ def table_lines(rows: Sequence[Row]) -> list[str]:
     cells = [SHOWN, *map(shown, rows)]
     widths = [max(map(width, column)) for column in zip(*cells)]
     lines = ["  ".join(aligned(*each) for each in zip(SHOWN, line, widths)).rstrip() for line in cells]
-    counts = {status: sum(row["status"] == status for row in rows) for status in dict.fromkeys(row["status"] for row in rows)}
+    counts = {
+        status: sum(row["status"] == status for row in rows) for status in dict.fromkeys(row["status"] for row in rows)
+    }
     return [*lines, ", ".join(f"{count} {status}" for status, count in counts.items())]
 
 
 def shown(row: Row) -> tuple[str, ...]:
     """A row's cells for the terminal, in the order of SHOWN."""
-    top = "" if row["top_position"] is None else f"{cut(repr(row['top_token']), LONGEST_TOKEN)} at {row['top_position']}"
-    numbers = ["" if row[name] is None else f"{row[name]:,.1f}" if name == "seconds" else f"{row[name]:,}" for name in NUMBERS]
+    top = (
+        "" if row["top_position"] is None else f"{cut(repr(row['top_token']), LONGEST_TOKEN)} at {row['top_position']}"
+    )
+    numbers = [
+        "" if row[name] is None else f"{row[name]:,.1f}" if name == "seconds" else f"{row[name]:,}" for name in NUMBERS
+    ]
     text = "" if row["generated_text"] is None else repr(row["generated_text"])
     end, longest = (text, LONGEST_TEXT) if row["status"] == "complete" else (row["reason"] or "", LONGEST_REASON)
-    return cut_inside(console.harmless(row["name"]), LONGEST_NAME), row["status"], *numbers, top, cut(console.harmless(end), longest)
+    return (
+        cut_inside(console.harmless(row["name"]), LONGEST_NAME),
+        row["status"],
+        *numbers,
+        top,
+        cut(console.harmless(end), longest),
+    )
 
 
 def cut_inside(text: str, most: int) -> str:
     """The text without its middle where it is too long: names of one batch often begin alike."""
-    return text if len(text) <= most else text[:(most - 3) // 2] + "..." + text[-((most - 2) // 2):]
+    return text if len(text) <= most else text[: (most - 3) // 2] + "..." + text[-((most - 2) // 2) :]
 
 
 def cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[:most - 3] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def width(text: str) -> int:

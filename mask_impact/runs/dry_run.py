@@ -20,8 +20,10 @@ from mask_impact.settings.text import Settings
 
 CALIBRATION_SECONDS = 0.1
 LAYER_SECONDS = 0.01  # what a layer takes at each step whatever its size: 9 ms in the demo model, on a busy core
-ASSUMED = ("tokens and masked rows pass each layer's weights at the {speed:,.3g} GFLOP/s that a short matrix product reaches on "
-           "{device} now, and each layer takes 10 ms a step besides; without loading, pictures and writing")
+ASSUMED = (
+    "tokens and masked rows pass each layer's weights at the {speed:,.3g} GFLOP/s that a short matrix product reaches on "
+    "{device} now, and each layer takes 10 ms a step besides; without loading, pictures and writing"
+)
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,13 @@ def tell(plans: Sequence[Plan], candidate: Candidate) -> int:
     sizes = {plan.settings.part: layer_sizes(candidate.measured_config(plan.settings)) for plan in plans}
     config = candidate.measured_config(plans[0].settings)
     speed = multiplications_per_second(config, plans[0].settings) if all(sizes.values()) else None
-    times = {plan.choice.name: seconds(plan, layers(plan, candidate), candidate.layers(plan.settings), sizes[plan.settings.part], speed)
-             for plan in left if speed}
+    times = {
+        plan.choice.name: seconds(
+            plan, layers(plan, candidate), candidate.layers(plan.settings), sizes[plan.settings.part], speed
+        )
+        for plan in left
+        if speed
+    }
     for plan in plans:
         estimate = f", about {duration(times[plan.choice.name])}" if plan.choice.name in times else ""
         console.say(f"{plan.choice.name}: {told(plan, candidate)}{estimate}{presence(plan)}", quiet)
@@ -54,7 +61,9 @@ def total(plans: Sequence[Plan], left: Sequence[Plan], times: dict[str, float], 
     if not left:
         return f"{to_run}; nothing was written"
     if speed is None:
-        return f"{to_run}; how long cannot be told without the weights: the configuration does not give the layers' sizes"
+        return (
+            f"{to_run}; how long cannot be told without the weights: the configuration does not give the layers' sizes"
+        )
     assumed = ASSUMED.format(speed=2 * speed / 1e9, device=find_device(plans[0].settings))
     return f"{to_run}, about {duration(sum(times.values()))}: {assumed}; nothing was written"
 
@@ -65,7 +74,9 @@ def told(plan: Plan, candidate: Candidate) -> str:
     count = len(layers(plan, candidate))
     if heads is None:
         return f"{counts(plan, count)}, rows unknown until the weights are loaded"
-    formats, notice = formats_for(most_rows(plan, [heads] * count), plan.settings.formats, "formats" in plan.settings.given)
+    formats, notice = formats_for(
+        most_rows(plan, [heads] * count), plan.settings.formats, "formats" in plan.settings.given
+    )
     return f"{counts(plan, count)}, {extent(plan, [heads] * count, formats)}" + (f" ({notice})" if notice else "")
 
 
@@ -79,7 +90,11 @@ def presence(plan: Plan) -> str:
 def layers(plan: Plan, candidate: Candidate) -> list[int]:
     """The layers asked for, without those that the configuration says have no softmax attention."""
     asked, others = plan.settings.layers, candidate.other_layers(plan.settings)
-    return [layer for layer in range(candidate.layers(plan.settings)) if layer not in others and (asked is None or layer in asked)]
+    return [
+        layer
+        for layer in range(candidate.layers(plan.settings))
+        if layer not in others and (asked is None or layer in asked)
+    ]
 
 
 def layer_sizes(config: PreTrainedConfig) -> Sizes | None:

@@ -19,5 +19,3 @@ def find(settings: Settings) -> Checkpoint:
     if faults:
         raise RequestError(*settings.file_faults, *faults)
     return checkpoint
-
-

@@ -54,13 +54,22 @@ class Part:
     def save(self, path: Path) -> None:
         """Write the part; what `read` gives back is the same, bit for bit. Raises OSError."""
         distances, rode = self.distances, self.replay.rode
-        tensors = {name: torch.from_numpy(getattr(distances, name)).contiguous() for name in ("l2", "cosine", "positions")}
+        tensors = {
+            name: torch.from_numpy(getattr(distances, name)).contiguous() for name in ("l2", "cosine", "positions")
+        }
         tensors |= {f"{module}.{layer}": answer.cpu().contiguous() for (module, layer), answer in rode.items()}
         told = {
-            "step": distances.step, "next_id": self.replay.next_id, "digest": self.replay.digest, "record": self.record,
-            "cells": self.cells, "texts": self.texts, "seconds": self.seconds, "started": self.started,
+            "step": distances.step,
+            "next_id": self.replay.next_id,
+            "digest": self.replay.digest,
+            "record": self.record,
+            "cells": self.cells,
+            "texts": self.texts,
+            "seconds": self.seconds,
+            "started": self.started,
             "places": {name: [str(column.type), column.to_pylist()] for name, column in self.places.items()},
-            "checksum": checksum(tensors)}
+            "checksum": checksum(tensors),
+        }
         try:
             save_file(tensors, path, {METADATA: json.dumps(plain(told))})
         except SafetensorError as error:
@@ -77,10 +86,15 @@ class Part:
         l2, cosine, positions = (tensors.pop(name).numpy() for name in ("l2", "cosine", "positions"))
         rode = {(module, int(layer)): answer for name, answer in tensors.items() for module, layer in [name.split(".")]}
         return cls(
-            StepDistances(told["step"], l2, cosine, positions), Replay(told["next_id"], told["digest"], rode), told["record"],
-            [(variant, layer) for variant, layer in told["cells"]], told["texts"],
+            StepDistances(told["step"], l2, cosine, positions),
+            Replay(told["next_id"], told["digest"], rode),
+            told["record"],
+            [(variant, layer) for variant, layer in told["cells"]],
+            told["texts"],
             {name: pa.array(values, pa.type_for_alias(kind)) for name, (kind, values) in told["places"].items()},
-            told["seconds"], told["started"])
+            told["seconds"],
+            told["started"],
+        )
 
 
 def checksum(tensors: dict[str, Tensor]) -> str:
@@ -188,7 +202,11 @@ def unfinished_table(folder: Path, name: str) -> tuple[ResultTable, dict[str, An
         return None
     record, last = json.loads(parts.note.read_bytes()), parts[-1]
     layers = list(dict.fromkeys(layer for _, layer in last.cells))
-    record |= {"steps": [part.record for part in parts], "layers": layers, "variants": list(dict.fromkeys(name for name, _ in last.cells)),
-               "rows": sum(part.distances.l2.size for part in parts),
-               "generated_text": "".join(part.record["next"]["text"] for part in parts)}
+    record |= {
+        "steps": [part.record for part in parts],
+        "layers": layers,
+        "variants": list(dict.fromkeys(name for name, _ in last.cells)),
+        "rows": sum(part.distances.l2.size for part in parts),
+        "generated_text": "".join(part.record["next"]["text"] for part in parts),
+    }
     return ResultTable(last.texts, last.cells, parts.column(lambda part: part.distances), last.places), record

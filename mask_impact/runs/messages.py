@@ -26,15 +26,25 @@ def progress(run: Run, quiet: bool) -> Iterator[tqdm]:
     name = console.harmless(run.plan.choice.name[:30]) if run.plan.choice else None
     total = run.plan.steps * len(run.parts)
     begun = len(run.steps) * len(run.parts)
-    with tqdm(total=total, initial=begun, desc=name, unit=run.plan.prompt.layer, leave=False, disable=quiet or None,
-              file=sys.stderr) as bar:
+    with tqdm(
+        total=total,
+        initial=begun,
+        desc=name,
+        unit=run.plan.prompt.layer,
+        leave=False,
+        disable=quiet or None,
+        file=sys.stderr,
+    ) as bar:
         yield bar
 
 
 def before(plan: Plan, subject: Subject) -> None:
     """Say, in one line, what is to come."""
     heads = heads_of_layers(plan, subject)
-    console.say(f"{plan.choice.name}: {counts(plan, len(heads))}, {extent(plan, heads, plan.settings.formats)}", plan.settings.quiet)
+    console.say(
+        f"{plan.choice.name}: {counts(plan, len(heads))}, {extent(plan, heads, plan.settings.formats)}",
+        plan.settings.quiet,
+    )
 
 
 def counts(plan: Plan, layers: int) -> str:
@@ -64,11 +74,15 @@ def megabytes(size: int) -> str:
 def after(run: Run, paths: Sequence[Path]) -> None:
     """Say which tokens the run depended on, what was generated and written, and how to look at it."""
     if run.undefined:
-        console.warn(f"{run.plan.choice.name}: {counted(run.undefined, 'distance')} undefined, where masking leaves no key at all: "
-                     "empty in CSV, null in JSON")
+        console.warn(
+            f"{run.plan.choice.name}: {counted(run.undefined, 'distance')} undefined, where masking leaves no key at all: "
+            "empty in CSV, null in JSON"
+        )
     if times := run.method.rows.halvings:
-        console.warn(f"{run.plan.choice.name}: the GPU's memory ran out, and rows went through the layers {2**times} times fewer at a "
-                     "time (rows_halved in the run file); a smaller --max-memory does so from the start")
+        console.warn(
+            f"{run.plan.choice.name}: the GPU's memory ran out, and rows went through the layers {2**times} times fewer at a "
+            "time (rows_halved in the run file); a smaller --max-memory does so from the start"
+        )
     for line in conclusion(run, paths):
         console.say(f"  {line}", run.plan.settings.quiet)
 
@@ -84,7 +98,11 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
         shown = "none, every distance is at or below its noise floor" if only_noise(run.steps[0], variant) else shown
         yield f"{where} ({variant} L2 summed over {run.plan.prompt.layer}s{spared(table)}): {shown}"
     said = "given" if run.plan.continuation_ids else "generated"
-    answer = f"{said} {shortened(run.generated_text)!r} (first token's probability {rounded(first['probability'])}); " if first else ""
+    answer = (
+        f"{said} {shortened(run.generated_text)!r} (first token's probability {rounded(first['probability'])}); "
+        if first
+        else ""
+    )
     *tables, record = (path for path in paths if path.suffix != ".html")
     written = ", ".join([str(tables[0]), *(path.suffix for path in tables[1:])])
     yield (f"{answer}wrote {written} and {record.name}; read with mask_impact.read_results({str(tables[0])!r})")

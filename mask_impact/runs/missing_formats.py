@@ -37,7 +37,9 @@ def completed(plan: Plan) -> bool:
         with suppress(RunError):
             sweep(folder, name)
     if not plan.lacks:
-        console.say(f"{folder / name}: this result is there, with the same settings; --overwrite measures it again", quiet)
+        console.say(
+            f"{folder / name}: this result is there, with the same settings; --overwrite measures it again", quiet
+        )
         return True
     try:
         made = [*formats_of_present(plan), *report_of_present(plan)]
@@ -70,7 +72,9 @@ def formats_of_present(plan: Plan) -> list[Path]:
     table, run = read_table(table_path(plan))
     text = json_bytes(run or plan.choice.record)
     folder, stored = Path(plan.settings.output_dir), StoredTable(table)
-    files = {results_path(folder, plan.choice.name, form): partial(WRITERS[form], stored, run_text=text) for form in missing}
+    files = {
+        results_path(folder, plan.choice.name, form): partial(WRITERS[form], stored, run_text=text) for form in missing
+    }
     write_whole(files)
     return list(files)
 

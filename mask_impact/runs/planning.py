@@ -67,7 +67,11 @@ def plan_all(entries: Sequence[Settings], candidate: Candidate) -> list[Plan]:
             own[-1] = plans[-1].prompt.facts()
     facts: list[dict[str, object]] = []
     with gathering(faults):
-        common = {"device": str(find_device(entries[0])), "model_identity": candidate.identity, "computed_with": computed_with()}
+        common = {
+            "device": str(find_device(entries[0])),
+            "model_identity": candidate.identity,
+            "computed_with": computed_with(),
+        }
         facts = [common | more for more in own]
         choices = choose_names(entries, facts)
     if faults:
@@ -77,8 +81,12 @@ def plan_all(entries: Sequence[Settings], candidate: Candidate) -> list[Plan]:
 
 def computed_with() -> dict[str, str | int]:
     """What else decides the last bits of a result."""
-    return {"torch": torch.__version__, "transformers": transformers.__version__, "threads": torch.get_num_threads(),
-            "chunk_bytes": CHUNK_BYTES}
+    return {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "threads": torch.get_num_threads(),
+        "chunk_bytes": CHUNK_BYTES,
+    }
 
 
 @few_words()
@@ -89,7 +97,9 @@ def plan(settings: Settings, candidate: Candidate) -> Plan:
     with gathering(faults):
         prompt = candidate.prompt_inputs(settings)
     with gathering(faults):
-        continuation = None if settings.continuation is None else continuation_ids(candidate.tokenizer, settings.continuation)
+        continuation = (
+            None if settings.continuation is None else continuation_ids(candidate.tokenizer, settings.continuation)
+        )
     ids = prompt.token_ids
     faults += id_faults(settings, {"prompt": ids, "continuation": continuation or ()}, candidate)
     limit = candidate.context_length if prompt.predicts else None
@@ -108,7 +118,11 @@ def layer_faults(settings: Settings, layers: int, others: Collection[int]) -> li
     """A fault for each layer asked for that is not there, or is known to have no softmax attention."""
     asked = settings.layers or ()
     beyond = [layer for layer in asked if layer >= layers]
-    found = f"{beyond[0]} is" if len(beyond) == 1 else f"{', '.join(map(str, beyond[:3]))}{', …' if len(beyond) > 3 else ''} are"
+    found = (
+        f"{beyond[0]} is"
+        if len(beyond) == 1
+        else f"{', '.join(map(str, beyond[:3]))}{', …' if len(beyond) > 3 else ''} are"
+    )
     has = "vision encoder has blocks" if settings.part == "encoder" else "model has layers"
     faults = [f"layers: {found} out of range; the {has} 0 to {layers - 1}"] if beyond else []
     return faults + other_faults(asked, others, [layer for layer in range(layers) if layer not in others])
@@ -117,7 +131,11 @@ def layer_faults(settings: Settings, layers: int, others: Collection[int]) -> li
 def other_faults(asked: Sequence[int], others: dict[int, str], measurable: Sequence[int]) -> list[str]:
     """A fault for each layer asked for that cannot be measured."""
     shown = ", ".join(map(str, measurable)) or "none"
-    return [f"layers: layer {layer} has {others[layer]}; layers that can be measured: {shown}" for layer in asked if layer in others]
+    return [
+        f"layers: layer {layer} has {others[layer]}; layers that can be measured: {shown}"
+        for layer in asked
+        if layer in others
+    ]
 
 
 def id_faults(settings: Settings, tokens: Mapping[str, Sequence[int]], candidate: Candidate) -> list[str]:
@@ -128,8 +146,10 @@ def id_faults(settings: Settings, tokens: Mapping[str, Sequence[int]], candidate
         largest = max(ids, default=0)
         if size is not None and largest >= size:
             given = f"{name}: token {largest} is beyond the model's vocabulary of {size}; give ids from 0 to {size - 1}"
-            made = (f"the tokenizer gives token {largest}, but the model's vocabulary has {size}: they do not belong together; "
-                    "fetch both again")
+            made = (
+                f"the tokenizer gives token {largest}, but the model's vocabulary has {size}: they do not belong together; "
+                "fetch both again"
+            )
             faults.append(given if is_ids(getattr(settings, name)) else made)
     return faults
 
@@ -137,8 +157,12 @@ def id_faults(settings: Settings, tokens: Mapping[str, Sequence[int]], candidate
 def refuse_skipped(plans: Sequence[Plan], subject: Subject) -> None:
     """Raise RequestError where layers are asked for that the loaded model turned out to have no softmax attention in."""
     measurable = [part.index for part in subject.parts]
-    faults = [plan.settings.placed(fault) for plan in plans if plan.settings.part == "decoder"
-              for fault in other_faults(plan.settings.layers or (), subject.skipped, measurable)]
+    faults = [
+        plan.settings.placed(fault)
+        for plan in plans
+        if plan.settings.part == "decoder"
+        for fault in other_faults(plan.settings.layers or (), subject.skipped, measurable)
+    ]
     if faults:
         raise RequestError(*faults)
 

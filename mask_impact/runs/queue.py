@@ -53,8 +53,10 @@ def claim(plan: Plan, subject: Subject, held: ExitStack) -> Plan | None:
     if not held.enter_context(alone(folder, name)):
         other = Present(folder, only=name).begun(name)
         if other is not None and (differing := differing_settings(other, plan.settings, plan.facts)):
-            raise NameTaken(f"its name was taken meanwhile by a run with other settings ({', '.join(differing)}); "
-                            "give it another name or output_dir")
+            raise NameTaken(
+                f"its name was taken meanwhile by a run with other settings ({', '.join(differing)}); "
+                "give it another name or output_dir"
+            )
         console.warn(f"{name}: another run is measuring it now; it is left to that one")
         return None
     choice = fit(name, plan.settings, plan.facts, Present(folder, only=name))
@@ -81,7 +83,11 @@ def tidy(plan: Plan) -> None:
 
     It stays beside tables without a run file, of which it alone says what they are.
     """
-    present, name, parts = Present(Path(plan.settings.output_dir), only=plan.choice.name), plan.choice.name, parts_of(plan)
+    present, name, parts = (
+        Present(Path(plan.settings.output_dir), only=plan.choice.name),
+        plan.choice.name,
+        parts_of(plan),
+    )
     if not parts.note.exists() or not len(parts) and (present.record(name) or not present.files(name)):
         parts.clear()
 

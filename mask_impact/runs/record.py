@@ -51,16 +51,21 @@ def plan_record(plan: Plan, subject: Subject) -> dict[str, Any]:
 def loaded_warnings(plan: Plan, subject: Subject) -> list[str]:
     """Lines on what the user may not expect of the loaded model."""
     left = saved_settings(subject.model.generation_config)["not_followed"] if plan.generates else {}
-    unfollowed = (f"--model {subject.candidate.name!r} has generation settings that are not followed ({', '.join(left)}): "
-                  "its generate() may give other text")
+    unfollowed = (
+        f"--model {subject.candidate.name!r} has generation settings that are not followed ({', '.join(left)}): "
+        "its generate() may give other text"
+    )
     return [*subject.notes, *([unfollowed] if left else [])]
 
 
 @cache
 def versions() -> dict[str, str]:
     """This project's version, Python's and the libraries'; looked up once, as it takes some milliseconds."""
-    return {"mask_impact": __version__, "python": platform.python_version(),
-            **{library: importlib.metadata.version(library) for library in LIBRARIES}}
+    return {
+        "mask_impact": __version__,
+        "python": platform.python_version(),
+        **{library: importlib.metadata.version(library) for library in LIBRARIES},
+    }
 
 
 def failure_record(plan: Plan, subject: Subject, reason: str) -> dict[str, Any]:
@@ -70,4 +75,9 @@ def failure_record(plan: Plan, subject: Subject, reason: str) -> dict[str, Any]:
 
 def begun_record(plan: Plan, subject: Subject) -> dict[str, Any]:
     """What is said of a run before its first step: its settings, and whether it replaces what is there."""
-    return {"schema_version": SCHEMA_VERSION, "status": "unfinished", "overwrite": plan.settings.overwrite, **plan_record(plan, subject)}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": "unfinished",
+        "overwrite": plan.settings.overwrite,
+        **plan_record(plan, subject),
+    }

@@ -21,7 +21,9 @@ class Replaced:
     def __init__(self, settings: Settings):
         self.path = None
         if settings.overwrite and settings.batch_file is not None:
-            self.path = begun_path(Path(settings.output_dir), f".{Path(settings.batch_file).stem}_overwrite").with_name("replaced.json")
+            self.path = begun_path(Path(settings.output_dir), f".{Path(settings.batch_file).stem}_overwrite").with_name(
+                "replaced.json"
+            )
 
     def names(self) -> list[str]:
         """The names so far; none where they cannot be read."""

@@ -57,14 +57,18 @@ def differing_settings(record: Mapping, settings: Run, facts: Mapping[str, objec
     settings_then = record.get("settings")
     then = {**(settings_then if isinstance(settings_then, Mapping) else {}), **{key: record.get(key) for key in facts}}
     now = {**settings.numbers(), **facts}
-    return [difference(key, then.get(key), value) for key, value in now.items() if key not in then or then[key] != value]
+    return [
+        difference(key, then.get(key), value) for key, value in now.items() if key not in then or then[key] != value
+    ]
 
 
 def difference(key: str, then: object, now: object) -> str:
     """The name of what differs; of a mapping, each entry that does, with its two values."""
     if not isinstance(then, Mapping) or not isinstance(now, Mapping) or key not in SPELT_OUT:
         return key
-    return ", ".join(f"{name} {then.get(name)} then and {value} now" for name, value in now.items() if then.get(name) != value)
+    return ", ".join(
+        f"{name} {then.get(name)} then and {value} now" for name, value in now.items() if then.get(name) != value
+    )
 
 
 def choose_names(entries: Sequence[Run], facts: Sequence[Mapping[str, object]]) -> list[Choice]:
@@ -106,8 +110,12 @@ def _given_name(settings: Run, facts: Mapping[str, object], present: Present) ->
         return choice
     if settings.overwrite:
         return Choice(present.as_written(settings.name))
-    raise RequestError(settings.placed(f"the name {settings.name!r} is taken in {settings.output_dir!r} by {choice}; "
-                                   "choose another or add --overwrite"))
+    raise RequestError(
+        settings.placed(
+            f"the name {settings.name!r} is taken in {settings.output_dir!r} by {choice}; "
+            "choose another or add --overwrite"
+        )
+    )
 
 
 def fit(name: str, settings: Run, facts: Mapping[str, object], present: Present) -> Choice | str:
@@ -133,5 +141,3 @@ def fit(name: str, settings: Run, facts: Mapping[str, object], present: Present)
         return Choice(own)
     found = (word for path in files for word in RESULT_FILE.fullmatch(path.name).groups()[1:] if word)
     return Choice(own, record, frozenset(found))
-
-

@@ -45,10 +45,22 @@ class Run:
         self.method = method_of(plan.settings)
         self.kept = None if plan.choice is None else PartFiles(Path(plan.settings.output_dir), plan.choice.name)
         done = () if self.kept is None else self.kept.column(lambda part: part.replay)
-        self.inputs = plan.prompt.fed(ModelInputs(
-            plan.prompt.token_ids, plan.steps, plan.continuation_ids, subject.stop_ids, subject.candidate.context_length,
-            plan.prompt.masked, partial(plan.prompt.further, device=subject.model.device), done, self._start_over,
-            picking(subject.model.generation_config, plan.prompt.token_ids, subject.model.device) if plan.generates else greedy))
+        self.inputs = plan.prompt.fed(
+            ModelInputs(
+                plan.prompt.token_ids,
+                plan.steps,
+                plan.continuation_ids,
+                subject.stop_ids,
+                subject.candidate.context_length,
+                plan.prompt.masked,
+                partial(plan.prompt.further, device=subject.model.device),
+                done,
+                self._start_over,
+                picking(subject.model.generation_config, plan.prompt.token_ids, subject.model.device)
+                if plan.generates
+                else greedy,
+            )
+        )
         self.steps: list[dict[str, Any]] = []
         self.distances = [] if self.kept is None else self.kept.column(lambda part: part.distances)
         self.cells: list[tuple[str, int]] = []
@@ -62,8 +74,10 @@ class Run:
             self._started, self._clock = self.kept[-1].started, self._clock - self.kept[-1].seconds
 
     def _start_over(self) -> None:
-        console.warn(f"{self.plan.choice.name}: the model's answers differ in their last bits from those of the steps that are "
-                     "there; the run starts over")
+        console.warn(
+            f"{self.plan.choice.name}: the model's answers differ in their last bits from those of the steps that are "
+            "there; the run starts over"
+        )
         self.kept.clear_steps()
         self.steps = []
         self._started, self._clock = now(), time.monotonic()
@@ -77,7 +91,9 @@ class Run:
     def _close_step(self) -> None:
         layers, self._open = self._open, []
         names = list(dict.fromkeys(name for layer in layers for name in layer.variants))
-        rows = [(name, layer, layer.variants.index(name)) for name in names for layer in layers if name in layer.variants]
+        rows = [
+            (name, layer, layer.variants.index(name)) for name in names for layer in layers if name in layer.variants
+        ]
         self.last = layers[0].step
         self.cells = [(name, layer.layer) for name, layer, _ in rows]
         self.each = [layer.each for layer in layers if layer.each is not None]
@@ -86,7 +102,8 @@ class Run:
             self.last.index,
             np.stack([layer.l2[row, masked] for _, layer, row in rows]),
             np.stack([layer.cosine[row, masked] for _, layer, row in rows]),
-            masked)
+            masked,
+        )
         self.steps.append(self._step_record(rows, distances))
         if self.kept is None:
             self.distances.append(distances)
@@ -98,11 +115,22 @@ class Run:
     def _keep(self, distances: StepDistances) -> None:
         """Keep a step that is not the last one in a part file. Raises StopAsked where Ctrl-C was pressed meanwhile."""
         seen = len(self.last.token_ids)
-        self.kept.append(Part(
-            distances, self.last.replay, self.steps[-1], self.cells, self.texts[:seen], self.plan.prompt.columns(seen),
-            self.seconds, self._started))
+        self.kept.append(
+            Part(
+                distances,
+                self.last.replay,
+                self.steps[-1],
+                self.cells,
+                self.texts[:seen],
+                self.plan.prompt.columns(seen),
+                self.seconds,
+                self._started,
+            )
+        )
         if interrupts.asked():
-            raise StopAsked(f"stopped after {len(self.steps)} of {self.plan.steps} steps; the same command goes on from there")
+            raise StopAsked(
+                f"stopped after {len(self.steps)} of {self.plan.steps} steps; the same command goes on from there"
+            )
 
     @property
     def seconds(self) -> float:
@@ -147,8 +175,8 @@ class Run:
             return None
         whole, prompt = (decode(self.subject.tokenizer, ids) for ids in (self.all_ids, self.plan.prompt.token_ids))
         if whole.startswith(prompt):
-            return whole[len(prompt):]
-        return decode(self.subject.tokenizer, self.all_ids[len(self.plan.prompt.token_ids):])
+            return whole[len(prompt) :]
+        return decode(self.subject.tokenizer, self.all_ids[len(self.plan.prompt.token_ids) :])
 
     def table(self) -> ResultTable:
         """The long table of the steps measured so far."""
@@ -188,28 +216,33 @@ class Run:
 
     def record(self) -> dict[str, Any]:
         """What produced the table, in plain JSON types: written as {name}_run.json, and in `df.attrs["run"]`."""
-        return plain({
-            "schema_version": SCHEMA_VERSION,
-            "status": "complete",
-            **plan_record(self.plan, self.subject),
-            "dtypes": self._dtypes(),
-            "tokens": [{"id": token, "text": text} for token, text in zip(self.all_ids, self.texts)],
-            "prompt_length": len(self.plan.prompt.token_ids),
-            "generated_text": self.generated_text,
-            "strongest": [{"position": one.position, "text": one.text, "l2": one.total} for one in strongest_tokens(self.table(), STRONGEST)],
-            "stopped_by": self.stopped_by(),
-            "generation": saved_settings(self.subject.model.generation_config) if self.plan.generates else None,
-            "variants": list(dict.fromkeys(name for name, _ in self.cells)),
-            "layers": [part.index for part in self.parts],
-            "skipped_layers": [{"layer": layer, "reason": why} for layer, why in self.subject.skipped.items()],
-            "steps": self.steps,
-            "started": self._started,
-            "seconds": self.seconds,
-            "rows": len(self.table()),
-            **self.plan.prompt.record(),
-            **self._each_record(),
-            **({"rows_halved": self.method.rows.halvings} if self.method.rows.halvings else {}),
-        })
+        return plain(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "status": "complete",
+                **plan_record(self.plan, self.subject),
+                "dtypes": self._dtypes(),
+                "tokens": [{"id": token, "text": text} for token, text in zip(self.all_ids, self.texts)],
+                "prompt_length": len(self.plan.prompt.token_ids),
+                "generated_text": self.generated_text,
+                "strongest": [
+                    {"position": one.position, "text": one.text, "l2": one.total}
+                    for one in strongest_tokens(self.table(), STRONGEST)
+                ],
+                "stopped_by": self.stopped_by(),
+                "generation": saved_settings(self.subject.model.generation_config) if self.plan.generates else None,
+                "variants": list(dict.fromkeys(name for name, _ in self.cells)),
+                "layers": [part.index for part in self.parts],
+                "skipped_layers": [{"layer": layer, "reason": why} for layer, why in self.subject.skipped.items()],
+                "steps": self.steps,
+                "started": self._started,
+                "seconds": self.seconds,
+                "rows": len(self.table()),
+                **self.plan.prompt.record(),
+                **self._each_record(),
+                **({"rows_halved": self.method.rows.halvings} if self.method.rows.halvings else {}),
+            }
+        )
 
     def _each_record(self) -> dict[str, Any]:
         """Full's L2 distances at each measured cell, where they were kept: (layer, measured, position), float32 in base64."""
@@ -223,12 +256,13 @@ class Run:
         own = self.subject.model.dtype
         measured = own if self.method.dtype is None else torch.promote_types(own, self.method.dtype)
         names = {"model": own, "measure": measured}
-        return {**{key: str(dtype).removeprefix("torch.") for key, dtype in names.items()}, "results": str(self.distances[0].l2.dtype)}
+        return {
+            **{key: str(dtype).removeprefix("torch.") for key, dtype in names.items()},
+            "results": str(self.distances[0].l2.dtype),
+        }
 
 
 def largest(distances: np.ndarray) -> list[float]:
     """The largest distance of each cell (cell, position); NaN where there is none."""
     filled = np.where(np.isnan(distances), -1, distances).max(1, initial=-1)
     return [float("nan") if value < 0 else value for value in filled]
-
-

@@ -25,8 +25,9 @@ NULL = "tag:yaml.org,2002:null"
 EXAMPLE = 'write prompts: with entries such as - prompt: "The capital of France is"'
 
 
-def read(path: str, flags: Mapping[str, object] | None = None, kind: type[Kind] = Settings,
-         faults: Sequence[str] = ()) -> list[Kind]:
+def read(
+    path: str, flags: Mapping[str, object] | None = None, kind: type[Kind] = Settings, faults: Sequence[str] = ()
+) -> list[Kind]:
     """The settings of every enabled entry. `flags` are values that the command line gave: they win over the file.
 
     Raises RequestError with `faults` (those of the command line) and all of the file's own, each with file and line. For a dry
@@ -158,8 +159,14 @@ class _File:
         if scope or key in STRUCTURE:
             home = HOMES[scope] if scope else LEVELS[STRUCTURE[key]]
             return f"{key} does not belong in {LEVELS[level]}; move it to {home}"
-        return unknown("key", key, [*(name for name, row in self.options.items() if row.scope in SCOPES[level]),
-                                    *(name for name, home in STRUCTURE.items() if home == level)])
+        return unknown(
+            "key",
+            key,
+            [
+                *(name for name, row in self.options.items() if row.scope in SCOPES[level]),
+                *(name for name, home in STRUCTURE.items() if home == level),
+            ],
+        )
 
     def value(self, key: str, line: int, node: yaml.Node) -> object:
         """A setting's value; where it is wrong a fault, and UNREADABLE."""
@@ -190,8 +197,9 @@ class _File:
         self.faults.add((line, f"prompts: expected a list of entries, found {_shown(node)}; {EXAMPLE}"))
         return line, []
 
-    def entry(self, node: yaml.Node, shared: Mapping[str, object],
-              flags: Mapping[str, object]) -> dict[str, object] | None:
+    def entry(
+        self, node: yaml.Node, shared: Mapping[str, object], flags: Mapping[str, object]
+    ) -> dict[str, object] | None:
         """The keyword arguments of one entry's settings; None if the entry is not enabled."""
         members = self.members(node, "an entry of prompts")
         own = self.settings(members, "entry")
@@ -236,16 +244,23 @@ class _File:
         if isinstance(name := own.get("name"), str):
             line, key = members["name"][0], name_key(name)
             if key in self.names:
-                self.faults.add((line, f"the name {quoted(name)} is also on line {self.names[key]} "
-                                       "(upper and lower case are one); give each entry its own"))
+                self.faults.add(
+                    (
+                        line,
+                        f"the name {quoted(name)} is also on line {self.names[key]} "
+                        "(upper and lower case are one); give each entry its own",
+                    )
+                )
             self.names.setdefault(key, line)
 
     def warnings(self, members: Members, own: Mapping[str, object]) -> tuple[str, ...]:
         prompt = own.get("prompt")
         if not isinstance(prompt, str) or not prompt.endswith(("\n", "\r")):
             return ()
-        return (f"{self.path}:{members['prompt'][0]}: the prompt ends in a line break, which is kept; "
-                "begin the text with |- or put it in quotes to leave it out",)
+        return (
+            f"{self.path}:{members['prompt'][0]}: the prompt ends in a line break, which is kept; "
+            "begin the text with |- or put it in quotes to leave it out",
+        )
 
 
 def joined(text: str) -> str:
@@ -271,5 +286,7 @@ def _where_and_why(text: str, error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.reader.ReaderError):
         return f"{text.count(chr(10), 0, error.position) + 1}: not YAML: found the character U+{error.character:04X}"
     reason = ", ".join(filter(None, (error.context, error.problem)))
-    quotes = " (text with a colon in it stands in quotes)" if error.problem == "mapping values are not allowed here" else ""
+    quotes = (
+        " (text with a colon in it stands in quotes)" if error.problem == "mapping values are not allowed here" else ""
+    )
     return f"{(error.problem_mark or error.context_mark).line + 1}: not YAML: {reason}{quotes}"

@@ -14,8 +14,13 @@ from mask_impact.settings.prompt_files import input_waits, read_prompt
 from mask_impact.settings.readers import did_you_mean, quoted
 from mask_impact.settings.text import COMMAND_FLAGS, DEFAULT_PROMPT_FILE, Kind, Settings
 
-GROUPS = {"prompt": "what to explain", "measure": "what to measure, and how", "model": "the model",
-          "results": "results", "command": "the command"}
+GROUPS = {
+    "prompt": "what to explain",
+    "measure": "what to measure, and how",
+    "model": "the model",
+    "results": "results",
+    "command": "the command",
+}
 DESCRIPTION = """\
 Which earlier token does a language model's next token depend on, at which layer, through which head?
 Removes one token at a time from one layer's attention and measures how the layer's update changes."""
@@ -29,8 +34,13 @@ examples:
 BATCH_MODE_GUIDE.md explains every flag, the batch file and the result files."""
 
 
-def read(argv: Sequence[str] | None = None, program: str = "mask_impact_analysis.py", kind: type[Kind] = Settings,
-         description: str = DESCRIPTION, examples: str = EXAMPLES) -> list[Kind]:
+def read(
+    argv: Sequence[str] | None = None,
+    program: str = "mask_impact_analysis.py",
+    kind: type[Kind] = Settings,
+    description: str = DESCRIPTION,
+    examples: str = EXAMPLES,
+) -> list[Kind]:
     """The settings of every enabled prompt that the command line asks for, in order.
 
     `argv` is `sys.argv[1:]` if None. Raises RequestError with all faults of the flags and of the batch file;
@@ -77,9 +87,15 @@ class Parser(argparse.ArgumentParser):
 def _parser(program: str, kind: type, description: str, examples: str) -> argparse.ArgumentParser:
     """Every flag collects its words in a list, so that a flag given twice is seen."""
     usage = "%(prog)s [--prompt TEXT | --prompt-file FILE | --config FILE] [flags]"
-    parser = Parser(prog=program, usage=usage, description=description,
-                     epilog=examples.format(program=program), add_help=False, allow_abbrev=False,
-                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog=program,
+        usage=usage,
+        description=description,
+        epilog=examples.format(program=program),
+        add_help=False,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     groups = {name: parser.add_argument_group(title) for name, title in GROUPS.items()}
     config, version = COMMAND_FLAGS
     flag, metavar = config.split()
@@ -110,8 +126,11 @@ def _stray_faults(strays: Sequence[str], parser: argparse.ArgumentParser, elsewh
     for word in (word for word in strays if word.startswith("-")):
         flag = word.split("=")[0]
         script = elsewhere.get(flag.removeprefix("--").replace("-", "_"))
-        faults.append(f"{flag} is a flag of {script}; run that" if script
-                      else f"unknown flag {quoted(word)}{did_you_mean(flag, known)}; see --help")
+        faults.append(
+            f"{flag} is a flag of {script}; run that"
+            if script
+            else f"unknown flag {quoted(word)}{did_you_mean(flag, known)}; see --help"
+        )
     if strays and not faults:
         words = ", ".join(map(quoted, strays))
         faults.append(f"unexpected {words}; give the prompt with --prompt, in quotes if it has spaces")
@@ -122,8 +141,9 @@ def _conflicts(said: Mapping[str, list], table: Mapping[str, Option]) -> list[st
     faults = []
     barred = [row.flag for name, row in table.items() if name in said and not row.with_config]
     if "config" in said and barred:
-        faults.append(f"--config does not go with {', '.join(barred)}; "
-                      "write that into the file's entries, or leave --config out")
+        faults.append(
+            f"--config does not go with {', '.join(barred)}; write that into the file's entries, or leave --config out"
+        )
     elif "prompt" in said and "prompt_file" in said:
         faults.append("--prompt does not go with --prompt-file; keep one of them")
     for name, words in said.items():
@@ -144,7 +164,13 @@ def _single(flags: dict[str, object], kind: type[Kind], faults: list[str]) -> Ki
     source = chosen["prompt_file"]
     unasked = kind.faults_without_prompt(chosen) if "prompt" not in flags and source is None else []
     faults = faults + kind.contradictions(chosen | {"given": frozenset(flags)}) + unasked
-    if kind.takes_prompt(chosen) and "prompt" not in flags and source is not UNREADABLE and not unasked and not (faults and source == "-"):
+    if (
+        kind.takes_prompt(chosen)
+        and "prompt" not in flags
+        and source is not UNREADABLE
+        and not unasked
+        and not (faults and source == "-")
+    ):
         try:
             chosen |= _prompt(source)
         except RequestError as error:
@@ -157,7 +183,9 @@ def _single(flags: dict[str, object], kind: type[Kind], faults: list[str]) -> Ki
 def _warnings(flags: Mapping[str, object], source: str | None) -> tuple[str, ...]:
     """Lines on the prompt: a line break at its end, and piped text that the file `source`, which no flag named, was read in place of."""
     if str(flags.get("prompt", "")).endswith(("\n", "\r")):
-        return ("--prompt: the text ends in a line break, which is kept and can change the answer; leave it out if it is not meant",)
+        return (
+            "--prompt: the text ends in a line break, which is kept and can change the answer; leave it out if it is not meant",
+        )
     if source is not None and "prompt_file" not in flags and input_waits():
         return (f"the prompt is that of {source}; text on standard input was not read, --prompt-file - reads it",)
     return ()
@@ -166,7 +194,9 @@ def _warnings(flags: Mapping[str, object], source: str | None) -> tuple[str, ...
 def _prompt(source: str | None) -> dict[str, object]:
     """The prompt in a file; if none is named in the default file, which then has to be there."""
     if source is None and not os.path.exists(DEFAULT_PROMPT_FILE):
-        raise RequestError(f"no prompt is given and there is no {DEFAULT_PROMPT_FILE} in this folder; "
-                           "give one with --prompt TEXT or --prompt-file FILE")
+        raise RequestError(
+            f"no prompt is given and there is no {DEFAULT_PROMPT_FILE} in this folder; "
+            "give one with --prompt TEXT or --prompt-file FILE"
+        )
     source = DEFAULT_PROMPT_FILE if source is None else source
     return {"prompt_file": source, "prompt": read_prompt(source)}

@@ -1,6 +1,6 @@
 """The table of settings in BATCH_MODE_GUIDE.md, made from the settings themselves.
 
-    python -m mask_impact.settings.guide        # writes the table again
+python -m mask_impact.settings.guide        # writes the table again
 """
 
 import re
@@ -12,7 +12,10 @@ from mask_impact.settings.text import COMMAND_FLAGS, Settings
 from mask_impact.settings.vision import VisionSettings
 
 GUIDE = Path(__file__).parents[2] / "BATCH_MODE_GUIDE.md"
-TABLE_MARKS = ("<!-- table of settings: python -m mask_impact.settings.guide -->", "<!-- end of the table of settings -->")
+TABLE_MARKS = (
+    "<!-- table of settings: python -m mask_impact.settings.guide -->",
+    "<!-- end of the table of settings -->",
+)
 
 
 def guide_table(kind: type = VisionSettings) -> str:

@@ -58,8 +58,11 @@ def options(kind: type) -> dict[str, Option]:
 
 def defaults(kind: type) -> dict[str, object]:
     """The default of every setting that has one."""
-    return {item.name: item.default for item in dataclasses.fields(kind)
-            if "option" in item.metadata and item.default is not dataclasses.MISSING}
+    return {
+        item.name: item.default
+        for item in dataclasses.fields(kind)
+        if "option" in item.metadata and item.default is not dataclasses.MISSING
+    }
 
 
 def read_value(read: Reader, value: object, label: str, faults: list[str]) -> object:

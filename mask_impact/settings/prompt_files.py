@@ -47,8 +47,9 @@ def decode(data: bytes, where: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RequestError(f"{where}: not UTF-8, found byte 0x{data[error.start]:02x} at offset {error.start}; "
-                           "save it as UTF-8") from None
+        raise RequestError(
+            f"{where}: not UTF-8, found byte 0x{data[error.start]:02x} at offset {error.start}; save it as UTF-8"
+        ) from None
 
 
 def _standard_input() -> bytes:

@@ -33,7 +33,9 @@ def in_python(kind: type, message: str) -> str:
         for place in range(0, len(said), 2):  # what is quoted between, the caller has written
             said[place] = renamed(said[place], row.flag, word if row.metavar else f"{word}=True", row.metavar)
             said[place] = renamed(said[place], row.off_flag, f"{word}=False") if row.off_flag else said[place]
-            said[place] = renamed(said[place], name, word) if "_" in name else said[place]  # others are words of English too
+            said[place] = (
+                renamed(said[place], name, word) if "_" in name else said[place]
+            )  # others are words of English too
     return "".join(said)
 
 

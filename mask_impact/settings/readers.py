@@ -142,7 +142,11 @@ def number_in_flag(given: str) -> int | str:
 
 def memory(value: object) -> int:
     """Bytes, from a number of them or from text such as 500MB or 2GB (powers of 1,000); at least a megabyte."""
-    words = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?b)\s*", str(value), re.ASCII | re.IGNORECASE) if isinstance(value, str) else None
+    words = (
+        re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?b)\s*", str(value), re.ASCII | re.IGNORECASE)
+        if isinstance(value, str)
+        else None
+    )
     number = int(float(words[1]) * UNITS[words[2].lower()]) if words else value
     if type(number) is not int or not LEAST_MEMORY <= number <= MOST_MEMORY:
         raise misfit("a size from 1MB on, such as 500MB or 2GB", value)
@@ -209,13 +213,19 @@ CELL = re.compile(r"\s*(?:([0-9]{1,6})\s*:\s*)?([0-9]{1,6})\s*,\s*([0-9]{1,6})\s
 def cell(value: object) -> str:
     """`all`, or a picture's cell as `ROW,COL` or `IMAGE:ROW,COL`, or as two or three numbers; stored as text, without spaces and
     without the first picture's 0."""
-    if isinstance(value, (list, tuple)) and len(value) in (2, 3) and all(type(one) is int and 0 <= one < MOST_NUMBER for one in value):
+    if (
+        isinstance(value, (list, tuple))
+        and len(value) in (2, 3)
+        and all(type(one) is int and 0 <= one < MOST_NUMBER for one in value)
+    ):
         value = ("{}:{},{}" if len(value) == 3 else "{},{}").format(*value)
     if isinstance(value, str) and value.strip(" \t\n\r\f\v") == "all":
         return "all"
     if not isinstance(value, str) or not CELL.fullmatch(value):
         number = type(value) in (int, float)  # of 1,2 within braces YAML reads a 1, and of 1:2,3 a 62
-        raise misfit("a cell as ROW,COL or IMAGE:ROW,COL, counted from 0, or all" + " (in YAML in quotes)" * number, value)
+        raise misfit(
+            "a cell as ROW,COL or IMAGE:ROW,COL, counted from 0, or all" + " (in YAML in quotes)" * number, value
+        )
     image, row, column = cell_numbers(value)
     return f"{image}:{row},{column}" if image else f"{row},{column}"
 

@@ -39,20 +39,32 @@ Schema = dict[str, Any]
 
 def batch_schema(kind: type[Settings]) -> Schema:
     """The schema of a batch file whose entries are settings of this kind."""
-    named = {"properties": {"prompt_file": {"type": "string", "not": {"const": "-"}}}, "required": ["prompt_file"],
-             "not": {"required": ["prompt"]}}
+    named = {
+        "properties": {"prompt_file": {"type": "string", "not": {"const": "-"}}},
+        "required": ["prompt_file"],
+        "not": {"required": ["prompt"]},
+    }
     given = {"properties": {"prompt_file": {"type": "null"}}, "required": ["prompt"]}
-    without = {"not": {"anyOf": [{"required": ["prompt"]}, {"required": ["prompt_file"]}]}}  # of an encoder, wherever that is said
-    entry = {**members(kind, "entry"), "anyOf": [
-        {"properties": {"enabled": {"const": False}}, "required": ["enabled"]},
-        {"oneOf": [given, named, *([without] if "part" in options(kind) else [])]}]}
+    without = {
+        "not": {"anyOf": [{"required": ["prompt"]}, {"required": ["prompt_file"]}]}
+    }  # of an encoder, wherever that is said
+    entry = {
+        **members(kind, "entry"),
+        "anyOf": [
+            {"properties": {"enabled": {"const": False}}, "required": ["enabled"]},
+            {"oneOf": [given, named, *([without] if "part" in options(kind) else [])]},
+        ],
+    }
     nested = {
         "defaults": members(kind, "defaults"),
         "prompts": {"type": "array", "minItems": 1, "items": entry},
-        "enabled": {"type": "boolean", "default": True}}
+        "enabled": {"type": "boolean", "default": True},
+    }
     top = members(kind, "top")
     for home, level in ((top, "top"), (entry, "entry")):
-        home["properties"] |= {key: {"description": MEANINGS[key]} | nested[key] for key, at in STRUCTURE.items() if at == level}
+        home["properties"] |= {
+            key: {"description": MEANINGS[key]} | nested[key] for key, at in STRUCTURE.items() if at == level
+        }
     return {"$schema": DRAFT, "title": "a batch of prompts", "required": ["prompts"], **top}
 
 
@@ -90,16 +102,25 @@ def one_of(choices: tuple[str, ...]) -> Schema:
 def several_of(choices: tuple[str, ...]) -> Schema:
     """A list, or text with commas."""
     word = SPACE + f"({'|'.join(map(re.escape, choices))})" + SPACE
-    return {"anyOf": [{"type": "array", "minItems": 1, "items": one_of(choices)},
-                      {"type": "string", "pattern": f"^{word}(,{word})*$"}]}
+    return {
+        "anyOf": [
+            {"type": "array", "minItems": 1, "items": one_of(choices)},
+            {"type": "string", "pattern": f"^{word}(,{word})*$"},
+        ]
+    }
 
 
 def file_name() -> Schema:
     """Text that mask_impact/runs/result_names.py takes for a file name, but for its length in bytes."""
     devices = "|".join("".join(any_case(one) for one in name) for name in sorted(file_names.DEVICES))
-    return {"type": "string", "maxLength": file_names.LONGEST_GIVEN, "pattern": (
-        rf"^(?![. ])(?!({devices})\s*(\.|$))(?=[\s\S]*\S)"
-        r"""[^\u0000-\u001f\u007f-\u009f/\\:*?"<>|]*[^\u0000-\u001f\u007f-\u009f/\\:*?"<>|. ]$""")}
+    return {
+        "type": "string",
+        "maxLength": file_names.LONGEST_GIVEN,
+        "pattern": (
+            rf"^(?![. ])(?!({devices})\s*(\.|$))(?=[\s\S]*\S)"
+            r"""[^\u0000-\u001f\u007f-\u009f/\\:*?"<>|]*[^\u0000-\u001f\u007f-\u009f/\\:*?"<>|. ]$"""
+        ),
+    }
 
 
 def any_case(character: str) -> str:
@@ -111,13 +132,26 @@ def cell() -> Schema:
     """`all`, or picture, row and column in text or as numbers."""
     text = f"^{PLAIN_SPACE}(all{PLAIN_SPACE}|({CELL_NUMBER}:{PLAIN_SPACE})?{CELL_NUMBER},{PLAIN_SPACE}{CELL_NUMBER})$"
     numbers = {"type": "integer", "minimum": 0, "maximum": readers.MOST_NUMBER - 1}
-    return {"anyOf": [{"type": "string", "pattern": text}, {"type": "array", "minItems": 2, "maxItems": 3, "items": numbers}]}
+    return {
+        "anyOf": [
+            {"type": "string", "pattern": text},
+            {"type": "array", "minItems": 2, "maxItems": 3, "items": numbers},
+        ]
+    }
 
 
 def memory() -> Schema:
     """A number of bytes, or text with a unit; that such text is too little or too much only the reader tells."""
     number = {"type": "integer", "minimum": readers.LEAST_MEMORY, "maximum": readers.MOST_MEMORY}
-    return {"anyOf": [number, {"type": "string", "pattern": f"^{PLAIN_SPACE}[0-9]+(\\.[0-9]+)?{PLAIN_SPACE}[kKmMgGtT]?[bB]{PLAIN_SPACE}$"}]}
+    return {
+        "anyOf": [
+            number,
+            {
+                "type": "string",
+                "pattern": f"^{PLAIN_SPACE}[0-9]+(\\.[0-9]+)?{PLAIN_SPACE}[kKmMgGtT]?[bB]{PLAIN_SPACE}$",
+            },
+        ]
+    }
 
 
 def layer_numbers() -> Schema:
@@ -125,8 +159,13 @@ def layer_numbers() -> Schema:
     number = {"type": "integer", "minimum": 0, "maximum": readers.MOST_LAYERS - 1}
     digits = "0{0,5}[0-9]{1,4}"
     part = f"{SPACE}{digits}({PLAIN_SPACE}-{PLAIN_SPACE}{digits})?{SPACE}"
-    return {"anyOf": [number, {"type": "array", "minItems": 1, "items": number},
-                      {"type": "string", "pattern": f"^{part}(,{part})*$"}]}
+    return {
+        "anyOf": [
+            number,
+            {"type": "array", "minItems": 1, "items": number},
+            {"type": "string", "pattern": f"^{part}(,{part})*$"},
+        ]
+    }
 
 
 CELL_NUMBER = f"[0-9]{{1,6}}{PLAIN_SPACE}"
@@ -147,7 +186,10 @@ PLAIN: dict[Reader, Schema] = {
     settings._file_name: file_name(),
 }
 MADE: dict[Callable, Callable[..., Schema]] = {
-    readers._optional: optional, readers._one_of: one_of, readers._several_of: several_of}
+    readers._optional: optional,
+    readers._one_of: one_of,
+    readers._several_of: several_of,
+}
 
 
 def schema_text(kind: type[Settings]) -> str:

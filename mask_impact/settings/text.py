@@ -3,6 +3,7 @@
 Every field of `Settings` that is a setting carries an `Option` in its metadata. A front door with more settings
 subclasses `Settings` and adds fields in the same form.
 """
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
@@ -43,89 +44,241 @@ class Settings:
 
     DEMO: ClassVar[str] = "text"  # the folder of `demo` that the model of that name lies in
     ELSEWHERE: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("image", "mask_mode", "max_image_tokens", "part", "at"), "mask_impact_vl.py")
+        ("image", "mask_mode", "max_image_tokens", "part", "at"), "mask_impact_vl.py"
+    )
 
     prompt: str | tuple[int, ...] = option(
-        "--prompt", readers.prompt_text, "the text whose next token is explained", metavar="TEXT",
-        scope="entry", group="prompt", with_config=False)
+        "--prompt",
+        readers.prompt_text,
+        "the text whose next token is explained",
+        metavar="TEXT",
+        scope="entry",
+        group="prompt",
+        with_config=False,
+    )
     prompt_file: str | None = option(
-        "--prompt-file", readers.optional(readers.path), "a UTF-8 file with that text; `-` is standard input (flag only)",
-        None, metavar="FILE", scope="entry", group="prompt", default_shown="`prompt.txt`", with_config=False,
-        changes_numbers=False)
+        "--prompt-file",
+        readers.optional(readers.path),
+        "a UTF-8 file with that text; `-` is standard input (flag only)",
+        None,
+        metavar="FILE",
+        scope="entry",
+        group="prompt",
+        default_shown="`prompt.txt`",
+        with_config=False,
+        changes_numbers=False,
+    )
     num_tokens: int = option(
-        "--num-tokens", readers.whole_number, "tokens to generate; with a continuation, how many of its tokens to use",
-        1, metavar="N", scope="prompt", group="measure", python="num_output_tokens",
-        default_shown="1; with a continuation all of it")
+        "--num-tokens",
+        readers.whole_number,
+        "tokens to generate; with a continuation, how many of its tokens to use",
+        1,
+        metavar="N",
+        scope="prompt",
+        group="measure",
+        python="num_output_tokens",
+        default_shown="1; with a continuation all of it",
+    )
     continuation: str | tuple[int, ...] | None = option(
-        "--continuation", readers.optional(readers.some_text_or_ids), "measure these next tokens in place of the model's own",
-        None, metavar="TEXT", scope="prompt", group="prompt", with_config=False)
+        "--continuation",
+        readers.optional(readers.some_text_or_ids),
+        "measure these next tokens in place of the model's own",
+        None,
+        metavar="TEXT",
+        scope="prompt",
+        group="prompt",
+        with_config=False,
+    )
     chat: bool = option(
-        "--chat", readers.switch, "put the prompt into the model's chat template, as the user's message", False,
-        off_flag="--no-chat", scope="prompt", group="prompt", default_shown="off for text, on for vision-language")
+        "--chat",
+        readers.switch,
+        "put the prompt into the model's chat template, as the user's message",
+        False,
+        off_flag="--no-chat",
+        scope="prompt",
+        group="prompt",
+        default_shown="off for text, on for vision-language",
+    )
     system: str | None = option(
-        "--system", readers.optional(readers.text), "the chat's system message", None, metavar="TEXT", scope="prompt",
-        group="prompt")
+        "--system",
+        readers.optional(readers.text),
+        "the chat's system message",
+        None,
+        metavar="TEXT",
+        scope="prompt",
+        group="prompt",
+    )
     thinking: bool = option(
-        "--thinking", readers.switch, "let the chat template open a thinking section (its `enable_thinking`)", False,
-        scope="prompt", group="prompt")
+        "--thinking",
+        readers.switch,
+        "let the chat template open a thinking section (its `enable_thinking`)",
+        False,
+        scope="prompt",
+        group="prompt",
+    )
     layers: tuple[int, ...] | None = option(
-        "--layers", readers.optional(readers.layer_numbers), "layers to measure, counted from 0, such as `0-3,10`", None,
-        metavar="LAYERS", scope="prompt", group="measure", default_shown="all")
+        "--layers",
+        readers.optional(readers.layer_numbers),
+        "layers to measure, counted from 0, such as `0-3,10`",
+        None,
+        metavar="LAYERS",
+        scope="prompt",
+        group="measure",
+        default_shown="all",
+    )
     variants: tuple[str, ...] = option(
-        "--variants", readers.several_of(*VARIANTS),
+        "--variants",
+        readers.several_of(*VARIANTS),
         "what to measure: the whole layer update (`full`), the attention's share (`attn`), each head (`heads`)",
-        VARIANTS, metavar="LIST", scope="prompt", group="measure")
+        VARIANTS,
+        metavar="LIST",
+        scope="prompt",
+        group="measure",
+    )
     name: str | None = option(
-        "--output", readers.optional(_file_name), "name of the result files", None, metavar="NAME",
-        scope="entry", group="results", default_shown="from the prompt's first words", with_config=False,
-        changes_numbers=False)
+        "--output",
+        readers.optional(_file_name),
+        "name of the result files",
+        None,
+        metavar="NAME",
+        scope="entry",
+        group="results",
+        default_shown="from the prompt's first words",
+        with_config=False,
+        changes_numbers=False,
+    )
     output_dir: str = option(
-        "--output-dir", readers.path, "folder of the result files", "output", metavar="DIR", scope="run",
-        group="results", changes_numbers=False)
+        "--output-dir",
+        readers.path,
+        "folder of the result files",
+        "output",
+        metavar="DIR",
+        scope="run",
+        group="results",
+        changes_numbers=False,
+    )
     model: str = option(
-        "--model", readers.path, "a model of the Hugging Face hub, a folder, or `demo`, the small one carried here",
-        "Qwen/Qwen3-0.6B", metavar="NAME_OR_PATH", scope="run", group="model", python="model_name",
-        default_shown="`Qwen/Qwen3-0.6B`; vision-language `Qwen/Qwen3-VL-2B-Instruct`")
+        "--model",
+        readers.path,
+        "a model of the Hugging Face hub, a folder, or `demo`, the small one carried here",
+        "Qwen/Qwen3-0.6B",
+        metavar="NAME_OR_PATH",
+        scope="run",
+        group="model",
+        python="model_name",
+        default_shown="`Qwen/Qwen3-0.6B`; vision-language `Qwen/Qwen3-VL-2B-Instruct`",
+    )
     revision: str | None = option(
-        "--revision", readers.optional(readers.some_text), "the hub model's branch, tag or commit", None, metavar="R",
-        scope="run", group="model")
+        "--revision",
+        readers.optional(readers.some_text),
+        "the hub model's branch, tag or commit",
+        None,
+        metavar="R",
+        scope="run",
+        group="model",
+    )
     device: str = option(
-        "--device", readers.device_name, "`auto` (CUDA, then MPS, then CPU), `cpu`, `cuda`, `cuda:N` or `mps`", "auto",
-        metavar="DEVICE", scope="run", group="model")
+        "--device",
+        readers.device_name,
+        "`auto` (CUDA, then MPS, then CPU), `cpu`, `cuda`, `cuda:N` or `mps`",
+        "auto",
+        metavar="DEVICE",
+        scope="run",
+        group="model",
+    )
     dtype: str = option(
-        "--dtype", readers.one_of("auto", "float32", "bfloat16", "float16", "float64"),
+        "--dtype",
+        readers.one_of("auto", "float32", "bfloat16", "float16", "float64"),
         "the model's numbers: `auto` (the checkpoint's on a GPU, float32 on the CPU), `float32`, `bfloat16`, `float16` "
-        "or `float64`", "auto", metavar="DTYPE", scope="run", group="model")
+        "or `float64`",
+        "auto",
+        metavar="DTYPE",
+        scope="run",
+        group="model",
+    )
     measure_dtype: str = option(
-        "--measure-dtype", readers.one_of("float32", "model"),
-        "the masked rows' numbers: at least `float32`, or the `model`'s own", "float32", metavar="DTYPE", scope="run",
-        group="measure")
+        "--measure-dtype",
+        readers.one_of("float32", "model"),
+        "the masked rows' numbers: at least `float32`, or the `model`'s own",
+        "float32",
+        metavar="DTYPE",
+        scope="run",
+        group="measure",
+    )
     method: str = option(
-        "--method", readers.one_of("renormalize", "rerun"),
+        "--method",
+        readers.one_of("renormalize", "rerun"),
         "`renormalize` (all masks of a layer at once) or `rerun` (one mask at a time: slow, plain, the same numbers)",
-        "renormalize", metavar="METHOD", scope="run", group="measure")
+        "renormalize",
+        metavar="METHOD",
+        scope="run",
+        group="measure",
+    )
     max_memory: int | None = option(
-        "--max-memory", readers.optional(readers.memory), "the most memory for the masked rows that go through a layer at once, such as "
-        "`500MB` or `2GB`; fewer go together then", None, metavar="SIZE", scope="run", group="measure",
-        default_shown="some 400 MB")
+        "--max-memory",
+        readers.optional(readers.memory),
+        "the most memory for the masked rows that go through a layer at once, such as "
+        "`500MB` or `2GB`; fewer go together then",
+        None,
+        metavar="SIZE",
+        scope="run",
+        group="measure",
+        default_shown="some 400 MB",
+    )
     formats: tuple[str, ...] = option(
-        "--formats", readers.several_of(*FORMATS), "result files to write: `csv`, `json`, `parquet`", ("csv", "json"),
-        metavar="LIST", scope="run", group="results", changes_numbers=False)
+        "--formats",
+        readers.several_of(*FORMATS),
+        "result files to write: `csv`, `json`, `parquet`",
+        ("csv", "json"),
+        metavar="LIST",
+        scope="run",
+        group="results",
+        changes_numbers=False,
+    )
     report: bool = option(
-        "--report", readers.switch, "write a page that shows the run, `{name}_report.html`, too", False, scope="run",
-        group="results", changes_numbers=False)
+        "--report",
+        readers.switch,
+        "write a page that shows the run, `{name}_report.html`, too",
+        False,
+        scope="run",
+        group="results",
+        changes_numbers=False,
+    )
     overwrite: bool = option(
-        "--overwrite", readers.switch, "replace results that exist", False, scope="flag", group="results",
-        changes_numbers=False)
+        "--overwrite",
+        readers.switch,
+        "replace results that exist",
+        False,
+        scope="flag",
+        group="results",
+        changes_numbers=False,
+    )
     quiet: bool = option(
-        "--quiet", readers.switch, "print nothing but warnings and errors", False, scope="flag", group="results",
-        changes_numbers=False)
+        "--quiet",
+        readers.switch,
+        "print nothing but warnings and errors",
+        False,
+        scope="flag",
+        group="results",
+        changes_numbers=False,
+    )
     dry_run: bool = option(
-        "--dry-run", readers.switch, "check everything and print what would run; load no weights, write nothing", False,
-        scope="flag", group="results", changes_numbers=False)
+        "--dry-run",
+        readers.switch,
+        "check everything and print what would run; load no weights, write nothing",
+        False,
+        scope="flag",
+        group="results",
+        changes_numbers=False,
+    )
     trust_remote_code: bool = option(
-        "--trust-remote-code", readers.switch, "run Python code that the model's repository brings along", False,
-        scope="flag", group="model")
+        "--trust-remote-code",
+        readers.switch,
+        "run Python code that the model's repository brings along",
+        False,
+        scope="flag",
+        group="model",
+    )
     given: frozenset[str] = field(default=frozenset(), compare=False)
     place: str = field(default="", compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
@@ -226,7 +379,9 @@ def is_ids(value: object) -> bool:
 
 def chat_faults(chosen: Mapping[str, object]) -> list[str]:
     """The fault of settings of a chat that are asked for beside token ids."""
-    asked = [name for name in ("chat", "system", "thinking") if name in chosen["given"] and chosen[name] not in (False, None)]
+    asked = [
+        name for name in ("chat", "system", "thinking") if name in chosen["given"] and chosen[name] not in (False, None)
+    ]
     it = "them" if asked[1:] else "it"
     return [f"token ids are a complete prompt already, found {', '.join(asked)}; leave {it} out"] if asked else []
 
@@ -243,7 +398,13 @@ def _arguments(kind: type, arguments: Mapping[str, object]) -> tuple[dict[str, o
         if name in TOKENS and isinstance(value, list):
             value = tuple(value)
         if name not in options(kind):
-            faults.append(unknown("setting", word, [row.python or valid for valid, row in options(kind).items() if row.group != "results"]))
+            faults.append(
+                unknown(
+                    "setting",
+                    word,
+                    [row.python or valid for valid, row in options(kind).items() if row.group != "results"],
+                )
+            )
         elif value is not None and options(kind)[name].group == "results":
             faults.append(f"{word}: from Python the table is returned and nothing is written or printed; leave it out")
         elif value is not None:
@@ -251,5 +412,3 @@ def _arguments(kind: type, arguments: Mapping[str, object]) -> tuple[dict[str, o
                 faults.append(f"{options(kind)[name].python!r}, {name!r}: two names of one setting; keep one")
             chosen[name] = read_value(options(kind)[name].read, value, f"{word}: ", faults)
     return chosen, faults
-
-

@@ -44,21 +44,55 @@ class VisionSettings(Settings):
     chat: bool = with_default("chat", True)
     model: str = with_default("model", "Qwen/Qwen3-VL-2B-Instruct")
     image: tuple[str, ...] = option(
-        "--image", readers.paths, "a picture, placed before the question; give it again for more of them, in their order", (),
-        metavar="FILE", scope="prompt", group="prompt", default_shown="none", with_config=False, changes_numbers=False,
-        repeatable=True, is_path=True)
+        "--image",
+        readers.paths,
+        "a picture, placed before the question; give it again for more of them, in their order",
+        (),
+        metavar="FILE",
+        scope="prompt",
+        group="prompt",
+        default_shown="none",
+        with_config=False,
+        changes_numbers=False,
+        repeatable=True,
+        is_path=True,
+    )
     mask_mode: str = option(
-        "--mask-mode", readers.one_of(*MASK_MODES), "what to mask in turn: the `text` tokens, the `vision` tokens, or `both`",
-        "text", metavar="MODE", scope="prompt", group="measure")
+        "--mask-mode",
+        readers.one_of(*MASK_MODES),
+        "what to mask in turn: the `text` tokens, the `vision` tokens, or `both`",
+        "text",
+        metavar="MODE",
+        scope="prompt",
+        group="measure",
+    )
     max_image_tokens: int = option(
-        "--max-image-tokens", readers.whole_number, "the most tokens of each picture; a larger picture is made smaller", 1024,
-        metavar="N", scope="prompt", group="prompt")
+        "--max-image-tokens",
+        readers.whole_number,
+        "the most tokens of each picture; a larger picture is made smaller",
+        1024,
+        metavar="N",
+        scope="prompt",
+        group="prompt",
+    )
     part: str = option(
-        "--part", readers.one_of(*PARTS), "what to measure: the `decoder`, or the vision `encoder`, which takes a picture and no prompt",
-        "decoder", metavar="PART", scope="prompt", group="measure")
+        "--part",
+        readers.one_of(*PARTS),
+        "what to measure: the `decoder`, or the vision `encoder`, which takes a picture and no prompt",
+        "decoder",
+        metavar="PART",
+        scope="prompt",
+        group="measure",
+    )
     at: str | None = option(
-        "--at", readers.optional(readers.cell), "the cell that is measured in the encoder: `ROW,COL`, `IMAGE:ROW,COL`, or `all` for the "
-        "mean over all cells", None, metavar="CELL", scope="prompt", group="measure")
+        "--at",
+        readers.optional(readers.cell),
+        "the cell that is measured in the encoder: `ROW,COL`, `IMAGE:ROW,COL`, or `all` for the mean over all cells",
+        None,
+        metavar="CELL",
+        scope="prompt",
+        group="measure",
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -80,9 +114,13 @@ class VisionSettings(Settings):
             return encoder_faults(chosen)
         faults = Settings.contradictions(chosen)
         if chosen["mask_mode"] in ("vision", "both") and chosen["image"] == ():
-            faults.append(f"mask_mode {chosen['mask_mode']} needs a picture; add --image FILE (in YAML image: FILE), or mask the text")
+            faults.append(
+                f"mask_mode {chosen['mask_mode']} needs a picture; add --image FILE (in YAML image: FILE), or mask the text"
+            )
         if chosen["part"] == "decoder" and chosen["at"] not in (None, UNREADABLE):
-            faults.append(f"at {chosen['at']} needs part encoder; add --part encoder (in YAML part: encoder) or leave at out")
+            faults.append(
+                f"at {chosen['at']} needs part encoder; add --part encoder (in YAML part: encoder) or leave at out"
+            )
         return faults
 
     @staticmethod
@@ -101,10 +139,14 @@ def encoder_faults(chosen: Mapping[str, object]) -> list[str]:
     faults = []
     unused = [name for name in OF_PROMPTS if name in chosen["given"] and (name, chosen[name]) != ("mask_mode", "text")]
     if unused:
-        faults.append(f"part encoder measures a picture alone and predicts nothing, found {', '.join(unused)}; "
-                      f"leave {'them' if unused[1:] else 'it'} out")
+        faults.append(
+            f"part encoder measures a picture alone and predicts nothing, found {', '.join(unused)}; "
+            f"leave {'them' if unused[1:] else 'it'} out"
+        )
     if chosen["image"] == ():
         faults.append("part encoder needs a picture; add --image FILE (in YAML image: FILE)")
     if chosen["at"] is None:
-        faults.append("part encoder needs the cell that is measured; add --at ROW,COL or --at all (in YAML at: \"ROW,COL\")")
+        faults.append(
+            'part encoder needs the cell that is measured; add --at ROW,COL or --at all (in YAML at: "ROW,COL")'
+        )
     return faults

@@ -109,11 +109,14 @@ def attached(decoder: PreTrainedModel) -> Iterator[None]:
     """
     base = decoder.config._attn_implementation
     if base.startswith(PREFIX):
-        raise RunError("this model is being measured already, in another thread or by a run that is not at its end; "
-                       "wait for that, or load the model a second time")
+        raise RunError(
+            "this model is being measured already, in another thread or by a run that is not at its end; "
+            "wait for that, or load the model a second time"
+        )
     if base not in SUPPORTED:
         raise RequestError(
-            f"attention implementation {base!r} cannot be measured; load the model with one of: {', '.join(SUPPORTED)}")
+            f"attention implementation {base!r} cannot be measured; load the model with one of: {', '.join(SUPPORTED)}"
+        )
     AttentionInterface.register(PREFIX + base, _watched(base))
     AttentionMaskInterface.register(PREFIX + base, ALL_MASK_ATTENTION_FUNCTIONS[base])
     decoder.set_attn_implementation(PREFIX + base)
@@ -127,7 +130,8 @@ def refuse_unknown(call: AttentionCall) -> None:
     """Raise RequestError for attention whose weights a softmax over the visible keys does not give."""
     if any(name in call.options for name in SPARSE_ARGUMENTS):
         raise RequestError(
-            "sparse attention: the keys looked at are chosen anew from the keys themselves; it cannot be measured")
+            "sparse attention: the keys looked at are chosen anew from the keys themselves; it cannot be measured"
+        )
     for name in UNKNOWN_ARGUMENTS:
         if call.options.get(name) is not None:
             raise RequestError(f"attention with the argument {name!r} is not supported; it changes the weights")

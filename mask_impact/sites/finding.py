@@ -21,7 +21,15 @@ from mask_impact.base.errors import RequestError
 from mask_impact.sites.attention import AttentionCall, attached, refuse_unknown, tapped
 from mask_impact.sites.hooks import has_hooks, hooked
 from mask_impact.sites.layer_call import LayerCall, first_tensor, map_tensors
-from mask_impact.sites.parts import LayerParts, Sighting, decoder_of, held_tensors, holds_a_matrix, layer_count, same_numbers
+from mask_impact.sites.parts import (
+    LayerParts,
+    Sighting,
+    decoder_of,
+    held_tensors,
+    holds_a_matrix,
+    layer_count,
+    same_numbers,
+)
 from mask_impact.sites.query import additive_mask
 
 
@@ -96,22 +104,27 @@ class _Watch:
         if len(self.calls) > 1:
             raise RequestError(
                 f"layer {self.index} takes {len(self.calls)} softmaxes ({type(self.layer).__name__}); "
-                "one is measured, more are not")
+                "one is measured, more are not"
+            )
         call, output = self.calls[0]
         refuse_unknown(call)
         sees_later = bool((additive_mask(call, torch.float32)[..., 0, 1] > float("-inf")).any())
         if sees_later and causal:
             raise RequestError(
-                f"layer {self.index} lets a token see later ones: an encoder, not a decoder; it cannot be measured")
+                f"layer {self.index} lets a token see later ones: an encoder, not a decoder; it cannot be measured"
+            )
         if not sees_later and not causal:
-            raise RequestError(f"block {self.index} hides a patch from another: no vision encoder of a known kind; it cannot be measured")
+            raise RequestError(
+                f"block {self.index} hides a patch from another: no vision encoder of a known kind; it cannot be measured"
+            )
         row = self.call.last_row() if causal else self.call.row(len(self.call.hidden) - 1)
         return Sighting(self.call, row, self.output, call, output, self._parts(call, output))
 
     def _parts(self, call: AttentionCall, output: Tensor) -> LayerParts:
         projection, direct = self._projection(call.module, output)
         branches = tuple(
-            child for child in self.layer.children() if is_branch(child, call.module) and child in self.answers)
+            child for child in self.layer.children() if is_branch(child, call.module) and child in self.answers
+        )
         biased = any(name.endswith("bias") for name, _ in projection.named_parameters())
         return LayerParts(
             index=self.index,
@@ -138,7 +151,9 @@ class _Watch:
         inside = set(attention.modules())
         entered = [(module, seen) for module, seen in self.entered if module in inside and holds_a_matrix(module)]
         if not entered:
-            raise RequestError(f"layer {self.index}: no linear module follows the attention function; it cannot be measured")
+            raise RequestError(
+                f"layer {self.index}: no linear module follows the attention function; it cannot be measured"
+            )
         answer = first_tensor(self.own_answers[attention])
         last = [(module, seen) for module, seen in entered if same_numbers(first_tensor(self.answers[module]), answer)]
         projection, seen = (last or entered)[0]

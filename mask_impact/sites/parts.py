@@ -87,5 +87,3 @@ def same_numbers(one: Tensor, other: Tensor) -> bool:
 def holds_a_matrix(module: nn.Module) -> bool:
     """Whether a module, or one inside it, has weights of two axes or more."""
     return any(p.dim() >= 2 for p in module.parameters())
-
-

@@ -14,14 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-FREQUENCIES, LONGEST = "inv_freq", "max_seq_len_cached"  # how the names end, behind the kind of layer where there are several
+FREQUENCIES, LONGEST = (
+    "inv_freq",
+    "max_seq_len_cached",
+)  # how the names end, behind the kind of layer where there are several
 
 
 class RotaryState:
     """The frequencies of a model's rotary embeddings, as they change from pass to pass."""
 
     def __init__(self, model: nn.Module):
-        self.modules = [module for module in model.modules() if any(name.endswith(FREQUENCIES) for name in module._buffers)]
+        self.modules = [
+            module for module in model.modules() if any(name.endswith(FREQUENCIES) for name in module._buffers)
+        ]
         self._last = self._frequencies()
 
     def begin(self) -> None:
@@ -31,7 +36,9 @@ class RotaryState:
                 original = getattr(module, "original_max_seq_len", None)
                 prefix = name.removesuffix(LONGEST)
                 if hasattr(module, f"{prefix}original_{FREQUENCIES}") and getattr(module, name) != original:
-                    module._buffers[prefix + FREQUENCIES] = getattr(module, f"{prefix}original_{FREQUENCIES}").to(self._device(module))
+                    module._buffers[prefix + FREQUENCIES] = getattr(module, f"{prefix}original_{FREQUENCIES}").to(
+                        self._device(module)
+                    )
                     setattr(module, name, original)
 
     def changed(self) -> bool:
@@ -40,7 +47,12 @@ class RotaryState:
         return not all(map(torch.equal, last, self._last))
 
     def _frequencies(self) -> list[Tensor]:
-        return [value.clone() for module in self.modules for name, value in module._buffers.items() if name.endswith(FREQUENCIES)]
+        return [
+            value.clone()
+            for module in self.modules
+            for name, value in module._buffers.items()
+            if name.endswith(FREQUENCIES)
+        ]
 
     @staticmethod
     def _device(module: nn.Module) -> torch.device:
@@ -66,7 +78,9 @@ def fresh_positions(model: nn.Module) -> Iterator[RotaryState]:
 
 def _kept(module: nn.Module) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Any]]:
     """A rotary embedding's buffers, each with a copy of what it holds, since longrope writes into it; and its numbers."""
-    return {name: (value, value.clone()) for name, value in module._buffers.items() if value is not None}, _numbers(module)
+    return {name: (value, value.clone()) for name, value in module._buffers.items() if value is not None}, _numbers(
+        module
+    )
 
 
 def _numbers(module: nn.Module) -> dict[str, Any]:

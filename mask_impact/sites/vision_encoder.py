@@ -23,7 +23,9 @@ from mask_impact.sites.recording import LayerRecord
 def vision_encoder(model: PreTrainedModel) -> PreTrainedModel:
     """The part of the model that its `vision_config` configures."""
     kind = type(model.config.vision_config)
-    [encoder] = [module for module in model.modules() if isinstance(module, PreTrainedModel) and type(module.config) is kind]
+    [encoder] = [
+        module for module in model.modules() if isinstance(module, PreTrainedModel) and type(module.config) is kind
+    ]
     return encoder
 
 
@@ -113,8 +115,10 @@ def check_passage(encoder: PreTrainedModel, parts: list[LayerParts]) -> None:
     [own] = seen
     error = float((passed.output - own).norm() / own.norm().clamp_min(torch.finfo(own.dtype).tiny))
     if not error <= TOLERANCE[own.dtype]:
-        raise RunError(f"{type(encoder).__name__}: its blocks one after the other do not give its own output (relative {error:.1e}); "
-                       "it would be measured wrongly")
+        raise RunError(
+            f"{type(encoder).__name__}: its blocks one after the other do not give its own output (relative {error:.1e}); "
+            "it would be measured wrongly"
+        )
 
 
 def sample_pictures(encoder: PreTrainedModel, grids: list[tuple[int, int]]) -> dict[str, Tensor]:

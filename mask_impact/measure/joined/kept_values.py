@@ -55,7 +55,10 @@ class ProjectedValues:
         """
         weight, places = by_head(parts), masked_places(query.keys + query.offset, moment)
         if parts.index not in self.layers:
-            shape, there = (self.positions, len(weight), weight.shape[2]), places.new_zeros(self.positions, dtype=torch.bool)
+            shape, there = (
+                (self.positions, len(weight), weight.shape[2]),
+                places.new_zeros(self.positions, dtype=torch.bool),
+            )
             self.layers[parts.index] = LayerValues(weight.new_empty(shape), there)
         layer = self.layers[parts.index]
         new = ~layer.there[places]
@@ -90,7 +93,11 @@ def by_head(parts: LayerParts) -> Tensor:
 
 def masked_places(positions: Tensor, moment: Moment) -> Tensor:
     """Which of the masked positions, counted from 0, these are."""
-    return positions if moment.masked is None else torch.searchsorted(torch.from_numpy(moment.masked).to(positions), positions)
+    return (
+        positions
+        if moment.masked is None
+        else torch.searchsorted(torch.from_numpy(moment.masked).to(positions), positions)
+    )
 
 
 def in_one_piece(places: Tensor) -> Tensor | slice:

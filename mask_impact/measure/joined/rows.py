@@ -48,7 +48,12 @@ class Ride:
     """One layer's rows on their way through one forward pass of `length` tokens in all."""
 
     def __init__(
-        self, record: LayerRecord, variants: tuple[str, ...], moment: Moment, budget: RowBudget, values: ProjectedValues | None,
+        self,
+        record: LayerRecord,
+        variants: tuple[str, ...],
+        moment: Moment,
+        budget: RowBudget,
+        values: ProjectedValues | None,
         joined: Joined,
     ):
         self.record, self.variants, self.moment, self.budget, self.joined = record, variants, moment, budget, joined
@@ -103,8 +108,8 @@ class Ride:
         rows = RowPass(self.record.parts, self.record.call)
         entering = rows.entering_branch(on_the_baseline(self.answers, self.answers[0]))
         answer = forward(entering if self.shared else torch.cat([own, entering], 1))
-        self.branch_rows = answer[0, -entering.shape[1]:]
-        return self.own("branch", answer[:, :own.shape[1]])
+        self.branch_rows = answer[0, -entering.shape[1] :]
+        return self.own("branch", answer[:, : own.shape[1]])
 
     def own(self, module: str, answer: Tensor) -> Tensor:
         """Note, of one row, what the module answered the model, and hand it on."""
@@ -134,7 +139,10 @@ class Ride:
             branch = self.branch_rows.expand(len(self.heads), -1)
             full, full_moved = self.answers[0] + branch[0], (branch[1:] - branch[0]).add_(self.answers[1:])
             output = self.record.output
-        baseline, moved_by = Vectors(self.heads[0], attention, full), Vectors(self.heads[1:], attention_moved, full_moved)
+        baseline, moved_by = (
+            Vectors(self.heads[0], attention, full),
+            Vectors(self.heads[1:], attention_moved, full_moved),
+        )
         return MaskedRows(self.query.keys, baseline, moved_by, output)
 
     def arrive(self, layer: nn.Module, args: tuple, output: object) -> None:
@@ -143,7 +151,14 @@ class Ride:
             return  # its rows are run later; or the call that told which rows enter the branch, inside the model's own
         try:
             self.joined.distances[self.record.parts.index] = collected(
-                self.moment, self.record, self.query, self.closed, [self.masked_rows()], "heads" in self.variants, self.budget)
+                self.moment,
+                self.record,
+                self.query,
+                self.closed,
+                [self.masked_rows()],
+                "heads" in self.variants,
+                self.budget,
+            )
         except torch.OutOfMemoryError as error:
             return self.get_off(error)
         self.record.let_go()
@@ -158,15 +173,27 @@ def can_ride(
     None can once memory ran out.
     """
     parts, behind_heads = record.parts, {"full", "attn"} & set(variants)
-    if not (parts.rides and behind_heads and fed <= MOST_FED and not budget.halvings and parts.dtypes == {dtype or next(iter(parts.dtypes))}):
+    if not (
+        parts.rides
+        and behind_heads
+        and fed <= MOST_FED
+        and not budget.halvings
+        and parts.dtypes == {dtype or next(iter(parts.dtypes))}
+    ):
         return False
     return 1 + length + CONTROLS <= budget.rows(parts, next(iter(parts.dtypes)))
 
 
 @contextmanager
 def riding(
-    records: list[LayerRecord], variants: tuple[str, ...], dtype: torch.dtype | None, fed: int, moment: Moment,
-    budget: RowBudget, values: ProjectedValues | None = None, rode: dict[tuple[str, int], Tensor] | None = None,
+    records: list[LayerRecord],
+    variants: tuple[str, ...],
+    dtype: torch.dtype | None,
+    fed: int,
+    moment: Moment,
+    budget: RowBudget,
+    values: ProjectedValues | None = None,
+    rode: dict[tuple[str, int], Tensor] | None = None,
 ) -> Iterator[Joined]:
     """Measure, in the forward pass inside, every layer that can ride; the others' records are left as they are.
 
@@ -174,8 +201,11 @@ def riding(
     answers of this very pass when it was measured, it is made again to the last bit and not measured.
     """
     rode_then = {index for _, index in rode or ()}
-    can = [record for record in records
-           if record.parts.index in rode_then or can_ride(record, variants, dtype, fed, moment.length, budget)]
+    can = [
+        record
+        for record in records
+        if record.parts.index in rode_then or can_ride(record, variants, dtype, fed, moment.length, budget)
+    ]
     answers, hooks, joined = {}, [], Joined()
     for ride in [Ride(record, variants, moment, budget, values, joined) for record in can]:
         parts = ride.record.parts

@@ -17,7 +17,9 @@ from mask_impact.models.vision.inputs import SeenPicture, VisionInputs
 from mask_impact.settings.readers import cell_numbers
 from mask_impact.settings.vision import VisionSettings
 
-MOST_KEPT = 2**20  # numbers that the run file keeps of every measured cell: 5.6 MB of it, of up to 209 cells in 24 blocks
+MOST_KEPT = (
+    2**20
+)  # numbers that the run file keeps of every measured cell: 5.6 MB of it, of up to 209 cells in 24 blocks
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ class EncoderInputs(VisionInputs):
         if self.one or self.keep:
             return super().notes()
         why = f"without the variant full, or more than {MOST_KEPT:,} numbers"
-        return [*super().notes(), f"{self.shapes}: the measured cells are not kept apart ({why}): the result is their mean alone"]
+        return [
+            *super().notes(),
+            f"{self.shapes}: the measured cells are not kept apart ({why}): the result is their mean alone",
+        ]
 
     def described(self) -> str:
         cells = self.texts([""] * len(self.token_ids))
@@ -67,8 +72,13 @@ class EncoderInputs(VisionInputs):
         return f"{len(cells):,} cells ({self.shapes}; the encoder measured at {where}, about the cost of {passes} plain passes of it)"
 
 
-def encoder_inputs(settings: VisionSettings, config: PreTrainedConfig, images: Sequence[SeenPicture],
-                   processor: Qwen2VLImageProcessorPil, blocks: int) -> EncoderInputs:
+def encoder_inputs(
+    settings: VisionSettings,
+    config: PreTrainedConfig,
+    images: Sequence[SeenPicture],
+    processor: Qwen2VLImageProcessorPil,
+    blocks: int,
+) -> EncoderInputs:
     """What `blocks` blocks of the encoder are measured on. Raises RequestError for a cell that is not there."""
     measured = measured_cells(settings, images)
     ids = [config.image_token_id] * sum(image.tokens for image in images)
@@ -85,15 +95,21 @@ def measured_cells(settings: VisionSettings, images: Sequence[SeenPicture]) -> t
     image, row, column = cell_numbers(settings.at)
     if image >= len(images):
         found = "there is only picture 0" if len(images) == 1 else f"the pictures are 0 to {len(images) - 1}"
-        raise RequestError(f"at: {settings.at} is a cell of picture {image}, but {found}; name one of them, or leave the picture out for 0")
+        raise RequestError(
+            f"at: {settings.at} is a cell of picture {image}, but {found}; name one of them, or leave the picture out for 0"
+        )
     rows, columns = images[image].grid
     if row >= rows or column >= columns:
-        raise RequestError(f"at: {settings.at} lies outside the grid of {rows} rows x {columns} columns that {images[image].picture.path} has; "
-                           f"choose a row from 0 to {rows - 1} and a column from 0 to {columns - 1}")
+        raise RequestError(
+            f"at: {settings.at} lies outside the grid of {rows} rows x {columns} columns that {images[image].picture.path} has; "
+            f"choose a row from 0 to {rows - 1} and a column from 0 to {columns - 1}"
+        )
     return (sum(counts[:image]) + row * columns + column,)
 
 
-def encoder_passes(config: PreTrainedConfig, settings: VisionSettings, images: Sequence[SeenPicture], measured: Sequence[int]) -> float:
+def encoder_passes(
+    config: PreTrainedConfig, settings: VisionSettings, images: Sequence[SeenPicture], measured: Sequence[int]
+) -> float:
     """About what measuring all blocks at these cells costs, in plain passes of the encoder: multiplications, counted."""
     width, inner, size = config.hidden_size, config.intermediate_size, config.spatial_merge_size**2
     sizes = [image.tokens for image in images]

@@ -53,8 +53,14 @@ class SeenPicture:
         """What the run file has of the picture: `uri` is what the model saw, scaled down for the viewer where it is large."""
         height, width = self.resized
         seen = self.load().resize((width, height), Image.Resampling.BICUBIC)
-        return {"path": self.picture.path, "width": self.picture.width, "height": self.picture.height,
-                "resized": list(self.resized), "grid": list(self.grid), "uri": pictures.data_uri(seen)}
+        return {
+            "path": self.picture.path,
+            "width": self.picture.width,
+            "height": self.picture.height,
+            "resized": list(self.resized),
+            "grid": list(self.grid),
+            "uri": pictures.data_uri(seen),
+        }
 
 
 def seen(picture: Picture, processor: Qwen2VLImageProcessorPil, most: int) -> SeenPicture:
@@ -75,8 +81,12 @@ def seen(picture: Picture, processor: Qwen2VLImageProcessorPil, most: int) -> Se
         height, width = smart_resize(picture.height, picture.width, factor, *limits)
         rows, columns = height // factor, width // factor
         if rows * columns <= most:
-            return SeenPicture(picture, (height, width), (rows, columns), dict(zip(("shortest_edge", "longest_edge"), limits)))
-    raise RequestError(f"{size}, which gives at least {rows * columns} tokens; allow so many with --max-image-tokens, or crop it")
+            return SeenPicture(
+                picture, (height, width), (rows, columns), dict(zip(("shortest_edge", "longest_edge"), limits))
+            )
+    raise RequestError(
+        f"{size}, which gives at least {rows * columns} tokens; allow so many with --max-image-tokens, or crop it"
+    )
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,11 @@ class VisionInputs(PromptInputs):
     def places(self) -> np.ndarray:
         """(position, 3): image, row and column of each token of the prompt, -1 in each for text."""
         places = np.full((len(self.token_ids), 3), -1)
-        cells = [(number, *divmod(cell, image.grid[1])) for number, image in enumerate(self.images) for cell in range(image.tokens)]
+        cells = [
+            (number, *divmod(cell, image.grid[1]))
+            for number, image in enumerate(self.images)
+            for cell in range(image.tokens)
+        ]
         places[np.array(self.token_ids) == self.image_token] = np.array(cells).reshape(-1, 3)
         return places
 
@@ -112,22 +126,28 @@ class VisionInputs(PromptInputs):
             return {}
         made = [self.pixels(image) for image in self.images]
         kinds = (self.padded(len(token_ids))[:, 0] >= 0).astype(int)
-        return {"pixel_values": torch.cat([one["pixel_values"] for one in made]).to(device),
-                "image_grid_thw": torch.cat([one["image_grid_thw"] for one in made]).to(device),
-                "mm_token_type_ids": torch.from_numpy(kinds)[None].to(device)}
+        return {
+            "pixel_values": torch.cat([one["pixel_values"] for one in made]).to(device),
+            "image_grid_thw": torch.cat([one["image_grid_thw"] for one in made]).to(device),
+            "mm_token_type_ids": torch.from_numpy(kinds)[None].to(device),
+        }
 
     def pixels(self, image: SeenPicture) -> dict[str, torch.Tensor]:
         """The picture's patches as the encoder takes them. Raises RunError as SeenPicture.load does, and for another grid."""
         made = self.processor(images=[image.load()], size=image.limits, return_tensors="pt")
         merge, found = self.processor.merge_size, made["image_grid_thw"].tolist()
         if found != [[1, image.grid[0] * merge, image.grid[1] * merge]]:
-            raise RunError(f"{image.picture.path}: the image processor makes a grid of {found[0][1]} x {found[0][2]} patches of it, "
-                           f"where {image.grid[0] * merge} x {image.grid[1] * merge} were counted on")
+            raise RunError(
+                f"{image.picture.path}: the image processor makes a grid of {found[0][1]} x {found[0][2]} patches of it, "
+                f"where {image.grid[0] * merge} x {image.grid[1] * merge} were counted on"
+            )
         return made
 
     def texts(self, texts: list[str]) -> list[str]:
         places = self.padded(len(texts))
-        return [text if image < 0 else f"img{image}[{row},{col}]" for text, (image, row, col) in zip(texts, places.tolist())]
+        return [
+            text if image < 0 else f"img{image}[{row},{col}]" for text, (image, row, col) in zip(texts, places.tolist())
+        ]
 
     def columns(self, length: int) -> dict[str, pa.Array]:
         places = self.padded(length)
@@ -147,10 +167,15 @@ class VisionInputs(PromptInputs):
     @property
     def shapes(self) -> str:
         """The pictures' grids, in words."""
-        return "; ".join(f"img{number}: {image.tokens:,}, {image.grid[0]} rows x {image.grid[1]} columns"
-                         for number, image in enumerate(self.images))
+        return "; ".join(
+            f"img{number}: {image.tokens:,}, {image.grid[0]} rows x {image.grid[1]} columns"
+            for number, image in enumerate(self.images)
+        )
 
     def described(self) -> str:
-        chosen = {"text": "text tokens masked, --mask-mode both masks the picture too", "vision": "vision tokens masked",
-                  "both": "text and vision tokens masked"}[self.mask_mode]
+        chosen = {
+            "text": "text tokens masked, --mask-mode both masks the picture too",
+            "vision": "vision tokens masked",
+            "both": "text and vision tokens masked",
+        }[self.mask_mode]
         return super().described() + (f" ({self.shapes}; {chosen})" if self.images else "")

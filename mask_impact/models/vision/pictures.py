@@ -28,9 +28,15 @@ HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 AVIF_BRANDS = (b"avif", b"avis")
 ADDRESS = re.compile(r"https?:/|data:image/")  # anywhere: a batch file's folder may stand before it
 ORIENTATION = 0x0112
-UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-           5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-           8: Image.Transpose.ROTATE_90}
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262
 
 
@@ -100,7 +106,9 @@ def _bytes(path: str) -> bytes:
     if str(path).lower().endswith(VIDEO_SUFFIXES) and os.path.exists(path):
         raise _video(name)
     if ADDRESS.search(str(path)) and not os.path.exists(path):
-        raise RequestError(f"{name[:80]}: this is an address, and pictures are read from files; download it and name the file")
+        raise RequestError(
+            f"{name[:80]}: this is an address, and pictures are read from files; download it and name the file"
+        )
     if os.path.isdir(path):
         raise RequestError(f"{name}: this is a folder; name a picture in it")
     try:
@@ -146,7 +154,9 @@ def _decoded(data: bytes, path: str) -> tuple[Image.Image, int]:
 
 def _frame(image: Image.Image, name: str) -> tuple[Image.Image, int]:
     try:
-        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # a phone's extra pictures are no animation
+        frames = (
+            1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        )  # a phone's extra pictures are no animation
         image.seek(0)
         image.load()
         return _upright(_rgb(image, name), image), frames
@@ -155,8 +165,10 @@ def _frame(image: Image.Image, name: str) -> tuple[Image.Image, int]:
     except Image.DecompressionBombError:
         raise _too_large(name) from None
     except Exception as error:  # whatever a decoder of damaged bytes raises
-        raise RequestError(f"{name}: this {image.format} picture is truncated or damaged ({shown(first_line(error))}); "
-                           "save or download it again") from None
+        raise RequestError(
+            f"{name}: this {image.format} picture is truncated or damaged ({shown(first_line(error))}); "
+            "save or download it again"
+        ) from None
 
 
 def _too_large(name: str, size: tuple[int, int] | None = None) -> RequestError:

@@ -92,8 +92,10 @@ class VisionCandidate(Candidate):
         runs = [len(list(run)) for token, run in groupby(ids) if token == image]
         if runs not in (counts, [1] * len(counts)):
             found, has = (", ".join(map(str, numbers)) for numbers in (runs, counts))
-            raise RequestError(f"the prompt's ids hold {self.word(image)} in runs of: {found or 'none'}; give one for each picture, or as "
-                               f"many in a row as it has tokens: {has or 'there is no picture'}")
+            raise RequestError(
+                f"the prompt's ids hold {self.word(image)} in runs of: {found or 'none'}; give one for each picture, or as "
+                f"many in a row as it has tokens: {has or 'there is no picture'}"
+            )
         return self.expanded(ids, [1] * sum(counts) if runs == counts else counts)
 
     def expanded(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
@@ -101,12 +103,18 @@ class VisionCandidate(Candidate):
         holds image or video tokens."""
         image, video = self.config.image_token_id, self.config.video_token_id
         if video in ids:
-            raise RequestError(f"the prompt holds {self.word(video)}, but video is not supported; give single frames as pictures")
+            raise RequestError(
+                f"the prompt holds {self.word(video)}, but video is not supported; give single frames as pictures"
+            )
         found = list(ids).count(image)
         if found > len(counts):
-            raise RequestError(f"the prompt's text holds the word {self.word(image)}; leave it out, pictures are placed in front of the text")
+            raise RequestError(
+                f"the prompt's text holds the word {self.word(image)}; leave it out, pictures are placed in front of the text"
+            )
         if found < len(counts):
-            raise RequestError(f"the model's chat template has places for {found} of {len(counts)} pictures; leave chat off (--no-chat)")
+            raise RequestError(
+                f"the model's chat template has places for {found} of {len(counts)} pictures; leave chat off (--no-chat)"
+            )
         left = iter(counts)
         return [token for one in ids for token in ([one] * next(left) if one == image else [one])]
 
@@ -117,11 +125,15 @@ class VisionCandidate(Candidate):
 
 def examine(settings: VisionSettings, checkpoint: Checkpoint | None = None) -> VisionCandidate:
     """A Qwen3-VL, with everything that its small files tell. Raises RequestError, by name, with all faults."""
-    checkpoint = checkpoint or find_checkpoint(settings.model, settings.revision, settings.trust_remote_code, settings.DEMO)
+    checkpoint = checkpoint or find_checkpoint(
+        settings.model, settings.revision, settings.trust_remote_code, settings.DEMO
+    )
     candidate = read_candidate(settings, checkpoint, refuse_config)
     if candidate.tokenizer.chat_template is None:
         candidate.tokenizer.chat_template = processors_template(checkpoint)
-    processor = read_file(checkpoint, "image processor (preprocessor_config.json)", Qwen2VLImageProcessorPil.from_pretrained)
+    processor = read_file(
+        checkpoint, "image processor (preprocessor_config.json)", Qwen2VLImageProcessorPil.from_pretrained
+    )
     refuse_misfit(checkpoint.name, candidate.config, processor)
     return VisionCandidate(candidate.name, candidate.config, candidate.tokenizer, candidate.checkpoint, processor)
 
@@ -132,7 +144,9 @@ def processors_template(checkpoint: Checkpoint) -> str | None:
     try:
         return json.loads(file.read_text(encoding="utf-8"))["chat_template"] if file.is_file() else None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"--model {checkpoint.name!r}: its {file.name} cannot be read ({first_line(error)}); fetch the model again") from None
+        raise RequestError(
+            f"--model {checkpoint.name!r}: its {file.name} cannot be read ({first_line(error)}); fetch the model again"
+        ) from None
 
 
 def refuse_config(name: str, config: PreTrainedConfig, code: bool = False) -> None:
@@ -153,20 +167,28 @@ def refuse_misfit(name: str, config: PreTrainedConfig, processor: Qwen2VLImagePr
     model = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
     cut = processor.patch_size, processor.merge_size, processor.temporal_patch_size
     if cut != model:
-        raise RequestError(f"--model {name!r}: its image processor has patch, merge and temporal sizes {cut}, its configuration "
-                           f"{model}: they do not belong together; fetch the model again")
+        raise RequestError(
+            f"--model {name!r}: its image processor has patch, merge and temporal sizes {cut}, its configuration "
+            f"{model}: they do not belong together; fetch the model again"
+        )
 
 
 def refuse_sizes(name: str, processor: Qwen2VLImageProcessorPil) -> None:
     """Raise RequestError, by name, if the image processor does not tell the fewest and the most pixels of a picture."""
     fewest, most = (processor.size.get(edge) for edge in ("shortest_edge", "longest_edge"))
     if not (isinstance(fewest, int) and isinstance(most, int) and 0 < fewest <= most):
-        raise RequestError(f"{name!r}: its image processor (preprocessor_config.json) has shortest_edge {fewest} and longest_edge {most} "
-                           "as size; expected the fewest and the most pixels of a picture")
+        raise RequestError(
+            f"{name!r}: its image processor (preprocessor_config.json) has shortest_edge {fewest} and longest_edge {most} "
+            "as size; expected the fewest and the most pixels of a picture"
+        )
 
 
-def of_loaded(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, image_processor: Any,
-              settings: VisionSettings) -> VisionCandidate:
+def of_loaded(
+    model: PreTrainedModel | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    image_processor: Any,
+    settings: VisionSettings,
+) -> VisionCandidate:
     """The candidate of a Qwen3-VL that the caller has loaded; `image_processor` is any image processor of it, or None for the
     one that Qwen3-VL has. Raises RequestError for a model of another kind, and for settings that would load another."""
     model = as_written(model)
@@ -175,8 +197,11 @@ def of_loaded(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase 
     vision = model.config.vision_config
     own = {key: getattr(image_processor, key, plain) for key, plain in PLAIN.items()}
     processor = Qwen2VLImageProcessorPil(
-        patch_size=vision.patch_size, merge_size=vision.spatial_merge_size, temporal_patch_size=vision.temporal_patch_size,
-        **own | {"size": dict(own["size"])})
+        patch_size=vision.patch_size,
+        merge_size=vision.spatial_merge_size,
+        temporal_patch_size=vision.temporal_patch_size,
+        **own | {"size": dict(own["size"])},
+    )
     refuse_sizes(name, processor)
     return VisionCandidate(name, model.config, tokenizer, None, processor)
 
@@ -184,5 +209,7 @@ def of_loaded(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase 
 def refuse_loaded(model: PreTrainedModel) -> None:
     """Raise RequestError, by name, for a loaded model that is no Qwen3-VL, or has quantised weights."""
     if model.config.model_type not in KINDS or model.get_output_embeddings() is None:
-        raise RequestError(f"{type(model).__name__} is no Qwen3-VL that answers; load one with AutoModelForImageTextToText")
+        raise RequestError(
+            f"{type(model).__name__} is no Qwen3-VL that answers; load one with AutoModelForImageTextToText"
+        )
     refuse_strange_weights(model)

@@ -1,6 +1,6 @@
 """Writes the Parquet files beside it, for the unit tests of the viewer's reader.
 
-    .venv/bin/python viewer/tests/data/make.py        # in the repository's root
+.venv/bin/python viewer/tests/data/make.py        # in the repository's root
 """
 
 import sys
@@ -14,7 +14,7 @@ sys.path.insert(0, str(HERE.parents[2]))
 from mask_impact.results.table import ResultTable, StepDistances  # noqa: E402
 from mask_impact.results.writing import write_parquet  # noqa: E402
 
-TOKENS = ["The", " \"cat\"", "</script>", "", " sat"]
+TOKENS = ["The", ' "cat"', "</script>", "", " sat"]
 RUN = b'{"schema_version": 1, "status": "complete", "settings": {"prompt": "The cat"}, "rows": 63}'
 
 
