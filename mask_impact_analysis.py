@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from mask_impact.models.loading import Subject
-    from mask_impact.runs.planning import Plan
+    from mask_impact.models.loading import LoadedModel
+    from mask_impact.runs.planning import PlannedRun
     from mask_impact.runs.run import Run
 
 
@@ -48,45 +48,45 @@ def main(argv: list[str] | None = None) -> int:
     entries = command_line.read(argv)
     from mask_impact.runs import early_check
 
-    checkpoint = early_check.find(entries[0])
+    checkpoint = early_check.check(entries[0])
 
     # The model: first what needs no weights, every entry checked against it; then the weights, checked too.
     from mask_impact.models import info
     from mask_impact.runs import batch, batch_summary, dry_run, messages, planning, queue
 
-    candidate = info.examine(entries[0], checkpoint)
-    asked = planning.plan_all(entries, candidate)
+    model_info = info.examine(entries[0], checkpoint)
+    asked = planning.plan_all(entries, model_info)
     if entries[0].dry_run:
-        return dry_run.tell(asked, candidate)
+        return dry_run.report(asked, model_info)
     failures: list[batch.Failure] = []
     plans = batch.unfinished(asked, failures)
-    subject = batch.loaded(plans, candidate) if plans else None
+    loaded = batch.load(plans, model_info) if plans else None
 
     # The measurement and its files, prompt by prompt. One that fails is recorded, the others go on; a batch ends with a table.
-    for plan in queue.claimed(plans, subject, failures):
-        with batch.failing_into(failures, plan, subject):
-            messages.before(plan, subject)
-            run = measure(plan, subject, entries[0].quiet)
+    for plan in queue.claimed(plans, loaded, failures):
+        with batch.failing_into(failures, plan, loaded):
+            messages.before(plan, loaded)
+            run = measure(plan, loaded, entries[0].quiet)
             messages.after(run, batch.write(run))
     batch_summary.close(asked, failures)
     return batch.exit_code(asked, failures)
 
 
-def measure(plan: Plan, subject: Subject, quiet: bool = True) -> Run:
+def measure(plan: PlannedRun, loaded: LoadedModel, quiet: bool = True) -> Run:
     """One prompt: in every generation step, in every layer, each token masked in turn."""
     from mask_impact.measure.loop import measured_layers
     from mask_impact.runs.messages import progress
     from mask_impact.runs.run import Run
 
-    run = Run(plan, subject)
+    run = Run(plan, loaded)
     with progress(run, quiet) as bar:
-        for layer in measured_layers(subject.model, run.parts, run.inputs, run.method):
+        for layer in measured_layers(loaded.model, run.parts, run.inputs, run.method):
             run.add(layer)
             bar.update()
     return run
 
 
-@python_names.named(Settings)
+@python_names.name_python_arguments(Settings)
 def run_masking_experiment(
     prompt: str | Sequence[int] | None = None,
     model_name: str = Settings.model,
@@ -112,11 +112,11 @@ def run_masking_experiment(
         prompt=prompt, model_name=model_name, device=device, num_output_tokens=num_output_tokens, **settings
     )
     named = model is tokenizer is None
-    candidate = info.examine(asked) if named else info.of_loaded(model, tokenizer, asked)
-    plan = planning.plan(asked, candidate)
-    with loading.ready(candidate, asked, model) as subject:
-        planning.refuse_skipped([plan], subject)
-        return measure(plan, subject).to_dataframe()
+    model_info = info.examine(asked) if named else info.of_loaded(model, tokenizer, asked)
+    plan = planning.plan(asked, model_info)
+    with loading.ready(model_info, asked, model) as loaded:
+        planning.refuse_skipped([plan], loaded)
+        return measure(plan, loaded).to_dataframe()
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from mask_impact.models.loading import Subject
-    from mask_impact.runs.planning import Plan
+    from mask_impact.models.loading import LoadedModel
+    from mask_impact.runs.planning import PlannedRun
     from mask_impact.runs.run import Run
 
 
@@ -45,45 +45,45 @@ def main(argv: list[str] | None = None) -> int:
     entries = command_line.read(argv, "mask_impact_vl.py", VisionSettings, DESCRIPTION, EXAMPLES)
     from mask_impact.runs import early_check
 
-    checkpoint = early_check.find(entries[0])
+    checkpoint = early_check.check(entries[0])
 
     # The model: first what needs no weights, every entry and its pictures checked against it; then the weights, checked too.
     from mask_impact.models.vision import qwen3_vl
     from mask_impact.runs import batch, batch_summary, dry_run, messages, planning, queue
 
-    candidate = qwen3_vl.examine(entries[0], checkpoint)
-    asked = planning.plan_all(entries, candidate)
+    model_info = qwen3_vl.examine(entries[0], checkpoint)
+    asked = planning.plan_all(entries, model_info)
     if entries[0].dry_run:
-        return dry_run.tell(asked, candidate)
+        return dry_run.report(asked, model_info)
     failures: list[batch.Failure] = []
     plans = batch.unfinished(asked, failures)
-    subject = batch.loaded(plans, candidate) if plans else None
+    loaded = batch.load(plans, model_info) if plans else None
 
     # The measurement and its files, prompt by prompt. One that fails is recorded, the others go on; a batch ends with a table.
-    for plan in queue.claimed(plans, subject, failures):
-        with batch.failing_into(failures, plan, subject):
-            messages.before(plan, subject)
-            run = measure(plan, subject, entries[0].quiet)
+    for plan in queue.claimed(plans, loaded, failures):
+        with batch.failing_into(failures, plan, loaded):
+            messages.before(plan, loaded)
+            run = measure(plan, loaded, entries[0].quiet)
             messages.after(run, batch.write(run))
     batch_summary.close(asked, failures)
     return batch.exit_code(asked, failures)
 
 
-def measure(plan: Plan, subject: Subject, quiet: bool = True) -> Run:
+def measure(plan: PlannedRun, loaded: LoadedModel, quiet: bool = True) -> Run:
     """One prompt, or a picture's encoder: in every generation step, in every layer, each word or patch masked in turn."""
     from mask_impact.measure.encoder import measured_layers
     from mask_impact.runs.messages import progress
     from mask_impact.runs.run import Run
 
-    run = Run(plan, subject)
+    run = Run(plan, loaded)
     with progress(run, quiet) as bar:
-        for layer in measured_layers(subject.model, run.parts, run.inputs, run.method):
+        for layer in measured_layers(loaded.model, run.parts, run.inputs, run.method):
             run.add(layer)
             bar.update()
     return run
 
 
-@python_names.named(VisionSettings)
+@python_names.name_python_arguments(VisionSettings)
 def run_vl_masking_experiment(
     prompt: str | Sequence[int] | None = None,
     image: str | PathLike | Sequence[str | PathLike] | None = None,
@@ -118,11 +118,11 @@ def run_vl_masking_experiment(
         **settings,
     )
     named = model is tokenizer is None
-    candidate = qwen3_vl.examine(asked) if named else qwen3_vl.of_loaded(model, tokenizer, image_processor, asked)
-    plan = planning.plan(asked, candidate)
-    with loading.ready(candidate, asked, model) as subject:
-        planning.refuse_skipped([plan], subject)
-        return measure(plan, subject).to_dataframe()
+    model_info = qwen3_vl.examine(asked) if named else qwen3_vl.of_loaded(model, tokenizer, image_processor, asked)
+    plan = planning.plan(asked, model_info)
+    with loading.ready(model_info, asked, model) as loaded:
+        planning.refuse_skipped([plan], loaded)
+        return measure(plan, loaded).to_dataframe()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import torch
 
 from mask_impact.base.console import exit_code
 from mask_impact.base.precision import TOLERANCE, full_float32
-from mask_impact.measure.closed_form import LeaveOneOut, leave_one_out
+from mask_impact.measure.closed_form import MaskedHeads, leave_one_out
 from mask_impact.measure.loop import Method, measured_layers
 from mask_impact.measure.row_pass import RowPass
 from mask_impact.measure.step import MeasuredLayer, ModelInputs
@@ -67,16 +67,16 @@ class SingleLayer:
 def measure_first_layer(model: str, prompt: str) -> SingleLayer:
     """Load a model and measure its first measurable layer. Raises RequestError for a model or prompt it cannot take."""
     settings = Settings(model=model, prompt=prompt)
-    candidate = info.examine(settings)
-    ids = planning.plan(settings, candidate).prompt.token_ids
-    subject = loading.load(candidate, settings)
-    first = subject.parts[:1]
+    model_info = info.examine(settings)
+    ids = planning.plan(settings, model_info).prompt.token_ids
+    loaded = loading.load(model_info, settings)
+    first = loaded.parts[:1]
     inputs = ModelInputs(ids, steps=1)
-    [fast] = measured_layers(subject.model, first, inputs, Method("renormalize"))
-    [plain] = measured_layers(subject.model, first, inputs, Method("rerun"))
-    *tokens, next_token = token_texts(subject.tokenizer, [*ids, fast.step.next_id])
+    [fast] = measured_layers(loaded.model, first, inputs, Method("renormalize"))
+    [plain] = measured_layers(loaded.model, first, inputs, Method("rerun"))
+    *tokens, next_token = token_texts(loaded.tokenizer, [*ids, fast.step.next_id])
     agreement = Check("renormalize = rerun", largest_difference(fast.l2, plain.l2), AGREEMENT)
-    return SingleLayer(tokens, next_token, fast, plain, [agreement, *identities(subject, first, ids)])
+    return SingleLayer(tokens, next_token, fast, plain, [agreement, *identities(loaded, first, ids)])
 
 
 def largest_difference(found: np.ndarray, expected: np.ndarray) -> float:
@@ -92,11 +92,11 @@ def largest_difference(found: np.ndarray, expected: np.ndarray) -> float:
 
 @torch.inference_mode()
 @full_float32()
-def identities(subject: loading.Subject, first: list, ids: list[int]) -> list[Check]:
+def identities(loaded: loading.LoadedModel, first: list, ids: list[int]) -> list[Check]:
     """Run the model once, look at the layer as the final position sees it, and try both identities."""
-    with attached(decoder_of(subject.model)):
+    with attached(decoder_of(loaded.model)):
         with recording(first, whole=False) as [record]:
-            subject.model(input_ids=torch.tensor([ids], device=subject.model.device))
+            loaded.model(input_ids=torch.tensor([ids], device=loaded.model.device))
         own = record.output.dtype
         dtype = torch.promote_types(own, torch.float32)
         heads = leave_one_out(final_query(record.attention, len(ids), dtype))
@@ -108,7 +108,7 @@ def identities(subject: loading.Subject, first: list, ids: list[int]) -> list[Ch
     ]
 
 
-def sum_of_updates(record: LayerRecord, heads: LeaveOneOut) -> float:
+def sum_of_updates(record: LayerRecord, heads: MaskedHeads) -> float:
     """|x + D - y| / (|x| + |D|): y is the layer's own output, D the update made from our heads' outputs (head, d_v)."""
     rows = RowPass(record.parts, record.call.to(heads.output.dtype))
     x, y = rows.call.hidden[0, -1], record.output.to(heads.output)
@@ -116,7 +116,7 @@ def sum_of_updates(record: LayerRecord, heads: LeaveOneOut) -> float:
     return float((x + update - y).norm() / (x.norm() + update.norm()))
 
 
-def conservation(heads: LeaveOneOut) -> float:
+def conservation(heads: MaskedHeads) -> float:
     """How far sum_j (1 - a_j)(o_j - o) is from o (sum_j a_j - 1), which is 0 but for a sink, over its terms' lengths.
 
     a are the weights (head, key), o the outputs (head, d_v), o_j those with key j masked. Of the worst head; 0 where

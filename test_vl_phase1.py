@@ -60,20 +60,20 @@ def measure_phases(model: str, image: str, question: str) -> list[Phase]:
         "phase 2, words and patches": VisionSettings(**common, image=[image], mask_mode="both"),
     }
     some = next(iter(asked.values()))
-    candidate = qwen3_vl.examine(some)
-    plans = {title: planning.plan(settings, candidate) for title, settings in asked.items()}
-    subject = loading.load(candidate, some)
-    return [measure_phase(title, plan, subject) for title, plan in plans.items()]
+    model_info = qwen3_vl.examine(some)
+    plans = {title: planning.plan(settings, model_info) for title, settings in asked.items()}
+    loaded = loading.load(model_info, some)
+    return [measure_phase(title, plan, loaded) for title, plan in plans.items()]
 
 
-def measure_phase(title: str, plan: planning.Plan, subject: loading.Subject) -> Phase:
+def measure_phase(title: str, plan: planning.PlannedRun, loaded: loading.LoadedModel) -> Phase:
     """Every layer by the default method, the first one of the first step by the other too, and what must hold."""
-    run = Run(plan, subject)
-    with counted_calls(subject.model.model.visual) as encoded:
-        fast, *others = measured_layers(subject.model, run.parts, run.inputs, Method("renormalize"))
+    run = Run(plan, loaded)
+    with counted_calls(loaded.model.model.visual) as encoded:
+        fast, *others = measured_layers(loaded.model, run.parts, run.inputs, Method("renormalize"))
     for layer in (fast, *others):
         run.add(layer)
-    [plain] = measured_layers(subject.model, run.parts[:1], replace(run.inputs, steps=1), Method("rerun"))
+    [plain] = measured_layers(loaded.model, run.parts[:1], replace(run.inputs, steps=1), Method("rerun"))
     cells = plan.prompt.places[:, 0] >= 0
     checks = [
         Check(f"renormalize = rerun in layer {fast.layer}", largest_difference(fast.l2, plain.l2), AGREEMENT),

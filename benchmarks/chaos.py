@@ -31,7 +31,7 @@ import torch  # noqa: E402
 import mask_impact_analysis  # noqa: E402
 from mask_impact import read_results  # noqa: E402
 from mask_impact.base import console  # noqa: E402
-from mask_impact.runs.finished_steps import PartFiles  # noqa: E402
+from mask_impact.runs.finished_steps import FinishedSteps  # noqa: E402
 
 PEOPLE, THINGS, COLOURS, CONTAINERS = (
     ("Anna", "Ben"),
@@ -100,7 +100,9 @@ def finished(folder: Path) -> dict[str, tuple[int, int]]:
                     read_results(path)
     for place in folder.glob(".partial/entry_*"):
         if place.is_dir():
-            whole |= {str(path): path for path in sorted(place.glob("step_*"))[: len(PartFiles(folder, place.name))]}
+            whole |= {
+                str(path): path for path in sorted(place.glob("step_*"))[: len(FinishedSteps(folder, place.name))]
+            }
     return {name: (path.stat().st_ino, path.stat().st_mtime_ns) for name, path in whole.items()}
 
 

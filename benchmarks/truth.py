@@ -36,58 +36,58 @@ from mask_impact.settings.vision import VisionSettings  # noqa: E402
 SEED, PROMPTS = 4000, 100
 
 
-def demo() -> loading.Subject:
+def demo() -> loading.LoadedModel:
     """The demo model, loaded as the command loads it."""
     settings = Settings(prompt="-", model="demo", device="cpu")
     return loading.load(info.examine(settings), settings)
 
 
-def vision_demo() -> loading.Subject:
+def vision_demo() -> loading.LoadedModel:
     """The demo vision model, likewise."""
     settings = VisionSettings(prompt="-", model="demo", device="cpu")
     return loading.load(qwen3_vl.examine(settings), settings)
 
 
-def summed(subject: loading.Subject, inputs: ModelInputs) -> tuple[dict[str, np.ndarray], int]:
+def summed(loaded: loading.LoadedModel, inputs: ModelInputs) -> tuple[dict[str, np.ndarray], int]:
     """L2 summed over layers, by kind of variant (position,), and the token that the model predicts."""
     totals = {kind: np.zeros(len(inputs.token_ids)) for kind in ("Full", "Attn", "Heads")}
-    for layer in measured_layers(subject.model, subject.parts, inputs):
+    for layer in measured_layers(loaded.model, loaded.parts, inputs):
         totals["Full"] += layer.l2[0]
         totals["Attn"] += layer.l2[1]
         totals["Heads"] += layer.l2[2:].sum(0)
     return totals, layer.step.next_id
 
 
-def top_positions(subject: loading.Subject, ids: list[int]) -> tuple[dict[str, int], int]:
+def top_positions(loaded: loading.LoadedModel, ids: list[int]) -> tuple[dict[str, int], int]:
     """The strongest position but the first by each kind of variant, and the token that the model predicts."""
-    totals, predicted = summed(subject, ModelInputs(ids, 1))
+    totals, predicted = summed(loaded, ModelInputs(ids, 1))
     return {kind: 1 + int(np.argmax(total[1:])) for kind, total in totals.items()}, predicted
 
 
-def answered(subject: loading.Subject, word: str, count: int, seed: int) -> Iterator[tuple[list[int], int]]:
+def answered(loaded: loading.LoadedModel, word: str, count: int, seed: int) -> Iterator[tuple[list[int], int]]:
     """`count` prompts that the model answers rightly, as token ids and the position of the answer's word."""
-    tokenizer, found = subject.tokenizer, 0
+    tokenizer, found = loaded.tokenizer, 0
     for prompt in world.fresh_prompts(seed, 3 * count):
         text, answer, span = prompt.questions[word]
         ids = tokenizer(text)["input_ids"]
         with torch.inference_mode():
-            predicted = int(subject.model(torch.tensor([ids])).logits[0, -1].argmax())
+            predicted = int(loaded.model(torch.tensor([ids])).logits[0, -1].argmax())
         if predicted == tokenizer(answer)["input_ids"][0] and found < count:
             found += 1
             yield ids, world.token_position(tokenizer, text, span)
 
 
-def counts(subject: loading.Subject, word: str, count: int = PROMPTS, seed: int = SEED) -> Counter:
+def counts(loaded: loading.LoadedModel, word: str, count: int = PROMPTS, seed: int = SEED) -> Counter:
     """How often the top token holds the answer, by kind of variant; "prompts" is how many were looked at."""
     hits: Counter = Counter()
-    for ids, position in answered(subject, word, count, seed):
-        top, _ = top_positions(subject, ids)
+    for ids, position in answered(loaded, word, count, seed):
+        top, _ = top_positions(loaded, ids)
         hits.update(kind for kind, found in top.items() if found == position)
         hits["prompts"] += 1
     return hits
 
 
-def picture_counts(subject: loading.Subject, count: int = PROMPTS, seed: int = SEED) -> Counter:
+def picture_counts(loaded: loading.LoadedModel, count: int = PROMPTS, seed: int = SEED) -> Counter:
     """How often the top token of all is a patch of the thing asked about, by kind of variant; "right" counts right answers.
 
     Each picture is asked one question, about a thing's colour and about its shape in turns.
@@ -97,18 +97,18 @@ def picture_counts(subject: loading.Subject, count: int = PROMPTS, seed: int = S
         for index, picture in enumerate(vision_world.fresh_pictures(seed, count)):
             path, question = str(Path(folder, f"{index}.png")), picture.questions[index % 2]
             picture.image.save(path)
-            asked = subject.candidate.prompt_inputs(
+            asked = loaded.model_info.prompt_inputs(
                 VisionSettings(prompt=question.text, image=path, mask_mode="both", model="demo")
             )
             cells = {(0, *cell) for cell in question.asked.cells}
             fed = ModelInputs(
                 asked.token_ids, 1, masked=asked.masked, further=lambda ids: asked.further(ids, torch.device("cpu"))
             )
-            totals, predicted = summed(subject, fed)
+            totals, predicted = summed(loaded, fed)
             hits.update(
                 kind for kind, total in totals.items() if tuple(asked.places[np.argmax(total)].tolist()) in cells
             )
-            hits["right"] += predicted == subject.tokenizer(question.answer)["input_ids"][0]
+            hits["right"] += predicted == loaded.tokenizer(question.answer)["input_ids"][0]
     return hits
 
 
@@ -128,10 +128,10 @@ def main() -> None:
             f"| {found['pictures']} | {found['right']} | {found['Full']} | {found['Attn']} | {found['Heads']} |"
         )
         return
-    subject = demo()
+    loaded = demo()
     print("| answer | prompts | Full | Attn | Heads |\n|---|---|---|---|---|")
     for word in ("colour", "container"):
-        found = counts(subject, word, options.prompts, options.seed)
+        found = counts(loaded, word, options.prompts, options.seed)
         print(f"| {word} | {found['prompts']} | {found['Full']} | {found['Attn']} | {found['Heads']} |", flush=True)
 
 

@@ -484,12 +484,12 @@ class Place:
             raise RequestError("outside of the test")
         return self.find(settings)
 
-    find, load = staticmethod(early_check.find), staticmethod(loading.load)
+    find, load = staticmethod(early_check.check), staticmethod(loading.load)
 
-    def loaded(self, candidate, settings, wanted):
+    def loaded(self, model_info, settings, wanted):
         """In place of models.load: each model is loaded once, and checked once in each way of measuring."""
         key = (
-            candidate.checkpoint.folder,
+            model_info.checkpoint.folder,
             settings.dtype,
             settings.measure_dtype,
             settings.method,
@@ -497,8 +497,8 @@ class Place:
             *sorted(wanted),
         )
         if key not in self.subjects:
-            self.subjects[key] = self.load(candidate, settings, wanted)
-        return replace(self.subjects[key], candidate=candidate)
+            self.subjects[key] = self.load(model_info, settings, wanted)
+        return replace(self.subjects[key], model_info=model_info)
 
     def run(self, main, words, stdin=b""):
         """Run a front door in this process."""

@@ -159,7 +159,7 @@ def test_a_failure_names_the_argument_and_not_the_flag(model):
 
 @pytest.mark.parametrize("name, row", options(VisionSettings).items())
 def test_every_flag_has_its_argument(name, row):
-    with pytest.raises(RequestError) as caught, python_names.named(VisionSettings):
+    with pytest.raises(RequestError) as caught, python_names.name_python_arguments(VisionSettings):
         raise RequestError(
             f"add {row.flag} {row.metavar} (in YAML {name}: x)",
             f"{row.flag}-x",

@@ -55,7 +55,7 @@ def place(tmp_path_factory):
         place.root.mkdir()
         patch.chdir(place.root)
         patch.setattr(sys, "stdin", None)
-        patch.setattr(early_check, "find", place.watched)
+        patch.setattr(early_check, "check", place.watched)
         patch.setattr(loading, "load", place.loaded)
         patch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(place.root / "hub"))
         patch.setenv("HOME", str(place.root / "around"))

@@ -31,29 +31,29 @@ def test_a_lock_that_a_dead_process_left_is_none(command):
 
 
 def test_a_result_that_another_run_finished_meanwhile_is_not_redone(command, monkeypatch):
-    loaded = batch.loaded
+    loaded = batch.load
 
     def slowly(*words):
         with monkeypatch.context() as patch:
-            patch.setattr(batch, "loaded", loaded)
+            patch.setattr(batch, "load", loaded)
             assert mask_impact_analysis.main(TEXT) == 0
         return loaded(*words)
 
-    monkeypatch.setattr(batch, "loaded", slowly)
+    monkeypatch.setattr(batch, "load", slowly)
     code, out, err = command(*TEXT)
     assert (code, err) == (0, []) and out[-1] == "x: another run has finished it meanwhile"
 
 
 def test_a_name_that_other_settings_took_meanwhile_fails_alone(command, monkeypatch):
-    loaded = batch.loaded
+    loaded = batch.load
 
     def slowly(*words):
         with monkeypatch.context() as patch:
-            patch.setattr(batch, "loaded", loaded)
+            patch.setattr(batch, "load", loaded)
             assert mask_impact_analysis.main([*TEXT, "--variants", "full"]) == 0
         return loaded(*words)
 
-    monkeypatch.setattr(batch, "loaded", slowly)
+    monkeypatch.setattr(batch, "load", slowly)
     code, _, err = command(*TEXT)
     assert (
         code == 1
@@ -64,7 +64,7 @@ def test_a_name_that_other_settings_took_meanwhile_fails_alone(command, monkeypa
 
 
 def test_a_name_that_other_settings_have_at_work_fails_alone_and_unrecorded(command, monkeypatch):
-    loaded = batch.loaded
+    loaded = batch.load
 
     def slowly(*words):
         held = locks.alone(Path("output"), "x")
@@ -76,7 +76,7 @@ def test_a_name_that_other_settings_have_at_work_fails_alone_and_unrecorded(comm
         return loaded(*words)
 
     others = []
-    monkeypatch.setattr(batch, "loaded", slowly)
+    monkeypatch.setattr(batch, "load", slowly)
     code, _, err = command(*TEXT)
     assert code == 1 and "its name was taken meanwhile by a run with other settings (" in err[0]
     assert not Path("output/x_run.json").exists()

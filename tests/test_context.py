@@ -11,7 +11,7 @@ import zoo
 from from_python import experiment
 
 from mask_impact.base.errors import RequestError
-from mask_impact.models.info import Candidate
+from mask_impact.models.info import ModelInfo
 
 LINEAR, DYNAMIC, YARN = (
     {"rope_type": kind, "rope_theta": 1e4, "factor": 4.0} for kind in ("linear", "dynamic", "yarn")
@@ -44,7 +44,7 @@ def llama(rope=None, **fields):
 
 
 def limit(config):
-    return Candidate("x", config, None).context_length
+    return ModelInfo("x", config, None).context_length
 
 
 @pytest.mark.parametrize("rope, length", LIMITS.values(), ids=LIMITS.keys())

@@ -155,17 +155,17 @@ def test_a_yaml_key_it_is_not(command):
 
 def planned(folder, kind=Settings, examine=info.examine, **settings):
     asked = kind(prompt="The cat", model=str(folder), given=frozenset(settings), **settings)
-    candidate = examine(asked)
-    return planning.plan_all([asked], candidate)[0], candidate
+    model_info = examine(asked)
+    return planning.plan_all([asked], model_info)[0], model_info
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3_next", "gpt2", "mixtral", "gemma4"])
 def test_rows_are_those_of_the_loaded_model(name, tmp_path):
     zoo.save(name, tmp_path / name)
-    plan, candidate = planned(tmp_path / name, num_tokens=3)
-    rows = planning.rows_to_come(plan, loading.load(candidate, plan.settings))
-    assert f"at most {rows:,} rows" in dry_run.told(plan, candidate)
-    assert dry_run.layer_sizes(candidate.config.get_text_config()).token > 0
+    plan, model_info = planned(tmp_path / name, num_tokens=3)
+    rows = planning.rows_to_come(plan, loading.load(model_info, plan.settings))
+    assert f"at most {rows:,} rows" in dry_run.told(plan, model_info)
+    assert dry_run.layer_sizes(model_info.config.get_text_config()).token > 0
 
 
 @pytest.mark.parametrize(
@@ -193,25 +193,25 @@ def test_the_sizes_foretold_are_within_a_factor_of_2(words, command):
 
 def test_rows_are_those_of_the_loaded_vision_model(tmp_path):
     vision_zoo.save("qwen3_vl", tmp_path / "vl")
-    plan, candidate = planned(tmp_path / "vl", VisionSettings, qwen3_vl.examine, chat=False)
-    rows = planning.rows_to_come(plan, loading.load(candidate, plan.settings))
-    assert f"at most {rows:,} rows" in dry_run.told(plan, candidate)
+    plan, model_info = planned(tmp_path / "vl", VisionSettings, qwen3_vl.examine, chat=False)
+    rows = planning.rows_to_come(plan, loading.load(model_info, plan.settings))
+    assert f"at most {rows:,} rows" in dry_run.told(plan, model_info)
 
 
 def test_heads_that_differ_by_layer_leave_the_rows_and_the_time_open(tmp_path):
     zoo.save("llama", tmp_path / "llama")
-    plan, candidate = planned(tmp_path / "llama")
-    object.__setattr__(candidate.config, "num_attention_heads", [2, 4, 2])
-    assert dry_run.told(plan, candidate).endswith("rows unknown until the weights are loaded")
-    assert dry_run.layer_sizes(candidate.config) is None
+    plan, model_info = planned(tmp_path / "llama")
+    object.__setattr__(model_info.config, "num_attention_heads", [2, 4, 2])
+    assert dry_run.told(plan, model_info).endswith("rows unknown until the weights are loaded")
+    assert dry_run.layer_sizes(model_info.config) is None
     assert "cannot be told without the weights" in dry_run.total([plan], [plan], {}, None)
 
 
 def test_a_layer_has_the_weights_that_the_model_has(tmp_path):
     zoo.save("llama", tmp_path / "llama")
-    plan, candidate = planned(tmp_path / "llama")
-    layer = loading.load(candidate, plan.settings).parts[0].layer
-    sizes = dry_run.layer_sizes(candidate.config)
+    plan, model_info = planned(tmp_path / "llama")
+    layer = loading.load(model_info, plan.settings).parts[0].layer
+    sizes = dry_run.layer_sizes(model_info.config)
     matrices = {name: weight.numel() for name, weight in layer.named_parameters() if weight.dim() == 2}
     assert sizes.token == sum(matrices.values())
     assert sizes.row == sum(count for name, count in matrices.items() if "mlp" in name or "o_proj" in name)
@@ -222,8 +222,8 @@ def test_time_grows_with_steps_layers_and_the_literal_method(tmp_path):
     sizes = dry_run.Sizes(1000, 600)
 
     def time_of(**settings):
-        plan, candidate = planned(tmp_path / "llama", **settings)
-        return dry_run.seconds(plan, dry_run.layers(plan, candidate), 3, sizes, 1e6)
+        plan, model_info = planned(tmp_path / "llama", **settings)
+        return dry_run.seconds(plan, dry_run.layers(plan, model_info), 3, sizes, 1e6)
 
     prompt = 6
     assert time_of() == pytest.approx((prompt * 3 * 1000 + prompt * 600 * 3) / 1e6 + 3 * dry_run.LAYER_SECONDS)

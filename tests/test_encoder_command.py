@@ -338,10 +338,10 @@ def test_a_dry_run_tells_the_cells_and_writes_nothing(ask, here):
 def test_the_estimate_grows_with_the_measured_cells(at, places, method, models):
     """60 patches through two blocks once, and 60 rows, or for each masked cell all patches again, for each measured cell."""
     settings = VisionSettings(model=str(models / "vl"), image="cat.png", part="encoder", at=at, method=method)
-    candidate = qwen3_vl.examine(settings)
-    plan = planning.plan(settings, candidate)
+    model_info = qwen3_vl.examine(settings)
+    plan = planning.plan(settings, model_info)
     found = dry_run.seconds(
-        plan, dry_run.layers(plan, candidate), candidate.layers(settings), dry_run.Sizes(token=3, row=2), 1e3
+        plan, dry_run.layers(plan, model_info), model_info.layers(settings), dry_run.Sizes(token=3, row=2), 1e3
     )
     again, calls = (60 * 2, 1) if method == "renormalize" else (15 * 60 * 3, 15)
     assert found == pytest.approx((60 * 3 * 2 + places * again * 2) / 1e3 + dry_run.LAYER_SECONDS * places * calls * 2)

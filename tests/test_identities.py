@@ -187,7 +187,7 @@ def test_answers_are_taken_back_after_an_error():
     layer = part.layer
     with (
         pytest.raises(KeyError),
-        interventions.answering({layer.mlp: lambda x: x}),
+        interventions.replace_forward({layer.mlp: lambda x: x}),
         interventions.in_dtype(part, torch.float64),
     ):
         assert layer.mlp.up_proj.weight.dtype == torch.float64

@@ -93,11 +93,11 @@ def wanted(out, **changes) -> Settings:
 
 
 def test_a_free_name_is_taken_as_it_is(out):
-    assert result_names.choose_name(wanted(out), FACTS) == result_names.Choice("hello_you")
-    assert result_names.choose_name(wanted(out, name="X"), FACTS) == result_names.Choice("X")
-    assert result_names.choose_name(wanted(out, output_dir=out.folder + "/not/there"), FACTS) == result_names.Choice(
-        "hello_you"
-    )
+    assert result_names.choose_name(wanted(out), FACTS) == result_names.NameChoice("hello_you")
+    assert result_names.choose_name(wanted(out, name="X"), FACTS) == result_names.NameChoice("X")
+    assert result_names.choose_name(
+        wanted(out, output_dir=out.folder + "/not/there"), FACTS
+    ) == result_names.NameChoice("hello_you")
 
 
 def test_a_derived_name_goes_past_other_runs_until_it_finds_its_own(out):
@@ -109,7 +109,7 @@ def test_a_derived_name_goes_past_other_runs_until_it_finds_its_own(out):
     choice = result_names.choose_name(wanted(out), FACTS)
     assert choice.name == "hello_you_3" and choice.record["status"] == "complete"
     assert choice.formats == {"csv", "json"}
-    assert result_names.choose_name(wanted(out, overwrite=True), FACTS) == result_names.Choice("hello_you_3")
+    assert result_names.choose_name(wanted(out, overwrite=True), FACTS) == result_names.NameChoice("hello_you_3")
 
 
 def test_a_given_name_that_another_run_holds_stops_and_names_the_difference(out):
@@ -120,7 +120,7 @@ def test_a_given_name_that_another_run_holds_stops_and_names_the_difference(out)
         f"b.yaml:3: the name 'x' is taken in {out.folder!r} by a run with other settings "
         "(num_tokens, layers); choose another or add --overwrite"
     )
-    assert result_names.choose_name(wanted(out, name="x", overwrite=True), FACTS) == result_names.Choice("x")
+    assert result_names.choose_name(wanted(out, name="x", overwrite=True), FACTS) == result_names.NameChoice("x")
 
 
 def test_a_given_name_that_holds_this_very_run_is_there(out):
@@ -131,7 +131,7 @@ def test_a_given_name_that_holds_this_very_run_is_there(out):
 
 def test_a_run_that_did_not_finish_is_run_again_under_its_name(out):
     out("hello_you", wanted(out), status="running")
-    assert result_names.choose_name(wanted(out), FACTS) == result_names.Choice("hello_you")
+    assert result_names.choose_name(wanted(out), FACTS) == result_names.NameChoice("hello_you")
 
 
 @pytest.mark.parametrize("record", [None, "", "[]", "{", '{"status": "complete"}', '{"settings": 5}', "[" * 100_000])
@@ -214,7 +214,7 @@ def test_a_failed_run_gives_way_and_says_why(out):
     """To the same request, and under a given name to another one too: there is no result to lose."""
     out("x", wanted(out, name="x"), status="failed", reason="no memory")
     for settings in (wanted(out, name="x"), wanted(out, name="x", num_tokens=5)):
-        assert result_names.choose_name(settings, FACTS) == result_names.Choice(
+        assert result_names.choose_name(settings, FACTS) == result_names.NameChoice(
             "x", earlier="failed before (no memory)"
         )
 
@@ -228,8 +228,8 @@ def test_what_it_was_computed_with_is_spelt_out(out):
 
 
 def test_a_batch_lists_its_folder_once(tmp_path, monkeypatch):
-    listed, real = [], names_folder.Present
-    monkeypatch.setattr(result_names, "Present", lambda folder: listed.append(folder) or real(folder))
+    listed, real = [], names_folder.OutputFolder
+    monkeypatch.setattr(result_names, "OutputFolder", lambda folder: listed.append(folder) or real(folder))
     entries = [Settings(prompt=prompt, output_dir=str(tmp_path)) for prompt in ("a", "a", "b")]
     assert [choice.name for choice in result_names.choose_names(entries, [{}] * 3)] == ["a", "a_2", "b"] and len(
         listed

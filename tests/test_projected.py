@@ -13,7 +13,7 @@ from measuring import relative_error
 from mask_impact.measure import loop
 from mask_impact.measure.check import measurable_parts
 from mask_impact.measure.closed_form import leave_one_out
-from mask_impact.measure.collect import Moment
+from mask_impact.measure.collect import StepInfo
 from mask_impact.measure.joined import kept_values
 from mask_impact.measure.joined import rows as riding
 from mask_impact.measure.joined.kept_values import ProjectedValues, projected_rows
@@ -36,9 +36,9 @@ def taken(monkeypatch):
     """(step, layer) of each time that projected values were used."""
     seen, take_in = [], ProjectedValues.take_in
 
-    def noted(self, parts, query, moment, others):
-        seen.append((moment.step, parts.index))
-        return take_in(self, parts, query, moment, others)
+    def noted(self, parts, query, step_info, others):
+        seen.append((step_info.step, parts.index))
+        return take_in(self, parts, query, step_info, others)
 
     monkeypatch.setattr(ProjectedValues, "take_in", noted)
     return seen
@@ -190,7 +190,7 @@ def test_rows_are_the_projected_heads(query):
     """Baseline, masked rows and control rows, whatever the heads see and share."""
     parts, closed, length = layer_of(query), leave_one_out(query), 3 + query.logits.shape[1]
     heads = head_rows(closed, query.keys, seed=0)
-    found = projected_rows(parts, closed, query, Moment(1, length), heads, ProjectedValues(length))
+    found = projected_rows(parts, closed, query, StepInfo(1, length), heads, ProjectedValues(length))
     expected = parts.projection(heads.flatten(1))
     assert (found - expected).norm(dim=1) == pytest.approx(
         torch.zeros(len(found)), abs=1e-6 * float(expected.norm(dim=1).max())
@@ -203,7 +203,7 @@ def test_a_key_heavier_than_all_others_keeps_its_digits():
     query.logits[:, 4] = 200
     parts, closed = layer_of(query), leave_one_out(query)
     heads = head_rows(closed, query.keys, seed=0)
-    found = projected_rows(parts, closed, query, Moment(1, 12), heads, ProjectedValues(12))
+    found = projected_rows(parts, closed, query, StepInfo(1, 12), heads, ProjectedValues(12))
     assert found.isfinite().all()
     assert torch.allclose(found[3], parts.projection(heads.flatten(1))[3], rtol=1e-5)
 
@@ -253,15 +253,15 @@ def test_a_store_filled_again_holds_the_same_bits():
     with torch.inference_mode(), attached(model.get_decoder()):
         for step, records in generation_steps(model, parts, ModelInputs(IDS, STEPS), Method(riding=False)):
             for record in records:
-                query = final_query(record.attention, step.moment.length, torch.float32)
+                query = final_query(record.attention, step.step_info.length, torch.float32)
                 closed = leave_one_out(query)
                 projected_rows(
-                    record.parts, closed, query, step.moment, head_rows(closed, query.keys, step.index), first
+                    record.parts, closed, query, step.step_info, head_rows(closed, query.keys, step.index), first
                 )
-                again.take_in_again(record.parts, query, step.moment)
+                again.take_in_again(record.parts, query, step.step_info)
                 places = query.keys + query.offset
                 found = [store.layers[record.parts.index].projected[places].clone() for store in (first, again)]
-                again.take_in_again(record.parts, query, step.moment)
+                again.take_in_again(record.parts, query, step.step_info)
                 assert torch.equal(found[0], found[1])
                 assert torch.equal(found[1], again.layers[record.parts.index].projected[places])
                 value = query.value[:, query.keys].repeat_interleave(2, 0).transpose(0, 1)

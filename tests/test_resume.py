@@ -97,26 +97,26 @@ def test_rows_that_rode_leave_their_mark_and_are_answered_for_when_replayed(shar
     monkeypatch.setattr(kept_values, "SHARE", share)
     model, method = wide_model(), loop.Method(variants=variants)
     whole = layers_of(model, 5, method=method)
-    done = [layer.step.replay for layer in whole[::3]][:3]
+    done = [layer.step.fingerprint for layer in whole[::3]][:3]
     assert not done[0].rode and set(done[1].rode) == {(kind, layer) for kind in kinds for layer in range(3)}
     monkeypatch.setattr(
-        rows.Ride, "arrive", lambda self, *_: arrive(self, *_) if self.moment.step in (0, 3, 4) else pytest.fail()
+        rows.Ride, "arrive", lambda self, *_: arrive(self, *_) if self.step_info.step in (0, 3, 4) else pytest.fail()
     )
     resumed = layers_of(model, 5, done, method=method)
     assert [layer.step.index for layer in resumed] == [3] * 3 + [4] * 3
     for one, other in zip(whole[9:], resumed):
         assert (one.l2 == other.l2).all() and (one.cosine == other.cosine).all()
-        assert one.step.replay.same(other.step.replay)
+        assert one.step.fingerprint.same(other.step.fingerprint)
 
 
 def test_without_what_was_answered_a_replay_is_seen_to_differ_and_the_run_starts_over():
     model = wide_model()
     whole, told = layers_of(model, 4), []
     done = [
-        measure_step.Replay(
-            layer.step.replay.next_id,
-            layer.step.replay.digest,
-            {key: answer + 1 for key, answer in layer.step.replay.rode.items()},
+        measure_step.PassFingerprint(
+            layer.step.fingerprint.next_id,
+            layer.step.fingerprint.digest,
+            {key: answer + 1 for key, answer in layer.step.fingerprint.rode.items()},
         )
         for layer in whole[::3]
     ][:3]
@@ -128,10 +128,10 @@ def test_without_what_was_answered_a_replay_is_seen_to_differ_and_the_run_starts
 def test_parts_of_a_machine_with_other_last_bits_are_measured_again(command, cut_off):
     command(*TEXT, "--output-dir", "whole")
     cut_off(2, *TEXT)
-    files = finished_steps.PartFiles(Path("output"), "x")
+    files = finished_steps.FinishedSteps(Path("output"), "x")
     first = files[0]
-    other = measure_step.Replay(first.replay.next_id, "0" * 32, first.replay.rode)
-    finished_steps.Part(**{**vars(first), "replay": other}).save(files.folder / "step_0000.safetensors")
+    other = measure_step.PassFingerprint(first.fingerprint.next_id, "0" * 32, first.fingerprint.rode)
+    finished_steps.FinishedStep(**{**vars(first), "fingerprint": other}).save(files.folder / "step_0000.safetensors")
     code, _, err = command(*TEXT)
     assert code == 0 and tables("output") == tables("whole")
     assert err == [
@@ -144,7 +144,7 @@ def test_a_torn_part_file_and_what_follows_it_are_measured_again(broken, command
     command(*TEXT, "--output-dir", "whole")
     cut_off(3, *TEXT)
     Path("output/.partial/x/step_0001.safetensors").write_bytes(broken)
-    assert len(finished_steps.PartFiles(Path("output"), "x")) == 1
+    assert len(finished_steps.FinishedSteps(Path("output"), "x")) == 1
     code, _, err = command(*TEXT)
     assert (code, err) == (0, []) and tables("output") == tables("whole")
 
@@ -155,7 +155,7 @@ def test_a_part_with_zeros_in_it_is_none(command, cut_off):
     path = Path("output/.partial/x/step_0000.safetensors")
     text = path.read_bytes()
     path.write_bytes(text[:-64] + bytes(64))
-    assert len(finished_steps.PartFiles(Path("output"), "x")) == 0
+    assert len(finished_steps.FinishedSteps(Path("output"), "x")) == 0
 
 
 def test_a_part_cut_short_at_any_byte_is_none(command, cut_off):
@@ -164,9 +164,9 @@ def test_a_part_cut_short_at_any_byte_is_none(command, cut_off):
     text = path.read_bytes()
     for length in [*range(0, len(text), 997), len(text) - 1]:
         path.write_bytes(text[:length])
-        assert len(finished_steps.PartFiles(Path("output"), "x")) == 0
+        assert len(finished_steps.FinishedSteps(Path("output"), "x")) == 0
     path.write_bytes(text)
-    assert len(finished_steps.PartFiles(Path("output"), "x")) == 1
+    assert len(finished_steps.FinishedSteps(Path("output"), "x")) == 1
 
 
 def test_a_dry_run_tells_of_it(command, cut_off):

@@ -102,7 +102,7 @@ def test_a_long_prompt_rides_only_when_decoding(monkeypatch):
     arrive = rows.Ride.arrive
 
     def noted(self, *arguments):
-        seen.append((self.moment.step, self.record.parts.index))
+        seen.append((self.step_info.step, self.record.parts.index))
         arrive(self, *arguments)
 
     monkeypatch.setattr(rows.Ride, "arrive", noted)

@@ -196,7 +196,7 @@ def test_pictures_too(command):
 def test_a_summary_is_no_result(stem, tmp_path):
     path = batch_summary.summary_path(str(tmp_path), f"some/where/{stem}.yaml")
     path.write_text("x", encoding="utf-8")
-    assert path.name == f"{stem}_summary.csv" and not names_folder.Present(tmp_path).files(stem)
+    assert path.name == f"{stem}_summary.csv" and not names_folder.OutputFolder(tmp_path).files(stem)
     for name in ("capital", "capital_summary", stem):
         assert result_names.choose_name(Settings(prompt="P", name=name, output_dir=str(tmp_path)), {}).record is None
 

@@ -63,8 +63,8 @@ def experiment(model, prompt=QUESTION, image=None, mask_mode="text", **settings)
 def planned(model, paths, mask_mode="both", **settings):
     """The inputs of the question about these pictures."""
     asked = VisionSettings.from_python(prompt=QUESTION, image=paths, mask_mode=mask_mode, **settings)
-    candidate = qwen3_vl.of_loaded(model, vision_zoo.tokenizer(), vision_zoo.processor(), asked)
-    return planning.plan(asked, candidate).prompt
+    model_info = qwen3_vl.of_loaded(model, vision_zoo.tokenizer(), vision_zoo.processor(), asked)
+    return planning.plan(asked, model_info).prompt
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=["one picture", "two pictures"])

@@ -207,14 +207,14 @@ def test_a_picture_that_is_spoilt_under_way_fails_alone(spoil, reason, command, 
         f"model: {vl}\nlayers: [0]\nprompts:\n- {{name: one, prompt: Which one, image: dog.png}}\n"
         "- {name: two, prompt: Which one, image: cat.png}\n- {name: three, prompt: Which one}\n"
     )
-    load = batch.loaded
+    load = batch.load
 
     def spoiling(*given):
-        subject = load(*given)
+        loaded = load(*given)
         spoil(Path("dog.png"))
-        return subject
+        return loaded
 
-    monkeypatch.setattr(batch, "loaded", spoiling)
+    monkeypatch.setattr(batch, "load", spoiling)
     code, _, err = command("--config", file)
     assert code == 1 and err[0].startswith(f"error: one: {reason}") and err[1:] == ["error: 1 of 3 prompts failed: one"]
     assert record_of("one")["status"] == "failed" and reason in json.dumps(record_of("one"))

@@ -42,7 +42,7 @@ def table(section: str, head: str) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def subject():
+def loaded():
     settings = VisionSettings(model="demo", prompt="x", device="cpu")
     return loading.load(qwen3_vl.examine(settings), settings)
 
@@ -58,14 +58,14 @@ def asked() -> VisionSettings:
 
 
 def figures(
-    candidate: qwen3_vl.VisionCandidate, settings: VisionSettings, subject: loading.Subject
+    model_info: qwen3_vl.VisionModelInfo, settings: VisionSettings, loaded: loading.LoadedModel
 ) -> Iterator[tuple[str, str]]:
     """The lines of the example, each with what stands in one column of it, in the document's order and form."""
-    inputs = candidate.prompt_inputs(settings)
+    inputs = model_info.prompt_inputs(settings)
     made = inputs.further(inputs.token_ids, torch.device("cpu"))
     [image] = inputs.images
-    yield from sizes(image, candidate.processor, settings, made)
-    yield from places(image, candidate.processor, inputs, made, subject.model)
+    yield from sizes(image, model_info.processor, settings, made)
+    yield from places(image, model_info.processor, inputs, made, loaded.model)
 
 
 def sizes(
@@ -132,48 +132,48 @@ def three(positions: torch.Tensor, place: int) -> str:
     return ", ".join(f"{axis:,}" for axis in positions[:, place].tolist())
 
 
-def test_the_demos_column(subject, asked):
+def test_the_demos_column(loaded, asked):
     rows = table("A worked example", "|")
-    assert [(row[0], row[1]) for row in rows] == list(figures(subject.candidate, asked, subject))
+    assert [(row[0], row[1]) for row in rows] == list(figures(loaded.model_info, asked, loaded))
 
 
-def test_the_screens_column(subject, asked, tmp_path):
+def test_the_screens_column(loaded, asked, tmp_path):
     """Sizes are Qwen3-VL's; words and places come from the demo's tokenizer, whose chat begins alike."""
     path = tmp_path / "screen.png"
     Image.new("RGB", SCREEN, "white").save(path)
-    config, processor = subject.candidate.config, Qwen2VLImageProcessorPil(**OWN)
-    candidate = qwen3_vl.VisionCandidate("screen", config, subject.tokenizer, None, processor)
+    config, processor = loaded.model_info.config, Qwen2VLImageProcessorPil(**OWN)
+    model_info = qwen3_vl.VisionModelInfo("screen", config, loaded.tokenizer, None, processor)
     settings = VisionSettings(prompt=asked.prompt, image=[str(path)])
     rows = table("A worked example", "|")
-    assert [(row[0], row[2]) for row in rows] == list(figures(candidate, settings, subject))
+    assert [(row[0], row[2]) for row in rows] == list(figures(model_info, settings, loaded))
 
 
-def test_the_models_own_call_has_these_positions(subject, asked):
+def test_the_models_own_call_has_these_positions(loaded, asked):
     """What `get_rope_index` gives is what the decoder is given, and `rope_deltas` what the model keeps."""
-    inputs, seen = subject.candidate.prompt_inputs(asked), []
+    inputs, seen = loaded.model_info.prompt_inputs(asked), []
     made = inputs.further(inputs.token_ids, torch.device("cpu"))
-    hook = subject.model.model.language_model.register_forward_pre_hook(
+    hook = loaded.model.model.language_model.register_forward_pre_hook(
         lambda _, __, words: seen.append(words["position_ids"]), with_kwargs=True
     )
-    subject.model(input_ids=torch.tensor([inputs.token_ids]), **made)
+    loaded.model(input_ids=torch.tensor([inputs.token_ids]), **made)
     hook.remove()
-    positions, deltas = positions_of(subject.model, inputs.token_ids, made)
-    assert torch.equal(seen[0][-3:, 0], positions) and subject.model.model.rope_deltas.item() == deltas
+    positions, deltas = positions_of(loaded.model, inputs.token_ids, made)
+    assert torch.equal(seen[0][-3:, 0], positions) and loaded.model.model.rope_deltas.item() == deltas
 
 
-def test_the_modes_rows(subject, asked):
+def test_the_modes_rows(loaded, asked):
     found = {}
     for mode in MASK_MODES:
         settings = VisionSettings(model="demo", prompt=asked.prompt, image=asked.image, mask_mode=mode)
-        run: Run = measure(planning.plan(settings, subject.candidate), subject)
+        run: Run = measure(planning.plan(settings, loaded.model_info), loaded)
         record = run.record()
         masked = len(run.distances[0].positions)
         found[f"`{mode}`"] = [str(n) for n in (masked, len(record["layers"]), len(record["variants"]), record["rows"])]
     assert found == {mode: rest for mode, *rest in table("A worked example", "`--mask-mode`")}
 
 
-def test_the_cell_of_the_example_is_the_strongest(subject, asked):
-    run = measure(planning.plan(asked, subject.candidate), subject)
+def test_the_cell_of_the_example_is_the_strongest(loaded, asked):
+    run = measure(planning.plan(asked, loaded.model_info), loaded)
     [top] = strongest_tokens(run.table(), 1)
     assert (top.position, top.text) == (12, "img0[1,2]")
 
@@ -189,11 +189,11 @@ def test_the_phases_are_all_there():
     assert (settings.part, settings.at) == ("encoder", "3,5")
 
 
-def test_the_encoders_table(subject):
+def test_the_encoders_table(loaded):
     """The circle's cell mixes in the three other shapes, and the rest is not half as strong."""
     settings = VisionSettings(model="demo", image=[PICTURE], part="encoder", at="1,2")
-    plan = planning.plan(settings, subject.candidate)
-    run = measure(plan, loading.prepare(subject.candidate, subject.model, settings, {"encoder"}))
+    plan = planning.plan(settings, loaded.model_info)
+    run = measure(plan, loading.prepare(loaded.model_info, loaded.model, settings, {"encoder"}))
     strongest = strongest_tokens(run.table(), 5)
     rows = table("Inside the encoder", "cell")
     assert [(f"`{one.text}`", f"{one.total:.3g}") for one in strongest] == [(row[0], row[2]) for row in rows]

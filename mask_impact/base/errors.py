@@ -39,7 +39,7 @@ class StopAsked(Exception):
 
 
 @contextmanager
-def gathering(faults: list[str], placed: Callable[[str], str] = str) -> Iterator[None]:
+def collect_faults(faults: list[str], placed: Callable[[str], str] = str) -> Iterator[None]:
     """Add the faults of a RequestError raised inside to `faults`, each put through `placed`, and go on after the block."""
     try:
         yield

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mask_impact.base.errors import RequestError, first_line
 from mask_impact.base.formats import FORMATS
 from mask_impact.results.frame import table_of
-from mask_impact.results.paths import RESULT_FILE, begun_path, results_path, run_path
+from mask_impact.results.paths import RESULT_FILE, unfinished_folder, results_path, run_path
 from mask_impact.results.reading import read_results
 from mask_impact.results.table import COLUMNS, DISTANCES, ResultTable
 from mask_impact.settings import readers
@@ -48,7 +48,7 @@ def find(word: str) -> Path:
                 for form in SMALLEST_FIRST:
                     if (found := results_path(folder, name, form)).is_file():
                         return found
-                if any((steps := begun_path(folder, name).parent).glob("step_*")):
+                if any((steps := unfinished_folder(folder, name).parent).glob("step_*")):
                     return steps
         if path.is_dir():
             raise RequestError(f"{word}: this is a folder; name a result in it: {results_in([path])}")
@@ -63,7 +63,7 @@ def find(word: str) -> Path:
 def why_missing(folders: list[Path], name: str) -> str:
     """What is there in place of the table of result `name`."""
     for folder in folders:
-        if any(begun_path(folder, name).parent.glob("step_*")):
+        if any(unfinished_folder(folder, name).parent.glob("step_*")):
             return f"this run is not finished; {str(folder / name)!r} stands for the steps that it has"
         if ended := ending(folder, name):
             return f"this run is not finished ({ended}), it has no table"

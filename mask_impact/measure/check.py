@@ -26,9 +26,9 @@ from mask_impact.measure.step import ModelInputs
 from mask_impact.sites.attention import AttentionCall, attached
 from mask_impact.sites.finding import find_layers, look
 from mask_impact.sites.hooks import told_of_hooks
-from mask_impact.sites.interventions import answering, in_dtype, without_bias
+from mask_impact.sites.interventions import replace_forward, in_dtype, without_bias
 from mask_impact.sites.layer_call import LayerCall, first_tensor, map_tensors
-from mask_impact.sites.parts import LayerParts, Sighting, decoder_of
+from mask_impact.sites.parts import LayerParts, SeenLayer, decoder_of
 from mask_impact.sites.positions import fresh_positions
 from mask_impact.sites.query import additive_mask, final_query, last_row
 from mask_impact.sites.recording import recording
@@ -70,12 +70,12 @@ def named_unknown(name: str, module: nn.Module, remedy: str = "it cannot be meas
 def checked_layers(model: PreTrainedModel, method: Method) -> tuple[list[LayerParts], dict[int, str]]:
     """What `measurable_parts` gives, and raises; what the passes leave in the model is the caller's affair."""
     refuse_class(type(model), model.config)
-    sightings = look(model, sample_ids(model, 2))
+    seen_layers = look(model, sample_ids(model, 2))
     decoder = decoder_of(model)
     with attached(decoder):
-        parts = [judged(sighting, method) for sighting in sightings if sighting is not None]
+        parts = [check_layer(seen_layer, method) for seen_layer in seen_layers if seen_layer is not None]
     layers = find_layers(decoder)
-    skipped = {i: no_softmax(model, i, layers[i]) for i, sighting in enumerate(sightings) if sighting is None}
+    skipped = {i: no_softmax(model, i, layers[i]) for i, seen_layer in enumerate(seen_layers) if seen_layer is None}
     if not parts:
         raise RequestError(
             f"{name_of(model)}: none of its {len(layers)} layers has softmax attention; it cannot be measured"
@@ -116,29 +116,29 @@ def no_softmax(model: PreTrainedModel, index: int, layer: nn.Module) -> str:
     return f"no softmax attention ({kinds[index] if kinds else type(layer).__name__})"
 
 
-def judged(sighting: Sighting, method: Method) -> LayerParts:
+def check_layer(seen_layer: SeenLayer, method: Method) -> LayerParts:
     """The layer's parts, with how it adds up and whether its attention is linear in the heads found by trying.
 
     Raises RunError, naming the layer, where they are not the layer's own.
     """
-    own = sighting.call.hidden.dtype
+    own = seen_layer.call.hidden.dtype
     dtype = own if method.dtype is None else torch.promote_types(own, method.dtype)
-    parts = sighting.parts
+    parts = seen_layer.parts
     remedy = NARROW if method.dtype is not None and parts.dtypes != {dtype} else "it cannot be measured"
     with named_unknown(f"layer {parts.index} ({type(parts.layer).__name__})", parts.layer, remedy):
-        check_own_answers(sighting)
+        check_own_answers(seen_layer)
         with in_dtype(parts, dtype if method.dtype is not None else None):
-            return tried(sighting, dtype)
+            return tried(seen_layer, dtype)
 
 
-def tried(sighting: Sighting, dtype: torch.dtype) -> LayerParts:
-    """The layer's parts with what is found by trying, its weights being in `dtype`. Raises RunError as `judged` does."""
-    rows = RowPass(sighting.parts, sighting.row.to(dtype))
-    heads = sighting.attention_output[0, -1:].to(dtype)
-    check_rows(sighting, rows, heads)
+def tried(seen_layer: SeenLayer, dtype: torch.dtype) -> LayerParts:
+    """The layer's parts with what is found by trying, its weights being in `dtype`. Raises RunError as `check_layer` does."""
+    rows = RowPass(seen_layer.parts, seen_layer.row.to(dtype))
+    heads = seen_layer.attention_output[0, -1:].to(dtype)
+    check_rows(seen_layer, rows, heads)
     linear = is_linear(rows, heads, rows.project)
     found = replace(
-        sighting.parts,
+        seen_layer.parts,
         residual=residual_kind(rows, heads),
         projects_linearly=linear,
         linear=linear and is_linear(rows, heads, lambda each: rows.attention_added(rows.project(each))),
@@ -147,24 +147,24 @@ def tried(sighting: Sighting, dtype: torch.dtype) -> LayerParts:
     return replace(found, rides=found.rides and found.linear and found.as_answered)
 
 
-def check_own_answers(sighting: Sighting) -> None:
+def check_own_answers(seen_layer: SeenLayer) -> None:
     """Raise RunError if, in the model's own dtype, the output projection found does not give the attention module's answer, or the
     layer, with that answer in its place, its own output.
 
     The model made both of the same numbers in the same dtype, so they differ by no more than the order of sums.
     """
-    parts = sighting.parts
-    heads = sighting.attention_output[0] if parts.direct else sighting.attention_output[0, -1:]
+    parts = seen_layer.parts
+    heads = seen_layer.attention_output[0] if parts.direct else seen_layer.attention_output[0, -1:]
     answer = first_tensor(parts.attention_answer).flatten(0, -2)[-1]
     hold(
         parts,
-        RowPass(parts, sighting.row).project(heads)[-1],
+        RowPass(parts, seen_layer.row).project(heads)[-1],
         answer,
         "its attention module's own answer",
         AGAIN[answer.dtype],
     )
-    output = whole_output(parts, sighting.call)
-    hold(parts, output, sighting.output, "its own output", AGAIN[output.dtype])
+    output = whole_output(parts, seen_layer.call)
+    hold(parts, output, seen_layer.output, "its own output", AGAIN[output.dtype])
 
 
 def whole_output(parts: LayerParts, call: LayerCall) -> Tensor:
@@ -173,18 +173,18 @@ def whole_output(parts: LayerParts, call: LayerCall) -> Tensor:
         call.without_cache(),
         map_tensors(parts.attention_answer, lambda t: t.to(call.hidden.dtype, copy=True)),
     )
-    with answering({parts.attention: lambda *args, **kwargs: answer}):
+    with replace_forward({parts.attention: lambda *args, **kwargs: answer}):
         return first_tensor(parts.layer(*call.args, **call.kwargs)).flatten(0, -2)[-1]
 
 
-def check_rows(sighting: Sighting, rows: RowPass, heads: Tensor) -> None:
+def check_rows(seen_layer: SeenLayer, rows: RowPass, heads: Tensor) -> None:
     """Raise RunError if a row by itself, or beside others, gives other numbers than in the whole sequence; in the rows' dtype.
 
     Only so is a wrapper or a hook seen that mixes the rows, or tells the last one from the others; heads (1, head, d_v).
     """
     parts, dtype = rows.parts, heads.dtype
     if parts.direct:
-        together = rows.project(sighting.attention_output[0].to(dtype))
+        together = rows.project(seen_layer.attention_output[0].to(dtype))
         hold(
             parts,
             rows.project(heads)[0],
@@ -197,7 +197,7 @@ def check_rows(sighting: Sighting, rows: RowPass, heads: Tensor) -> None:
     hold(
         parts,
         alone,
-        whole_output(parts, sighting.call.to(dtype)),
+        whole_output(parts, seen_layer.call.to(dtype)),
         "its own output on a row by itself",
         TOLERANCE[dtype],
     )

@@ -22,7 +22,7 @@ from mask_impact.sites.query import AT_ONCE, FinalQuery, matmul_by_group
 
 
 @dataclass(frozen=True)
-class LeaveOneOut:
+class MaskedHeads:
     """Head outputs of the final query with each set of keys masked in turn, `size` neighbouring keys a set; plain keys are sets of 1.
 
     weights (head, key) sum to 1, or to 1 minus the sink's share, masses (head, set) likewise; output (head, d_v); undefined
@@ -102,7 +102,7 @@ def softmax_with_sink(logits: Tensor, sink: Tensor | None) -> Tensor:
     return torch.cat([logits, sink[:, None].to(logits.dtype)], -1).softmax(-1)[:, :-1]
 
 
-def leave_one_out(query: FinalQuery, size: int = 1) -> LeaveOneOut:
+def leave_one_out(query: FinalQuery, size: int = 1) -> MaskedHeads:
     """The closed form for one layer's final query, `size` neighbouring keys masked at a time."""
     logits, value, dtype = query.logits.to(widest(query.logits)), query.value, query.logits.dtype
     heads, groups = len(logits), len(value)
@@ -119,7 +119,7 @@ def leave_one_out(query: FinalQuery, size: int = 1) -> LeaveOneOut:
     undefined = (visible & alone[:, None]).any(0)
     heaviest_difference = (own_weight[..., None] * (others[:, None] - own_value)).sum(1)
     heaviest_difference.masked_fill_(undefined[heaviest, None], 0)
-    return LeaveOneOut(
+    return MaskedHeads(
         weights=weights,
         masses=masses,
         output=output.contiguous(),

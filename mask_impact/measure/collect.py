@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mask_impact.base.errors import RunError
-from mask_impact.measure.closed_form import LeaveOneOut
+from mask_impact.measure.closed_form import MaskedHeads
 from mask_impact.measure.distances import LayerDistances
 from mask_impact.measure.identities import check_identities
 from mask_impact.measure.row_budget import RowBudget
@@ -19,7 +19,7 @@ from mask_impact.sites.recording import LayerRecord
 
 
 @dataclass(frozen=True)
-class Moment:
+class StepInfo:
     """A generation step's index, how many tokens the model has seen by then, and at which positions they are masked in
     turn (None: at all of them)."""
 
@@ -28,7 +28,7 @@ class Moment:
     masked: np.ndarray | None = None
 
 
-class Gathering:
+class DistanceCollector:
     """Distances of one layer's rows while they come, chunk by chunk.
 
     `heads` says whether the heads are variants. The first chunk has the control rows behind its keys' rows.
@@ -47,7 +47,7 @@ class Gathering:
             self.first, self._norms = chunk, apart.length[:, 0]
 
     def distances(
-        self, moment: Moment, record: LayerRecord, offset: int, undefined: torch.Tensor | None
+        self, step_info: StepInfo, record: LayerRecord, offset: int, undefined: torch.Tensor | None
     ) -> LayerDistances:
         """All distances at their positions, the key of index 0 at `offset`; 0 where no row came, NaN where `undefined` (key,).
 
@@ -55,10 +55,10 @@ class Gathering:
         """
         layer, norms = record.parts.index, self._norms
         if not np.isfinite(norms).all():
-            raise RunError(f"the update of layer {layer} is not finite at step {moment.step}; try another --dtype")
+            raise RunError(f"the update of layer {layer} is not finite at step {step_info.step}; try another --dtype")
         keys, distances = self._found[0]
         floors = distances[..., len(keys) :].max(-1)
-        both = np.zeros((2, len(norms), moment.length))
+        both = np.zeros((2, len(norms), step_info.length))
         for keys, distances in self._found:
             both[..., keys + offset] = distances[..., : len(keys)]
         if undefined is not None:
@@ -69,10 +69,10 @@ class Gathering:
 
 
 def collected(
-    moment: Moment,
+    step_info: StepInfo,
     record: LayerRecord,
     query: FinalQuery,
-    closed: LeaveOneOut,
+    closed: MaskedHeads,
     chunks: Iterable[MaskedRows],
     heads: bool,
     budget: RowBudget,
@@ -83,15 +83,17 @@ def collected(
     NaN. The identity of a renormalised softmax runs over the keys that are not masked too. Raises RunError
     where the layer's update is not finite, or where an identity fails on the first step.
     """
-    gathering, conserved = Gathering(heads), 0
+    collector, conserved = DistanceCollector(heads), 0
     for chunk in chunks:
-        gathering.add(chunk)
-        if moment.step == 0:
+        collector.add(chunk)
+        if step_info.step == 0:
             conserved = conserved + closed.conservation(chunk.keys, chunk.difference.heads[: len(chunk.keys)])
-    if moment.step == 0:
+    if step_info.step == 0:
         for keys in (
-            query.other_keys.split(budget.rows(record.parts, closed.output.dtype)) if moment.masked is not None else ()
+            query.other_keys.split(budget.rows(record.parts, closed.output.dtype))
+            if step_info.masked is not None
+            else ()
         ):
             conserved = conserved + closed.conservation(keys, closed.differences(keys))
-        check_identities(record, closed, gathering.first, conserved)
-    return gathering.distances(moment, record, query.offset, closed.undefined if closed.any_undefined else None)
+        check_identities(record, closed, collector.first, conserved)
+    return collector.distances(step_info, record, query.offset, closed.undefined if closed.any_undefined else None)

@@ -20,8 +20,8 @@ from transformers import PreTrainedModel
 from mask_impact.base.heap import map_large_blocks
 from mask_impact.base.precision import full_float32
 from mask_impact.measure import loop
-from mask_impact.measure.closed_form import LeaveOneOut, leave_one_out
-from mask_impact.measure.collect import Gathering, Moment
+from mask_impact.measure.closed_form import MaskedHeads, leave_one_out
+from mask_impact.measure.collect import DistanceCollector, StepInfo
 from mask_impact.measure.distances import LayerDistances
 from mask_impact.measure.encoder_rerun import BlockRerun, rerun_rows
 from mask_impact.measure.identities import check_identities
@@ -74,7 +74,7 @@ def measured_blocks(
     Raises RunError where a block's update is not finite, or an identity fails.
     """
     map_large_blocks(len(inputs.token_ids) * inputs.size)
-    step = Step(Moment(0, len(inputs.token_ids)), inputs.token_ids, [], None, None)
+    step = Step(StepInfo(0, len(inputs.token_ids)), inputs.token_ids, [], None, None)
     with attached(encoder):
         for passed in passed_blocks(encoder, parts, first_call(encoder, inputs.further(inputs.token_ids))):
             own = passed.output.dtype
@@ -83,13 +83,13 @@ def measured_blocks(
                 found = None
                 while found is None:
                     try:
-                        found = mean_distances(passed, inputs, step.moment, replace(method, dtype=dtype))
+                        found = mean_distances(passed, inputs, step.step_info, replace(method, dtype=dtype))
                     except torch.OutOfMemoryError as error:
                         method.rows.halve(error)
             yield MeasuredLayer(**vars(found), step=step)
 
 
-def cell_distances(passed: PassedBlock, cell: int, size: int, moment: Moment, method: Method) -> LayerDistances:
+def cell_distances(passed: PassedBlock, cell: int, size: int, step_info: StepInfo, method: Method) -> LayerDistances:
     """One block's distances at one measured cell, each cell of its picture masked in turn, in `method.dtype`.
 
     Raises RunError where the block's update is not finite, or an identity fails.
@@ -98,9 +98,9 @@ def cell_distances(passed: PassedBlock, cell: int, size: int, moment: Moment, me
     patches = (beside.stop - beside.start) * size
     records = [passed.at(patch) for patch in range(cell * size, (cell + 1) * size)]
     closed = [leave_one_out(final_query(record.attention, patches, method.dtype), size) for record in records]
-    gathering, firsts, conserved = Gathering("heads" in method.variants), None, [0] * size
+    collector, firsts, conserved = DistanceCollector("heads" in method.variants), None, [0] * size
     for of_queries in zip(*masked_rows(passed, cell, records, closed, method)):
-        gathering.add(joined(of_queries))
+        collector.add(joined(of_queries))
         firsts = firsts or of_queries
         conserved = [
             total + each.conservation(rows.keys, rows.difference.heads[: len(rows.keys)])
@@ -108,13 +108,13 @@ def cell_distances(passed: PassedBlock, cell: int, size: int, moment: Moment, me
         ]
     for record, each, first, total in zip(records, closed, firsts, conserved):
         check_identities(record, each, first, total)
-    return gathering.distances(
-        moment, records[0], beside.start, closed[0].undefined if closed[0].any_undefined else None
+    return collector.distances(
+        step_info, records[0], beside.start, closed[0].undefined if closed[0].any_undefined else None
     )
 
 
 def masked_rows(
-    passed: PassedBlock, cell: int, records: list[LayerRecord], closed: list[LeaveOneOut], method: Method
+    passed: PassedBlock, cell: int, records: list[LayerRecord], closed: list[MaskedHeads], method: Method
 ) -> Sequence[Iterable[MaskedRows]]:
     """For each of the measured cell's queries its masked rows, chunk by chunk, by the method asked for."""
     passes = [RowPass(record.parts, record.call.to(method.dtype)) for record in records]
@@ -146,7 +146,7 @@ def joined(of_queries: tuple[MaskedRows, ...]) -> MaskedRows:
 
 
 @full_float32()
-def mean_distances(passed: PassedBlock, inputs: CellInputs, moment: Moment, method: Method) -> LayerDistances:
+def mean_distances(passed: PassedBlock, inputs: CellInputs, step_info: StepInfo, method: Method) -> LayerDistances:
     """One block's distances at the measured cell; of several, each cell's mean over those of its own picture, which alone see it.
 
     Means are taken one measured cell after the other, of what is defined. Norms and noise floors are means over all of them.
@@ -155,10 +155,10 @@ def mean_distances(passed: PassedBlock, inputs: CellInputs, moment: Moment, meth
     means: dict[str, Mean] = {}
     each = []
     for cell in inputs.measured:
-        found = cell_distances(passed, cell, inputs.size, moment, method)
+        found = cell_distances(passed, cell, inputs.size, step_info, method)
         if len(inputs.measured) == 1:
             return found
-        own = np.zeros(moment.length, bool)
+        own = np.zeros(step_info.length, bool)
         own[passed.cells_beside(cell, inputs.size)] = True
         for kind in AVERAGED:
             value = getattr(found, kind)

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from mask_impact.base.errors import RequestError, RunError
 from mask_impact.base.precision import full_float32
-from mask_impact.measure.check import check_weights, judged, named_unknown
+from mask_impact.measure.check import check_weights, check_layer, named_unknown
 from mask_impact.measure.encoder import CellInputs, measured_blocks
 from mask_impact.measure.loop import Method
 from mask_impact.sites.attention import attached
@@ -31,17 +31,17 @@ def checked_blocks(encoder: PreTrainedModel, method: Method) -> list[LayerParts]
     """What `encoder_parts` gives, and raises."""
     merge = encoder.config.spatial_merge_size
     pictures = sample_pictures(encoder, SAMPLE_CELLS[:1])
-    sightings = watched(
+    seen_layers = watched(
         encoder, lambda: encoder(pictures["pixel_values"], grid_thw=pictures["image_grid_thw"]), causal=False
     )
-    if None in sightings:
+    if None in seen_layers:
         raise RequestError(
-            f"block {sightings.index(None)} of {type(encoder).__name__} has no softmax attention; it cannot be measured"
+            f"block {seen_layers.index(None)} of {type(encoder).__name__} has no softmax attention; it cannot be measured"
         )
     with attached(encoder):
-        parts = [judged(seen, method) for seen in sightings]
+        parts = [check_layer(seen, method) for seen in seen_layers]
     check_passage(encoder, parts)
-    for seen in sightings:
+    for seen in seen_layers:
         check_weights(seen.parts.index, seen.attention)
     pictures = sample_pictures(encoder, SAMPLE_CELLS)
     cells = sum(rows * columns for rows, columns in SAMPLE_CELLS)

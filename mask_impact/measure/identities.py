@@ -7,14 +7,14 @@ from torch import Tensor
 
 from mask_impact.base.errors import RunError
 from mask_impact.base.precision import TOLERANCE
-from mask_impact.measure.closed_form import LeaveOneOut
+from mask_impact.measure.closed_form import MaskedHeads
 from mask_impact.measure.rows import MaskedRows
 from mask_impact.sites.hooks import told_of_hooks
 from mask_impact.sites.parts import LayerParts
 from mask_impact.sites.recording import LayerRecord
 
 
-def check_identities(record: LayerRecord, closed: LeaveOneOut, rows: MaskedRows, conserved: Tensor) -> None:
+def check_identities(record: LayerRecord, closed: MaskedHeads, rows: MaskedRows, conserved: Tensor) -> None:
     """Hold a measured layer to its identities.
 
     `rows` holds the layer's baseline, and `conserved` (head, d_v) is the sum of (1 - a_j)(o_j - o) over all keys.
@@ -39,7 +39,7 @@ def check_identities(record: LayerRecord, closed: LeaveOneOut, rows: MaskedRows,
             )
 
 
-def own_heads_error(record: LayerRecord, closed: LeaveOneOut) -> float:
+def own_heads_error(record: LayerRecord, closed: MaskedHeads) -> float:
     """The distance of the closed form's outputs, all heads together, from what the model's attention answered.
 
     Relative to the length of the latter, at least 0.
@@ -48,7 +48,7 @@ def own_heads_error(record: LayerRecord, closed: LeaveOneOut) -> float:
     return float((closed.output - own).norm() / own.norm().clamp_min(torch.finfo(own.dtype).tiny))
 
 
-def conservation_error(closed: LeaveOneOut, conserved: Tensor) -> float:
+def conservation_error(closed: MaskedHeads, conserved: Tensor) -> float:
     """The largest relative error of the sum `conserved` (head, d_v) over the heads, at least 0.
 
     Where masking a key is undefined there is no such sum, and the error counts as 0.

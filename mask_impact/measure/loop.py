@@ -20,8 +20,8 @@ from transformers import DynamicCache, PreTrainedModel
 from mask_impact.base.errors import RunError
 from mask_impact.base.heap import map_large_blocks
 from mask_impact.base.precision import full_float32
-from mask_impact.measure.closed_form import LeaveOneOut, leave_one_out
-from mask_impact.measure.collect import Moment, collected
+from mask_impact.measure.closed_form import MaskedHeads, leave_one_out
+from mask_impact.measure.collect import StepInfo, collected
 from mask_impact.measure.distances import LayerDistances
 from mask_impact.measure.joined.kept_values import ProjectedValues, values_kept
 from mask_impact.measure.joined.rows import Joined, riding
@@ -30,7 +30,7 @@ from mask_impact.measure.rerun import Rerun, rerun
 from mask_impact.measure.row_budget import RowBudget
 from mask_impact.measure.row_pass import RowPass
 from mask_impact.measure.rows import MaskedRows
-from mask_impact.measure.step import MeasuredLayer, ModelInputs, Replay, Step, digest
+from mask_impact.measure.step import MeasuredLayer, ModelInputs, PassFingerprint, Step, digest
 from mask_impact.sites.attention import attached
 from mask_impact.sites.interventions import in_dtype
 from mask_impact.sites.parts import LayerParts, decoder_of, layer_count
@@ -90,18 +90,18 @@ def generation_steps(
     values = kept_between_steps(model, parts, inputs, method)
     for index in range(inputs.steps):
         masked = inputs.masked(len(token_ids))
-        moment = Moment(index, len(token_ids), masked if len(masked) < len(token_ids) else None)
+        step_info = StepInfo(index, len(token_ids), masked if len(masked) < len(token_ids) else None)
         done = inputs.done[index] if index < len(inputs.done) else None
-        run = partial(one_pass, model, parts, inputs, method, rotary, moment, done)
+        run = partial(one_pass, model, parts, inputs, method, rotary, step_info, done)
         fed = token_ids if cache is None else unseen
         records, joined, answer = run(fed, cache, values)
         if rotary.changed() and cache is not None:
             fed, cache, values = token_ids, None, kept_between_steps(model, parts, inputs, method)
             records, joined, answer = run(fed, cache, values)
-        step = predicted(moment, token_ids, answer.logits[0, -1], inputs, joined)
+        step = predicted(step_info, token_ids, answer.logits[0, -1], inputs, joined)
         if done is None:
             yield step, records
-        elif not done.same(step.replay):
+        elif not done.same(step.fingerprint):
             inputs.start_over()
             cache = values = answer = records = joined = run = None  # so that not all is there twice
             yield from generation_steps(model, parts, replace(inputs, done=()), method, rotary)
@@ -118,8 +118,8 @@ def one_pass(
     inputs: ModelInputs,
     method: Method,
     rotary: RotaryState,
-    moment: Moment,
-    done: Replay | None,
+    step_info: StepInfo,
+    done: PassFingerprint | None,
     fed: list[int],
     cache: Any,
     values: ProjectedValues | None,
@@ -132,7 +132,7 @@ def one_pass(
         rotary.begin()
     with (
         recording(parts, whole=method.name == "rerun") as records,
-        riders(records, method, len(fed), moment, values, rode) as joined,
+        riders(records, method, len(fed), step_info, values, rode) as joined,
         full_float32(),
     ):
         answer = model(
@@ -151,20 +151,20 @@ def first_cache(model: PreTrainedModel, method: Method) -> DynamicCache | None:
     return DynamicCache() if method.use_cache and layer_count(config) > config.num_hidden_layers else None
 
 
-def predicted(moment: Moment, token_ids: list[int], logits: Tensor, inputs: ModelInputs, joined: Joined) -> Step:
+def predicted(step_info: StepInfo, token_ids: list[int], logits: Tensor, inputs: ModelInputs, joined: Joined) -> Step:
     """The step that these logits (vocabulary,) make: the token picked by them, or the given continuation's next one.
 
     Raises RunError where the logits are not numbers.
     """
     probabilities = logits.float().softmax(-1)
     if probabilities.isnan().any():
-        raise RunError(f"the logits of generation step {moment.step} are not numbers; try another --dtype")
+        raise RunError(f"the logits of generation step {step_info.step} are not numbers; try another --dtype")
     top = probabilities.topk(min(TOP_TOKENS, len(probabilities)))
     given = inputs.continuation_ids
-    next_id = inputs.pick(token_ids, logits) if given is None else given[moment.step]
+    next_id = inputs.pick(token_ids, logits) if given is None else given[step_info.step]
     likeliest = list(zip(top.indices.tolist(), top.values.tolist()))
-    replay = Replay(next_id, digest(logits), joined.own_answers)
-    return Step(moment, token_ids, likeliest, next_id, float(probabilities[next_id]), replay, joined.distances)
+    fingerprint = PassFingerprint(next_id, digest(logits), joined.own_answers)
+    return Step(step_info, token_ids, likeliest, next_id, float(probabilities[next_id]), fingerprint, joined.distances)
 
 
 def ends(step: Step, inputs: ModelInputs) -> bool:
@@ -194,14 +194,14 @@ def riders(
     records: list[LayerRecord],
     method: Method,
     fed: int,
-    moment: Moment,
+    step_info: StepInfo,
     values: ProjectedValues | None,
     rode: dict[tuple[str, int], Tensor] | None,
 ) -> AbstractContextManager[Joined]:
     """Let the rows of the default method ride in the forward pass of `fed` tokens, where they can."""
     if method.name != "renormalize" or not method.riding:
         return nullcontext(Joined())
-    return riding(records, method.variants, method.dtype, fed, moment, method.rows, values, rode)
+    return riding(records, method.variants, method.dtype, fed, step_info, method.rows, values, rode)
 
 
 @full_float32()
@@ -223,16 +223,16 @@ def distances_afterwards(step: Step, record: LayerRecord, method: Method) -> Lay
     """The distances of a layer from what was recorded of it, its rows run by themselves."""
     own = record.call.hidden.dtype
     dtype = own if method.dtype is None else torch.promote_types(own, method.dtype)
-    moment = step.moment
+    step_info = step.step_info
     with in_dtype(record.parts, dtype if method.dtype is not None else None):
-        query = final_query(record.attention, moment.length, dtype, moment.masked)
+        query = final_query(record.attention, step_info.length, dtype, step_info.masked)
         closed = leave_one_out(query)
         chunks = masked_rows(record, query, closed, method, seed=step.index)
-        return collected(moment, record, query, closed, chunks, "heads" in method.variants, method.rows)
+        return collected(step_info, record, query, closed, chunks, "heads" in method.variants, method.rows)
 
 
 def masked_rows(
-    record: LayerRecord, query: FinalQuery, closed: LeaveOneOut, method: Method, seed: int
+    record: LayerRecord, query: FinalQuery, closed: MaskedHeads, method: Method, seed: int
 ) -> Iterator[MaskedRows]:
     """The layer's masked rows in chunks, by the method asked for; keys that no head sees have none."""
     dtype = closed.output.dtype

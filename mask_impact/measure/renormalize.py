@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from mask_impact.measure.closed_form import LeaveOneOut
+from mask_impact.measure.closed_form import MaskedHeads
 from mask_impact.measure.row_budget import RowBudget
 from mask_impact.measure.row_checks import check_independent
 from mask_impact.measure.row_pass import RowPass, added_together
@@ -16,7 +16,7 @@ from mask_impact.sites.interventions import without_bias
 
 
 def renormalized(
-    rows: RowPass, closed: LeaveOneOut, keys: Tensor, variants: tuple[str, ...], seed: int, budget: RowBudget
+    rows: RowPass, closed: MaskedHeads, keys: Tensor, variants: tuple[str, ...], seed: int, budget: RowBudget
 ) -> Iterator[MaskedRows]:
     """Masked rows of one layer, chunk by chunk; `keys` (key,) are the indices of the keys that can be seen.
 
@@ -29,7 +29,7 @@ def renormalized(
         yield behind_heads(rows, heads, chunk, variants)
 
 
-def head_rows(closed: LeaveOneOut, keys: Tensor, seed: int | None, out: Tensor | None = None) -> Tensor:
+def head_rows(closed: MaskedHeads, keys: Tensor, seed: int | None, out: Tensor | None = None) -> Tensor:
     """The heads' output and its differences for these keys, (1 + row, head, d_v); with a seed, control rows after them.
 
     `out` is filled if given.

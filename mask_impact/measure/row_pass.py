@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mask_impact.sites.attention import tapped
 from mask_impact.sites.hooks import hooked, without_hooks
-from mask_impact.sites.interventions import answering
+from mask_impact.sites.interventions import replace_forward
 from mask_impact.sites.layer_call import LayerCall, first_tensor, like, map_tensors
 from mask_impact.sites.parts import LayerParts
 
@@ -66,7 +66,7 @@ class RowPass:
             return like(self.parts.attention_answer, torch.zeros_like(self.call.hidden))
 
         silent = self._silent_branches()
-        with answering({self.parts.attention: note, **silent}), without_hooks(silent):
+        with replace_forward({self.parts.attention: note, **silent}), without_hooks(silent):
             self.parts.layer(*self.call.args, **self.call.kwargs)
         return seen[0]
 
@@ -87,7 +87,10 @@ class RowPass:
         call = self.call if hidden is None else self.call.with_hidden(hidden)
         rows = attention_rows.clone() if self.parts.hooked else attention_rows  # a hook may write into what it is shown
         attention = like(self.parts.attention_answer, self._in_axes(rows))
-        with answering({self.parts.attention: lambda *args, **kwargs: attention, **branches}), without_hooks(branches):
+        with (
+            replace_forward({self.parts.attention: lambda *args, **kwargs: attention, **branches}),
+            without_hooks(branches),
+        ):
             output = first_tensor(self.parts.layer(*call.args, **call.kwargs))
         return output.flatten(0, -2).expand(len(attention_rows), -1)
 

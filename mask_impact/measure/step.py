@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mask_impact.measure.collect import Moment
+from mask_impact.measure.collect import StepInfo
 from mask_impact.measure.distances import LayerDistances
 from mask_impact.measure.next_token import Pick, greedy
 
 
 @dataclass(frozen=True)
-class Replay:
+class PassFingerprint:
     """What a step leaves, so that its forward pass can be made again, to the last bit, without measuring it.
 
     The token that followed; a digest of the logits' bytes; and of a decoding step, where masked rows rode in the model's own
@@ -28,7 +28,7 @@ class Replay:
     digest: str
     rode: dict[tuple[str, int], Tensor]
 
-    def same(self, other: Replay) -> bool:
+    def same(self, other: PassFingerprint) -> bool:
         """Whether both are of the same pass, bit for bit."""
         return (self.next_id, self.digest) == (other.next_id, other.digest)
 
@@ -41,23 +41,23 @@ class Step:
     encoder's, has none of the three. `joined` are the distances that were measured in its forward pass, by layer index.
     """
 
-    moment: Moment
+    step_info: StepInfo
     token_ids: list[int]
     top: list[tuple[int, float]]
     next_id: int | None
     next_probability: float | None
-    replay: Replay | None = None
+    fingerprint: PassFingerprint | None = None
     joined: Mapping[int, LayerDistances] = field(default_factory=dict)
 
     @property
     def index(self) -> int:
         """The number of the step, from 0."""
-        return self.moment.step
+        return self.step_info.step
 
     @property
     def masked(self) -> np.ndarray:
         """The positions that were masked in turn, ascending: (position,)."""
-        return np.arange(self.moment.length) if self.moment.masked is None else self.moment.masked
+        return np.arange(self.step_info.length) if self.step_info.masked is None else self.step_info.masked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class ModelInputs:
     context_length: int | None = None
     masked: Callable[[int], np.ndarray] = np.arange
     further: Callable[[list[int]], dict[str, Any]] = lambda _: {}
-    done: Sequence[Replay] = ()
+    done: Sequence[PassFingerprint] = ()
     start_over: Callable[[], None] = lambda: None
     pick: Pick = greedy
 

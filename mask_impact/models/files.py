@@ -13,7 +13,7 @@ from mask_impact.models.checkpoint_files import Checkpoint
 
 
 @contextmanager
-def few_words() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep transformers' progress bars and warnings out of the terminal; faults are raised all the same."""
     level = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()

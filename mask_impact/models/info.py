@@ -15,13 +15,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from mask_impact.base.errors import RequestError, gathering
+from mask_impact.base.errors import RequestError, collect_faults
 from mask_impact.measure.loop import Method
 from mask_impact.models import adapters
 from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import find_checkpoint
 from mask_impact.models.compiled import as_written
-from mask_impact.models.files import few_words, read_file
+from mask_impact.models.files import quiet_transformers, read_file
 from mask_impact.models.inputs import PromptInputs
 from mask_impact.models.refusals import refuse_config, refuse_empty, refuse_loaded, refuse_unloaded
 from mask_impact.models.tokens import prompt_ids
@@ -34,7 +34,7 @@ SOFTMAX_KINDS = ("attention", "full_attention", "sliding_attention", "chunked_at
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ModelInfo:
     """All that is known of a model without its weights. `checkpoint` is None for a model that the caller has loaded.
 
     `AUTO_CLASS` loads the weights.
@@ -113,37 +113,37 @@ def scaled_length(length: int, rope: dict[str, Any]) -> int:
     return max(length, int((rope.get("original_max_position_embeddings") or length) * factor)) if factor else length
 
 
-def examine(settings: Settings, checkpoint: Checkpoint | None = None) -> Candidate:
+def examine(settings: Settings, checkpoint: Checkpoint | None = None) -> ModelInfo:
     """A model of text, with everything that configuration and tokenizer tell. Raises RequestError, by name, with all faults."""
     return read_candidate(settings, checkpoint, refuse_config)
 
 
-def read_candidate(settings: Settings, checkpoint: Checkpoint | None, refuse: Callable[..., None]) -> Candidate:
+def read_candidate(settings: Settings, checkpoint: Checkpoint | None, refuse: Callable[..., None]) -> ModelInfo:
     """Everything that configuration and tokenizer tell; `refuse` raises RequestError for a configuration of another kind of
     model. Raises RequestError, by name, with all faults."""
     code = settings.trust_remote_code
     checkpoint = checkpoint or find_checkpoint(settings.model, settings.revision, code, settings.DEMO)
     faults: list[str] = []
-    with few_words():
-        with gathering(faults):
+    with quiet_transformers():
+        with collect_faults(faults):
             config = read_file(checkpoint, "configuration", AutoConfig.from_pretrained, trust_remote_code=code)
             refuse(checkpoint.name, config, code)
-        with gathering(faults):
+        with collect_faults(faults):
             tokenizer = read_file(checkpoint, "tokenizer", AutoTokenizer.from_pretrained, trust_remote_code=code)
             refuse_empty(checkpoint.name, tokenizer)
     if faults:
         raise RequestError(*settings.file_faults, *dict.fromkeys(faults))
-    return Candidate(checkpoint.name, config, tokenizer, checkpoint)
+    return ModelInfo(checkpoint.name, config, tokenizer, checkpoint)
 
 
 def of_loaded(
     model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, settings: Settings
-) -> Candidate:
+) -> ModelInfo:
     """The candidate of a model that the caller has loaded. Raises RequestError for one that cannot be measured, for one of the
     two alone, and for settings that would load another."""
     model = as_written(model)
     refuse_unloaded(model, tokenizer)
-    return Candidate(loaded_name(model, settings, refuse_loaded), model.config, tokenizer)
+    return ModelInfo(loaded_name(model, settings, refuse_loaded), model.config, tokenizer)
 
 
 def loaded_name(model: PreTrainedModel, settings: Settings, refuse: Callable[[PreTrainedModel], None]) -> str:
@@ -158,7 +158,7 @@ def loaded_name(model: PreTrainedModel, settings: Settings, refuse: Callable[[Pr
     ]
     if settings.model not in (usual["model"], name):
         faults.append("model_name: give either a name or a loaded model and tokenizer")
-    with gathering(faults):
+    with collect_faults(faults):
         refuse(model)
     if faults:
         raise RequestError(*faults)

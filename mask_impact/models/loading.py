@@ -21,8 +21,8 @@ from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import with_weights
 from mask_impact.models.compiled import as_written, uncompiled
 from mask_impact.models.devices import TORCH_DTYPES, find_device
-from mask_impact.models.files import few_words, read_file
-from mask_impact.models.info import Candidate
+from mask_impact.models.files import quiet_transformers, read_file
+from mask_impact.models.info import ModelInfo
 from mask_impact.models.refusals import dequantisers, naming, quantisation
 from mask_impact.models.tokens import end_ids
 from mask_impact.settings.text import Settings
@@ -46,11 +46,11 @@ _locks: WeakKeyDictionary[PreTrainedModel, threading.RLock] = WeakKeyDictionary(
 
 
 @dataclass(frozen=True)
-class Subject:
+class LoadedModel:
     """A loaded model, checked: the layers that can be measured, and the others by index with the reason why not; the blocks of
     its encoder, where that was asked for; `notes` are lines for the user."""
 
-    candidate: Candidate
+    model_info: ModelInfo
     model: PreTrainedModel
     parts: list[LayerParts]
     skipped: dict[int, str] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Subject:
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return self.candidate.tokenizer
+        return self.model_info.tokenizer
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -68,19 +68,19 @@ class Subject:
         return end_ids(self.tokenizer, None if generation is None else generation.eos_token_id)
 
 
-def load(candidate: Candidate, settings: Settings, wanted: Collection[str] = ("decoder",)) -> Subject:
+def load(model_info: ModelInfo, settings: Settings, wanted: Collection[str] = ("decoder",)) -> LoadedModel:
     """Load the weights, move them to the device and check the parts of the model that are wanted.
 
     Raises RequestError for weights that do not fit the model, RunError where memory runs out or a check of the loaded model fails.
     """
-    checkpoint, device = with_weights(candidate.checkpoint, settings.quiet), find_device(settings)
-    dtype, method = wanted_dtype(settings, device), quantisation(candidate.config)
+    checkpoint, device = with_weights(model_info.checkpoint, settings.quiet), find_device(settings)
+    dtype, method = wanted_dtype(settings, device), quantisation(model_info.config)
     options = {} if method is None else {"quantization_config": dequantisers()[method](dequantize=True)}
-    with few_words():
+    with quiet_transformers():
         model, info = read_file(
             checkpoint,
             "weights",
-            candidate.AUTO_CLASS.from_pretrained,
+            model_info.AUTO_CLASS.from_pretrained,
             dtype=dtype,
             trust_remote_code=settings.trust_remote_code,
             output_loading_info=True,
@@ -93,8 +93,8 @@ def load(candidate: Candidate, settings: Settings, wanted: Collection[str] = ("d
         add_adapter(checkpoint, model)
         try:
             if method is not None:  # dequantised weights need not be in the dtype of the others
-                model = model.to(candidate.config.dtype if dtype == "auto" else dtype)
-            return prepare(candidate, model.to(device), settings, wanted)
+                model = model.to(model_info.config.dtype if dtype == "auto" else dtype)
+            return prepare(model_info, model.to(device), settings, wanted)
         except RequestError:
             raise
         except Exception as error:
@@ -127,7 +127,7 @@ def refuse_misfits(name: str, info: dict[str, Any]) -> None:
         raise RequestError(*faults)
 
 
-def prepare(candidate: Candidate, model: PreTrainedModel, settings: Settings, wanted: Collection[str]) -> Subject:
+def prepare(model_info: ModelInfo, model: PreTrainedModel, settings: Settings, wanted: Collection[str]) -> LoadedModel:
     """Check a loaded model, in the parts that are wanted, and find its layers.
 
     Experts run by themselves in float64, for which grouped kernels do not exist.
@@ -136,10 +136,10 @@ def prepare(candidate: Candidate, model: PreTrainedModel, settings: Settings, wa
     if model.dtype == torch.float64 and has_experts(model):
         model.set_experts_implementation("eager")
     method = method_of(settings)
-    with naming(candidate.name) if candidate.checkpoint else nullcontext():
+    with naming(model_info.name) if model_info.checkpoint else nullcontext():
         parts, skipped = measurable_parts(model, method) if "decoder" in wanted else ([], {})
-        encoder = candidate.encoder_parts(model, method) if "encoder" in wanted else []
-    return Subject(candidate, model, parts, skipped, encoder)
+        encoder = model_info.encoder_parts(model, method) if "encoder" in wanted else []
+    return LoadedModel(model_info, model, parts, skipped, encoder)
 
 
 def has_experts(model: PreTrainedModel) -> bool:
@@ -147,9 +147,9 @@ def has_experts(model: PreTrainedModel) -> bool:
     return getattr(model, "_can_set_experts_implementation", lambda: False)()
 
 
-def measured_parts(settings: Settings, subject: Subject) -> list[LayerParts]:
+def measured_parts(settings: Settings, loaded: LoadedModel) -> list[LayerParts]:
     """The parts of the layers that these settings ask for."""
-    parts = subject.encoder if settings.part == "encoder" else subject.parts
+    parts = loaded.encoder if settings.part == "encoder" else loaded.parts
     return [part for part in parts if settings.layers is None or part.index in settings.layers]
 
 
@@ -160,21 +160,21 @@ def method_of(settings: Settings) -> Method:
 
 
 @contextmanager
-def ready(candidate: Candidate, settings: Settings, model: PreTrainedModel | None = None) -> Iterator[Subject]:
+def ready(model_info: ModelInfo, settings: Settings, model: PreTrainedModel | None = None) -> Iterator[LoadedModel]:
     """The candidate's model, loaded and checked; one that the caller has loaded is as it was on leaving, and no other thread
     measures it meanwhile."""
     if model is None:
         with LOADING:
-            subject = load(candidate, settings, {settings.part})
-        yield subject
+            loaded = load(model_info, settings, {settings.part})
+        yield loaded
         return
     given, model = model, as_written(model)
     with one_thread(model), uncompiled(model) as compiled:
         training = [module for module in model.modules() if module.training]
         experts = model.config._experts_implementation if has_experts(model) else None
         try:
-            subject = prepare(candidate, model, settings, {settings.part})
-            yield replace(subject, notes=(COMPILED,)) if compiled or given is not model else subject
+            loaded = prepare(model_info, model, settings, {settings.part})
+            yield replace(loaded, notes=(COMPILED,)) if compiled or given is not model else loaded
         finally:
             for module in training:
                 module.training = True

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
-from mask_impact.models.info import Candidate
+from mask_impact.models.info import ModelInfo
 from mask_impact.settings.text import Settings, is_ids
 
 
-def prompt_warnings(candidate: Candidate, settings: Settings, ids: Sequence[int]) -> list[str]:
+def prompt_warnings(model_info: ModelInfo, settings: Settings, ids: Sequence[int]) -> list[str]:
     """A line for each surprise in the prompt's token ids, with its place in the batch file where there is one."""
-    tokenizer, lines = candidate.tokenizer, []
+    tokenizer, lines = model_info.tokenizer, []
     if (last := put_behind(tokenizer, settings)) is not None:
         lines.append(
             f"the tokenizer puts {piece(tokenizer, last)} behind the prompt, where it is the final position; from Python token "
@@ -24,7 +24,7 @@ def prompt_warnings(candidate: Candidate, settings: Settings, ids: Sequence[int]
             f"the prompt begins with {piece(tokenizer, ids[0])} twice; the one that the tokenizer or the chat template puts "
             "there is enough: leave out the other"
         )
-    if drops_system(candidate, settings):
+    if drops_system(model_info, settings):
         lines.append(
             "system: the model's chat template has no place for a system message, and drops it; write it into the prompt"
         )
@@ -40,12 +40,12 @@ def put_behind(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> int | 
     return ids[-1] if list(ids[-len(bare) :]) != list(bare) and ids[-1] in special else None
 
 
-def drops_system(candidate: Candidate, settings: Settings) -> bool:
+def drops_system(model_info: ModelInfo, settings: Settings) -> bool:
     """Whether another system message than the one given makes no difference to the prompt's tokens."""
     if not settings.chat or settings.system is None:
         return False
     other = replace(settings, system=f"{settings.system} or not")
-    return candidate.question_ids(settings) == candidate.question_ids(other)
+    return model_info.question_ids(settings) == model_info.question_ids(other)
 
 
 def piece(tokenizer: PreTrainedTokenizerBase, token: int) -> str:

@@ -25,7 +25,7 @@ def folder_faults(folder: Path) -> list[str]:
         return [f"--output-dir {str(folder)!r} cannot be written ({reason}); choose another folder"]
 
 
-class Present:
+class OutputFolder:
     """What is in an output folder, or there of one name in this very spelling; nothing, if there is no such folder.
 
     Raises RequestError if it cannot be listed.

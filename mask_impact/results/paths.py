@@ -27,6 +27,6 @@ BEGUN = ".partial"  # where runs lie that are not finished
 RESULT_FILE = re.compile(r"(.+)_(?:run\.json|(report)\.html|results\.([^.]+))", re.IGNORECASE | re.DOTALL)
 
 
-def begun_path(folder: Path, name: str) -> Path:
+def unfinished_folder(folder: Path, name: str) -> Path:
     """Where a run that is not finished says what it is. What else it has lies beside that."""
     return Path(folder) / BEGUN / name / "run.json"

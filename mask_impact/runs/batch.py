@@ -12,22 +12,22 @@ from mask_impact.base import console, interrupts
 from mask_impact.base.errors import NameTaken, RunError, StopAsked, as_run_error
 from mask_impact.base.formats import FORMATS, REPORT_ROWS, formats_for
 from mask_impact.models import loading
-from mask_impact.models.info import Candidate
-from mask_impact.models.loading import Subject
+from mask_impact.models.info import ModelInfo
+from mask_impact.models.loading import LoadedModel
 from mask_impact.results import report
-from mask_impact.results.folder import Present
-from mask_impact.results.paths import begun_path, report_path, run_path
+from mask_impact.results.folder import OutputFolder
+from mask_impact.results.paths import unfinished_folder, report_path, run_path
 from mask_impact.results.writing import write_failure, write_results
 from mask_impact.runs import planning
 from mask_impact.runs.missing_formats import completed
-from mask_impact.runs.planning import Plan, rows_to_come
+from mask_impact.runs.planning import PlannedRun, rows_to_come
 from mask_impact.runs.record import failure_record, loaded_warnings
 from mask_impact.runs.replaced import Replaced
 from mask_impact.runs.result_names import differing_settings
 from mask_impact.runs.run import Run
 
 
-def unfinished(plans: Sequence[Plan], failures: list[Failure]) -> list[Plan]:
+def unfinished(plans: Sequence[PlannedRun], failures: list[Failure]) -> list[PlannedRun]:
     """The plans whose results are not there yet; a line for each of the others, of which what is missing is made.
 
     One whose missing files cannot be written is noted in `failures`. Raises RequestError if reports are asked for and the page that they are made of is not there.
@@ -53,7 +53,7 @@ def unfinished(plans: Sequence[Plan], failures: list[Failure]) -> list[Plan]:
     return left
 
 
-def warn(plans: Sequence[Plan]) -> None:
+def warn(plans: Sequence[PlannedRun]) -> None:
     """A line for whatever the user may not expect of these prompts. Raises RequestError as `unfinished` does."""
     if any(plan.settings.report for plan in plans):
         report.page()
@@ -61,23 +61,23 @@ def warn(plans: Sequence[Plan]) -> None:
         console.warn(warning)
 
 
-def loaded(plans: Sequence[Plan], candidate: Candidate) -> Subject:
+def load(plans: Sequence[PlannedRun], model_info: ModelInfo) -> LoadedModel:
     """The model with its weights, checked; a line for each plan whose results will be large, and for what is not followed.
 
     Raises RequestError for weights that do not fit, and for layers asked for that turn out to have no softmax attention.
     """
-    subject = loading.load(candidate, plans[0].settings, {plan.settings.part for plan in plans})
-    planning.refuse_skipped(plans, subject)
-    warn_of_size(plans, subject)
-    for warning in dict.fromkeys(line for plan in plans for line in loaded_warnings(plan, subject)):
+    loaded = loading.load(model_info, plans[0].settings, {plan.settings.part for plan in plans})
+    planning.refuse_skipped(plans, loaded)
+    warn_of_size(plans, loaded)
+    for warning in dict.fromkeys(line for plan in plans for line in loaded_warnings(plan, loaded)):
         console.warn(warning)
-    return subject
+    return loaded
 
 
-def warn_of_size(plans: Sequence[Plan], subject: Subject) -> None:
+def warn_of_size(plans: Sequence[PlannedRun], loaded: LoadedModel) -> None:
     """A line for each plan whose table can be too long for the JSON, or for the report, that was asked for."""
     for plan in plans:
-        rows = rows_to_come(plan, subject)
+        rows = rows_to_come(plan, loaded)
         _, warning = formats_for(rows, plan.settings.formats, explicit=True)
         if warning and "formats" in plan.settings.given:
             console.warn(f"{plan.choice.name}: {warning}")
@@ -89,12 +89,12 @@ def warn_of_size(plans: Sequence[Plan], subject: Subject) -> None:
 class Failure:
     """A plan that failed, and why, in one line."""
 
-    plan: Plan
+    plan: PlannedRun
     reason: str
 
 
 @contextmanager
-def failing_into(failures: list[Failure], plan: Plan, subject: Subject) -> Iterator[None]:
+def failing_into(failures: list[Failure], plan: PlannedRun, loaded: LoadedModel) -> Iterator[None]:
     """Let a plan fail alone: its reason is said, recorded in its run file, and the plan noted in `failures`."""
     try:
         yield
@@ -106,18 +106,18 @@ def failing_into(failures: list[Failure], plan: Plan, subject: Subject) -> Itera
         console.fault(f"{plan.choice.name}: {reason}")
         try:
             if not isinstance(error, NameTaken):
-                record_failure(plan, subject, reason)
+                record_failure(plan, loaded, reason)
         except RunError as second:
             console.fault(f"{plan.choice.name}: the failure could not be recorded ({second})")
 
 
-def record_failure(plan: Plan, subject: Subject, reason: str) -> None:
+def record_failure(plan: PlannedRun, loaded: LoadedModel, reason: str) -> None:
     """Write the reason into the plan's run file; a whole result of that name, which was to be replaced, stays. Raises RunError."""
     folder, name = Path(plan.settings.output_dir), plan.choice.name
     if is_complete(run_path(folder, name)):
         console.warn(f"{name}: the result of this name is kept")
     else:
-        write_failure(folder, name, failure_record(plan, subject, reason))
+        write_failure(folder, name, failure_record(plan, loaded, reason))
 
 
 def is_complete(path: Path) -> bool:
@@ -135,7 +135,7 @@ def write(run: Run) -> list[Path]:
     wanted = tuple(form for form in FORMATS if form in settings.formats or form in choice.formats)
     formats, notice = formats_for(len(table), wanted, "formats" in settings.given)
     folder = Path(settings.output_dir)
-    workplace = begun_path(folder, choice.name).parent
+    workplace = unfinished_folder(folder, choice.name).parent
     *tables, run_file = write_results(table, folder, choice.name, formats, record, workplace)
     run.kept.finish()
     if notice and "formats" not in settings.given:
@@ -150,7 +150,7 @@ def write(run: Run) -> list[Path]:
     return [*tables, page, run_file]
 
 
-def exit_code(plans: Sequence[Plan], failures: Sequence[Failure]) -> int:
+def exit_code(plans: Sequence[PlannedRun], failures: Sequence[Failure]) -> int:
     """The command's exit code; of several plans, a line says which failed, or are not finished."""
     failed = [failure.plan.choice.name for failure in failures]
     left = [plan.choice.name for plan in plans if plan.choice.name not in failed and not is_done(plan)]
@@ -165,18 +165,18 @@ def exit_code(plans: Sequence[Plan], failures: Sequence[Failure]) -> int:
     return console.FAILED if failed or left else console.SUCCESS
 
 
-def is_cut_off(plans: Sequence[Plan], failed: Sequence[str]) -> bool:
+def is_cut_off(plans: Sequence[PlannedRun], failed: Sequence[str]) -> bool:
     """Whether one of these plans was begun and not ended, or is still to replace what is there; `failed` are names that failed."""
-    begun = any(begun_path(Path(plan.settings.output_dir), plan.choice.name).exists() for plan in plans)
+    begun = any(unfinished_folder(Path(plan.settings.output_dir), plan.choice.name).exists() for plan in plans)
     replaced = Replaced(plans[0].settings)
     return (
         begun or replaced.path is not None and not {plan.choice.name for plan in plans} <= {*replaced.names(), *failed}
     )
 
 
-def is_done(plan: Plan) -> bool:
+def is_done(plan: PlannedRun) -> bool:
     """Whether the plan's own result is there, whole."""
-    record = Present(Path(plan.settings.output_dir), only=plan.choice.name).record(plan.choice.name)
+    record = OutputFolder(Path(plan.settings.output_dir), only=plan.choice.name).record(plan.choice.name)
     return (
         record is not None
         and record.get("status") == "complete"

@@ -17,11 +17,11 @@ import pyarrow.csv
 from mask_impact.base import console
 from mask_impact.base.errors import RunError
 from mask_impact.base.whole_files import make_folder, write_whole
-from mask_impact.results.paths import begun_path, run_path
+from mask_impact.results.paths import unfinished_folder, run_path
 from mask_impact.runs.batch import is_done
-from mask_impact.runs.finished_steps import PartFiles
+from mask_impact.runs.finished_steps import FinishedSteps
 from mask_impact.runs.locks import alone
-from mask_impact.runs.planning import Plan
+from mask_impact.runs.planning import PlannedRun
 
 if TYPE_CHECKING:
     from mask_impact.runs.batch import Failure
@@ -46,7 +46,7 @@ LONGEST_NAME, LONGEST_TOKEN, LONGEST_TEXT, LONGEST_REASON = 30, 20, 40, 250  # c
 Row = dict[str, Any]
 
 
-def close(plans: Sequence[Plan], failures: Collection[Failure]) -> None:
+def close(plans: Sequence[PlannedRun], failures: Collection[Failure]) -> None:
     """After a batch, print its table and write its summary; nothing for a prompt of the command line.
 
     `plans` are all its entries, `failures` those that failed now. A summary that cannot be written is a warning, as every result
@@ -63,7 +63,7 @@ def close(plans: Sequence[Plan], failures: Collection[Failure]) -> None:
     try:
         with alone(path.parent, path.stem) as held:
             if held:
-                place = PartFiles(path.parent, f".{path.stem}")  # no result has such a name
+                place = FinishedSteps(path.parent, f".{path.stem}")  # no result has such a name
                 make_folder(place.folder)
                 try:
                     write_whole({path: lambda temporary: write_summary(rows, temporary)}, folder=place.folder)
@@ -81,7 +81,7 @@ def summary_path(folder: str, batch_file: str) -> Path:
     return Path(folder) / f"{Path(batch_file).stem}_summary.csv"
 
 
-def summarised(plan: Plan, reason: str | None) -> Row:
+def summarised(plan: PlannedRun, reason: str | None) -> Row:
     """What the entry's run file tells, and of one that failed now the reason, whether or not it could be recorded."""
     row = dict.fromkeys(COLUMNS) | {"name": plan.choice.name, "tokens": len(plan.prompt.token_ids)}
     path = run_path(Path(plan.settings.output_dir), plan.choice.name)
@@ -100,9 +100,9 @@ def summarised(plan: Plan, reason: str | None) -> Row:
 
 def unfinished_row(folder: Path, name: str) -> Row:
     """What there is of a run without a run file: its steps, if it was begun."""
-    if not begun_path(folder, name).exists():
+    if not unfinished_folder(folder, name).exists():
         return {"status": "missing"}
-    steps = len(list(begun_path(folder, name).parent.glob("step_*")))
+    steps = len(list(unfinished_folder(folder, name).parent.glob("step_*")))
     return {"status": "unfinished", "steps": steps, "reason": "the same command goes on from there"}
 
 

@@ -12,10 +12,10 @@ from transformers import PreTrainedConfig
 from mask_impact.base import console
 from mask_impact.base.formats import formats_for
 from mask_impact.models.devices import find_device
-from mask_impact.models.info import Candidate
+from mask_impact.models.info import ModelInfo
 from mask_impact.runs import batch
 from mask_impact.runs.messages import counted, counts, extent
-from mask_impact.runs.planning import Plan, masked_positions, most_rows
+from mask_impact.runs.planning import PlannedRun, masked_positions, most_rows
 from mask_impact.settings.text import Settings
 
 CALIBRATION_SECONDS = 0.1
@@ -34,28 +34,28 @@ class Sizes:
     row: int
 
 
-def tell(plans: Sequence[Plan], candidate: Candidate) -> int:
+def report(plans: Sequence[PlannedRun], model_info: ModelInfo) -> int:
     """Print a line for each plan and one for all of them; returns the exit code. Raises RequestError as a run would."""
     batch.warn(plans)
     quiet, left = plans[0].settings.quiet, [plan for plan in plans if not plan.finished]
-    sizes = {plan.settings.part: layer_sizes(candidate.measured_config(plan.settings)) for plan in plans}
-    config = candidate.measured_config(plans[0].settings)
+    sizes = {plan.settings.part: layer_sizes(model_info.measured_config(plan.settings)) for plan in plans}
+    config = model_info.measured_config(plans[0].settings)
     speed = multiplications_per_second(config, plans[0].settings) if all(sizes.values()) else None
     times = {
         plan.choice.name: seconds(
-            plan, layers(plan, candidate), candidate.layers(plan.settings), sizes[plan.settings.part], speed
+            plan, layers(plan, model_info), model_info.layers(plan.settings), sizes[plan.settings.part], speed
         )
         for plan in left
         if speed
     }
     for plan in plans:
         estimate = f", about {duration(times[plan.choice.name])}" if plan.choice.name in times else ""
-        console.say(f"{plan.choice.name}: {told(plan, candidate)}{estimate}{presence(plan)}", quiet)
+        console.say(f"{plan.choice.name}: {told(plan, model_info)}{estimate}{presence(plan)}", quiet)
     console.say(total(plans, left, times, speed), quiet)
     return console.SUCCESS
 
 
-def total(plans: Sequence[Plan], left: Sequence[Plan], times: dict[str, float], speed: float | None) -> str:
+def total(plans: Sequence[PlannedRun], left: Sequence[PlannedRun], times: dict[str, float], speed: float | None) -> str:
     """The line for all of them, with what the times assume."""
     to_run = f"dry run: {counted(len(plans), 'prompt')}, {len(left)} to measure"
     if not left:
@@ -68,10 +68,10 @@ def total(plans: Sequence[Plan], left: Sequence[Plan], times: dict[str, float], 
     return f"{to_run}, about {duration(sum(times.values()))}: {assumed}; nothing was written"
 
 
-def told(plan: Plan, candidate: Candidate) -> str:
+def told(plan: PlannedRun, model_info: ModelInfo) -> str:
     """Tokens, steps, layers, rows and bytes. Layers are at most so many: that one has no softmax attention can come out later."""
-    heads = number(candidate.measured_config(plan.settings), "num_attention_heads")
-    count = len(layers(plan, candidate))
+    heads = number(model_info.measured_config(plan.settings), "num_attention_heads")
+    count = len(layers(plan, model_info))
     if heads is None:
         return f"{counts(plan, count)}, rows unknown until the weights are loaded"
     formats, notice = formats_for(
@@ -80,19 +80,19 @@ def told(plan: Plan, candidate: Candidate) -> str:
     return f"{counts(plan, count)}, {extent(plan, [heads] * count, formats)}" + (f" ({notice})" if notice else "")
 
 
-def presence(plan: Plan) -> str:
+def presence(plan: PlannedRun) -> str:
     """What is there of the result, or of a run of it that was cut off."""
     if not plan.finished:
         return "; cut off before, and goes on behind the steps that are there" if plan.choice.goes_on else ""
     return f"; there already, of which {', '.join(plan.lacks)} is to be made" if plan.lacks else "; there already"
 
 
-def layers(plan: Plan, candidate: Candidate) -> list[int]:
+def layers(plan: PlannedRun, model_info: ModelInfo) -> list[int]:
     """The layers asked for, without those that the configuration says have no softmax attention."""
-    asked, others = plan.settings.layers, candidate.other_layers(plan.settings)
+    asked, others = plan.settings.layers, model_info.other_layers(plan.settings)
     return [
         layer
-        for layer in range(candidate.layers(plan.settings))
+        for layer in range(model_info.layers(plan.settings))
         if layer not in others and (asked is None or layer in asked)
     ]
 
@@ -118,7 +118,7 @@ def number(config: PreTrainedConfig, name: str) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def seconds(plan: Plan, measured: Sequence[int], of_model: int, sizes: Sizes, speed: float) -> float:
+def seconds(plan: PlannedRun, measured: Sequence[int], of_model: int, sizes: Sizes, speed: float) -> float:
     """The time of a run: each token through every layer once, and each step's rows through the measured ones.
 
     `rerun` sends a layer's whole input through it for each masked token. Attention's own products and the vocabulary's are left

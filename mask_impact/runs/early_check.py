@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mask_impact.base.errors import RequestError, gathering
+from mask_impact.base.errors import RequestError, collect_faults
 from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import find_checkpoint
 from mask_impact.results.folder import folder_faults
 from mask_impact.settings.text import Settings
 
 
-def find(settings: Settings) -> Checkpoint:
+def check(settings: Settings) -> Checkpoint:
     """The model's files. Raises RequestError for them and for an output folder that cannot be written, both at once."""
     faults = folder_faults(Path(settings.output_dir))
-    with gathering(faults):
+    with collect_faults(faults):
         checkpoint = find_checkpoint(settings.model, settings.revision, settings.trust_remote_code, settings.DEMO)
     if faults:
         raise RequestError(*settings.file_faults, *faults)

@@ -26,8 +26,8 @@ from torch import Tensor
 from mask_impact.base.errors import RunError, first_line
 from mask_impact.base.json_text import json_bytes, plain
 from mask_impact.base.whole_files import make_folder, write_whole
-from mask_impact.measure.step import Replay
-from mask_impact.results.paths import begun_path
+from mask_impact.measure.step import PassFingerprint
+from mask_impact.results.paths import unfinished_folder
 from mask_impact.results.table import ResultTable, StepDistances
 
 METADATA = "part"  # the key of a part file's metadata
@@ -35,7 +35,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Part:
+class FinishedStep:
     """One finished step: its distances, what a later step needs of it, and the table's axes so far.
 
     `record` is the step in the run file, `texts` and `places` are the table's tokens and further columns by then, `seconds` the
@@ -43,7 +43,7 @@ class Part:
     """
 
     distances: StepDistances
-    replay: Replay
+    fingerprint: PassFingerprint
     record: dict[str, Any]
     cells: list[tuple[str, int]]
     texts: list[str]
@@ -53,15 +53,15 @@ class Part:
 
     def save(self, path: Path) -> None:
         """Write the part; what `read` gives back is the same, bit for bit. Raises OSError."""
-        distances, rode = self.distances, self.replay.rode
+        distances, rode = self.distances, self.fingerprint.rode
         tensors = {
             name: torch.from_numpy(getattr(distances, name)).contiguous() for name in ("l2", "cosine", "positions")
         }
         tensors |= {f"{module}.{layer}": answer.cpu().contiguous() for (module, layer), answer in rode.items()}
         told = {
             "step": distances.step,
-            "next_id": self.replay.next_id,
-            "digest": self.replay.digest,
+            "next_id": self.fingerprint.next_id,
+            "digest": self.fingerprint.digest,
             "record": self.record,
             "cells": self.cells,
             "texts": self.texts,
@@ -76,7 +76,7 @@ class Part:
             raise OSError(first_line(error)) from error
 
     @classmethod
-    def read(cls, path: Path) -> Part:
+    def read(cls, path: Path) -> FinishedStep:
         """The part in a file. Raises OSError, SafetensorError, ValueError or LookupError for what is none."""
         with safe_open(path, "pt") as file:
             told = json.loads(file.metadata()[METADATA])
@@ -87,7 +87,7 @@ class Part:
         rode = {(module, int(layer)): answer for name, answer in tensors.items() for module, layer in [name.split(".")]}
         return cls(
             StepDistances(told["step"], l2, cosine, positions),
-            Replay(told["next_id"], told["digest"], rode),
+            PassFingerprint(told["next_id"], told["digest"], rode),
             told["record"],
             [(variant, layer) for variant, layer in told["cells"]],
             told["texts"],
@@ -105,23 +105,23 @@ def checksum(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-class PartFiles(Sequence[Part]):
+class FinishedSteps(Sequence[FinishedStep]):
     """The finished steps of one run, read from their files; a file that is no part ends the sequence.
 
     The two that were read last are kept in memory.
     """
 
     def __init__(self, folder: Path, name: str):
-        self.folder = begun_path(folder, name).parent
-        self.note = begun_path(folder, name)
-        self._read = lru_cache(maxsize=2)(Part.read)
+        self.folder = unfinished_folder(folder, name).parent
+        self.note = unfinished_folder(folder, name)
+        self._read = lru_cache(maxsize=2)(FinishedStep.read)
 
     def begin(self, record: dict[str, Any]) -> None:
         """Note what is being run, before its first step. Raises RunError, one line, if that cannot be written."""
         make_folder(self.folder)
         write_whole({self.note: lambda path: path.write_bytes(json_bytes(record))})
 
-    def append(self, part: Part) -> None:
+    def append(self, part: FinishedStep) -> None:
         """Keep one more step. Raises RunError, one line, if it cannot be written."""
         number = len(self)
         write_whole({self._path(number): part.save}, to_disk=False)
@@ -146,7 +146,7 @@ class PartFiles(Sequence[Part]):
         self.clear_steps()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def column(self, of: Callable[[Part], Item]) -> Column[Item]:
+    def column(self, of: Callable[[FinishedStep], Item]) -> Column[Item]:
         """One thing of each part."""
         return Column(self, of)
 
@@ -156,14 +156,14 @@ class PartFiles(Sequence[Part]):
     @cached_property
     def _length(self) -> int:
         number = 0
-        while self._path(number).exists() and _is_part(self._path(number), number):
+        while self._path(number).exists() and _is_finished_step(self._path(number), number):
             number += 1
         return number
 
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, number: int) -> Part:
+    def __getitem__(self, number: int) -> FinishedStep:
         if not -len(self) <= number < len(self):
             raise IndexError(number)
         return self._read(self._path(number % len(self)))
@@ -172,7 +172,7 @@ class PartFiles(Sequence[Part]):
 class Column(Sequence, Generic[Item]):
     """One thing of each part and, behind them, what is only in memory (`more`)."""
 
-    def __init__(self, parts: PartFiles, of: Callable[[Part], Item]):
+    def __init__(self, parts: FinishedSteps, of: Callable[[FinishedStep], Item]):
         self.parts, self.of, self.more = parts, of, []
 
     def __len__(self) -> int:
@@ -185,9 +185,9 @@ class Column(Sequence, Generic[Item]):
         return self.of(self.parts[number]) if number < len(self.parts) else self.more[number - len(self.parts)]
 
 
-def _is_part(path: Path, number: int) -> bool:
+def _is_finished_step(path: Path, number: int) -> bool:
     try:
-        return Part.read(path).distances.step == number
+        return FinishedStep.read(path).distances.step == number
     except (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError):
         return False
 
@@ -197,7 +197,7 @@ def unfinished_table(folder: Path, name: str) -> tuple[ResultTable, dict[str, An
 
     Raises OSError or ValueError where its record cannot be read.
     """
-    parts = PartFiles(folder, name)
+    parts = FinishedSteps(folder, name)
     if not len(parts):
         return None
     record, last = json.loads(parts.note.read_bytes()), parts[-1]

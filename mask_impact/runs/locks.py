@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from mask_impact.base.errors import RunError
 from mask_impact.base.file_names import name_key
-from mask_impact.results.paths import begun_path
+from mask_impact.results.paths import unfinished_folder
 
 ATTEMPTS = 100  # at a lock whose file others remove in the same moment
 
@@ -25,7 +25,7 @@ def alone(folder: Path, name: str) -> Iterator[bool]:
     it cannot be made.
     """
     key = blake2b(name_key(name).encode(), digest_size=16).hexdigest()  # of a length that any name's lock can have
-    path = begun_path(folder, f".{key}.lock").parent
+    path = unfinished_folder(folder, f".{key}.lock").parent
     lock = _taken(path)
     try:
         yield lock is not None

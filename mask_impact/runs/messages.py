@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from mask_impact.base import console
 from mask_impact.base.formats import file_sizes
-from mask_impact.models.loading import Subject
+from mask_impact.models.loading import LoadedModel
 from mask_impact.results.strongest import STRONGEST, spared, strongest_tokens
-from mask_impact.runs.planning import Plan, heads_of_layers, most_heatmaps, most_rows
+from mask_impact.runs.planning import PlannedRun, heads_of_layers, most_heatmaps, most_rows
 from mask_impact.runs.run import Run
 
 LONGEST_SHOWN = 80  # characters of the generated text
@@ -38,22 +38,22 @@ def progress(run: Run, quiet: bool) -> Iterator[tqdm]:
         yield bar
 
 
-def before(plan: Plan, subject: Subject) -> None:
+def before(plan: PlannedRun, loaded: LoadedModel) -> None:
     """Say, in one line, what is to come."""
-    heads = heads_of_layers(plan, subject)
+    heads = heads_of_layers(plan, loaded)
     console.say(
         f"{plan.choice.name}: {counts(plan, len(heads))}, {extent(plan, heads, plan.settings.formats)}",
         plan.settings.quiet,
     )
 
 
-def counts(plan: Plan, layers: int) -> str:
+def counts(plan: PlannedRun, layers: int) -> str:
     """What is measured: tokens, steps, layers."""
     steps = [counted(plan.steps, "step")] if plan.prompt.predicts else []
     return ", ".join([plan.prompt.described(), *steps, counted(layers, plan.prompt.layer)])
 
 
-def extent(plan: Plan, heads: Sequence[int], formats: tuple[str, ...]) -> str:
+def extent(plan: PlannedRun, heads: Sequence[int], formats: tuple[str, ...]) -> str:
     """How large the table of layers that have these numbers of heads can be, and its files."""
     rows = most_rows(plan, heads)
     found = file_sizes(rows, formats, most_heatmaps(plan, heads), len(heads))

@@ -12,28 +12,28 @@ from mask_impact.base.formats import FORMATS
 from mask_impact.base.json_text import json_bytes
 from mask_impact.base.whole_files import write_whole
 from mask_impact.results import report
-from mask_impact.results.folder import Present
-from mask_impact.results.paths import begun_path, report_path, results_path
+from mask_impact.results.folder import OutputFolder
+from mask_impact.results.paths import unfinished_folder, report_path, results_path
 from mask_impact.results.reading import read_table
 from mask_impact.results.stored_table import StoredTable
 from mask_impact.results.writing import WRITERS
-from mask_impact.runs.finished_steps import PartFiles
+from mask_impact.runs.finished_steps import FinishedSteps
 from mask_impact.runs.locks import alone
-from mask_impact.runs.planning import Plan
+from mask_impact.runs.planning import PlannedRun
 
 READ_FIRST = ("parquet", "csv", "json")
 
 
-def completed(plan: Plan) -> bool:
+def completed(plan: PlannedRun) -> bool:
     """Make what a finished result lacks, with a line for each result; False where its table turns out to be unreadable.
 
     Raises RunError where what it lacks cannot be written.
     """
     folder, name, quiet = Path(plan.settings.output_dir), plan.choice.name, plan.settings.quiet
-    replacing = (Present(folder, only=name).begun(name) or {}).get("overwrite") is True
+    replacing = (OutputFolder(folder, only=name).begun(name) or {}).get("overwrite") is True
     if replacing:
         console.say(f"{folder / name}: a run that was to replace it was cut off; with --overwrite it goes on", quiet)
-    elif begun_path(folder, name).parent.exists():
+    elif unfinished_folder(folder, name).parent.exists():
         with suppress(RunError):
             sweep(folder, name)
     if not plan.lacks:
@@ -55,16 +55,16 @@ def sweep(folder: Path, name: str) -> None:
     """Remove what a killed process left of a run whose result is whole, unless one is at work there."""
     with alone(folder, name) as held:
         if held:
-            PartFiles(folder, name).clear()
+            FinishedSteps(folder, name).clear()
 
 
-def table_path(plan: Plan) -> Path:
+def table_path(plan: PlannedRun) -> Path:
     """The result's table, in the format that is read fastest."""
     form = next(form for form in READ_FIRST if form in plan.choice.formats)
     return results_path(Path(plan.settings.output_dir), plan.choice.name, form)
 
 
-def formats_of_present(plan: Plan) -> list[Path]:
+def formats_of_present(plan: PlannedRun) -> list[Path]:
     """Write the formats that are missing. Raises RequestError for a table that cannot be read, RunError if it cannot be written."""
     missing = [form for form in plan.lacks if form in FORMATS]
     if not missing:
@@ -79,7 +79,7 @@ def formats_of_present(plan: Plan) -> list[Path]:
     return list(files)
 
 
-def report_of_present(plan: Plan) -> list[Path]:
+def report_of_present(plan: PlannedRun) -> list[Path]:
     """Write the report, if it is missing; where the table is too long for one, a line says so. Raises as `formats_of_present`."""
     if "report" not in plan.lacks:
         return []

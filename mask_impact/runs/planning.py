@@ -8,22 +8,22 @@ from dataclasses import dataclass, field, replace
 import torch
 import transformers
 
-from mask_impact.base.errors import RequestError, gathering
+from mask_impact.base.errors import RequestError, collect_faults
 from mask_impact.base.formats import FORMATS, formats_for
 from mask_impact.measure.row_budget import CHUNK_BYTES
 from mask_impact.models.devices import find_device
-from mask_impact.models.files import few_words
-from mask_impact.models.info import Candidate
+from mask_impact.models.files import quiet_transformers
+from mask_impact.models.info import ModelInfo
 from mask_impact.models.inputs import PromptInputs
-from mask_impact.models.loading import Subject, measured_parts
+from mask_impact.models.loading import LoadedModel, measured_parts
 from mask_impact.models.prompt_warnings import prompt_warnings
 from mask_impact.models.tokens import continuation_ids
-from mask_impact.runs.result_names import Choice, choose_names
+from mask_impact.runs.result_names import NameChoice, choose_names
 from mask_impact.settings.text import Settings, is_ids
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlannedRun:
     """One entry, ready to run: its inputs, the steps asked for and the most it can take, and the name of its results.
 
     `warnings` are lines for the user, which the run file has too; `facts` are what else decides its numbers, as in a run record
@@ -36,7 +36,7 @@ class Plan:
     steps: int
     continuation_ids: list[int] | None = None
     warnings: tuple[str, ...] = ()
-    choice: Choice | None = None
+    choice: NameChoice | None = None
     facts: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -57,19 +57,19 @@ class Plan:
         return tuple(what for what in asked if what not in self.choice.formats)
 
 
-def plan_all(entries: Sequence[Settings], candidate: Candidate) -> list[Plan]:
+def plan_all(entries: Sequence[Settings], model_info: ModelInfo) -> list[PlannedRun]:
     """A plan for each entry; raises RequestError with the faults of all of them."""
     plans, choices, own, faults = [], [], [], [*entries[0].file_faults]
     for settings in entries:
         own.append({})
-        with gathering(faults, settings.placed):
-            plans.append(plan(settings, candidate))
+        with collect_faults(faults, settings.placed):
+            plans.append(plan(settings, model_info))
             own[-1] = plans[-1].prompt.facts()
     facts: list[dict[str, object]] = []
-    with gathering(faults):
+    with collect_faults(faults):
         common = {
             "device": str(find_device(entries[0])),
-            "model_identity": candidate.identity,
+            "model_identity": model_info.identity,
             "computed_with": computed_with(),
         }
         facts = [common | more for more in own]
@@ -89,29 +89,29 @@ def computed_with() -> dict[str, str | int]:
     }
 
 
-@few_words()
-def plan(settings: Settings, candidate: Candidate) -> Plan:
+@quiet_transformers()
+def plan(settings: Settings, model_info: ModelInfo) -> PlannedRun:
     """The entry's inputs and steps. Raises RequestError with its faults."""
     prompt, continuation = PromptInputs([]), None
-    faults = layer_faults(settings, candidate.layers(settings), candidate.other_layers(settings))
-    with gathering(faults):
-        prompt = candidate.prompt_inputs(settings)
-    with gathering(faults):
+    faults = layer_faults(settings, model_info.layers(settings), model_info.other_layers(settings))
+    with collect_faults(faults):
+        prompt = model_info.prompt_inputs(settings)
+    with collect_faults(faults):
         continuation = (
-            None if settings.continuation is None else continuation_ids(candidate.tokenizer, settings.continuation)
+            None if settings.continuation is None else continuation_ids(model_info.tokenizer, settings.continuation)
         )
     ids = prompt.token_ids
-    faults += id_faults(settings, {"prompt": ids, "continuation": continuation or ()}, candidate)
-    limit = candidate.context_length if prompt.predicts else None
+    faults += id_faults(settings, {"prompt": ids, "continuation": continuation or ()}, model_info)
+    limit = model_info.context_length if prompt.predicts else None
     if limit is not None and len(ids) > limit:
         faults.append(f"the prompt has {len(ids)} tokens, more than the model's context of {limit}; shorten it")
     if faults:
         raise RequestError(*faults)
     asked = min(settings.most_steps or len(continuation), len(continuation or ()) or settings.num_tokens)
     possible = asked if limit is None else limit - len(ids) + 1
-    surprises = prompt_warnings(candidate, settings, ids) if prompt.predicts else []
-    warnings = (*candidate.notes, *settings.warnings, *prompt.notes(), *surprises)
-    return Plan(settings, prompt, asked, min(asked, possible), continuation, warnings)
+    surprises = prompt_warnings(model_info, settings, ids) if prompt.predicts else []
+    warnings = (*model_info.notes, *settings.warnings, *prompt.notes(), *surprises)
+    return PlannedRun(settings, prompt, asked, min(asked, possible), continuation, warnings)
 
 
 def layer_faults(settings: Settings, layers: int, others: Collection[int]) -> list[str]:
@@ -138,9 +138,9 @@ def other_faults(asked: Sequence[int], others: dict[int, str], measurable: Seque
     ]
 
 
-def id_faults(settings: Settings, tokens: Mapping[str, Sequence[int]], candidate: Candidate) -> list[str]:
+def id_faults(settings: Settings, tokens: Mapping[str, Sequence[int]], model_info: ModelInfo) -> list[str]:
     """A fault for each of prompt and continuation that has a token without an embedding in the model, given or the tokenizer's."""
-    size = getattr(candidate.config.get_text_config(), "vocab_size", None)
+    size = getattr(model_info.config.get_text_config(), "vocab_size", None)
     faults = []
     for name, ids in tokens.items():
         largest = max(ids, default=0)
@@ -154,42 +154,42 @@ def id_faults(settings: Settings, tokens: Mapping[str, Sequence[int]], candidate
     return faults
 
 
-def refuse_skipped(plans: Sequence[Plan], subject: Subject) -> None:
+def refuse_skipped(plans: Sequence[PlannedRun], loaded: LoadedModel) -> None:
     """Raise RequestError where layers are asked for that the loaded model turned out to have no softmax attention in."""
-    measurable = [part.index for part in subject.parts]
+    measurable = [part.index for part in loaded.parts]
     faults = [
         plan.settings.placed(fault)
         for plan in plans
         if plan.settings.part == "decoder"
-        for fault in other_faults(plan.settings.layers or (), subject.skipped, measurable)
+        for fault in other_faults(plan.settings.layers or (), loaded.skipped, measurable)
     ]
     if faults:
         raise RequestError(*faults)
 
 
-def rows_to_come(plan: Plan, subject: Subject) -> int:
+def rows_to_come(plan: PlannedRun, loaded: LoadedModel) -> int:
     """The most rows that the plan's table can have."""
-    return most_rows(plan, heads_of_layers(plan, subject))
+    return most_rows(plan, heads_of_layers(plan, loaded))
 
 
-def heads_of_layers(plan: Plan, subject: Subject) -> list[int]:
+def heads_of_layers(plan: PlannedRun, loaded: LoadedModel) -> list[int]:
     """How many heads each layer has that the plan measures."""
-    return [part.heads for part in measured_parts(plan.settings, subject)]
+    return [part.heads for part in measured_parts(plan.settings, loaded)]
 
 
-def most_rows(plan: Plan, heads: Sequence[int]) -> int:
+def most_rows(plan: PlannedRun, heads: Sequence[int]) -> int:
     """The most rows that the plan's table can have, of layers that have these numbers of heads."""
     kinds = {"full": len(heads), "attn": len(heads), "heads": sum(heads)}
     cells = sum(kinds[variant] for variant in plan.settings.variants)
     return cells * sum(masked_positions(plan))
 
 
-def most_heatmaps(plan: Plan, heads: Sequence[int]) -> int:
+def most_heatmaps(plan: PlannedRun, heads: Sequence[int]) -> int:
     """The most pairs of generation step and variant that the plan's table can have."""
     kinds = {"full": 1, "attn": 1, "heads": max(heads, default=0)}
     return plan.steps * sum(kinds[variant] for variant in plan.settings.variants)
 
 
-def masked_positions(plan: Plan) -> list[int]:
+def masked_positions(plan: PlannedRun) -> list[int]:
     """How many positions each step masks in turn."""
     return [len(plan.prompt.masked(len(plan.prompt.token_ids) + step)) for step in range(plan.steps)]

@@ -9,18 +9,18 @@ from pathlib import Path
 
 from mask_impact.base import console, interrupts
 from mask_impact.base.errors import NameTaken, RunError
-from mask_impact.models.loading import Subject
-from mask_impact.results.folder import Present
+from mask_impact.models.loading import LoadedModel
+from mask_impact.results.folder import OutputFolder
 from mask_impact.runs.batch import Failure, failing_into, is_done
-from mask_impact.runs.finished_steps import PartFiles
+from mask_impact.runs.finished_steps import FinishedSteps
 from mask_impact.runs.locks import alone
-from mask_impact.runs.planning import Plan
+from mask_impact.runs.planning import PlannedRun
 from mask_impact.runs.record import begun_record
 from mask_impact.runs.replaced import Replaced
-from mask_impact.runs.result_names import Choice, differing_settings, fit
+from mask_impact.runs.result_names import NameChoice, differing_settings, fit
 
 
-def claimed(plans: Sequence[Plan], subject: Subject, failures: list[Failure]) -> Iterator[Plan]:
+def claimed(plans: Sequence[PlannedRun], loaded: LoadedModel, failures: list[Failure]) -> Iterator[PlannedRun]:
     """Each plan in turn, for as long as this process alone may write its result, until Ctrl-C is pressed.
 
     A plan that another process measures now, or has finished meanwhile, is passed over with a line; one that cannot be begun is
@@ -32,17 +32,17 @@ def claimed(plans: Sequence[Plan], subject: Subject, failures: list[Failure]) ->
                 return
             with ExitStack() as held:
                 mine = None
-                with failing_into(failures, plan, subject):
-                    mine = claim(plan, subject, held)
+                with failing_into(failures, plan, loaded):
+                    mine = claim(plan, loaded, held)
                 if mine is not None:
                     yield mine
-                    with failing_into(failures, plan, subject):
-                        if not parts_of(mine).note.exists() and is_done(mine):
+                    with failing_into(failures, plan, loaded):
+                        if not finished_steps_of(mine).note.exists() and is_done(mine):
                             Replaced(mine.settings).add(mine.choice.name)
                         tidy(mine)
 
 
-def claim(plan: Plan, subject: Subject, held: ExitStack) -> Plan | None:
+def claim(plan: PlannedRun, loaded: LoadedModel, held: ExitStack) -> PlannedRun | None:
     """Take the plan's name until `held` is closed, and note what is being run; the plan as it stands now, or None where nothing is
     left to do.
 
@@ -51,7 +51,7 @@ def claim(plan: Plan, subject: Subject, held: ExitStack) -> Plan | None:
     """
     folder, name = Path(plan.settings.output_dir), plan.choice.name
     if not held.enter_context(alone(folder, name)):
-        other = Present(folder, only=name).begun(name)
+        other = OutputFolder(folder, only=name).begun(name)
         if other is not None and (differing := differing_settings(other, plan.settings, plan.facts)):
             raise NameTaken(
                 f"its name was taken meanwhile by a run with other settings ({', '.join(differing)}); "
@@ -59,39 +59,39 @@ def claim(plan: Plan, subject: Subject, held: ExitStack) -> Plan | None:
             )
         console.warn(f"{name}: another run is measuring it now; it is left to that one")
         return None
-    choice = fit(name, plan.settings, plan.facts, Present(folder, only=name))
+    choice = fit(name, plan.settings, plan.facts, OutputFolder(folder, only=name))
     if isinstance(choice, str):
         if not plan.settings.overwrite:
             raise NameTaken(f"its name was taken meanwhile by {choice}; give it another name or output_dir")
-        choice = Choice(name)
+        choice = NameChoice(name)
     if choice.record is not None and plan.choice.record is None:
         console.say(f"{name}: another run has finished it meanwhile", plan.settings.quiet)
         return None
-    parts = parts_of(plan)
+    parts = finished_steps_of(plan)
     if not choice.goes_on:
         parts.clear()
     try:
-        parts.begin(begun_record(plan, subject))
+        parts.begin(begun_record(plan, loaded))
     except RunError:
         tidy(plan)
         raise
     return replace(plan, choice=choice)
 
 
-def tidy(plan: Plan) -> None:
+def tidy(plan: PlannedRun) -> None:
     """Forget what a finished run was made of, and one that ended without a step to go on from.
 
     It stays beside tables without a run file, of which it alone says what they are.
     """
     present, name, parts = (
-        Present(Path(plan.settings.output_dir), only=plan.choice.name),
+        OutputFolder(Path(plan.settings.output_dir), only=plan.choice.name),
         plan.choice.name,
-        parts_of(plan),
+        finished_steps_of(plan),
     )
     if not parts.note.exists() or not len(parts) and (present.record(name) or not present.files(name)):
         parts.clear()
 
 
-def parts_of(plan: Plan) -> PartFiles:
+def finished_steps_of(plan: PlannedRun) -> FinishedSteps:
     """The part files of a plan."""
-    return PartFiles(Path(plan.settings.output_dir), plan.choice.name)
+    return FinishedSteps(Path(plan.settings.output_dir), plan.choice.name)

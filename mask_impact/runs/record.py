@@ -12,8 +12,8 @@ import torch
 
 from mask_impact import __version__
 from mask_impact.measure.next_token import saved_settings
-from mask_impact.models.loading import Subject
-from mask_impact.runs.planning import Plan, computed_with
+from mask_impact.models.loading import LoadedModel
+from mask_impact.runs.planning import PlannedRun, computed_with
 
 if TYPE_CHECKING:
     pass
@@ -30,32 +30,32 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def plan_record(plan: Plan, subject: Subject) -> dict[str, Any]:
+def plan_record(plan: PlannedRun, loaded: LoadedModel) -> dict[str, Any]:
     """The settings, the model and the machine, as the run file has them."""
-    candidate, device = subject.candidate, subject.model.device
+    model_info, device = loaded.model_info, loaded.model.device
     return {
         "name": plan.choice.name if plan.choice else None,
-        "settings": plan.settings.to_record() | {"model": candidate.name},
-        "model_class": type(subject.model).__name__,
-        "model_type": subject.model.config.model_type,
-        "model_identity": candidate.identity,
+        "settings": plan.settings.to_record() | {"model": model_info.name},
+        "model_class": type(loaded.model).__name__,
+        "model_type": loaded.model.config.model_type,
+        "model_identity": model_info.identity,
         "device": str(device),
         **plan.prompt.facts(),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "computed_with": computed_with(),
         "versions": dict(versions()),
-        "warnings": [*plan.warnings, *loaded_warnings(plan, subject)],
+        "warnings": [*plan.warnings, *loaded_warnings(plan, loaded)],
     }
 
 
-def loaded_warnings(plan: Plan, subject: Subject) -> list[str]:
+def loaded_warnings(plan: PlannedRun, loaded: LoadedModel) -> list[str]:
     """Lines on what the user may not expect of the loaded model."""
-    left = saved_settings(subject.model.generation_config)["not_followed"] if plan.generates else {}
+    left = saved_settings(loaded.model.generation_config)["not_followed"] if plan.generates else {}
     unfollowed = (
-        f"--model {subject.candidate.name!r} has generation settings that are not followed ({', '.join(left)}): "
+        f"--model {loaded.model_info.name!r} has generation settings that are not followed ({', '.join(left)}): "
         "its generate() may give other text"
     )
-    return [*subject.notes, *([unfollowed] if left else [])]
+    return [*loaded.notes, *([unfollowed] if left else [])]
 
 
 @cache
@@ -68,16 +68,16 @@ def versions() -> dict[str, str]:
     }
 
 
-def failure_record(plan: Plan, subject: Subject, reason: str) -> dict[str, Any]:
+def failure_record(plan: PlannedRun, loaded: LoadedModel, reason: str) -> dict[str, Any]:
     """What is left of a run that failed: its settings and the reason."""
-    return {"schema_version": SCHEMA_VERSION, "status": "failed", "reason": reason, **plan_record(plan, subject)}
+    return {"schema_version": SCHEMA_VERSION, "status": "failed", "reason": reason, **plan_record(plan, loaded)}
 
 
-def begun_record(plan: Plan, subject: Subject) -> dict[str, Any]:
+def begun_record(plan: PlannedRun, loaded: LoadedModel) -> dict[str, Any]:
     """What is said of a run before its first step: its settings, and whether it replaces what is there."""
     return {
         "schema_version": SCHEMA_VERSION,
         "status": "unfinished",
         "overwrite": plan.settings.overwrite,
-        **plan_record(plan, subject),
+        **plan_record(plan, loaded),
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mask_impact.base.json_text import json_bytes
 from mask_impact.base.whole_files import make_folder, write_whole
-from mask_impact.results.paths import begun_path
+from mask_impact.results.paths import unfinished_folder
 from mask_impact.settings.text import Settings
 
 
@@ -21,9 +21,9 @@ class Replaced:
     def __init__(self, settings: Settings):
         self.path = None
         if settings.overwrite and settings.batch_file is not None:
-            self.path = begun_path(Path(settings.output_dir), f".{Path(settings.batch_file).stem}_overwrite").with_name(
-                "replaced.json"
-            )
+            self.path = unfinished_folder(
+                Path(settings.output_dir), f".{Path(settings.batch_file).stem}_overwrite"
+            ).with_name("replaced.json")
 
     def names(self) -> list[str]:
         """The names so far; none where they cannot be read."""

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from mask_impact.base.errors import RequestError
 from mask_impact.base.file_names import derive_name, name_key
-from mask_impact.results.folder import Present
+from mask_impact.results.folder import OutputFolder
 from mask_impact.results.paths import RESULT_FILE
 
 SPELT_OUT = ("computed_with",)  # facts of which a conflict says more than their name
@@ -34,7 +34,7 @@ class Run(Protocol):
 
 
 @dataclass(frozen=True)
-class Choice:
+class NameChoice:
     """The name for a run; `record` is the finished run of the same settings found there, `formats` its result files.
 
     Among the formats is "report" if its report is there. `earlier` says what became of an earlier run of this name that is
@@ -71,10 +71,10 @@ def difference(key: str, then: object, now: object) -> str:
     )
 
 
-def choose_names(entries: Sequence[Run], facts: Sequence[Mapping[str, object]]) -> list[Choice]:
+def choose_names(entries: Sequence[Run], facts: Sequence[Mapping[str, object]]) -> list[NameChoice]:
     """A name for every entry, no two alike; raises RequestError with every fault."""
     reserved = {name_key(entry.name) for entry in entries if entry.name is not None}
-    present = {folder: Present(Path(folder)) for folder in {entry.output_dir for entry in entries}}
+    present = {folder: OutputFolder(Path(folder)) for folder in {entry.output_dir for entry in entries}}
     choices, faults = [], []
     for entry, known in zip(entries, facts, strict=True):
         try:
@@ -88,28 +88,28 @@ def choose_names(entries: Sequence[Run], facts: Sequence[Mapping[str, object]]) 
 
 
 def choose_name(
-    settings: Run, facts: Mapping[str, object], reserved: Collection[str] = (), present: Present | None = None
-) -> Choice:
+    settings: Run, facts: Mapping[str, object], reserved: Collection[str] = (), present: OutputFolder | None = None
+) -> NameChoice:
     """The name for one run. A derived name is the first of `x`, `x_2`, `x_3` ... that is free or holds this very run.
 
     A given name that something else holds raises RequestError, unless `overwrite` is set. `reserved` are the
     `name_key`s that a derived name has to leave alone; `present` is what the output folder holds, if that is known already.
     """
-    present = present or Present(Path(settings.output_dir))
+    present = present or OutputFolder(Path(settings.output_dir))
     if settings.name is not None:
         return _given_name(settings, facts, present)
     base = derive_name(settings.title)
     candidates = itertools.chain([base], (f"{base}_{n}" for n in itertools.count(2)))
     free = (name for name in candidates if name_key(name) not in reserved)
-    return next(choice for name in free if isinstance(choice := fit(name, settings, facts, present), Choice))
+    return next(choice for name in free if isinstance(choice := fit(name, settings, facts, present), NameChoice))
 
 
-def _given_name(settings: Run, facts: Mapping[str, object], present: Present) -> Choice:
+def _given_name(settings: Run, facts: Mapping[str, object], present: OutputFolder) -> NameChoice:
     choice = fit(settings.name, settings, facts, present)
-    if isinstance(choice, Choice):
+    if isinstance(choice, NameChoice):
         return choice
     if settings.overwrite:
-        return Choice(present.as_written(settings.name))
+        return NameChoice(present.as_written(settings.name))
     raise RequestError(
         settings.placed(
             f"the name {settings.name!r} is taken in {settings.output_dir!r} by {choice}; "
@@ -118,26 +118,26 @@ def _given_name(settings: Run, facts: Mapping[str, object], present: Present) ->
     )
 
 
-def fit(name: str, settings: Run, facts: Mapping[str, object], present: Present) -> Choice | str:
+def fit(name: str, settings: Run, facts: Mapping[str, object], present: OutputFolder) -> NameChoice | str:
     """The choice of this name, or what holds it already."""
     own, files, record, begun = present.as_written(name), present.files(name), present.record(name), present.begun(name)
     same = begun is not None and not differing_settings(begun, settings, facts)
     goes_on = same and (not settings.overwrite or begun.get("overwrite") is True)
     if settings.overwrite and goes_on:
-        return Choice(own, earlier="cut off before", goes_on=True)
+        return NameChoice(own, earlier="cut off before", goes_on=True)
     failed = record is not None and record.get("status") == "failed"
     if begun is not None and not same and not settings.overwrite and (failed or record is None):
         return f"an unfinished run with other settings ({', '.join(differing_settings(begun, settings, facts))})"
     if record is None:
         if files and begun is None:
             return "files without a readable run record"
-        return Choice(own, earlier="cut off before" if begun else "", goes_on=goes_on)
+        return NameChoice(own, earlier="cut off before" if begun else "", goes_on=goes_on)
     differing = differing_settings(record, settings, facts)
     if failed and (settings.name is not None or not differing):
-        return Choice(own, earlier=f"failed before ({record.get('reason')})", goes_on=goes_on)
+        return NameChoice(own, earlier=f"failed before ({record.get('reason')})", goes_on=goes_on)
     if differing:
         return f"a run with other settings ({', '.join(differing)})"
     if settings.overwrite or record.get("status") != "complete":
-        return Choice(own)
+        return NameChoice(own)
     found = (word for path in files for word in RESULT_FILE.fullmatch(path.name).groups()[1:] if word)
-    return Choice(own, record, frozenset(found))
+    return NameChoice(own, record, frozenset(found))

@@ -18,12 +18,12 @@ from mask_impact.base.json_text import plain
 from mask_impact.measure.loop import context_full, ends
 from mask_impact.measure.next_token import greedy, picking, saved_settings
 from mask_impact.measure.step import MeasuredLayer, ModelInputs, Step
-from mask_impact.models.loading import Subject, measured_parts, method_of
+from mask_impact.models.loading import LoadedModel, measured_parts, method_of
 from mask_impact.models.tokens import decode, token_texts
 from mask_impact.results.strongest import STRONGEST, strongest_tokens
 from mask_impact.results.table import ResultTable, StepDistances, left_out
-from mask_impact.runs.finished_steps import Part, PartFiles
-from mask_impact.runs.planning import Plan
+from mask_impact.runs.finished_steps import FinishedStep, FinishedSteps
+from mask_impact.runs.planning import PlannedRun
 from mask_impact.runs.record import SCHEMA_VERSION, now, plan_record
 
 if TYPE_CHECKING:
@@ -39,24 +39,24 @@ class Run:
     (the plan has a name), finished steps are kept in part files, and the run begins behind those that are there.
     """
 
-    def __init__(self, plan: Plan, subject: Subject):
-        self.plan, self.subject = plan, subject
-        self.parts = measured_parts(plan.settings, subject)
+    def __init__(self, plan: PlannedRun, loaded: LoadedModel):
+        self.plan, self.loaded = plan, loaded
+        self.parts = measured_parts(plan.settings, loaded)
         self.method = method_of(plan.settings)
-        self.kept = None if plan.choice is None else PartFiles(Path(plan.settings.output_dir), plan.choice.name)
-        done = () if self.kept is None else self.kept.column(lambda part: part.replay)
+        self.kept = None if plan.choice is None else FinishedSteps(Path(plan.settings.output_dir), plan.choice.name)
+        done = () if self.kept is None else self.kept.column(lambda part: part.fingerprint)
         self.inputs = plan.prompt.fed(
             ModelInputs(
                 plan.prompt.token_ids,
                 plan.steps,
                 plan.continuation_ids,
-                subject.stop_ids,
-                subject.candidate.context_length,
+                loaded.stop_ids,
+                loaded.model_info.context_length,
                 plan.prompt.masked,
-                partial(plan.prompt.further, device=subject.model.device),
+                partial(plan.prompt.further, device=loaded.model.device),
                 done,
                 self._start_over,
-                picking(subject.model.generation_config, plan.prompt.token_ids, subject.model.device)
+                picking(loaded.model.generation_config, plan.prompt.token_ids, loaded.model.device)
                 if plan.generates
                 else greedy,
             )
@@ -116,9 +116,9 @@ class Run:
         """Keep a step that is not the last one in a part file. Raises StopAsked where Ctrl-C was pressed meanwhile."""
         seen = len(self.last.token_ids)
         self.kept.append(
-            Part(
+            FinishedStep(
                 distances,
-                self.last.replay,
+                self.last.fingerprint,
                 self.steps[-1],
                 self.cells,
                 self.texts[:seen],
@@ -153,7 +153,7 @@ class Run:
 
     def _token(self, token: int, probability: float) -> dict[str, Any]:
         """A likely next token as it would read after the last one."""
-        text = token_texts(self.subject.tokenizer, [self.last.token_ids[-1], token])[-1]
+        text = token_texts(self.loaded.tokenizer, [self.last.token_ids[-1], token])[-1]
         return {"id": token, "text": text, "probability": probability}
 
     def _by_variant(self, rows: list, values: list[float]) -> dict[str, list[float | None]]:
@@ -173,10 +173,10 @@ class Run:
         """What the model generated, or the given continuation, as text; None where nothing is predicted."""
         if not self.plan.prompt.predicts:
             return None
-        whole, prompt = (decode(self.subject.tokenizer, ids) for ids in (self.all_ids, self.plan.prompt.token_ids))
+        whole, prompt = (decode(self.loaded.tokenizer, ids) for ids in (self.all_ids, self.plan.prompt.token_ids))
         if whole.startswith(prompt):
             return whole[len(prompt) :]
-        return decode(self.subject.tokenizer, self.all_ids[len(self.plan.prompt.token_ids) :])
+        return decode(self.loaded.tokenizer, self.all_ids[len(self.plan.prompt.token_ids) :])
 
     def table(self) -> ResultTable:
         """The long table of the steps measured so far."""
@@ -195,7 +195,7 @@ class Run:
     def texts(self) -> list[str]:
         """What each of `all_ids` adds to the text; made once for each step, as every token is decoded three times."""
         if len(self._texts) != len(self.all_ids):
-            self._texts = self.plan.prompt.texts(token_texts(self.subject.tokenizer, self.all_ids))
+            self._texts = self.plan.prompt.texts(token_texts(self.loaded.tokenizer, self.all_ids))
         return self._texts
 
     @property
@@ -220,7 +220,7 @@ class Run:
             {
                 "schema_version": SCHEMA_VERSION,
                 "status": "complete",
-                **plan_record(self.plan, self.subject),
+                **plan_record(self.plan, self.loaded),
                 "dtypes": self._dtypes(),
                 "tokens": [{"id": token, "text": text} for token, text in zip(self.all_ids, self.texts)],
                 "prompt_length": len(self.plan.prompt.token_ids),
@@ -230,10 +230,10 @@ class Run:
                     for one in strongest_tokens(self.table(), STRONGEST)
                 ],
                 "stopped_by": self.stopped_by(),
-                "generation": saved_settings(self.subject.model.generation_config) if self.plan.generates else None,
+                "generation": saved_settings(self.loaded.model.generation_config) if self.plan.generates else None,
                 "variants": list(dict.fromkeys(name for name, _ in self.cells)),
                 "layers": [part.index for part in self.parts],
-                "skipped_layers": [{"layer": layer, "reason": why} for layer, why in self.subject.skipped.items()],
+                "skipped_layers": [{"layer": layer, "reason": why} for layer, why in self.loaded.skipped.items()],
                 "steps": self.steps,
                 "started": self._started,
                 "seconds": self.seconds,
@@ -253,7 +253,7 @@ class Run:
         return {"each_measured": {"variant": "Full", "distance": "l2_distance", "shape": kept.shape, "float32": packed}}
 
     def _dtypes(self) -> dict[str, str]:
-        own = self.subject.model.dtype
+        own = self.loaded.model.dtype
         measured = own if self.method.dtype is None else torch.promote_types(own, self.method.dtype)
         names = {"model": own, "measure": measured}
         return {

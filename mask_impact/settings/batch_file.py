@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
-from mask_impact.base.errors import RequestError, gathering
+from mask_impact.base.errors import RequestError, collect_faults
 from mask_impact.base.file_names import name_key
 from mask_impact.settings.option import UNREADABLE, defaults, options, read_value, unknown
 from mask_impact.settings.prompt_files import read_prompt, read_text
@@ -54,7 +54,7 @@ def readable(entries: Sequence[dict[str, object]], kind: type[Kind], faults: tup
     sound = []
     for entry in entries:
         if "prompt" in entry or not kind.takes_prompt(defaults(kind) | entry):
-            with gathering([]):  # what it would say is among the faults
+            with collect_faults([]):  # what it would say is among the faults
                 sound.append(kind(**entry, file_faults=faults))
     return sound
 
@@ -141,7 +141,7 @@ class _File:
         """The settings among the keys of one level."""
         chosen = {}
         for key, (line, node) in members.items():
-            if script := self.kind.ELSEWHERE.get(key):
+            if script := self.kind.OTHER_SCRIPT_KEYS.get(key):
                 self.elsewhere.setdefault(key, (script, set()))[1].add(line)
             elif fault := self.misplaced(key, level):
                 self.faults.add((line, fault))
@@ -221,7 +221,7 @@ class _File:
         found = {name for name in ("prompt", "prompt_file") if own.get(name) is not None}
         if len(found) == 2:
             self.faults.add((_line(node), "an entry has both prompt and prompt_file; keep one of them"))
-        elif not found and needed and self.kind.ELSEWHERE.keys().isdisjoint(members):
+        elif not found and needed and self.kind.OTHER_SCRIPT_KEYS.keys().isdisjoint(members):
             self.faults.add((_line(node), "an entry needs its prompt, either as prompt or as prompt_file"))
         elif isinstance(source := own.get("prompt_file"), str):
             return self.prompt_in_file(source, members["prompt_file"][0])

@@ -50,7 +50,7 @@ def read(
     namespace, strays = parser.parse_known_args(argv)
     # argparse makes an empty list of --flag=--
     said = {name: ["--" if word == [] else word for word in words] for name, words in vars(namespace).items() if words}
-    faults = _stray_faults(strays, parser, kind.ELSEWHERE) + _conflicts(said, options(kind))
+    faults = _stray_faults(strays, parser, kind.OTHER_SCRIPT_KEYS) + _conflicts(said, options(kind))
     config = said.pop("config", [None])[-1]
     flags = {name: _value(words, options(kind)[name], faults) for name, words in said.items()}
     if config is not None:

@@ -13,7 +13,7 @@ QUOTED = re.compile(r"""(?<!\w)('[^']*'|"[^"]*")""")
 
 
 @contextmanager
-def named(kind: type) -> Iterator[None]:
+def name_python_arguments(kind: type) -> Iterator[None]:
     """Let what is raised inside, or in the function so decorated, name the settings of `kind` by their arguments."""
     try:
         yield

@@ -43,7 +43,7 @@ class Settings:
     """
 
     DEMO: ClassVar[str] = "text"  # the folder of `demo` that the model of that name lies in
-    ELSEWHERE: ClassVar[Mapping[str, str]] = dict.fromkeys(
+    OTHER_SCRIPT_KEYS: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("image", "mask_mode", "max_image_tokens", "part", "at"), "mask_impact_vl.py"
     )
 

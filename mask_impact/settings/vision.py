@@ -38,7 +38,7 @@ class VisionSettings(Settings):
     """One prompt's run with a vision-language model, or a picture's in its encoder, resolved and checked; see Settings."""
 
     DEMO: ClassVar[str] = "vision"
-    ELSEWHERE: ClassVar[Mapping[str, str]] = {}
+    OTHER_SCRIPT_KEYS: ClassVar[Mapping[str, str]] = {}
 
     prompt: str | None = with_default("prompt", None, read=readers.optional(readers.prompt_text))
     chat: bool = with_default("chat", True)

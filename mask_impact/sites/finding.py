@@ -23,7 +23,7 @@ from mask_impact.sites.hooks import has_hooks, hooked
 from mask_impact.sites.layer_call import LayerCall, first_tensor, map_tensors
 from mask_impact.sites.parts import (
     LayerParts,
-    Sighting,
+    SeenLayer,
     decoder_of,
     held_tensors,
     holds_a_matrix,
@@ -94,7 +94,7 @@ class _Watch:
                 yield module.register_forward_hook(self.answered, prepend=True)
                 yield module.register_forward_hook(self.leave)
 
-    def sighting(self, causal: bool) -> Sighting | None:
+    def seen_layer(self, causal: bool) -> SeenLayer | None:
         """What was seen, or None for a layer without softmax attention; `causal` says which way attention has to go.
 
         Raises RequestError, naming the layer, for attention that cannot be measured.
@@ -118,7 +118,7 @@ class _Watch:
                 f"block {self.index} hides a patch from another: no vision encoder of a known kind; it cannot be measured"
             )
         row = self.call.last_row() if causal else self.call.row(len(self.call.hidden) - 1)
-        return Sighting(self.call, row, self.output, call, output, self._parts(call, output))
+        return SeenLayer(self.call, row, self.output, call, output, self._parts(call, output))
 
     def _parts(self, call: AttentionCall, output: Tensor) -> LayerParts:
         projection, direct = self._projection(call.module, output)
@@ -173,7 +173,7 @@ def is_branch(child: nn.Module, attention: nn.Module) -> bool:
     return holds_a_matrix(child) and attention not in set(child.modules())
 
 
-def look(model: PreTrainedModel, token_ids: list[int]) -> list[Sighting | None]:
+def look(model: PreTrainedModel, token_ids: list[int]) -> list[SeenLayer | None]:
     """Run two tokens through the model; what was seen of each layer, None where no softmax attention was called.
 
     Raises RequestError for a model that cannot be measured.
@@ -182,7 +182,7 @@ def look(model: PreTrainedModel, token_ids: list[int]) -> list[Sighting | None]:
     return watched(decoder_of(model), lambda: model(input_ids=ids, use_cache=False), causal=True)
 
 
-def watched(stack: PreTrainedModel, run: Callable[[], Any], causal: bool) -> list[Sighting | None]:
+def watched(stack: PreTrainedModel, run: Callable[[], Any], causal: bool) -> list[SeenLayer | None]:
     """What is seen of each layer of a decoder or an encoder while `run` sends something through it.
 
     Raises RequestError for layers that cannot be measured.
@@ -195,4 +195,4 @@ def watched(stack: PreTrainedModel, run: Callable[[], Any], causal: bool) -> lis
         contexts.enter_context(tapped(lambda call: owner[call.module].listen(call)))
         contexts.enter_context(hooked(*[handle for watch in watches for handle in watch.handles()]))
         run()
-    return [watch.sighting(causal) for watch in watches]
+    return [watch.seen_layer(causal) for watch in watches]

@@ -12,7 +12,7 @@ from mask_impact.sites.parts import LayerParts, held_tensors
 
 
 @contextmanager
-def answering(answers: dict[nn.Module, Callable]) -> Iterator[None]:
+def replace_forward(answers: dict[nn.Module, Callable]) -> Iterator[None]:
     """Let modules answer with functions of their arguments instead of running; their own forward is restored after."""
     own = {module: module.__dict__.get("forward") for module in answers}
     try:

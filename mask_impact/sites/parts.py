@@ -57,7 +57,7 @@ class LayerParts:
 
 
 @dataclass(frozen=True)
-class Sighting:
+class SeenLayer:
     """What the two-token pass saw of one layer: its call, that cut to the final position, and its answer there, (d_model,)."""
 
     call: LayerCall

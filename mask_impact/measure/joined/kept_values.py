@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from mask_impact.measure.closed_form import LeaveOneOut
-from mask_impact.measure.collect import Moment
+from mask_impact.measure.closed_form import MaskedHeads
+from mask_impact.measure.collect import StepInfo
 from mask_impact.measure.rows import CONTROLS
 from mask_impact.sites.parts import LayerParts
 from mask_impact.sites.query import FinalQuery
@@ -47,13 +47,15 @@ class ProjectedValues:
         self.positions = positions
         self.layers: dict[int, LayerValues] = {}
 
-    def take_in(self, parts: LayerParts, query: FinalQuery, moment: Moment, others: Tensor) -> tuple[Tensor, Tensor]:
+    def take_in(
+        self, parts: LayerParts, query: FinalQuery, step_info: StepInfo, others: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The projected values of the query's keys, (key, head, d_model), and `others` (row, head, d_v), projected by head too.
 
         Values that are not there yet are computed and kept, in one product with the others: most of what few rows cost is
         the reading of the weights.
         """
-        weight, places = by_head(parts), masked_places(query.keys + query.offset, moment)
+        weight, places = by_head(parts), masked_places(query.keys + query.offset, step_info)
         if parts.index not in self.layers:
             shape, there = (
                 (self.positions, len(weight), weight.shape[2]),
@@ -68,10 +70,10 @@ class ProjectedValues:
         layer.there[places] = True
         return layer.projected[in_one_piece(places)], each[: len(others)]
 
-    def take_in_again(self, parts: LayerParts, query: FinalQuery, moment: Moment) -> None:
+    def take_in_again(self, parts: LayerParts, query: FinalQuery, step_info: StepInfo) -> None:
         """Keep the values that `projected_rows` kept of this query, to the last bit: beside as many rows, in the same product."""
         heads, width = len(query.logits), query.value.shape[2]
-        self.take_in(parts, query, moment, query.value.new_zeros(3 + CONTROLS, heads, width))
+        self.take_in(parts, query, step_info, query.value.new_zeros(3 + CONTROLS, heads, width))
 
 
 def values_kept(model: PreTrainedModel, parts: list[LayerParts], positions: int) -> ProjectedValues | None:
@@ -91,12 +93,12 @@ def by_head(parts: LayerParts) -> Tensor:
     return parts.projection.weight.unflatten(1, (parts.heads, -1)).permute(1, 2, 0)
 
 
-def masked_places(positions: Tensor, moment: Moment) -> Tensor:
+def masked_places(positions: Tensor, step_info: StepInfo) -> Tensor:
     """Which of the masked positions, counted from 0, these are."""
     return (
         positions
-        if moment.masked is None
-        else torch.searchsorted(torch.from_numpy(moment.masked).to(positions), positions)
+        if step_info.masked is None
+        else torch.searchsorted(torch.from_numpy(step_info.masked).to(positions), positions)
     )
 
 
@@ -108,7 +110,7 @@ def in_one_piece(places: Tensor) -> Tensor | slice:
 
 
 def projected_rows(
-    parts: LayerParts, closed: LeaveOneOut, query: FinalQuery, moment: Moment, heads: Tensor, kept: ProjectedValues
+    parts: LayerParts, closed: MaskedHeads, query: FinalQuery, step_info: StepInfo, heads: Tensor, kept: ProjectedValues
 ) -> Tensor:
     """What attention answers for the baseline, and its differences for each masked row and then the control rows, (1 + row, d_model).
 
@@ -117,7 +119,7 @@ def projected_rows(
     """
     keys = query.keys
     few = torch.cat([closed.output[None], heads[:1], heads[1 + len(keys) :], closed.heaviest_difference[None]])
-    values, each = kept.take_in(parts, query, moment, few)
+    values, each = kept.take_in(parts, query, step_info, few)
     answers, moved = each.new_empty(len(heads), each.shape[2]), slice(1, 1 + len(keys))
     whole = each[1:-1].sum(1)
     answers[0], answers[moved.stop :] = whole[0], whole[1:]

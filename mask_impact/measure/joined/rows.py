@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mask_impact.measure.closed_form import leave_one_out
-from mask_impact.measure.collect import Moment, collected
+from mask_impact.measure.collect import StepInfo, collected
 from mask_impact.measure.distances import LayerDistances
 from mask_impact.measure.joined.kept_values import ProjectedValues, projected_rows, projects_plainly
 from mask_impact.measure.renormalize import head_rows, on_the_baseline, row_count
@@ -28,7 +28,7 @@ from mask_impact.measure.row_budget import RowBudget
 from mask_impact.measure.row_pass import RowPass
 from mask_impact.measure.rows import CONTROLS, MaskedRows, Vectors
 from mask_impact.sites.hooks import hooked
-from mask_impact.sites.interventions import answering
+from mask_impact.sites.interventions import replace_forward
 from mask_impact.sites.query import final_query
 from mask_impact.sites.recording import LayerRecord
 
@@ -51,12 +51,18 @@ class Ride:
         self,
         record: LayerRecord,
         variants: tuple[str, ...],
-        moment: Moment,
+        step_info: StepInfo,
         budget: RowBudget,
         values: ProjectedValues | None,
         joined: Joined,
     ):
-        self.record, self.variants, self.moment, self.budget, self.joined = record, variants, moment, budget, joined
+        self.record, self.variants, self.step_info, self.budget, self.joined = (
+            record,
+            variants,
+            step_info,
+            budget,
+            joined,
+        )
         self.values = values if projects_plainly(record.parts) else None
         self.branch_rows: Tensor | None = None
         self.aboard, self.shared = True, False
@@ -79,13 +85,13 @@ class Ride:
 
     def through_projection(self, forward: Callable, own: Tensor) -> Tensor:
         """Answer for the output projection: its own rows (1, query, head * d_v) and, kept here, the heads' rows."""
-        self.query = final_query(self.record.attention, self.moment.length, own.dtype, self.moment.masked)
+        self.query = final_query(self.record.attention, self.step_info.length, own.dtype, self.step_info.masked)
         self.closed = leave_one_out(self.query)
         return self._joined(forward, own) if self.values is None else self._kept(forward, own)
 
     def _joined(self, forward: Callable, own: Tensor) -> Tensor:
         """The heads' rows beside the model's own, in one product."""
-        keys, seed, count = self.query.keys, self.moment.step, own.shape[1]
+        keys, seed, count = self.query.keys, self.step_info.step, own.shape[1]
         both = own.new_empty(1, count + row_count(keys, seed), own.shape[2])
         both[:, :count] = own
         self.heads = head_rows(self.closed, keys, seed, out=both[0, count:].view(-1, *self.closed.output.shape))
@@ -96,11 +102,13 @@ class Ride:
     def _kept(self, forward: Callable, own: Tensor) -> Tensor:
         """The heads' rows by the values that are kept from step to step, and the model's own rows by themselves; where it
         has but one, that one is the baseline too."""
-        self.heads = head_rows(self.closed, self.query.keys, self.moment.step)
+        self.heads = head_rows(self.closed, self.query.keys, self.step_info.step)
         self.shared = own.shape[1] == 1 and own.itemsize >= 4  # narrower rows would lose digits by head
         if self.shared:
             self.heads[0] = own.view_as(self.heads[0])
-        self.answers = projected_rows(self.record.parts, self.closed, self.query, self.moment, self.heads, self.values)
+        self.answers = projected_rows(
+            self.record.parts, self.closed, self.query, self.step_info, self.heads, self.values
+        )
         return self.own("projection", self.answers[None, :1]) if self.shared else forward(own)
 
     def through_branch(self, forward: Callable, own: Tensor) -> Tensor:
@@ -121,8 +129,8 @@ class Ride:
         """Answer for the output projection as it did when the pass was measured; the projected values grow as then."""
         if self.values is not None:
             with suppress(torch.OutOfMemoryError):
-                query = final_query(self.record.attention, self.moment.length, own.dtype, self.moment.masked)
-                self.values.take_in_again(self.record.parts, query, self.moment)
+                query = final_query(self.record.attention, self.step_info.length, own.dtype, self.step_info.masked)
+                self.values.take_in_again(self.record.parts, query, self.step_info)
         answer = rode.get(("projection", self.record.parts.index))
         return forward(own) if answer is None else answer.to(own)
 
@@ -151,7 +159,7 @@ class Ride:
             return  # its rows are run later; or the call that told which rows enter the branch, inside the model's own
         try:
             self.joined.distances[self.record.parts.index] = collected(
-                self.moment,
+                self.step_info,
                 self.record,
                 self.query,
                 self.closed,
@@ -190,7 +198,7 @@ def riding(
     variants: tuple[str, ...],
     dtype: torch.dtype | None,
     fed: int,
-    moment: Moment,
+    step_info: StepInfo,
     budget: RowBudget,
     values: ProjectedValues | None = None,
     rode: dict[tuple[str, int], Tensor] | None = None,
@@ -204,10 +212,10 @@ def riding(
     can = [
         record
         for record in records
-        if record.parts.index in rode_then or can_ride(record, variants, dtype, fed, moment.length, budget)
+        if record.parts.index in rode_then or can_ride(record, variants, dtype, fed, step_info.length, budget)
     ]
     answers, hooks, joined = {}, [], Joined()
-    for ride in [Ride(record, variants, moment, budget, values, joined) for record in can]:
+    for ride in [Ride(record, variants, step_info, budget, values, joined) for record in can]:
         parts = ride.record.parts
         [branch] = parts.branches
         if rode is not None:
@@ -219,5 +227,5 @@ def riding(
         if "full" in variants:
             answers[branch] = partial(ride.or_without, ride.through_branch, branch.forward)
         hooks.append(parts.layer.register_forward_hook(ride.arrive))
-    with answering(answers), hooked(*hooks):
+    with replace_forward(answers), hooked(*hooks):
         yield joined

@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrain
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from mask_impact.base.errors import RequestError, first_line, gathering
+from mask_impact.base.errors import RequestError, first_line, collect_faults
 from mask_impact.measure.check import refuse_class
 from mask_impact.measure.encoder_check import encoder_parts
 from mask_impact.measure.loop import Method
@@ -24,7 +24,7 @@ from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import find_checkpoint
 from mask_impact.models.compiled import as_written
 from mask_impact.models.files import read_file
-from mask_impact.models.info import Candidate, loaded_name, read_candidate
+from mask_impact.models.info import ModelInfo, loaded_name, read_candidate
 from mask_impact.models.refusals import naming, refuse_quantised, refuse_strange_weights, refuse_unloaded
 from mask_impact.models.tokens import chat_ids
 from mask_impact.models.vision import pictures
@@ -40,7 +40,7 @@ PLAIN = dict(size={"shortest_edge": 65_536, "longest_edge": 16_777_216}, image_m
 
 
 @dataclass(frozen=True)
-class VisionCandidate(Candidate):
+class VisionModelInfo(ModelInfo):
     """All that is known of a Qwen3-VL without its weights."""
 
     AUTO_CLASS: ClassVar[type] = AutoModelForImageTextToText
@@ -55,7 +55,7 @@ class VisionCandidate(Candidate):
         faults: list[str] = []
         images: list[SeenPicture] = []
         for path in settings.image:
-            with gathering(faults):
+            with collect_faults(faults):
                 images.append(seen(pictures.examine(path), self.processor, settings.max_image_tokens))
         if faults:
             raise RequestError(*faults)
@@ -123,19 +123,19 @@ class VisionCandidate(Candidate):
         return repr(self.tokenizer.convert_ids_to_tokens(token))
 
 
-def examine(settings: VisionSettings, checkpoint: Checkpoint | None = None) -> VisionCandidate:
+def examine(settings: VisionSettings, checkpoint: Checkpoint | None = None) -> VisionModelInfo:
     """A Qwen3-VL, with everything that its small files tell. Raises RequestError, by name, with all faults."""
     checkpoint = checkpoint or find_checkpoint(
         settings.model, settings.revision, settings.trust_remote_code, settings.DEMO
     )
-    candidate = read_candidate(settings, checkpoint, refuse_config)
-    if candidate.tokenizer.chat_template is None:
-        candidate.tokenizer.chat_template = processors_template(checkpoint)
+    model_info = read_candidate(settings, checkpoint, refuse_config)
+    if model_info.tokenizer.chat_template is None:
+        model_info.tokenizer.chat_template = processors_template(checkpoint)
     processor = read_file(
         checkpoint, "image processor (preprocessor_config.json)", Qwen2VLImageProcessorPil.from_pretrained
     )
-    refuse_misfit(checkpoint.name, candidate.config, processor)
-    return VisionCandidate(candidate.name, candidate.config, candidate.tokenizer, candidate.checkpoint, processor)
+    refuse_misfit(checkpoint.name, model_info.config, processor)
+    return VisionModelInfo(model_info.name, model_info.config, model_info.tokenizer, model_info.checkpoint, processor)
 
 
 def processors_template(checkpoint: Checkpoint) -> str | None:
@@ -188,7 +188,7 @@ def of_loaded(
     tokenizer: PreTrainedTokenizerBase | None,
     image_processor: Any,
     settings: VisionSettings,
-) -> VisionCandidate:
+) -> VisionModelInfo:
     """The candidate of a Qwen3-VL that the caller has loaded; `image_processor` is any image processor of it, or None for the
     one that Qwen3-VL has. Raises RequestError for a model of another kind, and for settings that would load another."""
     model = as_written(model)
@@ -203,7 +203,7 @@ def of_loaded(
         **own | {"size": dict(own["size"])},
     )
     refuse_sizes(name, processor)
-    return VisionCandidate(name, model.config, tokenizer, None, processor)
+    return VisionModelInfo(name, model.config, tokenizer, None, processor)
 
 
 def refuse_loaded(model: PreTrainedModel) -> None:
