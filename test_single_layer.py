@@ -22,18 +22,19 @@ import torch
 from mask_impact.base.console import exit_code
 from mask_impact.base.precision import TOLERANCE, full_float32
 from mask_impact.measure.closed_form import MaskedHeads, leave_one_out
-from mask_impact.measure.loop import Method, measured_layers
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import MeasuredLayer, Method, ModelInputs
 from mask_impact.measure.row_pass import RowPass
-from mask_impact.measure.step import MeasuredLayer, ModelInputs
 from mask_impact.models import info, loading
 from mask_impact.models.tokens import token_texts
 from mask_impact.runs import planning
 from mask_impact.settings.text import Settings
 from mask_impact.sites.attention import attached
 from mask_impact.sites.interventions import in_dtype
+from mask_impact.sites.layer_pass import LayerRow
 from mask_impact.sites.parts import decoder_of
-from mask_impact.sites.query import final_query
-from mask_impact.sites.recording import LayerRecord, recording
+from mask_impact.sites.query import query_view
+from mask_impact.sites.recording import recording
 
 PROMPT = "Anna put the key in the red box. Ben put the coin in the blue bag. The coin is in the"
 AGREEMENT = 1e-4  # of the largest distance of the same variant: what the two methods are held to in float32
@@ -95,23 +96,25 @@ def largest_difference(found: np.ndarray, expected: np.ndarray) -> float:
 def identities(loaded: loading.LoadedModel, first: list, ids: list[int]) -> list[Check]:
     """Run the model once, look at the layer as the final position sees it, and try both identities."""
     with attached(decoder_of(loaded.model)):
-        with recording(first, whole=False) as [record]:
+        with recording(first, len(ids), whole=False) as recorded:
             loaded.model(input_ids=torch.tensor([ids], device=loaded.model.device))
-        own = record.output.dtype
+        [layer] = recorded.layers.values()
+        row = layer.at(layer.last)
+        own = row.output.dtype
         dtype = torch.promote_types(own, torch.float32)
-        heads = leave_one_out(final_query(record.attention, len(ids), dtype))
-        with in_dtype(record.parts, dtype):
-            update_error = sum_of_updates(record, heads)
+        heads = leave_one_out(query_view(row.attention, row.first_key, dtype))
+        with in_dtype(row.parts, dtype):
+            update_error = sum_of_updates(row, heads)
     return [
         Check("output = input + attention and MLP updates", update_error, TOLERANCE[own]),
         Check("sum_j (1 - a_j)(o_j - o) = o (sum_j a_j - 1)", conservation(heads), TOLERANCE[dtype]),
     ]
 
 
-def sum_of_updates(record: LayerRecord, heads: MaskedHeads) -> float:
+def sum_of_updates(row: LayerRow, heads: MaskedHeads) -> float:
     """|x + D - y| / (|x| + |D|): y is the layer's own output, D the update made from our heads' outputs (head, d_v)."""
-    rows = RowPass(record.parts, record.call.to(heads.output.dtype))
-    x, y = rows.call.hidden[0, -1], record.output.to(heads.output)
+    rows = RowPass(row.parts, row.call.to(heads.output.dtype))
+    x, y = rows.call.hidden[0, -1], row.output.to(heads.output)
     [update], _ = rows.update(rows.project(heads.output[None]))
     return float((x + update - y).norm() / (x.norm() + update.norm()))
 

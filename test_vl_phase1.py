@@ -22,8 +22,8 @@ import pytest
 from torch import nn
 
 from mask_impact.base.console import exit_code
-from mask_impact.measure.loop import Method, measured_layers
-from mask_impact.measure.step import MeasuredLayer
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import MeasuredLayer, Method
 from mask_impact.models import loading
 from mask_impact.models.vision import qwen3_vl
 from mask_impact.results.strongest import StrongToken, strongest_tokens

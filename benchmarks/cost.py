@@ -29,9 +29,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import cost_encoder, cost_vl, tables  # noqa: E402
 from benchmarks.timing import clock, head, line, random_model, ratio, seconds  # noqa: E402
 from mask_impact.measure.check import measurable_parts  # noqa: E402
-from mask_impact.measure.loop import Method, generation_steps, measured_layers  # noqa: E402
+from mask_impact.measure.generation import generation_steps  # noqa: E402
+from mask_impact.measure.loop import measured_layers  # noqa: E402
+from mask_impact.measure.step import Method, ModelInputs  # noqa: E402
 from mask_impact.measure.rerun import Rerun  # noqa: E402
-from mask_impact.measure.step import ModelInputs  # noqa: E402
 from mask_impact.results.table import ResultTable, StepDistances  # noqa: E402
 from mask_impact.results.writing import write_results  # noqa: E402
 from mask_impact.sites.attention import attached  # noqa: E402
@@ -104,14 +105,14 @@ def rerun_seconds(bench: Bench, ids: list[int], layers: int = 2, sample: int = 6
     parts, spent = bench.parts[:: len(bench.parts) // layers][:layers], 0.0
     keys = [len(ids) * number // sample for number in range(sample)]
     with torch.inference_mode(), attached(bench.model.get_decoder()):
-        _, records = next(generation_steps(bench.model, parts, ModelInputs(ids, 1), Method("rerun")))
-        for record in records:
-            with in_dtype(record.parts, torch.float32):
-                run = Rerun(record.parts, record.call, record.attention, torch.float32)
+        _, passed = next(generation_steps(bench.model, parts, ModelInputs(ids, 1), Method("rerun")))
+        for layer in passed:
+            with in_dtype(layer.parts, torch.float32):
+                run = Rerun(layer, [layer.last], 1, torch.float32)
                 run()
                 started = clock()
                 for key in keys:
-                    run(masked_key=key)
+                    run(masked_set=key)
                 spent += clock() - started
     each = spent / (len(parts) * len(keys))
     return each * len(bench.parts) * (len(ids) + 1)

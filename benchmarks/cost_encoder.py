@@ -18,10 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import cost_vl  # noqa: E402
 from benchmarks.timing import line, random_model, ratio  # noqa: E402
-from mask_impact.measure.encoder import CellInputs, measured_layers  # noqa: E402
-from mask_impact.measure.encoder_check import encoder_parts  # noqa: E402
-from mask_impact.measure.loop import Method  # noqa: E402
-from mask_impact.sites.vision_encoder import vision_encoder  # noqa: E402
+from mask_impact.measure.check import measurable_parts  # noqa: E402
+from mask_impact.measure.loop import measured_layers  # noqa: E402
+from mask_impact.measure.step import Method, ModelInputs  # noqa: E402
+from mask_impact.sites.site import MeasuredAt  # noqa: E402
+from mask_impact.sites.vision_encoder import VISION_ENCODER, vision_encoder  # noqa: E402
 
 CELL, LIMIT = 150, 2
 METHODS = {"whole analysis": Method(), "attention and heads only": Method(variants=("attn", "heads"))}
@@ -49,12 +50,13 @@ def build() -> Qwen3VLForConditionalGeneration:
 def table(pairs: int) -> None:
     """Print the table's rows."""
     model = build()
-    encoder, parts = vision_encoder(model), encoder_parts(model)
+    encoder, (parts, _) = vision_encoder(model), measurable_parts(model, site=VISION_ENCODER)
     with tempfile.TemporaryDirectory() as folder:
         asked = cost_vl.question(folder)
         ids = [asked.image_token] * cost_vl.PICTURE_TOKENS
         pictures = asked.further(asked.token_ids, torch.device("cpu"))
-    fed = CellInputs(ids, 1, further=lambda _: pictures, measured=(CELL,), size=encoder.config.spatial_merge_size**2)
+    at = MeasuredAt((CELL,), encoder.config.spatial_merge_size**2)
+    fed = ModelInputs(ids, 1, further=lambda _: pictures, site=VISION_ENCODER, at=at)
 
     def plain() -> None:
         with torch.inference_mode():

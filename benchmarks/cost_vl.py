@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.timing import line, random_model, ratio  # noqa: E402
 from mask_impact.measure.check import measurable_parts  # noqa: E402
-from mask_impact.measure.loop import Method, measured_layers  # noqa: E402
-from mask_impact.measure.step import ModelInputs  # noqa: E402
+from mask_impact.measure.loop import measured_layers  # noqa: E402
+from mask_impact.measure.step import Method, ModelInputs  # noqa: E402
 from mask_impact.models.vision import inputs, pictures, qwen3_vl  # noqa: E402
 
 DEPTH, VISION_DEPTH = 28, 24

@@ -7,8 +7,8 @@ from layer_oracle import decoder_steps
 
 from mask_impact.base.errors import RequestError, RunError
 from mask_impact.measure.check import measurable_parts
-from mask_impact.measure.loop import Method, measured_layers
-from mask_impact.measure.step import ModelInputs
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import Method, ModelInputs
 
 TOLERANCE = {
     torch.float32: 1e-4,

@@ -8,27 +8,29 @@ import torch
 import zoo
 
 from mask_impact.measure.check import measurable_parts
-from mask_impact.measure.loop import Method, generation_steps, measure_layer
-from mask_impact.measure.step import ModelInputs
+from mask_impact.measure.generation import generation_steps
+from mask_impact.measure.loop import measure_layer
+from mask_impact.measure.step import Method, ModelInputs
 from mask_impact.sites.attention import attached, tapped
 from mask_impact.sites.layer_call import first_tensor
-from mask_impact.sites.query import final_query
+from mask_impact.sites.query import query_view
+from mask_impact.sites.site import MeasuredAt
 
 
-def recorded(model, ids, method=Method(riding=False)):
-    """The first step of a run, and its layers' records, without measuring them: (model, step, records)."""
+def recorded(model, ids, method=Method(join_rows=False)):
+    """The first step of a run, and its layers, without measuring them: (model, step, layers)."""
     parts, _ = measurable_parts(model)
     with attached(model.get_decoder()):
-        step, records = next(generation_steps(model, parts, ModelInputs(ids, 1), method))
-    return model, step, records
+        step, layers = next(generation_steps(model, parts, ModelInputs(ids, 1), method))
+        return model, step, list(layers)
 
 
-def plant(model, record, log_weights):
+def plant(model, layer, log_weights):
     """Move keys so that in every head the key at `position` has `log_weight` against the sum of the unplanted ones.
 
     Each planted key solves one equation for every query head that reads it, in float64, by least squares.
     """
-    call = record.attention
+    [(call, answer)] = layer.attention
     query, key = call.query[0, :, -1].double(), call.key.double().clone()
     groups, width = key.shape[1], key.shape[3]
     scale = call.options.get("scaling") or width**-0.5
@@ -40,30 +42,31 @@ def plant(model, record, log_weights):
             wanted = (rest + log_weight) / scale
             key[0, group, position] = torch.linalg.lstsq(queries, wanted[:, None], driver="gelsd").solution[:, 0]
     call = replace(call, key=key.to(call.key.dtype))
-    heads = call.run(call.query, call.key, call.value, call.mask)[0, -1]
-    return replace(record, attention=call, heads=heads, output=output_with(model, record, heads))
+    answer = call.run(call.query, call.key, call.value, call.mask)
+    output = output_with(model, layer, answer[0, -1])
+    return replace(layer, attention=((call, answer),), output=torch.cat([layer.output[:-1], output[None]]))
 
 
-def output_with(model, record, heads):
+def output_with(model, layer, heads):
     """The layer's output at the final position (d_model,) where the heads' outputs there are these (head, d_v)."""
-    row = record.call.last_row()
+    row = layer.call.row(-1)
     with torch.inference_mode(), attached(model.get_decoder()), tapped(lambda call: heads[None, None]):
-        return first_tensor(record.parts.layer(*row.args, **row.kwargs))[0, -1]
+        return first_tensor(layer.parts.layer(*row.args, **row.kwargs))[0, -1]
 
 
-def weights_of(record, dtype=torch.float64):
+def weights_of(layer, dtype=torch.float64):
     """The final query's softmax weights (head, key) in `dtype`."""
-    call = record.attention
-    return final_query(call, call.key.shape[2], dtype).logits.softmax(-1)
+    row = layer.at(layer.last)
+    return query_view(row.attention, row.first_key, dtype).logits.softmax(-1)
 
 
-def planted_layer(position_weights, length=24, method=Method(riding=False), name="llama", layer=1):
-    """A layer of a tiny model with planted weights: (model, step, record)."""
-    model, step, records = recorded(zoo.build(name), zoo.tokens(length).tolist(), method)
-    return model, step, plant(model, records[layer], position_weights)
+def planted_layer(position_weights, length=24, method=Method(join_rows=False), name="llama", layer=1):
+    """A layer of a tiny model with planted weights: (model, step, layer)."""
+    model, step, layers = recorded(zoo.build(name), zoo.tokens(length).tolist(), method)
+    return model, step, plant(model, layers[layer], position_weights)
 
 
-def measured(model, step, record, method=Method()):
-    """Measure one recorded layer by itself."""
+def measured(model, step, layer, method=Method()):
+    """Measure one layer by itself."""
     with torch.inference_mode(), attached(model.get_decoder()):
-        return measure_layer(step, record, method)
+        return measure_layer(layer, MeasuredAt(), step, method)

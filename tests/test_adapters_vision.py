@@ -7,9 +7,11 @@ from layer_oracle import encoder_table
 from measuring import TOLERANCE, measured_twice, other_distances, relative_error
 from test_adapters import by_dtype, right_or_named
 
-from mask_impact.measure.encoder import CellInputs, measured_layers
-from mask_impact.measure.encoder_check import encoder_parts
-from mask_impact.measure.loop import Method
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.step import Method, ModelInputs
+from mask_impact.sites.site import MeasuredAt
+from mask_impact.sites.vision_encoder import VISION_ENCODER
 
 ENCODERS = ("demo", "qwen3_vl")
 CELLS = [(1, 3), (1, 2)]  # rows and columns of two pictures
@@ -36,12 +38,12 @@ def pictures(model):
 def wrong_blocks(model):
     """As `wrong_numbers`, of the encoder's blocks."""
     shown = pictures(model)
-    inputs = CellInputs([0] * 5, 1, further=lambda _: shown, measured=(MEASURED,), size=4)
+    inputs = ModelInputs([0] * 5, 1, further=lambda _: shown, site=VISION_ENCODER, at=MeasuredAt((MEASURED,), 4))
 
     def found(parts, name):
         return list(measured_layers(model, parts, inputs, Method(name)))
 
-    pair, lines = measured_twice(lambda: encoder_parts(model), found)
+    pair, lines = measured_twice(lambda: measurable_parts(model, site=VISION_ENCODER)[0], found)
     if lines:
         return lines
     fast, slow = pair

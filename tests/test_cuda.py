@@ -29,8 +29,8 @@ import mask_impact_vl
 from mask_impact import read_results
 from mask_impact.base.precision import full_float32
 from mask_impact.measure.check import measurable_parts
-from mask_impact.measure.loop import Method, measured_layers
-from mask_impact.measure.step import ModelInputs
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import Method, ModelInputs
 from mask_impact.sites.vision_encoder import sample_pictures, vision_encoder
 
 pytestmark = [
@@ -113,7 +113,7 @@ def test_pictures(name, tmp_path):
         model.model.rope_deltas = None
         return oracle(model, [layer.step.token_ids], layers=[layer.layer], **further(layer.step.token_ids))
 
-    methods = [Method(), Method(riding=False), Method("rerun")]
+    methods = [Method(), Method(join_rows=False), Method("rerun")]
     found = {method.name: dict(enumerate(measured_layers(model, parts, fed, method))) for method in methods}
     with full_float32():
         holds({name: worst_error(layers, reference) for name, layers in found.items()}, FLOAT32, COSINE)

@@ -12,15 +12,16 @@ from encoder_oracle import encoder_oracle
 from measuring import relative_error
 
 from mask_impact.base.errors import RequestError, RunError
-from mask_impact.measure import check, encoder
+from mask_impact.measure import check, loop
+from mask_impact.measure.check import measurable_parts
 from mask_impact.measure.closed_form import leave_one_out
-from mask_impact.measure.encoder import CellInputs, measured_layers
-from mask_impact.measure.encoder_check import encoder_parts
-from mask_impact.measure.loop import Method
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import Method, ModelInputs
 from mask_impact.measure.row_budget import RowBudget
 from mask_impact.sites.finding import find_layers
-from mask_impact.sites.query import FinalQuery
-from mask_impact.sites.vision_encoder import sample_pictures, vision_encoder
+from mask_impact.sites.query import QueryView
+from mask_impact.sites.site import MeasuredAt
+from mask_impact.sites.vision_encoder import VISION_ENCODER, sample_pictures, vision_encoder
 
 GRIDS = [[(3, 5)], [(3, 5), (7, 2)]]  # rows and columns of cells: one picture, and two of different shapes
 SIZE = 4
@@ -35,7 +36,19 @@ def fed(model, grids, *measured):
     """Inputs of pictures of noise with these grids; every cell is measured if none is named."""
     pictures = sample_pictures(vision_encoder(model), grids)
     ids = [0] * cells_of(grids)
-    return CellInputs(ids, 1, further=lambda _: pictures, measured=measured or tuple(range(len(ids))), size=SIZE)
+    return cells(ids, pictures, measured or tuple(range(len(ids))))
+
+
+def cells(ids, pictures, measured):
+    """Inputs of these pictures, seen from the `measured` cells."""
+    return ModelInputs(ids, 1, further=lambda _: pictures, site=VISION_ENCODER, at=MeasuredAt(measured, SIZE))
+
+
+def encoder_parts(model, method=Method()):
+    """The encoder's blocks, checked."""
+    parts, skipped = measurable_parts(model, method, VISION_ENCODER)
+    assert skipped == {}
+    return parts
 
 
 def blocks(model, grids, *measured, method=Method()):
@@ -102,7 +115,7 @@ def test_two_pictures_are_measured_like_each_alone():
     model = vision_zoo.build("qwen3_vl")
     both = sample_pictures(vision_encoder(model), GRIDS[1])
     second = {"pixel_values": both["pixel_values"][60:], "image_grid_thw": both["image_grid_thw"][1:]}
-    alone = CellInputs([0] * 14, 1, further=lambda _: second, measured=(5,), size=SIZE)
+    alone = cells([0] * 14, second, (5,))
     for one, two in zip(measured_layers(model, encoder_parts(model), alone, Method()), blocks(model, GRIDS[1], 20)):
         assert np.allclose(one.l2, two.l2[:, 15:], rtol=1e-4, atol=1e-6)
 
@@ -174,10 +187,10 @@ def test_the_noise_floor_lies_below_the_distances(method):
 # Sets of keys that leave a softmax
 
 
-def query_with(logits, kv_heads=2):
+def query_with(logits, size=SIZE, kv_heads=2):
     """A final query of four heads with these logits, on random values."""
     value = torch.randn(kv_heads, logits.shape[1], 8, generator=torch.Generator().manual_seed(3))
-    return FinalQuery(logits, value, None, torch.ones_like(logits, dtype=torch.bool), 0)
+    return QueryView(logits, value, None, torch.ones_like(logits, dtype=torch.bool), 0, size=size)
 
 
 def plain_sets(query, size):
@@ -201,7 +214,7 @@ def test_sets_with_a_sink_inside_and_outside(gap):
     logits = torch.randn(4, 24, generator=torch.Generator().manual_seed(1))
     logits[:, 9] += gap  # in set 2
     query = query_with(logits)
-    closed, expected = leave_one_out(query, SIZE), plain_sets(query, SIZE)
+    closed, expected = leave_one_out(query), plain_sets(query, SIZE)
     found = closed.differences(torch.arange(6))
     inside, outside = found[2], found[[0, 1, 3, 4, 5]]
     assert (inside - expected[2]).norm() <= 1e-5 * expected[2].norm() and inside.norm() > 0.1
@@ -217,18 +230,18 @@ def test_two_heavy_keys_in_one_set_count_together():
     logits = torch.zeros(4, 24)
     logits[:, [8, 10]] = 40.0
     query = query_with(logits)
-    found, expected = leave_one_out(query, SIZE).differences(torch.arange(6)), plain_sets(query, SIZE)
+    found, expected = leave_one_out(query).differences(torch.arange(6)), plain_sets(query, SIZE)
     assert (found[2] - expected[2]).norm() <= 1e-5 * expected[2].norm() and found[2].norm() > 0.1
 
 
 def test_sets_in_any_order_and_number():
     query = query_with(torch.randn(4, 24, generator=torch.Generator().manual_seed(1)))
-    closed = leave_one_out(query, SIZE)
+    closed = leave_one_out(query)
     assert torch.equal(closed.differences(torch.tensor([5, 0, 2])), closed.differences(torch.arange(6))[[5, 0, 2]])
 
 
 def test_a_set_of_one_is_a_key():
-    query = query_with(torch.randn(4, 24, generator=torch.Generator().manual_seed(1)))
+    query = query_with(torch.randn(4, 24, generator=torch.Generator().manual_seed(1)), size=1)
     assert torch.allclose(leave_one_out(query).differences(torch.arange(24)).double(), plain_sets(query, 1), atol=1e-6)
 
 
@@ -275,7 +288,7 @@ def test_blocks_that_do_not_follow_each_other_are_found_on_load():
     model = vision_zoo.build("qwen3_vl")
     own = vision_encoder(model)
     own.blocks[1].register_forward_pre_hook(lambda _, args: None if encoder_attached(own) else (args[0] * 1.5,))
-    with pytest.raises(RunError, match="blocks one after the other do not give its own output"):
+    with pytest.raises(RunError, match="watching the model changes its last block's output"):
         encoder_parts(model)
 
 
@@ -286,9 +299,9 @@ def encoder_attached(own):
 def test_a_mask_that_does_not_bite_is_found_on_load(monkeypatch):
     model = vision_zoo.build("qwen3_vl")
     monkeypatch.setattr(
-        encoder,
-        "cell_distances",
-        lambda *given, own=encoder.cell_distances: dataclasses.replace(
+        loop,
+        "distances_at",
+        lambda *given, own=loop.distances_at: dataclasses.replace(
             found := own(*given), l2=np.zeros_like(found.l2)
         ),
     )
@@ -314,8 +327,8 @@ def test_an_attention_that_hides_its_masks_is_refused():
 def test_a_block_whose_heads_are_not_the_models_own_fails_its_identity(monkeypatch):
     model = vision_zoo.build("qwen3_vl")
     parts = encoder_parts(model)
-    wrong = lambda query, size: leave_one_out(dataclasses.replace(query, logits=query.logits * 1.01), size)  # noqa: E731
-    monkeypatch.setattr(encoder, "leave_one_out", wrong)
+    wrong = lambda query: leave_one_out(dataclasses.replace(query, logits=query.logits * 1.01))  # noqa: E731
+    monkeypatch.setattr(loop, "leave_one_out", wrong)
     with pytest.raises(RunError, match="layer 0: the identity 'the heads' outputs equal the model's own'"):
         list(measured_layers(model, parts, fed(model, GRIDS[0], 3), Method()))
 

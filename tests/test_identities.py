@@ -15,18 +15,19 @@ from mask_impact.base.errors import RequestError, RunError
 from mask_impact.measure.check import measurable_parts
 from mask_impact.measure.closed_form import leave_one_out
 from mask_impact.measure.identities import conservation_error
-from mask_impact.measure.loop import Method, measured_layers
-from mask_impact.measure.step import ModelInputs
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import Method, ModelInputs
 from mask_impact.sites import attention, interventions
-from mask_impact.sites.query import final_query
+from mask_impact.sites.query import query_view
 
 IDS = zoo.tokens(12).tolist()
 
 
-def conserved(record, scale=1.0):
-    """The closed form of a record, and its sum of (1 - a_j)(o_j - o), each term off by a factor."""
-    closed = leave_one_out(final_query(record.attention, 12, torch.float32))
-    keys = torch.arange(record.attention.key.shape[2])
+def conserved(layer, scale=1.0):
+    """The closed form of a layer, and its sum of (1 - a_j)(o_j - o), each term off by a factor."""
+    row = layer.at(layer.last)
+    closed = leave_one_out(query_view(row.attention, row.first_key, torch.float32))
+    keys = torch.arange(row.attention.key.shape[2])
     weights = 1 - (1 - scale) * torch.rand(len(keys))
     return closed, closed.conservation(keys, closed.differences(keys) * weights[:, None, None])
 
@@ -34,11 +35,11 @@ def conserved(record, scale=1.0):
 @pytest.mark.parametrize("name", ["qwen3", "gpt_oss", "gemma2"])
 def test_conservation(name):
     """sum_j (1 - a_j)(o_j - o) = 0 per head, or o (sum_j a_j - 1) with a sink; terms off by some per cent are seen."""
-    _, _, records = recorded(zoo.build(name), IDS)
-    for record in records:
-        closed, total = conserved(record)
+    _, _, layers = recorded(zoo.build(name), IDS)
+    for layer in layers:
+        closed, total = conserved(layer)
         assert conservation_error(closed, total) < 1e-6
-        assert conservation_error(*conserved(record, 0.95)) > 1e-4
+        assert conservation_error(*conserved(layer, 0.95)) > 1e-4
         if name == "gpt_oss":
             assert (1 - closed.weights.sum(-1) > 1e-3).any()
 
@@ -84,7 +85,8 @@ def test_a_run_stops_when_a_layer_does_not_add_up():
 def test_a_run_stops_when_the_heads_are_not_the_models_own():
     model, step, record = planted_layer({}, length=12)
     with pytest.raises(RunError, match="layer 1: the identity 'the heads' outputs equal the model's own'"):
-        measured(model, step, replace(record, heads=record.heads + 0.1))
+        [(call, answer)] = record.attention
+        measured(model, step, replace(record, attention=((call, answer + 0.1),)))
 
 
 RESIDUALS = [("gemma4", "sum"), ("gemma4_scaled", "scaled"), ("opt", "sum"), ("opt_postnorm", "normed")]

@@ -12,8 +12,8 @@ from planting import measured, planted_layer, recorded, weights_of
 from mask_impact.base.precision import switches
 from mask_impact.measure.check import measurable_parts
 from mask_impact.measure.distances import Separation
-from mask_impact.measure.loop import Method, measured_layers
-from mask_impact.measure.step import ModelInputs
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import Method, ModelInputs
 
 DOUBLE = Method(dtype=torch.float64)
 RERUN = Method("rerun")
@@ -91,7 +91,7 @@ LADDER = {position: -10.0 * position for position in range(1, 5)} | {6: math.log
 
 def plain_differences(record):
     """o_j - o (head, position, d_v) and o (head, d_v), in float64 by the formula alone."""
-    weights, value = weights_of(record), record.attention.value[0].double()
+    weights, value = weights_of(record), record.attention[0][0].value[0].double()
     value = value.repeat_interleave(len(weights) // len(value), 0)
     output = weights[:, None] @ value
     return (weights / (1 - weights))[..., None] * (output - value), output[:, 0]

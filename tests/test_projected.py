@@ -10,18 +10,19 @@ import vision_zoo
 import zoo
 from measuring import relative_error
 
-from mask_impact.measure import loop
+from mask_impact.measure import generation
 from mask_impact.measure.check import measurable_parts
 from mask_impact.measure.closed_form import leave_one_out
 from mask_impact.measure.collect import StepInfo
 from mask_impact.measure.joined import kept_values
-from mask_impact.measure.joined import rows as riding
+from mask_impact.measure.joined import rows as joined_rows
 from mask_impact.measure.joined.kept_values import ProjectedValues, projected_rows
-from mask_impact.measure.loop import Method, generation_steps, measured_layers
+from mask_impact.measure.generation import generation_steps
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import digest, Method, ModelInputs
 from mask_impact.measure.renormalize import head_rows
-from mask_impact.measure.step import ModelInputs, digest
 from mask_impact.sites.attention import attached
-from mask_impact.sites.query import FinalQuery, final_query
+from mask_impact.sites.query import QueryView, query_view
 
 IDS = zoo.tokens(20).tolist()
 STEPS = 4
@@ -91,8 +92,8 @@ def test_masked_positions_alone_are_kept(mode, taken, monkeypatch, tmp_path):
     exact = replace(inputs, further=lambda ids: doubled(asked.further(ids, DEVICE)))
     with zoo.true_float64():
         plain = run(deepcopy(model).double(), exact, 0, monkeypatch, Method(dtype=torch.float64))
-    stores, room = [], loop.values_kept
-    monkeypatch.setattr(loop, "values_kept", lambda *args: stores.append(room(*args)) or stores[-1])
+    stores, room = [], generation.values_kept
+    monkeypatch.setattr(generation, "values_kept", lambda *args: stores.append(room(*args)) or stores[-1])
     assert_same(run(model, inputs, 1, monkeypatch), plain)
     assert len(taken) == STEPS * 3
     [store] = stores
@@ -115,7 +116,7 @@ def test_the_projection_sees_the_models_own_rows_alone(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "steps, method", [(1, Method()), (2, Method(use_cache=False)), (2, Method(riding=False)), (2, Method("rerun"))]
+    "steps, method", [(1, Method()), (2, Method(use_cache=False)), (2, Method(join_rows=False)), (2, Method("rerun"))]
 )
 def test_nothing_is_kept_for_one_step_nor_without_a_cache(steps, method, taken, monkeypatch):
     run(zoo.build("qwen2"), ModelInputs(IDS, steps), 1, monkeypatch, method)
@@ -145,7 +146,7 @@ def final(heads=6, groups=2, length=9, sink=False, hidden=(0, 1), alone=0):
     visible = torch.ones(heads, length, dtype=torch.bool)
     visible[:, list(hidden)] = visible[:alone, :-1] = False
     logits = 3 * torch.randn(heads, length, generator=generator)
-    return FinalQuery(
+    return QueryView(
         logits.masked_fill(~visible, float("-inf")),
         torch.randn(groups, length, 5, generator=generator),
         torch.randn(heads, generator=generator) if sink else None,
@@ -189,7 +190,7 @@ def layer_of(query, d_model=7):
 def test_rows_are_the_projected_heads(query):
     """Baseline, masked rows and control rows, whatever the heads see and share."""
     parts, closed, length = layer_of(query), leave_one_out(query), 3 + query.logits.shape[1]
-    heads = head_rows(closed, query.keys, seed=0)
+    heads = head_rows(closed, query.sets, seed=0)
     found = projected_rows(parts, closed, query, StepInfo(1, length), heads, ProjectedValues(length))
     expected = parts.projection(heads.flatten(1))
     assert (found - expected).norm(dim=1) == pytest.approx(
@@ -202,7 +203,7 @@ def test_a_key_heavier_than_all_others_keeps_its_digits():
     query = final()
     query.logits[:, 4] = 200
     parts, closed = layer_of(query), leave_one_out(query)
-    heads = head_rows(closed, query.keys, seed=0)
+    heads = head_rows(closed, query.sets, seed=0)
     found = projected_rows(parts, closed, query, StepInfo(1, 12), heads, ProjectedValues(12))
     assert found.isfinite().all()
     assert torch.allclose(found[3], parts.projection(heads.flatten(1))[3], rtol=1e-5)
@@ -223,15 +224,15 @@ def test_attention_keeps_its_digits_in_further_steps(name, taken, monkeypatch):
     parts, _ = measurable_parts(model)
     projections = {part.attention: part.projection for part in parts}
 
-    def planted(call, length, dtype, masked=None):
-        query = final_query(call, length, dtype, masked)
-        if length > len(IDS):
+    def planted(call, first_key, dtype, masked=None):
+        query = query_view(call, first_key, dtype, masked)
+        if first_key + call.key.shape[2] > len(IDS):
             for position, log_weight in LADDER.items():
                 query.logits[:, position - 8] = query.logits[:, -1] + log_weight
             exact.append(attention_moved(query, projections[call.module])[-8:])
         return query
 
-    monkeypatch.setattr(riding, "final_query", planted)
+    monkeypatch.setattr(joined_rows, "query_view", planted)
     found = [m for m in measured_layers(model, parts, ModelInputs(IDS, 3), Method()) if m.step.index > 0]
     assert len(found) == len(exact) == 6 and len(taken) == 9
     for m, expected in zip(found, exact):
@@ -251,20 +252,20 @@ def test_a_store_filled_again_holds_the_same_bits():
     parts, _ = measurable_parts(model)
     first, again = ProjectedValues(24), ProjectedValues(24)
     with torch.inference_mode(), attached(model.get_decoder()):
-        for step, records in generation_steps(model, parts, ModelInputs(IDS, STEPS), Method(riding=False)):
-            for record in records:
-                query = final_query(record.attention, step.step_info.length, torch.float32)
+        for step, layers in generation_steps(model, parts, ModelInputs(IDS, STEPS), Method(join_rows=False)):
+            for record in (layer.at(layer.last) for layer in layers):
+                query = query_view(record.attention, record.first_key, torch.float32)
                 closed = leave_one_out(query)
                 projected_rows(
-                    record.parts, closed, query, step.step_info, head_rows(closed, query.keys, step.index), first
+                    record.parts, closed, query, step.step_info, head_rows(closed, query.sets, step.index), first
                 )
                 again.take_in_again(record.parts, query, step.step_info)
-                places = query.keys + query.offset
+                places = query.sets + query.offset
                 found = [store.layers[record.parts.index].projected[places].clone() for store in (first, again)]
                 again.take_in_again(record.parts, query, step.step_info)
                 assert torch.equal(found[0], found[1])
                 assert torch.equal(found[1], again.layers[record.parts.index].projected[places])
-                value = query.value[:, query.keys].repeat_interleave(2, 0).transpose(0, 1)
+                value = query.value[:, query.sets].repeat_interleave(2, 0).transpose(0, 1)
                 expected = torch.einsum("khv,dhv->khd", value, record.parts.projection.weight.view(64, 4, -1))
                 assert torch.allclose(found[0], expected, atol=1e-6 * float(expected.abs().max()))
 
@@ -277,5 +278,5 @@ def test_the_own_row_of_a_model_in_bfloat16_goes_its_own_way(taken, monkeypatch)
     cache, fed = None, IDS
     for step in (layer.step for layer in found[::3]):
         answer = model(torch.tensor([fed]), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        assert step.replay.digest == digest(answer.logits[0, -1]), step.index
+        assert step.fingerprint.digest == digest(answer.logits[0, -1]), step.index
         cache, fed = answer.past_key_values, [step.next_id]

@@ -83,7 +83,7 @@ def wide_model():
     return Qwen3ForCausalLM(config).eval()
 
 
-def layers_of(model, steps, done=(), again=lambda: None, method=loop.Method()):
+def layers_of(model, steps, done=(), again=lambda: None, method=measure_step.Method()):
     found, _ = measurable_parts(model)
     inputs = measure_step.ModelInputs(list(range(7, 90)), steps, done=done, start_over=again)
     return list(loop.measured_layers(model, found, inputs, method))
@@ -95,10 +95,10 @@ def layers_of(model, steps, done=(), again=lambda: None, method=loop.Method()):
 )
 def test_rows_that_rode_leave_their_mark_and_are_answered_for_when_replayed(share, variants, kinds, monkeypatch):
     monkeypatch.setattr(kept_values, "SHARE", share)
-    model, method = wide_model(), loop.Method(variants=variants)
+    model, method = wide_model(), measure_step.Method(variants=variants)
     whole = layers_of(model, 5, method=method)
     done = [layer.step.fingerprint for layer in whole[::3]][:3]
-    assert not done[0].rode and set(done[1].rode) == {(kind, layer) for kind in kinds for layer in range(3)}
+    assert not done[0].own_answers and set(done[1].own_answers) == {(kind, layer) for kind in kinds for layer in range(3)}
     monkeypatch.setattr(
         rows.Ride, "arrive", lambda self, *_: arrive(self, *_) if self.step_info.step in (0, 3, 4) else pytest.fail()
     )
@@ -116,7 +116,7 @@ def test_without_what_was_answered_a_replay_is_seen_to_differ_and_the_run_starts
         measure_step.PassFingerprint(
             layer.step.fingerprint.next_id,
             layer.step.fingerprint.digest,
-            {key: answer + 1 for key, answer in layer.step.fingerprint.rode.items()},
+            {key: answer + 1 for key, answer in layer.step.fingerprint.own_answers.items()},
         )
         for layer in whole[::3]
     ][:3]
@@ -130,7 +130,7 @@ def test_parts_of_a_machine_with_other_last_bits_are_measured_again(command, cut
     cut_off(2, *TEXT)
     files = finished_steps.FinishedSteps(Path("output"), "x")
     first = files[0]
-    other = measure_step.PassFingerprint(first.fingerprint.next_id, "0" * 32, first.fingerprint.rode)
+    other = measure_step.PassFingerprint(first.fingerprint.next_id, "0" * 32, first.fingerprint.own_answers)
     finished_steps.FinishedStep(**{**vars(first), "fingerprint": other}).save(files.folder / "step_0000.safetensors")
     code, _, err = command(*TEXT)
     assert code == 0 and tables("output") == tables("whole")

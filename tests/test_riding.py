@@ -8,9 +8,8 @@ from measuring import measure, relative_error
 from mask_impact.base.errors import RunError
 from mask_impact.measure.check import measurable_parts
 from mask_impact.measure.joined import rows
-from mask_impact.measure.loop import Method, measured_layers
-from mask_impact.measure.row_budget import RowBudget
-from mask_impact.measure.step import ModelInputs
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import Method, ModelInputs
 
 IDS = zoo.tokens(20).tolist()
 # Plain layers, a window shorter than the prompt, experts, a branch beside attention, and one that is told of all by a fused product.
@@ -18,15 +17,15 @@ RIDING = ["qwen2", "mistral", "mixtral", "qwen2_moe", "stablelm_parallel", "phi3
 ALONE = ["gpt2", "gemma2", "olmo2", "gpt_oss", "deepseek_v3", "cohere2"]
 
 
-def rides(model):
+def can_join(model):
     parts, _ = measurable_parts(model)
-    return [part.rides for part in parts]
+    return [part.can_join for part in parts]
 
 
 @pytest.mark.parametrize("name", RIDING + ALONE)
 def test_which_layers_ride(name):
     """A bias of the projection, a norm behind attention or further arguments of the branch keep rows by themselves."""
-    assert rides(zoo.build(name)) == [name in RIDING] * 3
+    assert can_join(zoo.build(name)) == [name in RIDING] * 3
 
 
 def scaling_hook(module, inputs, answer):
@@ -54,7 +53,7 @@ def test_what_a_callers_hook_makes_of_an_answer_is_measured(name, where):
 def test_a_hook_that_only_listens_sees_the_models_own_rows():
     model, seen = zoo.build("qwen2"), []
     model.model.layers[1].mlp.register_forward_hook(lambda module, inputs, answer: seen.append(answer.shape[1]))
-    assert rides(model) == [True, False, True]
+    assert can_join(model) == [True, False, True]
     parts, _ = measurable_parts(model)
     seen.clear()
     list(measured_layers(model, parts, ModelInputs(IDS, 2), Method(variants=("attn",))))
@@ -75,9 +74,8 @@ def test_a_widened_layer_does_not_ride():
     model = zoo.build("qwen2").to(torch.bfloat16)
     for dtype, expected in ((torch.float32, []), (None, [0, 1, 2])):
         parts, _ = measurable_parts(model)
-        records = [rows.LayerRecord(part) for part in parts]
-        can = [record.parts.index for record in records if rows.can_ride(record, ("full",), dtype, 20, 20, RowBudget())]
-        assert can == expected
+        method = Method(variants=("full",), dtype=dtype)
+        assert [part.index for part in parts if rows.can_join(part, method, 20, 20)] == expected
 
 
 @pytest.mark.parametrize(
@@ -87,7 +85,7 @@ def test_a_widened_layer_does_not_ride():
 def test_rows_that_ride_give_the_same_numbers(name, variants):
     """Three steps, with a cache, against the same rows run by themselves."""
     model = zoo.build(name)
-    alone, along = (measure(model, IDS, 3, variants=variants, riding=rides) for rides in (False, True))
+    alone, along = (measure(model, IDS, 3, variants=variants, join_rows=join) for join in (False, True))
     assert alone.keys() == along.keys()
     for key, m in along.items():
         assert m.variants == alone[key].variants
@@ -99,13 +97,13 @@ def test_rows_that_ride_give_the_same_numbers(name, variants):
 def test_a_long_prompt_rides_only_when_decoding(monkeypatch):
     model, seen = zoo.build("qwen2"), []
     parts, _ = measurable_parts(model)
-    arrive = rows.Ride.arrive
+    arrive = rows.JoinedLayer.arrive
 
     def noted(self, *arguments):
-        seen.append((self.step_info.step, self.record.parts.index))
+        seen.append((self.step_info.step, self.parts.index))
         arrive(self, *arguments)
 
-    monkeypatch.setattr(rows.Ride, "arrive", noted)
+    monkeypatch.setattr(rows.JoinedLayer, "arrive", noted)
     monkeypatch.setattr(rows, "MOST_FED", 10)
     list(measured_layers(model, parts, ModelInputs(IDS, 2), Method(variants=("attn",))))
     assert seen == [(1, part.index) for part in parts]

@@ -10,10 +10,10 @@ from measuring import relative_error
 
 from mask_impact.measure import loop
 from mask_impact.measure.check import measurable_parts
-from mask_impact.measure.loop import Method, measured_layers
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import Method, ModelInputs
 from mask_impact.measure.row_budget import ALIVE, CHUNK_BYTES, SMALLEST, RowBudget
 from mask_impact.measure.rows import CONTROLS
-from mask_impact.measure.step import ModelInputs
 from mask_impact.settings import readers
 
 IDS = zoo.tokens(60).tolist()
@@ -61,7 +61,7 @@ def test_rows_are_halved_until_they_fit(riding, variants, monkeypatch):
     whole, _ = measured(model, Method(variants=variants))
     monkeypatch.setattr("mask_impact.measure.row_budget.SMALLEST", 1)
     width = measurable_parts(model)[0][0].width
-    method = Method(variants=variants, riding=riding, rows=RowBudget(80 * width * 4))
+    method = Method(variants=variants, join_rows=riding, rows=RowBudget(80 * width * 4))
     halved, full = measured(model, method, 62, monkeypatch)  # the prompt itself has room
     assert method.rows.halvings == 1 and method.rows.chunk_bytes == 40 * width * 4
     assert max(full.seen) > 62 and len([rows for rows in full.seen if 30 < rows <= 62]) > 3
@@ -85,7 +85,7 @@ def test_no_rows_ride_once_memory_ran_out(monkeypatch):
 def test_where_it_is_not_the_rows_the_error_stays(monkeypatch):
     model = tiny()
     with pytest.raises(torch.OutOfMemoryError):
-        measured(model, Method(riding=False), 61, monkeypatch)  # 64 MiB of such small rows are far more than there are
+        measured(model, Method(join_rows=False), 61, monkeypatch)  # 64 MiB of such small rows are far more than there are
     assert SMALLEST < CHUNK_BYTES
 
 
@@ -165,10 +165,10 @@ def test_keys_and_values_of_another_dtype_are_converted_one_group_at_a_time_if_t
         return answer
 
     calls = []
-    final = query.final_query
+    final = query.query_view
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "mask_impact.measure.loop.final_query", lambda call, *words: calls.append(call) or final(call, *words)
+            "mask_impact.measure.loop.query_view", lambda call, *words: calls.append(call) or final(call, *words)
         )
         patch.setattr(torch.Tensor, "to", noted)
         list(measured_layers(model, parts, ModelInputs(IDS, 1)))
@@ -182,7 +182,9 @@ def test_a_run_without_a_method_has_a_budget_of_its_own(monkeypatch):
     model = zoo.build("llama")
     parts, _ = measurable_parts(model)
     seen = []
-    monkeypatch.setattr(loop, "measure_layer", lambda step, record, method: seen.append(method.rows))
+    measure_layer = loop.measure_layer
+    noted = lambda layer, at, step, method: seen.append(method.rows) or measure_layer(layer, at, step, method)  # noqa: E731
+    monkeypatch.setattr(loop, "measure_layer", noted)
     for _ in range(2):
         list(measured_layers(model, parts, ModelInputs(zoo.tokens(5).tolist(), 1)))
     assert len(seen) == 6 and seen[0] is seen[2] is not seen[3]

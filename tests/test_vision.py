@@ -18,8 +18,8 @@ from PIL import Image
 from mask_impact import read_results
 from mask_impact.base.errors import RequestError, RunError
 from mask_impact.measure.check import measurable_parts
-from mask_impact.measure.loop import Method, measured_layers
-from mask_impact.measure.step import ModelInputs
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import Method, ModelInputs
 from mask_impact.models.vision import inputs as vision_inputs
 from mask_impact.models.vision import pictures, qwen3_vl
 from mask_impact.runs import planning
@@ -77,7 +77,7 @@ def test_both_methods_equal_the_plain_implementation(name, sizes, pictured):
     tables = {}
     methods = [
         Method(),
-        Method(riding=False),
+        Method(join_rows=False),
         Method(use_cache=False),
         Method("rerun"),
         Method("rerun", use_cache=False),
@@ -111,7 +111,7 @@ def test_hooked_and_plain_logits_are_equal(name, sizes, pictured):
     parts, _ = measurable_parts(model)
     with torch.no_grad():
         plain = model(**call).logits
-        with attached(model.get_decoder()), recording(parts, whole=True):
+        with attached(model.get_decoder()), recording(parts, len(inputs.token_ids), whole=True):
             hooked = model(**call).logits
     assert (hooked - plain).abs().max() <= 1e-5 * plain.abs().max()
 

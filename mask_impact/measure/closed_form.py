@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from mask_impact.measure.distances import norm, widest
-from mask_impact.sites.query import AT_ONCE, FinalQuery, matmul_by_group
+from mask_impact.sites.query import AT_ONCE, QueryView, matmul_by_group
 
 
 @dataclass(frozen=True)
 class MaskedHeads:
-    """Head outputs of the final query with each set of keys masked in turn, `size` neighbouring keys a set; plain keys are sets of 1.
+    """Head outputs of one query with each set of keys masked in turn, `size` neighbouring keys a set; plain keys are sets of 1.
 
     weights (head, key) sum to 1, or to 1 minus the sink's share, masses (head, set) likewise; output (head, d_v); undefined
     (set,) where masking leaves some head no key and no sink; heaviest_difference (head, d_v) is o_S - o of each head's heaviest
@@ -102,9 +102,9 @@ def softmax_with_sink(logits: Tensor, sink: Tensor | None) -> Tensor:
     return torch.cat([logits, sink[:, None].to(logits.dtype)], -1).softmax(-1)[:, :-1]
 
 
-def leave_one_out(query: FinalQuery, size: int = 1) -> MaskedHeads:
-    """The closed form for one layer's final query, `size` neighbouring keys masked at a time."""
-    logits, value, dtype = query.logits.to(widest(query.logits)), query.value, query.logits.dtype
+def leave_one_out(query: QueryView) -> MaskedHeads:
+    """The closed form for one query of a layer: each set of its keys masked in turn."""
+    logits, value, dtype, size = query.logits.to(widest(query.logits)), query.value, query.logits.dtype, query.size
     heads, groups = len(logits), len(value)
     weights = softmax_with_sink(logits, query.sink)
     masses = weights.view(heads, -1, size).sum(-1)

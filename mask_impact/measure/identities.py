@@ -11,10 +11,10 @@ from mask_impact.measure.closed_form import MaskedHeads
 from mask_impact.measure.rows import MaskedRows
 from mask_impact.sites.hooks import told_of_hooks
 from mask_impact.sites.parts import LayerParts
-from mask_impact.sites.recording import LayerRecord
+from mask_impact.sites.layer_pass import LayerRow
 
 
-def check_identities(record: LayerRecord, closed: MaskedHeads, rows: MaskedRows, conserved: Tensor) -> None:
+def check_identities(row: LayerRow, closed: MaskedHeads, rows: MaskedRows, conserved: Tensor) -> None:
     """Hold a measured layer to its identities.
 
     `rows` holds the layer's baseline, and `conserved` (head, d_v) is the sum of (1 - a_j)(o_j - o) over all keys.
@@ -24,27 +24,27 @@ def check_identities(record: LayerRecord, closed: MaskedHeads, rows: MaskedRows,
     """
     tolerance = TOLERANCE[closed.output.dtype]
     # Some models take the softmax in float32 even in float64.
-    own_tolerance = max(TOLERANCE[record.heads.dtype], TOLERANCE[torch.float32])
+    own_tolerance = max(TOLERANCE[row.heads.dtype], TOLERANCE[torch.float32])
     conserved_error = conservation_error(closed, conserved)
-    _hold(record.parts, "the heads' outputs equal the model's own", own_heads_error(record, closed), own_tolerance)
-    _hold(record.parts, "sum_j (1 - a_j)(o_j - o) is 0, or o (sum_j a_j - 1) with a sink", conserved_error, tolerance)
+    _hold(row.parts, "the heads' outputs equal the model's own", own_heads_error(row, closed), own_tolerance)
+    _hold(row.parts, "sum_j (1 - a_j)(o_j - o) is 0, or o (sum_j a_j - 1) with a sink", conserved_error, tolerance)
     if rows.baseline.full is not None:
-        _hold(record.parts, "output = input + attention and MLP updates", update_error(record, rows), tolerance)
-        if rows.output.dtype == record.output.dtype:
+        _hold(row.parts, "output = input + attention and MLP updates", update_error(row, rows), tolerance)
+        if rows.output.dtype == row.output.dtype:
             _hold(
-                record.parts,
+                row.parts,
                 "a row that masks nothing has the model's own output",
-                own_output_error(record, rows),
+                own_output_error(row, rows),
                 own_tolerance,
             )
 
 
-def own_heads_error(record: LayerRecord, closed: MaskedHeads) -> float:
+def own_heads_error(row: LayerRow, closed: MaskedHeads) -> float:
     """The distance of the closed form's outputs, all heads together, from what the model's attention answered.
 
     Relative to the length of the latter, at least 0.
     """
-    own = record.heads.to(closed.output)
+    own = row.heads.to(closed.output)
     return float((closed.output - own).norm() / own.norm().clamp_min(torch.finfo(own.dtype).tiny))
 
 
@@ -56,16 +56,16 @@ def conservation_error(closed: MaskedHeads, conserved: Tensor) -> float:
     return 0.0 if closed.any_undefined else closed.conservation_error(conserved)
 
 
-def update_error(record: LayerRecord, rows: MaskedRows) -> float:
+def update_error(row: LayerRow, rows: MaskedRows) -> float:
     """|x + update - output| over |x| + |update|, at the final position."""
-    x, update = record.call.hidden.flatten(0, -2)[-1].to(rows.output), rows.baseline.full
+    x, update = row.call.hidden.flatten(0, -2)[-1].to(rows.output), rows.baseline.full
     scale = x.norm() + update.norm()
     return float((x + update - rows.output).norm() / scale.clamp_min(torch.finfo(scale.dtype).tiny))
 
 
-def own_output_error(record: LayerRecord, rows: MaskedRows) -> float:
+def own_output_error(row: LayerRow, rows: MaskedRows) -> float:
     """The distance of the unmasked row's output from the model's own at the final position, over the length of that."""
-    own = record.output
+    own = row.output
     return float((rows.output - own).norm() / own.norm().clamp_min(torch.finfo(own.dtype).tiny))
 
 

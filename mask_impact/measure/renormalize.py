@@ -16,39 +16,39 @@ from mask_impact.sites.interventions import without_bias
 
 
 def renormalized(
-    rows: RowPass, closed: MaskedHeads, keys: Tensor, variants: tuple[str, ...], seed: int, budget: RowBudget
+    rows: RowPass, closed: MaskedHeads, sets: Tensor, variants: tuple[str, ...], seed: int, budget: RowBudget
 ) -> Iterator[MaskedRows]:
-    """Masked rows of one layer, chunk by chunk; `keys` (key,) are the indices of the keys that can be seen.
+    """Masked rows of one layer, chunk by chunk; `sets` (set,) are the indices of the sets that can be seen.
 
     The first chunk ends in the control rows, drawn by `seed`.
     """
-    for number, chunk in enumerate(keys.split(budget.rows(rows.parts, closed.output.dtype))):
+    for number, chunk in enumerate(sets.split(budget.rows(rows.parts, closed.output.dtype))):
         heads = head_rows(closed, chunk, seed if number == 0 else None)
         if rows.parts.hooked:  # by a caller, who may look at positions
             check_independent(rows, torch.cat([heads[:1], heads[0] + heads[1:]]))
         yield behind_heads(rows, heads, chunk, variants)
 
 
-def head_rows(closed: MaskedHeads, keys: Tensor, seed: int | None, out: Tensor | None = None) -> Tensor:
-    """The heads' output and its differences for these keys, (1 + row, head, d_v); with a seed, control rows after them.
+def head_rows(closed: MaskedHeads, sets: Tensor, seed: int | None, out: Tensor | None = None) -> Tensor:
+    """The heads' output and its differences for these sets, (1 + row, head, d_v); with a seed, control rows after them.
 
     `out` is filled if given.
     """
     if out is None:
-        out = closed.output.new_empty(row_count(keys, seed), *closed.output.shape)
+        out = closed.output.new_empty(row_count(sets, seed), *closed.output.shape)
     out[0] = closed.output
-    closed.differences(keys, out=out[1 : 1 + len(keys)])
+    closed.differences(sets, out=out[1 : 1 + len(sets)])
     if seed is not None:
-        out[1 + len(keys) :] = one_ulp(closed.output, seed)
+        out[1 + len(sets) :] = one_ulp(closed.output, seed)
     return out
 
 
-def row_count(keys: Tensor, seed: int | None) -> int:
-    """How many rows `head_rows` makes of these keys."""
-    return 1 + len(keys) + CONTROLS * (seed is not None)
+def row_count(sets: Tensor, seed: int | None) -> int:
+    """How many rows `head_rows` makes of these sets."""
+    return 1 + len(sets) + CONTROLS * (seed is not None)
 
 
-def behind_heads(rows: RowPass, heads: Tensor, keys: Tensor, variants: tuple[str, ...]) -> MaskedRows:
+def behind_heads(rows: RowPass, heads: Tensor, sets: Tensor, variants: tuple[str, ...]) -> MaskedRows:
     """Carry the heads' output and differences from it, (1 + row, head, d_v), through the rest of the layer."""
     attention = attention_moved = full = full_moved = layer_output = None
     if "attn" in variants or "full" in variants:
@@ -58,7 +58,7 @@ def behind_heads(rows: RowPass, heads: Tensor, keys: Tensor, variants: tuple[str
     if "full" in variants:
         full, full_moved, layer_output = full_difference(rows, module_rows, moved)
     baseline, moved_by = Vectors(heads[0], attention, full), Vectors(heads[1:], attention_moved, full_moved)
-    return MaskedRows(keys, baseline, moved_by, layer_output)
+    return MaskedRows(sets, baseline, moved_by, layer_output)
 
 
 def projected(rows: RowPass, heads: Tensor) -> tuple[Tensor, Tensor | None]:

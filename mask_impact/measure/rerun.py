@@ -1,65 +1,80 @@
-"""The literal method: run one layer again, from the same input, with -inf in column j of its mask, for every key j.
+"""The literal method: run one layer again, from the same input, with -inf in the columns of set S of its mask, for every set S.
 
 Slow and plain: the reference that `renormalize` is held to. Queries, keys and values are the ones the model computed,
-as in the other method; only the final query's row of the mask is changed, since inside one layer no other row reaches
-the final one.
+as in the other method; only the measured queries' rows of the mask are changed, since inside one layer no other row
+reaches them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from mask_impact.measure.row_pass import RowPass
-from mask_impact.measure.rows import MaskedRows, Vectors, one_ulp
+from mask_impact.measure.rows import CONTROLS, MaskedRows, Vectors, one_ulp
 from mask_impact.sites.attention import AttentionCall, tapped
 from mask_impact.sites.hooks import hooked
-from mask_impact.sites.layer_call import LayerCall, first_tensor, like, map_tensors
+from mask_impact.sites.layer_call import first_tensor, like, map_tensors
+from mask_impact.sites.layer_pass import LayerPass
 from mask_impact.sites.parts import LayerParts
 from mask_impact.sites.query import additive_mask
 
+Run = dict[Any, Any]  # what was seen in one run of a layer: by name, and by module what it answered
+
 
 class Rerun:
-    """One layer that can be run again on its whole input with another mask; `dtype` is that of its weights."""
+    """One layer that can be run again on its whole input, with sets of `size` keys masked for the rows at some positions.
 
-    def __init__(self, parts: LayerParts, call: LayerCall, attention: AttentionCall, dtype: torch.dtype):
-        self.parts = parts
-        self.call = call.without_cache().to(dtype)
-        self.attention = attention
-        self.inputs = [t.to(dtype) for t in (attention.query, attention.key, attention.value)]
-        self.mask = additive_mask(attention, dtype)
+    The positions are neighbours, and lie in one attention call. The layer's call and weights are in the dtype of the rows.
+    """
 
-    def __call__(self, masked_key: int | None = None, moved: Tensor | None = None) -> dict[str, Any]:
-        """The final position's vectors with one key masked, or with the heads' outputs moved by `moved` (head, d_v).
+    def __init__(self, layer: LayerPass, positions: Iterable[int], size: int, dtype: torch.dtype):
+        self.parts, self.size = layer.parts, size
+        self.call = layer.call.without_cache().to(dtype)
+        rows = list(positions)
+        self.number, query = layer.place(rows[0])
+        self.queries = slice(query, query + len(rows))
+        self.rows = slice(rows[0] - layer.first, rows[0] - layer.first + len(rows))
+        self.attention = [call for call, _ in layer.attention]
+        self.inputs = [[t.to(dtype) for t in (call.query, call.key, call.value)] for call in self.attention]
+        self.mask = additive_mask(self.attention[self.number], dtype)
 
-        By name "heads" (head, d_v) and "output" (d_model,); by module what attention and each branch answered.
+    def __call__(self, masked_set: int | None = None, moved: Tensor | None = None) -> Run:
+        """The measured rows' vectors with one set masked, or with the heads' outputs moved by `moved` (row, head, d_v).
+
+        By name "heads" (row, head, d_v) and "output" (row, d_model); by module what attention and each branch answered.
         """
-        seen: dict[str, Any] = {}
+        seen: Run = {}
+        calls = iter(enumerate(self.attention))
 
         def answer(_call: AttentionCall) -> Tensor:
-            """The recorded call's heads' outputs (1, query, head, d_v), masked or moved in the final row."""
+            """Each recorded call's heads' outputs (1, query, head, d_v), masked or moved in the measured rows."""
+            number, call = next(calls)
+            if number != self.number:
+                return call.run(*self.inputs[number], call.mask)
             mask = self.mask.clone()
-            if masked_key is not None:
-                mask[..., -1, masked_key] = float("-inf")
-            output = self.attention.run(*self.inputs, mask)
+            if masked_set is not None:
+                mask[..., self.queries, masked_set * self.size : (masked_set + 1) * self.size] = float("-inf")
+            output = call.run(*self.inputs[number], mask)
             if moved is not None:
-                output[0, -1] += moved
-            seen["heads"] = output[0, -1]
+                output[0, self.queries] += moved
+            seen["heads"] = output[0, self.queries]
             return output
 
-        def note(module: Any, _args: Any, output: Any) -> None:
-            seen[module] = map_tensors(output, lambda t: t.flatten(0, -2)[-1].clone())
+        def note(module: nn.Module, _args: Any, output: Any) -> None:
+            seen[module] = map_tensors(output, lambda t: t.flatten(0, -2)[self.rows].clone())
 
         with tapped(answer), hooked(*noting(self.parts, note)):
             output = self.parts.layer(*self.call.args, **self.call.kwargs)
-        seen["output"] = first_tensor(output)[0, -1]
+        seen["output"] = first_tensor(output).flatten(0, -2)[self.rows]
         return seen
 
 
-def noting(parts: LayerParts, note: Callable) -> Iterator[Any]:
+def noting(parts: LayerParts, note: Callable) -> Iterator[RemovableHandle]:
     """The handles of hooks that note what attention answers, before a caller's own hooks, and what the branches answer, behind them.
 
     In that state a row pass puts them in the modules' place.
@@ -69,30 +84,40 @@ def noting(parts: LayerParts, note: Callable) -> Iterator[Any]:
         yield branch.register_forward_hook(note)
 
 
-def rerun(rows: RowPass, layer: Rerun, keys: Tensor, variants: tuple[str, ...], seed: int) -> MaskedRows:
-    """Masked rows of one layer, each from a run of its own; the first run masks nothing and is the baseline."""
+def rerun(
+    passes: list[RowPass], layer: Rerun, sets: Tensor, variants: tuple[str, ...], seed: int
+) -> tuple[MaskedRows, ...]:
+    """Masked rows at each measured position, each from a run of its own; the first run masks nothing and is the baseline."""
     baseline = layer()
-    masked = [layer(masked_key=key) for key in keys.tolist()]
-    control = [layer(moved=move) for move in one_ulp(baseline["heads"], seed)]
-    return rows_of(rows, [baseline, *masked, *control], keys, variants)
+    masked = [layer(masked_set=each) for each in sets.tolist()]
+    moves = torch.stack([one_ulp(heads, seed + number) for number, heads in enumerate(baseline["heads"])], 1)
+    runs = [baseline, *masked, *[layer(moved=moves[control]) for control in range(CONTROLS)]]
+    return tuple(
+        rows_of(rows, [of_row(run, number) for run in runs], sets, variants) for number, rows in enumerate(passes)
+    )
 
 
-def rows_of(rows: RowPass, runs: list[dict], keys: Tensor, variants: tuple[str, ...]) -> MaskedRows:
+def of_row(run: Run, number: int) -> Run:
+    """What one of the measured rows has of a run."""
+    return {name: map_tensors(seen, lambda t: t[number]) for name, seen in run.items()}
+
+
+def rows_of(rows: RowPass, runs: list[Run], sets: Tensor, variants: tuple[str, ...]) -> MaskedRows:
     """The rows that these runs make: the first one's vectors, and what each of the others differs by."""
     vectors = Vectors(
         heads=torch.stack([run["heads"] for run in runs]),
         attention=attention_added(rows, runs) if "attn" in variants else None,
         full=update(rows, runs) if "full" in variants else None,
     )
-    return MaskedRows(keys, vectors.map(lambda t: t[0]), vectors.map(lambda t: t[1:] - t[0]), runs[0]["output"])
+    return MaskedRows(sets, vectors.map(lambda t: t[0]), vectors.map(lambda t: t[1:] - t[0]), runs[0]["output"])
 
 
-def attention_added(rows: RowPass, runs: list[dict]) -> Tensor:
+def attention_added(rows: RowPass, runs: list[Run]) -> Tensor:
     """What attention added to the residual stream in each run: (run, d_model)."""
     return rows.attention_added(torch.stack([first_tensor(run[rows.parts.attention]) for run in runs]))
 
 
-def update(rows: RowPass, runs: list[dict]) -> Tensor:
+def update(rows: RowPass, runs: list[Run]) -> Tensor:
     """The layer's update in each run: (run, d_model)."""
     if rows.parts.residual != "sum":
         return torch.stack([run["output"] for run in runs]) - rows.call.hidden.flatten(0, -2)

@@ -1,8 +1,8 @@
-"""What both methods hand to the measurement: a layer's baseline at the final position, and differences from it."""
+"""What both methods hand to the measurement: a layer's baseline at one of its rows, and differences from it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -40,12 +40,26 @@ class Vectors:
 
 @dataclass(frozen=True)
 class MaskedRows:
-    """A chunk of rows: `difference` (row, ...) from `baseline` of each key of `keys` masked, then of any control rows."""
+    """A chunk of rows: `difference` (row, ...) from `baseline` of each set of `sets` masked, then of any control rows."""
 
-    keys: Tensor
+    sets: Tensor
     baseline: Vectors
     difference: Vectors
     output: Tensor | None  # the layer's unmasked output (d_model,), where Full was asked for
+
+
+def side_by_side(of_rows: Sequence[MaskedRows]) -> MaskedRows:
+    """The masked rows of several of a layer's rows as those of one: heads (..., head, row * d_v), the others (..., row * d_model)."""
+    first = of_rows[0]
+    if len(of_rows) == 1:
+        return first
+
+    def together(vectors: list[Vectors]) -> Vectors:
+        columns = ([getattr(each, name) for each in vectors] for name in ("heads", "attention", "full"))
+        return Vectors(*(None if tensors[0] is None else torch.cat(tensors, -1) for tensors in columns))
+
+    baseline, difference = (together([getattr(rows, name) for rows in of_rows]) for name in ("baseline", "difference"))
+    return MaskedRows(first.sets, baseline, difference, first.output)
 
 
 def one_ulp(output: Tensor, seed: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -14,19 +15,24 @@ from torch import Tensor
 from mask_impact.measure.collect import StepInfo
 from mask_impact.measure.distances import LayerDistances
 from mask_impact.measure.next_token import Pick, greedy
+from mask_impact.measure.row_budget import RowBudget
+from mask_impact.sites.decoder import DECODER
+from mask_impact.sites.interventions import in_dtype
+from mask_impact.sites.parts import LayerParts
+from mask_impact.sites.site import MeasuredAt, Site
 
 
 @dataclass(frozen=True)
 class PassFingerprint:
     """What a step leaves, so that its forward pass can be made again, to the last bit, without measuring it.
 
-    The token that followed; a digest of the logits' bytes; and of a decoding step, where masked rows rode in the model's own
+    The token that followed; a digest of the logits' bytes; and of a decoding step, where masked rows joined the model's own
     calls, what these answered for the model's own row: by ("projection" or "branch", layer index), each (1, 1, d_model).
     """
 
     next_id: int
     digest: str
-    rode: dict[tuple[str, int], Tensor]
+    own_answers: dict[tuple[str, int], Tensor]
 
     def same(self, other: PassFingerprint) -> bool:
         """Whether both are of the same pass, bit for bit."""
@@ -38,16 +44,15 @@ class Step:
     """One generation step: the tokens the model saw, the likeliest next ones, and the one that follows.
 
     `top` is (token id, probability), likeliest first; probabilities are in [0, 1]. A step that predicts nothing, as an
-    encoder's, has none of the three. `joined` are the distances that were measured in its forward pass, by layer index.
+    encoder's, has none of these.
     """
 
     step_info: StepInfo
     token_ids: list[int]
-    top: list[tuple[int, float]]
-    next_id: int | None
-    next_probability: float | None
+    top: Sequence[tuple[int, float]] = ()
+    next_id: int | None = None
+    next_probability: float | None = None
     fingerprint: PassFingerprint | None = None
-    joined: Mapping[int, LayerDistances] = field(default_factory=dict)
 
     @property
     def index(self) -> int:
@@ -69,13 +74,14 @@ class MeasuredLayer(LayerDistances):
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """What a run feeds the model.
+    """What a run feeds the model, and from where it is measured.
 
-    The prompt's token ids, and the ids of a given continuation if any. `stop_ids` end the run when predicted;
-    `context_length` is the model's, if it has one. `masked` gives the positions that are masked in turn, ascending, of a
-    sequence of so many tokens, those of a longer one beginning with those of a shorter; `further` whatever else a call takes that begins at the prompt's start, given its tokens.
-    `done` are the first steps, measured before: the model is taken through them again, and they are not yielded. Where it
-    goes another way now, be it in the last bit, `start_over` is called and every step is measured.
+    `token_ids` are the prompt's, and `continuation_ids` those of a given continuation if any. `stop_ids` end the run when
+    predicted; `context_length` is the model's, if it has one. `masked` gives the positions that are masked in turn,
+    ascending, of a sequence of so many tokens, those of a longer one beginning with those of a shorter; `further` whatever
+    else a call takes that begins at the prompt's start, given its tokens.
+    `done` are the first steps, measured before: the model is taken through them again, and they are not yielded. If its
+    answer differs now, even in the last bit, `start_over` is called and every step is measured.
     `pick` takes the next token where no continuation is given.
     """
 
@@ -89,6 +95,31 @@ class ModelInputs:
     done: Sequence[PassFingerprint] = ()
     start_over: Callable[[], None] = lambda: None
     pick: Pick = greedy
+    site: Site = DECODER
+    at: MeasuredAt = MeasuredAt()
+
+
+@dataclass(frozen=True)
+class Method:
+    """How the layers are measured: see the settings of the same names. `dtype` None is the model's own.
+
+    `join_rows` lets the rows of `renormalize` join the model's own forward pass where they can.
+    """
+
+    name: str = "renormalize"
+    variants: tuple[str, ...] = ("full", "attn", "heads")
+    dtype: torch.dtype | None = torch.float32
+    use_cache: bool = True
+    join_rows: bool = True
+    rows: RowBudget = field(default_factory=RowBudget)
+
+    def rows_dtype(self, own: torch.dtype) -> torch.dtype:
+        """The dtype of masked rows of a layer whose hidden states are in `own`."""
+        return own if self.dtype is None else torch.promote_types(own, self.dtype)
+
+    def weights_in(self, parts: LayerParts, own: torch.dtype) -> AbstractContextManager[None]:
+        """Have a layer's weights in the dtype of its rows; as they are where that is the model's own."""
+        return in_dtype(parts, None if self.dtype is None else self.rows_dtype(own))
 
 
 def digest(logits: Tensor) -> str:

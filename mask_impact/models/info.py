@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from mask_impact.base.errors import RequestError, collect_faults
-from mask_impact.measure.loop import Method
+
 from mask_impact.models import adapters
 from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import find_checkpoint
@@ -27,7 +27,9 @@ from mask_impact.models.refusals import refuse_config, refuse_empty, refuse_load
 from mask_impact.models.tokens import prompt_ids
 from mask_impact.settings.option import defaults
 from mask_impact.settings.text import Settings
-from mask_impact.sites.parts import LayerParts, layer_count
+from mask_impact.sites.decoder import DECODER
+from mask_impact.sites.parts import layer_count
+from mask_impact.sites.site import Site
 
 TOO_LONG = 10**9  # tokenizers and configurations write "no limit" as numbers past this
 SOFTMAX_KINDS = ("attention", "full_attention", "sliding_attention", "chunked_attention")
@@ -37,10 +39,11 @@ SOFTMAX_KINDS = ("attention", "full_attention", "sliding_attention", "chunked_at
 class ModelInfo:
     """All that is known of a model without its weights. `checkpoint` is None for a model that the caller has loaded.
 
-    `AUTO_CLASS` loads the weights.
+    `AUTO_CLASS` loads the weights; `SITES` are the parts of the model that can be measured, by their names in settings.
     """
 
     AUTO_CLASS: ClassVar[type] = AutoModelForCausalLM
+    SITES: ClassVar[Mapping[str, Site]] = {"decoder": DECODER}
 
     name: str
     config: PreTrainedConfig
@@ -50,10 +53,6 @@ class ModelInfo:
     def measured_config(self, settings: Settings) -> PreTrainedConfig:
         """The configuration of the layers that these settings measure."""
         return self.config.get_text_config()
-
-    def encoder_parts(self, model: PreTrainedModel, method: Method) -> list[LayerParts]:
-        """The blocks of the model's encoder that can be measured, checked; none where none is. Raises RequestError, RunError."""
-        return []
 
     def layers(self, settings: Settings) -> int:
         """How many layers there are, of which these settings measure some."""

@@ -7,36 +7,28 @@ them is masked in turn. A kind of model that sees more than text overrides what 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-if TYPE_CHECKING:
-    from mask_impact.measure.step import ModelInputs
+from mask_impact.sites.decoder import DECODER
+from mask_impact.sites.site import MeasuredAt, Site
 
 
 @dataclass(frozen=True)
 class PromptInputs:
-    """A prompt of text.
+    """A prompt of text, measured at `site`."""
 
-    `predicts` tells whether a step predicts a next token, `layer` what a layer is called in lines for the user. A token stands
-    for `rows_each` rows of a layer, and each of them is masked for the sake of `measured_places` positions.
-    """
-
-    predicts: ClassVar[bool] = True
-    layer: ClassVar[str] = "layer"
+    site: ClassVar[Site] = DECODER
 
     token_ids: list[int]
 
     @property
-    def rows_each(self) -> int:
-        return 1
-
-    @property
-    def measured_places(self) -> int:
-        return 1
+    def at(self) -> MeasuredAt:
+        """From where the site is measured."""
+        return MeasuredAt()
 
     def masked(self, length: int) -> np.ndarray:
         """The positions that are masked in turn when the model has seen `length` tokens, ascending: (position,)."""
@@ -48,10 +40,6 @@ class PromptInputs:
         Raises RunError where it cannot be had any more.
         """
         return {}
-
-    def fed(self, inputs: ModelInputs) -> ModelInputs:
-        """What a run feeds the model, with whatever this kind of input adds."""
-        return inputs
 
     def texts(self, texts: list[str]) -> list[str]:
         """The tokens as results show them, of what each adds to the decoded text."""

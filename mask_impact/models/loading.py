@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,8 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mask_impact.base.errors import RequestError, as_run_error
 from mask_impact.measure.check import measurable_parts
-from mask_impact.measure.loop import Method
 from mask_impact.measure.row_budget import RowBudget
+from mask_impact.measure.step import Method
 from mask_impact.models import adapters
 from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import with_weights
@@ -47,14 +47,12 @@ _locks: WeakKeyDictionary[PreTrainedModel, threading.RLock] = WeakKeyDictionary(
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A loaded model, checked: the layers that can be measured, and the others by index with the reason why not; the blocks of
-    its encoder, where that was asked for; `notes` are lines for the user."""
+    """A loaded model, checked: of each site that was asked for, by its name in settings, the layers that can be measured,
+    and the others by index with the reason why not; `notes` are lines for the user."""
 
     model_info: ModelInfo
     model: PreTrainedModel
-    parts: list[LayerParts]
-    skipped: dict[int, str] = field(default_factory=dict)
-    encoder: list[LayerParts] = field(default_factory=list)
+    sites: Mapping[str, tuple[list[LayerParts], dict[int, str]]]
     notes: tuple[str, ...] = ()
 
     @property
@@ -137,9 +135,10 @@ def prepare(model_info: ModelInfo, model: PreTrainedModel, settings: Settings, w
         model.set_experts_implementation("eager")
     method = method_of(settings)
     with naming(model_info.name) if model_info.checkpoint else nullcontext():
-        parts, skipped = measurable_parts(model, method) if "decoder" in wanted else ([], {})
-        encoder = model_info.encoder_parts(model, method) if "encoder" in wanted else []
-    return LoadedModel(model_info, model, parts, skipped, encoder)
+        sites = {
+            name: measurable_parts(model, method, site) for name, site in model_info.SITES.items() if name in wanted
+        }
+    return LoadedModel(model_info, model, sites)
 
 
 def has_experts(model: PreTrainedModel) -> bool:
@@ -149,7 +148,7 @@ def has_experts(model: PreTrainedModel) -> bool:
 
 def measured_parts(settings: Settings, loaded: LoadedModel) -> list[LayerParts]:
     """The parts of the layers that these settings ask for."""
-    parts = loaded.encoder if settings.part == "encoder" else loaded.parts
+    parts, _ = loaded.sites[settings.part]
     return [part for part in parts if settings.layers is None or part.index in settings.layers]
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from mask_impact.base.errors import RequestError
-from mask_impact.measure.check import refuse_class
+from mask_impact.sites.decoder import refuse_class
 from mask_impact.models import adapters
 from mask_impact.models.devices import TORCH_DTYPES
 

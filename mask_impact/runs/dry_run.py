@@ -124,7 +124,8 @@ def seconds(plan: PlannedRun, measured: Sequence[int], of_model: int, sizes: Siz
     `rerun` sends a layer's whole input through it for each masked token. Attention's own products and the vocabulary's are left
     out.
     """
-    each, places = plan.prompt.rows_each, plan.prompt.measured_places
+    at = plan.prompt.at
+    each, places = at.size, len(at.units or (None,))
     prompt, masked = len(plan.prompt.token_ids) * each, [count * places for count in masked_positions(plan)]
     passed = (prompt + plan.steps - 1) * of_model * sizes.token
     if plan.settings.method == "rerun":

@@ -53,11 +53,11 @@ class FinishedStep:
 
     def save(self, path: Path) -> None:
         """Write the part; what `read` gives back is the same, bit for bit. Raises OSError."""
-        distances, rode = self.distances, self.fingerprint.rode
+        distances, own_answers = self.distances, self.fingerprint.own_answers
         tensors = {
             name: torch.from_numpy(getattr(distances, name)).contiguous() for name in ("l2", "cosine", "positions")
         }
-        tensors |= {f"{module}.{layer}": answer.cpu().contiguous() for (module, layer), answer in rode.items()}
+        tensors |= {f"{module}.{layer}": answer.cpu().contiguous() for (module, layer), answer in own_answers.items()}
         told = {
             "step": distances.step,
             "next_id": self.fingerprint.next_id,
@@ -84,10 +84,12 @@ class FinishedStep:
         if told["checksum"] != checksum(tensors):
             raise ValueError(f"{path}: what it holds is not what was written")
         l2, cosine, positions = (tensors.pop(name).numpy() for name in ("l2", "cosine", "positions"))
-        rode = {(module, int(layer)): answer for name, answer in tensors.items() for module, layer in [name.split(".")]}
+        own_answers = {
+            (module, int(layer)): answer for name, answer in tensors.items() for module, layer in [name.split(".")]
+        }
         return cls(
             StepDistances(told["step"], l2, cosine, positions),
-            PassFingerprint(told["next_id"], told["digest"], rode),
+            PassFingerprint(told["next_id"], told["digest"], own_answers),
             told["record"],
             [(variant, layer) for variant, layer in told["cells"]],
             told["texts"],

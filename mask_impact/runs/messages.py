@@ -30,7 +30,7 @@ def progress(run: Run, quiet: bool) -> Iterator[tqdm]:
         total=total,
         initial=begun,
         desc=name,
-        unit=run.plan.prompt.layer,
+        unit=run.plan.prompt.site.layer,
         leave=False,
         disable=quiet or None,
         file=sys.stderr,
@@ -49,8 +49,8 @@ def before(plan: PlannedRun, loaded: LoadedModel) -> None:
 
 def counts(plan: PlannedRun, layers: int) -> str:
     """What is measured: tokens, steps, layers."""
-    steps = [counted(plan.steps, "step")] if plan.prompt.predicts else []
-    return ", ".join([plan.prompt.described(), *steps, counted(layers, plan.prompt.layer)])
+    steps = [counted(plan.steps, "step")] if plan.prompt.site.generates else []
+    return ", ".join([plan.prompt.described(), *steps, counted(layers, plan.prompt.site.layer)])
 
 
 def extent(plan: PlannedRun, heads: Sequence[int], formats: tuple[str, ...]) -> str:
@@ -96,7 +96,7 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
         variant, where = table.cells[0][0], "strongest at step 0" if first else "strongest"
         shown = ", ".join(f"{token.text!r} at {token.position} ({token.total:.3g})" for token in strongest)
         shown = "none, every distance is at or below its noise floor" if only_noise(run.steps[0], variant) else shown
-        yield f"{where} ({variant} L2 summed over {run.plan.prompt.layer}s{spared(table)}): {shown}"
+        yield f"{where} ({variant} L2 summed over {run.plan.prompt.site.layer}s{spared(table)}): {shown}"
     said = "given" if run.plan.continuation_ids else "generated"
     answer = (
         f"{said} {shortened(run.generated_text)!r} (first token's probability {rounded(first['probability'])}); "

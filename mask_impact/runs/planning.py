@@ -42,7 +42,7 @@ class PlannedRun:
     @property
     def generates(self) -> bool:
         """Whether the model picks the tokens that follow: something is predicted, and no continuation is given."""
-        return self.prompt.predicts and self.continuation_ids is None
+        return self.prompt.site.generates and self.continuation_ids is None
 
     @property
     def finished(self) -> bool:
@@ -102,14 +102,14 @@ def plan(settings: Settings, model_info: ModelInfo) -> PlannedRun:
         )
     ids = prompt.token_ids
     faults += id_faults(settings, {"prompt": ids, "continuation": continuation or ()}, model_info)
-    limit = model_info.context_length if prompt.predicts else None
+    limit = model_info.context_length if prompt.site.generates else None
     if limit is not None and len(ids) > limit:
         faults.append(f"the prompt has {len(ids)} tokens, more than the model's context of {limit}; shorten it")
     if faults:
         raise RequestError(*faults)
     asked = min(settings.most_steps or len(continuation), len(continuation or ()) or settings.num_tokens)
     possible = asked if limit is None else limit - len(ids) + 1
-    surprises = prompt_warnings(model_info, settings, ids) if prompt.predicts else []
+    surprises = prompt_warnings(model_info, settings, ids) if prompt.site.generates else []
     warnings = (*model_info.notes, *settings.warnings, *prompt.notes(), *surprises)
     return PlannedRun(settings, prompt, asked, min(asked, possible), continuation, warnings)
 
@@ -156,13 +156,11 @@ def id_faults(settings: Settings, tokens: Mapping[str, Sequence[int]], model_inf
 
 def refuse_skipped(plans: Sequence[PlannedRun], loaded: LoadedModel) -> None:
     """Raise RequestError where layers are asked for that the loaded model turned out to have no softmax attention in."""
-    measurable = [part.index for part in loaded.parts]
-    faults = [
-        plan.settings.placed(fault)
-        for plan in plans
-        if plan.settings.part == "decoder"
-        for fault in other_faults(plan.settings.layers or (), loaded.skipped, measurable)
-    ]
+    faults: list[str] = []
+    for settings in (plan.settings for plan in plans):
+        parts, skipped = loaded.sites[settings.part]
+        measurable = [part.index for part in parts]
+        faults += map(settings.placed, other_faults(settings.layers or (), skipped, measurable))
     if faults:
         raise RequestError(*faults)
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from mask_impact.base import console, interrupts
 from mask_impact.base.errors import StopAsked
 from mask_impact.base.json_text import plain
-from mask_impact.measure.loop import context_full, ends
+from mask_impact.measure.generation import context_full, ends
 from mask_impact.measure.next_token import greedy, picking, saved_settings
 from mask_impact.measure.step import MeasuredLayer, ModelInputs, Step
 from mask_impact.models.loading import LoadedModel, measured_parts, method_of
@@ -42,24 +41,25 @@ class Run:
     def __init__(self, plan: PlannedRun, loaded: LoadedModel):
         self.plan, self.loaded = plan, loaded
         self.parts = measured_parts(plan.settings, loaded)
+        _, self.skipped = loaded.sites[plan.settings.part]
         self.method = method_of(plan.settings)
         self.kept = None if plan.choice is None else FinishedSteps(Path(plan.settings.output_dir), plan.choice.name)
         done = () if self.kept is None else self.kept.column(lambda part: part.fingerprint)
-        self.inputs = plan.prompt.fed(
-            ModelInputs(
-                plan.prompt.token_ids,
-                plan.steps,
-                plan.continuation_ids,
-                loaded.stop_ids,
-                loaded.model_info.context_length,
-                plan.prompt.masked,
-                partial(plan.prompt.further, device=loaded.model.device),
-                done,
-                self._start_over,
-                picking(loaded.model.generation_config, plan.prompt.token_ids, loaded.model.device)
-                if plan.generates
-                else greedy,
-            )
+        self.inputs = ModelInputs(
+            plan.prompt.token_ids,
+            plan.steps,
+            plan.continuation_ids,
+            loaded.stop_ids,
+            loaded.model_info.context_length,
+            plan.prompt.masked,
+            partial(plan.prompt.further, device=loaded.model.device),
+            done,
+            self._start_over,
+            picking(loaded.model.generation_config, plan.prompt.token_ids, loaded.model.device)
+            if plan.generates
+            else greedy,
+            plan.prompt.site,
+            plan.prompt.at,
         )
         self.steps: list[dict[str, Any]] = []
         self.distances = [] if self.kept is None else self.kept.column(lambda part: part.distances)
@@ -171,7 +171,7 @@ class Run:
     @property
     def generated_text(self) -> str | None:
         """What the model generated, or the given continuation, as text; None where nothing is predicted."""
-        if not self.plan.prompt.predicts:
+        if not self.plan.prompt.site.generates:
             return None
         whole, prompt = (decode(self.loaded.tokenizer, ids) for ids in (self.all_ids, self.plan.prompt.token_ids))
         if whole.startswith(prompt):
@@ -205,7 +205,7 @@ class Run:
 
     def stopped_by(self) -> str | None:
         """Why the run took no further step; None where there is but one."""
-        if not self.plan.prompt.predicts:
+        if not self.plan.prompt.site.generates:
             return None
         if len(self.steps) < self.plan.steps:
             return "end token"
@@ -233,7 +233,7 @@ class Run:
                 "generation": saved_settings(self.loaded.model.generation_config) if self.plan.generates else None,
                 "variants": list(dict.fromkeys(name for name, _ in self.cells)),
                 "layers": [part.index for part in self.parts],
-                "skipped_layers": [{"layer": layer, "reason": why} for layer, why in self.loaded.skipped.items()],
+                "skipped_layers": [{"layer": layer, "reason": why} for layer, why in self.skipped.items()],
                 "steps": self.steps,
                 "started": self._started,
                 "seconds": self.seconds,
@@ -254,8 +254,7 @@ class Run:
 
     def _dtypes(self) -> dict[str, str]:
         own = self.loaded.model.dtype
-        measured = own if self.method.dtype is None else torch.promote_types(own, self.method.dtype)
-        names = {"model": own, "measure": measured}
+        names = {"model": own, "measure": self.method.rows_dtype(own)}
         return {
             **{key: str(dtype).removeprefix("torch.") for key, dtype in names.items()},
             "results": str(self.distances[0].l2.dtype),

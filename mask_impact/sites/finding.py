@@ -21,10 +21,9 @@ from mask_impact.base.errors import RequestError
 from mask_impact.sites.attention import AttentionCall, attached, refuse_unknown, tapped
 from mask_impact.sites.hooks import has_hooks, hooked
 from mask_impact.sites.layer_call import LayerCall, first_tensor, map_tensors
+from mask_impact.sites.layer_pass import LayerPass
 from mask_impact.sites.parts import (
     LayerParts,
-    SeenLayer,
-    decoder_of,
     held_tensors,
     holds_a_matrix,
     layer_count,
@@ -62,7 +61,7 @@ class _Watch:
         self.call = LayerCall(args, kwargs).map(Tensor.clone)
 
     def after(self, layer, args, output):
-        self.output = first_tensor(output).flatten(0, -2)[-1].clone()
+        self.output = first_tensor(output).flatten(0, -2).clone()
 
     def enter(self, module, args, kwargs):
         if self.calls:
@@ -94,7 +93,7 @@ class _Watch:
                 yield module.register_forward_hook(self.answered, prepend=True)
                 yield module.register_forward_hook(self.leave)
 
-    def seen_layer(self, causal: bool) -> SeenLayer | None:
+    def layer_pass(self, causal: bool) -> LayerPass | None:
         """What was seen, or None for a layer without softmax attention; `causal` says which way attention has to go.
 
         Raises RequestError, naming the layer, for attention that cannot be measured.
@@ -117,8 +116,7 @@ class _Watch:
             raise RequestError(
                 f"block {self.index} hides a patch from another: no vision encoder of a known kind; it cannot be measured"
             )
-        row = self.call.last_row() if causal else self.call.row(len(self.call.hidden) - 1)
-        return SeenLayer(self.call, row, self.output, call, output, self._parts(call, output))
+        return LayerPass(self._parts(call, output), self.call, ((call, output),), self.output)
 
     def _parts(self, call: AttentionCall, output: Tensor) -> LayerParts:
         projection, direct = self._projection(call.module, output)
@@ -140,7 +138,7 @@ class _Watch:
             heads=output.shape[2],
             width=max(size for p in self.layer.parameters() if p.dim() >= 2 for size in p.shape[-2:]),
             dtypes=frozenset(t.dtype for t in held_tensors(self.layer)),
-            rides=direct and not biased and not has_hooks(self.layer) and self._one_plain_call(branches),
+            can_join=direct and not biased and not has_hooks(self.layer) and self._one_plain_call(branches),
         )
 
     def _projection(self, attention: nn.Module, heads: Tensor) -> tuple[nn.Module, bool]:
@@ -173,16 +171,7 @@ def is_branch(child: nn.Module, attention: nn.Module) -> bool:
     return holds_a_matrix(child) and attention not in set(child.modules())
 
 
-def look(model: PreTrainedModel, token_ids: list[int]) -> list[SeenLayer | None]:
-    """Run two tokens through the model; what was seen of each layer, None where no softmax attention was called.
-
-    Raises RequestError for a model that cannot be measured.
-    """
-    ids = torch.tensor([token_ids], device=model.device)
-    return watched(decoder_of(model), lambda: model(input_ids=ids, use_cache=False), causal=True)
-
-
-def watched(stack: PreTrainedModel, run: Callable[[], Any], causal: bool) -> list[SeenLayer | None]:
+def watched_layers(stack: PreTrainedModel, run: Callable[[], Any], causal: bool) -> list[LayerPass | None]:
     """What is seen of each layer of a decoder or an encoder while `run` sends something through it.
 
     Raises RequestError for layers that cannot be measured.
@@ -195,4 +184,4 @@ def watched(stack: PreTrainedModel, run: Callable[[], Any], causal: bool) -> lis
         contexts.enter_context(tapped(lambda call: owner[call.module].listen(call)))
         contexts.enter_context(hooked(*[handle for watch in watches for handle in watch.handles()]))
         run()
-    return [watch.seen_layer(causal) for watch in watches]
+    return [watch.layer_pass(causal) for watch in watches]

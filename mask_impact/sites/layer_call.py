@@ -29,15 +29,16 @@ class LayerCall:
             return LayerCall((hidden, *self.args[1:]), self.kwargs)
         return LayerCall((), {**self.kwargs, "hidden_states": hidden})
 
-    def last_row(self) -> LayerCall:
-        """The same call for the final position alone: all that runs along the sequence is cut, caches are left out."""
-        length = self.hidden.shape[1]
-        return self.map(lambda value: _cut(value, length)).without_cache()
-
     def row(self, index: int) -> LayerCall:
-        """The call of a layer whose hidden states are (row, d_model), on one of them, (1, d_model); what its attention is told of
-        places is left out, as that only answers."""
-        return LayerCall((self.hidden[index : index + 1],), dict.fromkeys(self.kwargs))
+        """The same call for one row alone: all that runs along the sequence is cut, caches are left out.
+
+        Of hidden states (row, d_model) nothing else is kept: what runs along them has no axis of its own, and only
+        attention, which is answered for, asks for it.
+        """
+        if self.hidden.dim() == 2:
+            return LayerCall((_cut(self.hidden, len(self.hidden), index, 0),), dict.fromkeys(self.kwargs))
+        length = self.hidden.shape[1]
+        return self.map(lambda value: _cut(value, length, index, min(1, value.dim() - 1))).without_cache()
 
     def without_cache(self) -> LayerCall:
         """The same call with None in place of a key-value cache, whatever the argument is called.
@@ -70,12 +71,11 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return value
 
 
-def _cut(tensor: Tensor, length: int) -> Tensor:
-    if tensor.dim() == 1 and len(tensor) == length:
-        return tensor[-1:].clone()
-    if tensor.dim() > 1 and tensor.shape[1] == length:
-        return tensor[:, -1:].clone()
-    return tensor
+def _cut(tensor: Tensor, length: int, index: int, axis: int) -> Tensor:
+    """One row of a tensor that is `length` long along this axis; any other as it is."""
+    if axis < 0 or tensor.shape[axis] != length:
+        return tensor
+    return tensor.narrow(axis, index % length, 1).clone()
 
 
 def first_tensor(output: Tensor | tuple) -> Tensor:

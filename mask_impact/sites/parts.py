@@ -9,9 +9,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from mask_impact.sites.attention import AttentionCall
-from mask_impact.sites.layer_call import LayerCall
-
 
 def held_tensors(module: nn.Module) -> list[Tensor]:
     """A module's floating-point weights and buffers."""
@@ -29,7 +26,7 @@ class LayerParts:
     projects_linearly: what the attention module answers is linear in the heads' outputs, but for biases.
     linear: what attention adds to the residual stream is so too (no norm on the way).
     as_answered: attention and branches are added as they answer, with no norm or multiplier behind them.
-    rides: further rows can join the layer's own calls of its projection and its one branch, which follows attention; not
+    can_join: further rows can join the layer's own calls of its projection and its one branch, which follows attention; not
     where a caller's hooks would see them.
     biased: the output projection, or a module in it, has a bias. hooked: the layer, or a module in it, has a caller's forward hooks.
     attention_answer, branch_answers: what the modules returned, attention before and branches behind a caller's hooks.
@@ -53,19 +50,7 @@ class LayerParts:
     projects_linearly: bool = False
     linear: bool = False
     as_answered: bool = False
-    rides: bool = False
-
-
-@dataclass(frozen=True)
-class SeenLayer:
-    """What the two-token pass saw of one layer: its call, that cut to the final position, and its answer there, (d_model,)."""
-
-    call: LayerCall
-    row: LayerCall
-    output: Tensor
-    attention: AttentionCall
-    attention_output: Tensor
-    parts: LayerParts
+    can_join: bool = False
 
 
 def decoder_of(model: PreTrainedModel) -> PreTrainedModel:

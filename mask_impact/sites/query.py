@@ -1,4 +1,4 @@
-"""One layer's attention seen from its final query: logits, values, what is visible."""
+"""One layer's attention seen from one query: logits, values, what is visible."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def is_causal(call: AttentionCall) -> bool:
 
 
 @dataclass(frozen=True)
-class FinalQuery:
-    """Attention of one layer seen from the final position, in the dtype it is measured in.
+class QueryView:
+    """Attention of one layer seen from one query, in the dtype it is measured in; `size` neighbouring keys are a set, masked as one.
 
     logits (head, key) are soft-capped, with hidden keys at -inf; value (kv_head, key, d_v) is in the model's own dtype; sink
     (head,) or None: a learned logit that takes weight and gives no value; visible (head, key) is False at hidden keys. `offset`
-    is the sequence position of the first key. `chosen` (key,) is True at the keys to be masked in turn; None chooses all.
+    is the number of the first set along the sequence. `chosen` (set,) is True at the sets to be masked in turn; None chooses all.
     """
 
     logits: Tensor
@@ -54,22 +54,30 @@ class FinalQuery:
     visible: Tensor
     offset: int
     chosen: Tensor | None = None
+    size: int = 1
 
     @cached_property
-    def keys(self) -> Tensor:
-        """Indices of the chosen keys that some head sees, in order: (key,)."""
-        seen = self.visible.any(0)
-        return (seen if self.chosen is None else seen & self.chosen).nonzero().flatten()
+    def sets(self) -> Tensor:
+        """Indices of the chosen sets that some head sees a key of, in order: (set,)."""
+        return (self._seen if self.chosen is None else self._seen & self.chosen).nonzero().flatten()
 
     @property
-    def other_keys(self) -> Tensor:
-        """Indices of the keys that some head sees and that are not among the chosen ones, in order: (key,)."""
-        return (self.visible.any(0) & ~self.chosen).nonzero().flatten()
+    def other_sets(self) -> Tensor:
+        """Indices of the sets that some head sees a key of and that are not among the chosen ones, in order: (set,)."""
+        if self.chosen is None:
+            return self._seen.new_zeros(0, dtype=torch.long)
+        return (self._seen & ~self.chosen).nonzero().flatten()
+
+    @property
+    def _seen(self) -> Tensor:
+        return self.visible.any(0).view(-1, self.size).any(-1)
 
 
-def final_query(call: AttentionCall, length: int, dtype: torch.dtype, masked: np.ndarray | None = None) -> FinalQuery:
-    """Cut a call down to its final query, of a sequence of `length` tokens, of which those at the positions `masked`
-    are masked in turn, or all."""
+def query_view(
+    call: AttentionCall, first_key: int, dtype: torch.dtype, masked: np.ndarray | None = None, size: int = 1
+) -> QueryView:
+    """A call of one query, (1, head, 1, d_k), whose first key lies at position `first_key`; the sets of `size` keys that
+    are numbered `masked` along the sequence are masked in turn, or all."""
     query, key = call.query[0, :, -1].to(dtype), call.key[0]
     heads, groups = query.shape[0], key.shape[0]
     scaling = call.options.get("scaling")
@@ -78,19 +86,21 @@ def final_query(call: AttentionCall, length: int, dtype: torch.dtype, masked: np
     softcap = call.options.get("softcap")
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
-    if call.mask is None:  # the final query sees every key, causal or not
+    if call.mask is None:  # the last query sees every key, causal or not
         visible = torch.ones_like(logits, dtype=torch.bool)
     else:
-        mask = additive_mask(last_row(call), dtype)[0, :, -1]
+        mask = additive_mask(call, dtype)[0, :, -1]
         logits, visible = logits + mask, (mask > float("-inf")).expand(heads, -1)
     sink = call.options.get("s_aux")
-    return FinalQuery(
+    offset = first_key // size
+    return QueryView(
         logits=logits,
         value=call.value[0],
         sink=None if sink is None else sink.to(dtype),
         visible=visible,
-        offset=length - key.shape[1],
-        chosen=None if masked is None else chosen_keys(masked, length - key.shape[1], logits),
+        offset=offset,
+        chosen=None if masked is None else chosen_sets(masked, offset, visible.view(heads, -1, size)[0, :, 0]),
+        size=size,
     )
 
 
@@ -104,14 +114,21 @@ def matmul_by_group(few: Tensor, many: Tensor) -> Tensor:
     return torch.stack([torch.matmul(one, other.to(few.dtype)) for one, other in zip(few, many)])
 
 
-def chosen_keys(positions: np.ndarray, offset: int, logits: Tensor) -> Tensor:
-    """True at the keys (key,) of these logits (head, key) that lie at the positions; the first key lies at `offset`."""
-    chosen = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
-    chosen[torch.from_numpy(positions[positions >= offset] - offset)] = True
+def chosen_sets(masked: np.ndarray, offset: int, sets: Tensor) -> Tensor:
+    """True at those of the `sets` (set,) that are numbered `masked` along the sequence; the first one has the number `offset`."""
+    chosen = torch.zeros(len(sets), dtype=torch.bool, device=sets.device)
+    chosen[torch.from_numpy(masked[masked >= offset] - offset)] = True
     return chosen
 
 
-def last_row(call: AttentionCall) -> AttentionCall:
-    """The same call as its final query alone sees it; keys and values are shared, not copied."""
-    mask = None if call.mask is None else call.mask[..., -1:, :].clone()
-    return replace(call, query=call.query[:, :, -1:].clone(), mask=mask)
+def one_query(call: AttentionCall, index: int) -> AttentionCall:
+    """The same call as the query at this index alone sees it; keys and values are shared, not copied.
+
+    Where a causal call has no mask, only its last query sees every key: no other can be cut out.
+    """
+    length = call.query.shape[2]
+    index %= length
+    if call.mask is None and index != length - 1 and is_causal(call):
+        raise ValueError(f"query {index} of {length} of a causal call without a mask: its hidden keys are not known")
+    mask = None if call.mask is None else call.mask[..., index : index + 1, :].clone()
+    return replace(call, query=call.query[:, :, index : index + 1].clone(), mask=mask)

@@ -2,67 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from mask_impact.sites.attention import AttentionCall, tapped
 from mask_impact.sites.hooks import hooked
 from mask_impact.sites.layer_call import LayerCall, first_tensor
+from mask_impact.sites.layer_pass import LayerPass
 from mask_impact.sites.parts import LayerParts
-from mask_impact.sites.query import last_row
+from mask_impact.sites.query import one_query
 
 
-@dataclass
-class LayerRecord:
-    """A layer's call, its attention call and that one's answer, and its output at the final position (d_model,)."""
+@dataclass(frozen=True)
+class Recording:
+    """The layers that a forward pass has left, by index; of those that it has entered their calls and, once it is past
+    their attention, its call with the answer."""
 
-    parts: LayerParts
-    call: LayerCall | None = None
-    attention: AttentionCall | None = None
-    heads: Tensor | None = None
-    output: Tensor | None = None
+    layers: dict[int, LayerPass] = field(default_factory=dict)
+    calls: dict[int, LayerCall] = field(default_factory=dict)
+    attention: dict[int, tuple[AttentionCall, Tensor]] = field(default_factory=dict)
 
-    def let_go(self) -> None:
-        """Keep no longer what a measured layer's distances were made of."""
-        self.call = self.attention = self.heads = self.output = None
+    def forget(self, index: int) -> None:
+        """Keep a layer no longer."""
+        for kept in (self.layers, self.calls, self.attention):
+            kept.pop(index, None)
 
 
 @contextmanager
-def recording(parts: list[LayerParts], whole: bool) -> Iterator[list[LayerRecord]]:
-    """Record the layers of `parts` during the forward passes inside.
+def recording(parts: list[LayerParts], length: int, whole: bool) -> Iterator[Recording]:
+    """Record the layers of `parts` during the forward pass inside, at the end of which the model has seen `length` tokens.
 
-    Without `whole`, only what the final position needs is kept. Keys and values are references to the cache's own
-    tensors; every other tensor kept is one row long, or a copy.
+    Without `whole`, only the last row is kept. Keys and values are references to the cache's own tensors; every other
+    tensor kept is one row long, or a copy.
     """
-    records = [LayerRecord(part) for part in parts]
-    by_attention = {record.parts.attention: record for record in records}
+    recorded = Recording()
+    by_attention = {part.attention: part.index for part in parts}
 
     def listen(call: AttentionCall) -> Tensor:
-        """The own function's answer (1, query, head, d_v); of a recorded layer's the call and the final row are kept."""
+        """The own function's answer (1, query, head, d_v); of a recorded layer's call it is kept."""
         answer = call.run(call.query, call.key, call.value, call.mask)
-        record = by_attention.get(call.module)
-        if record is not None:
-            record.attention = call if whole else last_row(call)
-            record.heads = answer[0, -1].clone()
+        if call.module in by_attention:
+            kept = (call, answer.clone()) if whole else (one_query(call, -1), answer[:, -1:].clone())
+            recorded.attention[by_attention[call.module]] = kept
         return answer
 
-    handles = [handle for record in records for handle in _hooks(record, whole)]
+    handles = [handle for part in parts for handle in _hooks(part, recorded, length, whole)]
     with tapped(listen), hooked(*handles):
-        yield records
+        yield recorded
 
 
-def _hooks(record: LayerRecord, whole: bool) -> Iterator:
-    def before(_layer, args, kwargs):
-        if record.call is not None:
-            return  # a layer run again on some rows, inside its own call
-        call = LayerCall(args, kwargs)
-        record.call = call.without_cache().map(Tensor.clone) if whole else call.last_row()
+def _hooks(part: LayerParts, recorded: Recording, length: int, whole: bool) -> Iterator[RemovableHandle]:
+    before, after = _listeners(part, recorded, length, whole)
+    yield part.layer.register_forward_pre_hook(before, with_kwargs=True, prepend=True)
+    yield part.layer.register_forward_hook(after)
 
-    def after(_layer, _args, output):
-        record.output = first_tensor(output)[0, -1].clone()
 
-    yield record.parts.layer.register_forward_pre_hook(before, with_kwargs=True, prepend=True)
-    yield record.parts.layer.register_forward_hook(after)
+def _listeners(part: LayerParts, recorded: Recording, length: int, whole: bool) -> tuple[Callable, Callable]:
+    """What is called before and after a layer. Rows that join the pass may run the layer again inside its own call: then
+    the first one's arguments and the last one's output are its own."""
+
+    def before(_layer: Any, args: tuple, kwargs: dict) -> None:
+        if part.index not in recorded.calls:
+            call = LayerCall(args, kwargs)
+            recorded.calls[part.index] = call.without_cache().map(Tensor.clone) if whole else call.row(-1)
+
+    def after(_layer: Any, _args: tuple, output: Any) -> None:
+        rows = first_tensor(output).flatten(0, -2)
+        rows = (rows if whole else rows[-1:]).clone()
+        recorded.layers[part.index] = LayerPass(
+            part, recorded.calls[part.index], (recorded.attention[part.index],), rows, length - len(rows)
+        )
+
+    return before, after

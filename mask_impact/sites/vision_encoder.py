@@ -1,23 +1,77 @@
-"""The vision encoder's blocks, called one after the other, each on what the last one answered, so that no more than one is in memory."""
+"""The vision encoder: the site that sees patches, picture by picture, in both directions and without a mask.
+
+A cell is `spatial_merge_size` x `spatial_merge_size` neighbouring patches, which the merger makes one vision token of: a
+unit. Hiding a cell hides the keys of its patches from the queries of the measured cell; compared is what the block adds to
+those, one after the other in the merger's order. The blocks are called one after the other, each on what the last one
+answered, so that no more than one is in memory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mask_impact.base.errors import RunError
-from mask_impact.base.precision import TOLERANCE, full_float32
+from mask_impact.base.errors import RequestError, RunError
+from mask_impact.base.precision import full_float32
 from mask_impact.sites.attention import AttentionCall, attached, tapped
-from mask_impact.sites.finding import find_layers
+from mask_impact.sites.finding import find_layers, watched_layers
 from mask_impact.sites.hooks import hooked
 from mask_impact.sites.layer_call import LayerCall, first_tensor
+from mask_impact.sites.layer_pass import LayerPass
 from mask_impact.sites.parts import LayerParts
-from mask_impact.sites.recording import LayerRecord
+from mask_impact.sites.site import MeasuredAt, Sample
+
+SAMPLE_CELLS = [(2, 3), (1, 2)]  # rows and columns of the pictures that an encoder is checked on
+
+
+class VisionEncoder:
+    """See Site. Token ids stand for the cells of all pictures, row by row."""
+
+    name, layer, answer, generates = "encoder", "block", "last block's output", False
+
+    def stack(self, model: PreTrainedModel) -> PreTrainedModel:
+        return vision_encoder(model)
+
+    def look(self, model: PreTrainedModel) -> list[LayerPass | None]:
+        encoder = vision_encoder(model)
+        pictures = sample_pictures(encoder, SAMPLE_CELLS[:1])
+        seen = watched_layers(
+            encoder, lambda: encoder(pictures["pixel_values"], grid_thw=pictures["image_grid_thw"]), causal=False
+        )
+        if None in seen:
+            name = type(encoder).__name__
+            raise RequestError(f"block {seen.index(None)} of {name} has no softmax attention; it cannot be measured")
+        return seen
+
+    def passed(
+        self, model: PreTrainedModel, parts: list[LayerParts], token_ids: list[int], further: dict[str, Any]
+    ) -> Iterator[LayerPass]:
+        encoder = vision_encoder(model)
+        return passed_blocks(encoder, parts, first_call(encoder, further))
+
+    def answers(self, model: PreTrainedModel, parts: list[LayerParts]) -> tuple[Tensor, Tensor, list[LayerPass]]:
+        encoder, sample = vision_encoder(model), self.sample(model)
+        seen: list[Tensor] = []
+        last = find_layers(encoder)[-1]
+        with hooked(last.register_forward_hook(lambda _block, _args, output: seen.append(first_tensor(output)))):
+            encoder(sample.further["pixel_values"], grid_thw=sample.further["image_grid_thw"])
+        with attached(encoder):
+            layers = list(self.passed(model, parts, sample.token_ids, sample.further))
+        [plain] = seen
+        return plain, layers[-1].output, layers
+
+    def sample(self, model: PreTrainedModel) -> Sample:
+        encoder = vision_encoder(model)
+        cells = sum(rows * columns for rows, columns in SAMPLE_CELLS)
+        at = MeasuredAt((0,), encoder.config.spatial_merge_size**2)
+        return Sample([0] * cells, sample_pictures(encoder, SAMPLE_CELLS), at)
+
+
+VISION_ENCODER = VisionEncoder()
 
 
 def vision_encoder(model: PreTrainedModel) -> PreTrainedModel:
@@ -52,73 +106,22 @@ def first_call(encoder: PreTrainedModel, pictures: dict[str, Any]) -> LayerCall:
     raise RunError(f"{type(encoder).__name__} does not call its blocks; it cannot be measured")
 
 
-@dataclass(frozen=True)
-class PassedBlock:
-    """A block and its call on all patches, the attention of each picture with its answer, and the output (patch, d_model)."""
-
-    parts: LayerParts
-    call: LayerCall
-    chunks: list[tuple[AttentionCall, Tensor]]
-    output: Tensor
-
-    def chunk_of(self, patch: int) -> tuple[int, int]:
-        """The number of the attention call that has this patch, and the index of that one's first patch."""
-        start = 0
-        for number, (call, _) in enumerate(self.chunks):
-            if patch < start + call.key.shape[2]:
-                return number, start
-            start += call.key.shape[2]
-        raise IndexError(f"patch {patch} of {start}")
-
-    def cells_beside(self, cell: int, size: int) -> slice:
-        """The cells of this cell's picture, itself among them, by their indices."""
-        number, start = self.chunk_of(cell * size)
-        return slice(start // size, (start + self.chunks[number][0].key.shape[2]) // size)
-
-    def at(self, patch: int) -> LayerRecord:
-        """The block as this patch alone knows it, as the record of a layer whose final position it is."""
-        number, start = self.chunk_of(patch)
-        call, answer = self.chunks[number]
-        own = replace(call, query=call.query[:, :, patch - start : patch - start + 1])
-        return LayerRecord(self.parts, self.call.row(patch), own, answer[0, patch - start], self.output[patch])
-
-
-def passed_blocks(encoder: PreTrainedModel, parts: list[LayerParts], call: LayerCall) -> Iterator[PassedBlock]:
+def passed_blocks(encoder: PreTrainedModel, parts: list[LayerParts], call: LayerCall) -> Iterator[LayerPass]:
     """Call the encoder's blocks one after the other, up to the last of `parts`, and yield those of `parts`."""
     wanted = {part.index: part for part in parts}
     for index, block in enumerate(find_layers(encoder)[: max(wanted) + 1]):
-        chunks: list[tuple[AttentionCall, Tensor]] = []
+        attention: list[tuple[AttentionCall, Tensor]] = []
 
-        def listen(seen: AttentionCall) -> Tensor:
+        def listen(seen: AttentionCall, attention: list = attention) -> Tensor:
             answer = seen.run(seen.query, seen.key, seen.value, seen.mask)
-            chunks.append((seen, answer))
+            attention.append((seen, answer))
             return answer
 
         with tapped(listen), full_float32():
             output = first_tensor(block(*call.args, **call.kwargs))
         if index in wanted:
-            yield PassedBlock(wanted[index], call, chunks, output)
+            yield LayerPass(wanted[index], call, tuple(attention), output)
         call = call.with_hidden(output)
-
-
-SAMPLE_CELLS = [(2, 3), (1, 2)]  # rows and columns of the pictures that an encoder is checked on
-
-
-def check_passage(encoder: PreTrainedModel, parts: list[LayerParts]) -> None:
-    """Raise RunError if the blocks called one after the other, and watched, do not give the encoder's own last output."""
-    pictures, seen = sample_pictures(encoder, SAMPLE_CELLS), []
-    last = find_layers(encoder)[-1]
-    with hooked(last.register_forward_hook(lambda _block, _args, output: seen.append(first_tensor(output)))):
-        encoder(pictures["pixel_values"], grid_thw=pictures["image_grid_thw"])
-    with attached(encoder):
-        *_, passed = passed_blocks(encoder, parts, first_call(encoder, pictures))
-    [own] = seen
-    error = float((passed.output - own).norm() / own.norm().clamp_min(torch.finfo(own.dtype).tiny))
-    if not error <= TOLERANCE[own.dtype]:
-        raise RunError(
-            f"{type(encoder).__name__}: its blocks one after the other do not give its own output (relative {error:.1e}); "
-            "it would be measured wrongly"
-        )
 
 
 def sample_pictures(encoder: PreTrainedModel, grids: list[tuple[int, int]]) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from mask_impact.measure.closed_form import MaskedHeads
 from mask_impact.measure.collect import StepInfo
 from mask_impact.measure.rows import CONTROLS
 from mask_impact.sites.parts import LayerParts
-from mask_impact.sites.query import FinalQuery
+from mask_impact.sites.query import QueryView
 
 # The most that is kept, over the weights' bytes: it grows with the model, so where the weights fit this is not what memory
 # fails on. It is enough for about 325 tokens of Qwen3-0.6B, and 420 of a model of 8B; in longer runs a pass is longer too,
@@ -48,14 +48,14 @@ class ProjectedValues:
         self.layers: dict[int, LayerValues] = {}
 
     def take_in(
-        self, parts: LayerParts, query: FinalQuery, step_info: StepInfo, others: Tensor
+        self, parts: LayerParts, query: QueryView, step_info: StepInfo, others: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The projected values of the query's keys, (key, head, d_model), and `others` (row, head, d_v), projected by head too.
 
         Values that are not there yet are computed and kept, in one product with the others: most of what few rows cost is
         the reading of the weights.
         """
-        weight, places = by_head(parts), masked_places(query.keys + query.offset, step_info)
+        weight, places = by_head(parts), masked_places(query.sets + query.offset, step_info)
         if parts.index not in self.layers:
             shape, there = (
                 (self.positions, len(weight), weight.shape[2]),
@@ -64,13 +64,13 @@ class ProjectedValues:
             self.layers[parts.index] = LayerValues(weight.new_empty(shape), there)
         layer = self.layers[parts.index]
         new = ~layer.there[places]
-        value = query.value[:, query.keys[new]].repeat_interleave(len(weight) // len(query.value), 0)
+        value = query.value[:, query.sets[new]].repeat_interleave(len(weight) // len(query.value), 0)
         each = torch.bmm(torch.cat([others.transpose(0, 1), value], 1), weight).transpose(0, 1)
         layer.projected[in_one_piece(places[new])] = each[len(others) :]
         layer.there[places] = True
         return layer.projected[in_one_piece(places)], each[: len(others)]
 
-    def take_in_again(self, parts: LayerParts, query: FinalQuery, step_info: StepInfo) -> None:
+    def take_in_again(self, parts: LayerParts, query: QueryView, step_info: StepInfo) -> None:
         """Keep the values that `projected_rows` kept of this query, to the last bit: beside as many rows, in the same product."""
         heads, width = len(query.logits), query.value.shape[2]
         self.take_in(parts, query, step_info, query.value.new_zeros(3 + CONTROLS, heads, width))
@@ -84,8 +84,8 @@ def values_kept(model: PreTrainedModel, parts: list[LayerParts], positions: int)
 
 
 def projects_plainly(parts: LayerParts) -> bool:
-    """Whether a layer's rows ride, and a matrix is all that its output projection is."""
-    return parts.rides and type(parts.projection) is nn.Linear
+    """Whether a layer's rows can join the forward pass, and a matrix is all that its output projection is."""
+    return parts.can_join and type(parts.projection) is nn.Linear
 
 
 def by_head(parts: LayerParts) -> Tensor:
@@ -110,14 +110,14 @@ def in_one_piece(places: Tensor) -> Tensor | slice:
 
 
 def projected_rows(
-    parts: LayerParts, closed: MaskedHeads, query: FinalQuery, step_info: StepInfo, heads: Tensor, kept: ProjectedValues
+    parts: LayerParts, closed: MaskedHeads, query: QueryView, step_info: StepInfo, heads: Tensor, kept: ProjectedValues
 ) -> Tensor:
     """What attention answers for the baseline, and its differences for each masked row and then the control rows, (1 + row, d_model).
 
     `heads` (1 + row, head, d_v) are the heads' output, as the model has it or by the closed form, and its differences. Values that are
     new are kept.
     """
-    keys = query.keys
+    keys = query.sets
     few = torch.cat([closed.output[None], heads[:1], heads[1 + len(keys) :], closed.heaviest_difference[None]])
     values, each = kept.take_in(parts, query, step_info, few)
     answers, moved = each.new_empty(len(heads), each.shape[2]), slice(1, 1 + len(keys))

@@ -1,4 +1,4 @@
-"""Masked rows that ride in the model's own forward pass.
+"""Masked rows that join the model's own forward pass.
 
 A matrix product spends a good part of its time on fetching and packing the weights when it has few rows. So where a
 layer is computed in the dtype it is measured in, and adds what its attention and its one branch answer as it is, its
@@ -18,214 +18,227 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from mask_impact.measure.closed_form import leave_one_out
+from mask_impact.measure.closed_form import MaskedHeads, leave_one_out
 from mask_impact.measure.collect import StepInfo, collected
 from mask_impact.measure.distances import LayerDistances
 from mask_impact.measure.joined.kept_values import ProjectedValues, projected_rows, projects_plainly
 from mask_impact.measure.renormalize import head_rows, on_the_baseline, row_count
-from mask_impact.measure.row_budget import RowBudget
 from mask_impact.measure.row_pass import RowPass
 from mask_impact.measure.rows import CONTROLS, MaskedRows, Vectors
+from mask_impact.measure.step import Method
 from mask_impact.sites.hooks import hooked
 from mask_impact.sites.interventions import replace_forward
-from mask_impact.sites.query import final_query
-from mask_impact.sites.recording import LayerRecord
+from mask_impact.sites.parts import LayerParts
+from mask_impact.sites.query import QueryView, query_view
+from mask_impact.sites.recording import Recording
 
 MOST_FED = 1024  # more tokens in one forward pass make the rows of both together large
+OwnAnswers = dict[tuple[str, int], Tensor]
+Forward = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Joined:
-    """What rows that joined a forward pass leave: the distances of each layer that was measured so, by its index; and of a pass of one row
-    what the modules that they joined answered for the model's own, (1, 1, d_model), by ("projection" or "branch", layer index)."""
+    """What rows that joined a forward pass leave: the distances of each layer that was measured so, by its index; and of a
+    pass of one row what the modules that they joined answered for the model's own, (1, 1, d_model), by ("projection" or
+    "branch", layer index)."""
 
     distances: dict[int, LayerDistances] = field(default_factory=dict)
-    own_answers: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    own_answers: OwnAnswers = field(default_factory=dict)
 
 
-class Ride:
-    """One layer's rows on their way through one forward pass of `length` tokens in all."""
+@dataclass(frozen=True)
+class ProjectedRows:
+    """A layer's rows past its output projection: the heads' output and its differences, (1 + row, head, d_v), and what
+    attention answers for them, (1 + row, d_model). `shared`: the model's own row is the first of them."""
+
+    query: QueryView
+    closed: MaskedHeads
+    heads: Tensor
+    answers: Tensor
+    shared: bool
+
+
+class JoinedLayer:
+    """One layer's rows on their way through one forward pass."""
 
     def __init__(
         self,
-        record: LayerRecord,
-        variants: tuple[str, ...],
+        parts: LayerParts,
+        recorded: Recording,
+        method: Method,
         step_info: StepInfo,
-        budget: RowBudget,
         values: ProjectedValues | None,
         joined: Joined,
     ):
-        self.record, self.variants, self.step_info, self.budget, self.joined = (
-            record,
-            variants,
-            step_info,
-            budget,
-            joined,
-        )
-        self.values = values if projects_plainly(record.parts) else None
+        self.parts, self.recorded, self.method, self.step_info, self.joined = parts, recorded, method, step_info, joined
+        self.values = values if projects_plainly(parts) else None
+        self.rows: ProjectedRows | None = None
         self.branch_rows: Tensor | None = None
-        self.aboard, self.shared = True, False
+        self.dropped = False
 
-    def or_without(self, aboard: Callable, forward: Callable, own: Tensor) -> Tensor:
-        """The answer of `aboard`, or, once a GPU's memory runs out, the module's own: the rows are run by themselves later, in chunks."""
-        self.aboard = self.aboard and not self.budget.halvings
-        if self.aboard:
+    def or_alone(self, with_rows: Callable[[Forward, Tensor], Tensor], forward: Forward, own: Tensor) -> Tensor:
+        """The answer of `with_rows`, or, once a GPU's memory runs out, the module's own: the rows are run by themselves later, in chunks."""
+        self.dropped = self.dropped or bool(self.method.rows.halvings)
+        if not self.dropped:
             try:
-                return aboard(forward, own)
+                return with_rows(forward, own)
             except torch.OutOfMemoryError as error:
-                self.get_off(error)
+                self.drop(error)
         return forward(own)
 
-    def get_off(self, error: torch.OutOfMemoryError) -> None:
+    def drop(self, error: torch.OutOfMemoryError) -> None:
         """Let go of the rows, and let fewer through the layers from now on; `error` again where they are few already."""
-        self.budget.halve(error)
-        self.aboard = False
-        self.query = self.closed = self.heads = self.answers = self.branch_rows = None
+        self.method.rows.halve(error)
+        self.dropped, self.rows, self.branch_rows = True, None, None
 
-    def through_projection(self, forward: Callable, own: Tensor) -> Tensor:
+    def view(self, dtype: torch.dtype) -> QueryView:
+        """The layer's attention, which the pass has just left, seen from the last query."""
+        call, _ = self.recorded.attention[self.parts.index]
+        return query_view(call, self.step_info.length - call.key.shape[2], dtype, self.step_info.masked)
+
+    def through_projection(self, forward: Forward, own: Tensor) -> Tensor:
         """Answer for the output projection: its own rows (1, query, head * d_v) and, kept here, the heads' rows."""
-        self.query = final_query(self.record.attention, self.step_info.length, own.dtype, self.step_info.masked)
-        self.closed = leave_one_out(self.query)
-        return self._joined(forward, own) if self.values is None else self._kept(forward, own)
+        query = self.view(own.dtype)
+        closed = leave_one_out(query)
+        with_rows = self._beside_own if self.values is None else self._by_kept_values
+        return with_rows(query, closed, forward, own)
 
-    def _joined(self, forward: Callable, own: Tensor) -> Tensor:
+    def _beside_own(self, query: QueryView, closed: MaskedHeads, forward: Forward, own: Tensor) -> Tensor:
         """The heads' rows beside the model's own, in one product."""
-        keys, seed, count = self.query.keys, self.step_info.step, own.shape[1]
-        both = own.new_empty(1, count + row_count(keys, seed), own.shape[2])
+        seed, count = self.step_info.step, own.shape[1]
+        both = own.new_empty(1, count + row_count(query.sets, seed), own.shape[2])
         both[:, :count] = own
-        self.heads = head_rows(self.closed, keys, seed, out=both[0, count:].view(-1, *self.closed.output.shape))
+        heads = head_rows(closed, query.sets, seed, out=both[0, count:].view(-1, *closed.output.shape))
         answer = forward(both)
-        self.answers = answer[0, count:]
+        self.rows = ProjectedRows(query, closed, heads, answer[0, count:], shared=False)
         return self.own("projection", answer[:, :count])
 
-    def _kept(self, forward: Callable, own: Tensor) -> Tensor:
+    def _by_kept_values(self, query: QueryView, closed: MaskedHeads, forward: Forward, own: Tensor) -> Tensor:
         """The heads' rows by the values that are kept from step to step, and the model's own rows by themselves; where it
         has but one, that one is the baseline too."""
-        self.heads = head_rows(self.closed, self.query.keys, self.step_info.step)
-        self.shared = own.shape[1] == 1 and own.itemsize >= 4  # narrower rows would lose digits by head
-        if self.shared:
-            self.heads[0] = own.view_as(self.heads[0])
-        self.answers = projected_rows(
-            self.record.parts, self.closed, self.query, self.step_info, self.heads, self.values
-        )
-        return self.own("projection", self.answers[None, :1]) if self.shared else forward(own)
+        heads = head_rows(closed, query.sets, self.step_info.step)
+        shared = own.shape[1] == 1 and own.itemsize >= 4  # narrower rows would lose digits by head
+        if shared:
+            heads[0] = own.view_as(heads[0])
+        answers = projected_rows(self.parts, closed, query, self.step_info, heads, self.values)
+        self.rows = ProjectedRows(query, closed, heads, answers, shared)
+        return self.own("projection", answers[None, :1]) if shared else forward(own)
 
-    def through_branch(self, forward: Callable, own: Tensor) -> Tensor:
+    def through_branch(self, forward: Forward, own: Tensor) -> Tensor:
         """Answer for the branch: its own rows (1, query, d_model) and, kept here, those that the attention's rows give."""
-        rows = RowPass(self.record.parts, self.record.call)
-        entering = rows.entering_branch(on_the_baseline(self.answers, self.answers[0]))
-        answer = forward(entering if self.shared else torch.cat([own, entering], 1))
+        answers = self.rows.answers
+        one_row = RowPass(self.parts, self.recorded.calls[self.parts.index])
+        entering = one_row.entering_branch(on_the_baseline(answers, answers[0]))
+        answer = forward(entering if self.rows.shared else torch.cat([own, entering], 1))
         self.branch_rows = answer[0, -entering.shape[1] :]
         return self.own("branch", answer[:, : own.shape[1]])
 
     def own(self, module: str, answer: Tensor) -> Tensor:
         """Note, of one row, what the module answered the model, and hand it on."""
         if answer.shape[1] == 1:
-            self.joined.own_answers[module, self.record.parts.index] = answer.clone()
+            self.joined.own_answers[module, self.parts.index] = answer.clone()
         return answer
 
-    def past_projection(self, forward: Callable, rode: dict[tuple[str, int], Tensor], own: Tensor) -> Tensor:
+    def projection_again(self, forward: Forward, then: OwnAnswers, own: Tensor) -> Tensor:
         """Answer for the output projection as it did when the pass was measured; the projected values grow as then."""
         if self.values is not None:
             with suppress(torch.OutOfMemoryError):
-                query = final_query(self.record.attention, self.step_info.length, own.dtype, self.step_info.masked)
-                self.values.take_in_again(self.record.parts, query, self.step_info)
-        answer = rode.get(("projection", self.record.parts.index))
+                self.values.take_in_again(self.parts, self.view(own.dtype), self.step_info)
+        answer = then.get(("projection", self.parts.index))
         return forward(own) if answer is None else answer.to(own)
 
-    def past_branch(self, rode: dict[tuple[str, int], Tensor], own: Tensor) -> Tensor:
+    def branch_again(self, then: OwnAnswers, own: Tensor) -> Tensor:
         """Answer for the branch as it did when the pass was measured."""
-        return rode["branch", self.record.parts.index].to(own)
+        return then["branch", self.parts.index].to(own)
 
-    def masked_rows(self) -> MaskedRows:
-        """The layer's masked rows, once the forward pass has left it."""
-        attention = attention_moved = full = full_moved = output = None
-        if "attn" in self.variants:
-            attention, attention_moved = self.answers[0], self.answers[1:]
-        if "full" in self.variants:
-            branch = self.branch_rows.expand(len(self.heads), -1)
-            full, full_moved = self.answers[0] + branch[0], (branch[1:] - branch[0]).add_(self.answers[1:])
-            output = self.record.output
-        baseline, moved_by = (
-            Vectors(self.heads[0], attention, full),
-            Vectors(self.heads[1:], attention_moved, full_moved),
+    def masked_rows(self, rows: ProjectedRows, output: Tensor) -> MaskedRows:
+        """The layer's masked rows, once the forward pass has left it with this output (d_model,)."""
+        baseline, moved, variants = rows.answers[0], rows.answers[1:], self.method.variants
+        attention = attention_moved = full = full_moved = None
+        if "attn" in variants:
+            attention, attention_moved = baseline, moved
+        if self.branch_rows is not None:
+            branch = self.branch_rows.expand(len(rows.heads), -1)
+            full, full_moved = baseline + branch[0], (branch[1:] - branch[0]).add_(moved)
+        return MaskedRows(
+            rows.query.sets,
+            Vectors(rows.heads[0], attention, full),
+            Vectors(rows.heads[1:], attention_moved, full_moved),
+            None if full is None else output,
         )
-        return MaskedRows(self.query.keys, baseline, moved_by, output)
 
-    def arrive(self, layer: nn.Module, args: tuple, output: object) -> None:
+    def arrive(self, _layer: nn.Module, _args: tuple, _output: object) -> None:
         """Forward hook of the layer: measure what has arrived, and let go of the rows."""
-        if not self.aboard or self.branch_rows is None and "full" in self.variants:
+        rows, variants = self.rows, self.method.variants
+        if rows is None or self.branch_rows is None and "full" in variants:
             return  # its rows are run later; or the call that told which rows enter the branch, inside the model's own
+        passed = self.recorded.layers[self.parts.index]
+        row = passed.at(passed.last)
+        chunks = [(self.masked_rows(rows, row.output),)]
         try:
-            self.joined.distances[self.record.parts.index] = collected(
-                self.step_info,
-                self.record,
-                self.query,
-                self.closed,
-                [self.masked_rows()],
-                "heads" in self.variants,
-                self.budget,
+            self.joined.distances[self.parts.index] = collected(
+                self.step_info, [row], [rows.query], [rows.closed], chunks, "heads" in variants, self.method.rows
             )
         except torch.OutOfMemoryError as error:
-            return self.get_off(error)
-        self.record.let_go()
-        self.__dict__.clear()
+            return self.drop(error)
+        self.recorded.forget(self.parts.index)
+        self.rows = self.branch_rows = None
 
 
-def can_ride(
-    record: LayerRecord, variants: tuple[str, ...], dtype: torch.dtype | None, fed: int, length: int, budget: RowBudget
-) -> bool:
-    """Whether a layer's rows can join a forward pass of `fed` tokens, and gain by it; `dtype` None is the layer's own.
-
-    None can once memory ran out.
-    """
-    parts, behind_heads = record.parts, {"full", "attn"} & set(variants)
-    if not (
-        parts.rides
-        and behind_heads
-        and fed <= MOST_FED
-        and not budget.halvings
-        and parts.dtypes == {dtype or next(iter(parts.dtypes))}
-    ):
+def can_join(parts: LayerParts, method: Method, fed: int, length: int) -> bool:
+    """Whether a layer's rows can join a forward pass of `fed` tokens, and gain by it. None can once memory ran out."""
+    if not parts.can_join or fed > MOST_FED or method.rows.halvings or not {"full", "attn"} & set(method.variants):
         return False
-    return 1 + length + CONTROLS <= budget.rows(parts, next(iter(parts.dtypes)))
+    own = next(iter(parts.dtypes))
+    return parts.dtypes == {method.dtype or own} and 1 + length + CONTROLS <= method.rows.rows(parts, own)
 
 
 @contextmanager
-def riding(
-    records: list[LayerRecord],
-    variants: tuple[str, ...],
-    dtype: torch.dtype | None,
+def joining(
+    parts: list[LayerParts],
+    recorded: Recording,
+    method: Method,
     fed: int,
     step_info: StepInfo,
-    budget: RowBudget,
     values: ProjectedValues | None = None,
-    rode: dict[tuple[str, int], Tensor] | None = None,
+    then: OwnAnswers | None = None,
 ) -> Iterator[Joined]:
-    """Measure, in the forward pass inside, every layer that can ride; the others' records are left as they are.
+    """Measure, in the forward pass inside, every layer whose rows can join it; what is recorded of the others is left as it is.
 
-    `values` are kept from step to step; without them every row goes through the output projection. With `rode`, the own
+    `values` are kept from step to step; without them every row goes through the output projection. With `then`, the own
     answers of this very pass when it was measured, it is made again to the last bit and not measured.
     """
-    rode_then = {index for _, index in rode or ()}
-    can = [
-        record
-        for record in records
-        if record.parts.index in rode_then or can_ride(record, variants, dtype, fed, step_info.length, budget)
-    ]
-    answers, hooks, joined = {}, [], Joined()
-    for ride in [Ride(record, variants, step_info, budget, values, joined) for record in can]:
-        parts = ride.record.parts
-        [branch] = parts.branches
-        if rode is not None:
-            answers[parts.projection] = partial(ride.past_projection, parts.projection.forward, rode)
-            if ("branch", parts.index) in rode:
-                answers[branch] = partial(ride.past_branch, rode)
-            continue
-        answers[parts.projection] = partial(ride.or_without, ride.through_projection, parts.projection.forward)
-        if "full" in variants:
-            answers[branch] = partial(ride.or_without, ride.through_branch, branch.forward)
-        hooks.append(parts.layer.register_forward_hook(ride.arrive))
+    joined_then = {index for _, index in then or ()}
+    answers: dict[nn.Module, Callable] = {}
+    hooks: list[RemovableHandle] = []
+    joined = Joined()
+    for part in parts:
+        if part.index in joined_then or can_join(part, method, fed, step_info.length):
+            layer = JoinedLayer(part, recorded, method, step_info, values, joined)
+            answers |= answers_of(layer) if then is None else answers_again(layer, then)
+            hooks += [part.layer.register_forward_hook(layer.arrive)] if then is None else []
     with replace_forward(answers), hooked(*hooks):
         yield joined
+
+
+def answers_of(layer: JoinedLayer) -> dict[nn.Module, Callable]:
+    """What answers in place of the modules that the rows join."""
+    parts = layer.parts
+    modules = [(parts.projection, layer.through_projection)]
+    if "full" in layer.method.variants:
+        modules += [(branch, layer.through_branch) for branch in parts.branches]
+    return {module: partial(layer.or_alone, with_rows, module.forward) for module, with_rows in modules}
+
+
+def answers_again(layer: JoinedLayer, then: OwnAnswers) -> dict[nn.Module, Callable]:
+    """What answers in place of these modules in a pass that is made again."""
+    parts = layer.parts
+    answers: dict[nn.Module, Callable] = {
+        parts.projection: partial(layer.projection_again, parts.projection.forward, then)
+    }
+    if ("branch", parts.index) in then:
+        answers |= {branch: partial(layer.branch_again, then) for branch in parts.branches}
+    return answers

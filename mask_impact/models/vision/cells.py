@@ -10,16 +10,15 @@ from transformers import PreTrainedConfig
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from mask_impact.base.errors import RequestError
-from mask_impact.measure.encoder import CellInputs
 from mask_impact.measure.rows import CONTROLS
-from mask_impact.measure.step import ModelInputs
 from mask_impact.models.vision.inputs import SeenPicture, VisionInputs
 from mask_impact.settings.readers import cell_numbers
 from mask_impact.settings.vision import VisionSettings
+from mask_impact.sites.site import MeasuredAt, Site
+from mask_impact.sites.vision_encoder import VISION_ENCODER
 
-MOST_KEPT = (
-    2**20
-)  # numbers that the run file keeps of every measured cell: 5.6 MB of it, of up to 209 cells in 24 blocks
+# Numbers that the run file keeps of every measured cell: 5.6 MB of it, of up to 209 cells in 24 blocks.
+MOST_KEPT = 2**20
 
 
 @dataclass(frozen=True)
@@ -30,23 +29,15 @@ class EncoderInputs(VisionInputs):
     says whether the run file has the distances at each of them.
     """
 
-    predicts: ClassVar[bool] = False
-    layer: ClassVar[str] = "block"
+    site: ClassVar[Site] = VISION_ENCODER
 
     measured: tuple[int, ...]
     passes: float
     keep: bool
 
     @property
-    def rows_each(self) -> int:
-        return self.processor.merge_size**2
-
-    @property
-    def measured_places(self) -> int:
-        return len(self.measured)
-
-    def fed(self, inputs: ModelInputs) -> CellInputs:
-        return CellInputs(**vars(inputs), measured=self.measured, size=self.rows_each, keep=self.keep)
+    def at(self) -> MeasuredAt:
+        return MeasuredAt(self.measured, self.processor.merge_size**2, self.keep)
 
     def record(self) -> dict[str, Any]:
         return super().record() | {"part": "encoder", "measured_position": self.measured[0] if self.one else None}

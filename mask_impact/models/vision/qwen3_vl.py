@@ -7,7 +7,7 @@ with its chat template, each `<|image_pad|>` of it repeated once for each token 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, ClassVar
@@ -17,9 +17,6 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from mask_impact.base.errors import RequestError, first_line, collect_faults
-from mask_impact.measure.check import refuse_class
-from mask_impact.measure.encoder_check import encoder_parts
-from mask_impact.measure.loop import Method
 from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import find_checkpoint
 from mask_impact.models.compiled import as_written
@@ -32,7 +29,9 @@ from mask_impact.models.vision.cells import encoder_inputs
 from mask_impact.models.vision.inputs import SeenPicture, VisionInputs, seen
 from mask_impact.settings.text import is_ids
 from mask_impact.settings.vision import VisionSettings
-from mask_impact.sites.parts import LayerParts
+from mask_impact.sites.decoder import DECODER, refuse_class
+from mask_impact.sites.site import Site
+from mask_impact.sites.vision_encoder import VISION_ENCODER
 
 KINDS = ("qwen3_vl", "qwen3_vl_moe")
 ANOTHER_MODEL = "choose a Qwen3-VL model, such as Qwen/Qwen3-VL-2B-Instruct"
@@ -44,6 +43,7 @@ class VisionModelInfo(ModelInfo):
     """All that is known of a Qwen3-VL without its weights."""
 
     AUTO_CLASS: ClassVar[type] = AutoModelForImageTextToText
+    SITES: ClassVar[Mapping[str, Site]] = {"decoder": DECODER, "encoder": VISION_ENCODER}
 
     processor: Qwen2VLImageProcessorPil | None = None
 
@@ -69,9 +69,6 @@ class VisionModelInfo(ModelInfo):
 
     def measured_config(self, settings: VisionSettings) -> PreTrainedConfig:
         return self.config.vision_config if settings.part == "encoder" else super().measured_config(settings)
-
-    def encoder_parts(self, model: PreTrainedModel, method: Method) -> list[LayerParts]:
-        return encoder_parts(model, method)
 
     def question_ids(self, settings: VisionSettings) -> list[int]:
         """The prompt's token ids, with one image token for each picture, in front of the question."""
