@@ -49,6 +49,8 @@ def folder(tmp_path, monkeypatch):
     for name in ("prompt.txt", *(file for file, _ in EXAMPLE_BATCHES)):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     (tmp_path / "question.txt").write_text("Who?\n", encoding="utf-8")
+    [capitals] = [block for block in blocks("yaml") if "name: italy," in block]
+    (tmp_path / "capitals.yaml").write_text(capitals, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -365,13 +367,15 @@ def results(folder, capsys):
     shutil.copytree(
         ROOT / "viewer", folder / "viewer", ignore=lambda *_: {"node_modules"}
     )  # the example batch names its picture
-    for name, method in {"capital": "renormalize", "capital_rerun": "rerun"}.items():
-        assert (
-            mask_impact_analysis.main(
-                ["--model", "demo", "--prompt", "The capital of France is", "--output", name, "--method", method]
-            )
-            == 0
-        )
+    rerun = ["--method", "rerun"]
+    for name, country, further in [
+        ("capital", "France", []),
+        ("capital_rerun", "France", rerun),
+        ("france", "France", []),
+        ("italy", "Italy", []),
+    ]:
+        prompt = ["--model", "demo", "--prompt", f"The capital of {country} is", "--output", name]
+        assert mask_impact_analysis.main([*prompt, *further]) == 0
 
 
 @pytest.mark.parametrize("line", [pytest.param(line, id=str(n)) for n, line in enumerate(COMMANDS)])
