@@ -13,7 +13,7 @@ AUTOCAST = ("cpu", "cuda", "mps")  # kinds of devices for which a caller may hav
 
 
 def switches() -> list[tuple[Any, str, Any]]:
-    """Where torch is told how to round float32 in products: the place, its attribute, and the value that keeps all digits."""
+    """torch's settings for float32 rounding in products: each an object, its attribute, and the value that keeps all digits."""
     cuda, cudnn, cpu = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
     if not hasattr(cudnn, "conv"):  # before torch 2.9
         return [(cuda.matmul, "allow_tf32", False), (cudnn, "allow_tf32", False)]

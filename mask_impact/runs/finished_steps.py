@@ -2,7 +2,7 @@
 
 `run.json` says what is being run, in the words of a finished run's file, and is there from the start; `step_0000.safetensors`
 and so on hold the finished steps, all but the last, with which the result itself is written. A killed run goes on at its
-next step, and the result's files are made of the parts, one step in memory at a time.
+next step, and the result's files are made from these, one step in memory at a time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mask_impact.measure.step import PassFingerprint
 from mask_impact.results.paths import unfinished_folder
 from mask_impact.results.table import ResultTable, StepDistances
 
-METADATA = "part"  # the key of a part file's metadata
+METADATA = "part"  # the key of the metadata in a finished step's file
 Item = TypeVar("Item")
 
 
@@ -52,7 +52,7 @@ class FinishedStep:
     started: str
 
     def save(self, path: Path) -> None:
-        """Write the part; what `read` gives back is the same, bit for bit. Raises OSError."""
+        """Write the step; what `read` gives back is the same, bit for bit. Raises OSError."""
         distances, own_answers = self.distances, self.fingerprint.own_answers
         tensors = {
             name: torch.from_numpy(getattr(distances, name)).contiguous() for name in ("l2", "cosine", "positions")
@@ -77,7 +77,7 @@ class FinishedStep:
 
     @classmethod
     def read(cls, path: Path) -> FinishedStep:
-        """The part in a file. Raises OSError, SafetensorError, ValueError or LookupError for what is none."""
+        """The step in a file. Raises OSError, SafetensorError, ValueError or LookupError for what is none."""
         with safe_open(path, "pt") as file:
             told = json.loads(file.metadata()[METADATA])
             tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}
@@ -108,7 +108,7 @@ def checksum(tensors: dict[str, Tensor]) -> str:
 
 
 class FinishedSteps(Sequence[FinishedStep]):
-    """The finished steps of one run, read from their files; a file that is no part ends the sequence.
+    """The finished steps of one run, read from their files; a file that is none ends the sequence.
 
     The two that were read last are kept in memory.
     """
@@ -149,7 +149,7 @@ class FinishedSteps(Sequence[FinishedStep]):
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def column(self, of: Callable[[FinishedStep], Item]) -> Column[Item]:
-        """One thing of each part."""
+        """One thing of each step."""
         return Column(self, of)
 
     def _path(self, number: int) -> Path:
@@ -172,7 +172,7 @@ class FinishedSteps(Sequence[FinishedStep]):
 
 
 class Column(Sequence, Generic[Item]):
-    """One thing of each part and, behind them, what is only in memory (`more`)."""
+    """One thing of each step and, behind them, what is only in memory (`more`)."""
 
     def __init__(self, parts: FinishedSteps, of: Callable[[FinishedStep], Item]):
         self.parts, self.of, self.more = parts, of, []

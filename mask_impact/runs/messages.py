@@ -1,4 +1,4 @@
-"""What is said of one run: a line before it, a bar during it, and what came out after it."""
+"""Lines printed before, during and after a run."""
 
 from __future__ import annotations
 

@@ -93,5 +93,5 @@ def tidy(plan: PlannedRun) -> None:
 
 
 def finished_steps_of(plan: PlannedRun) -> FinishedSteps:
-    """The part files of a plan."""
+    """The finished steps of a plan."""
     return FinishedSteps(Path(plan.settings.output_dir), plan.choice.name)

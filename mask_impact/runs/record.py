@@ -74,7 +74,7 @@ def failure_record(plan: PlannedRun, loaded: LoadedModel, reason: str) -> dict[s
 
 
 def begun_record(plan: PlannedRun, loaded: LoadedModel) -> dict[str, Any]:
-    """What is said of a run before its first step: its settings, and whether it replaces what is there."""
+    """The record of a run before its first step: its settings, and whether it replaces a result."""
     return {
         "schema_version": SCHEMA_VERSION,
         "status": "unfinished",

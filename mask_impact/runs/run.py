@@ -35,7 +35,7 @@ class Run:
     """Collects measured layers, in the order they come, into a table and a record.
 
     `parts` are the layers asked for, `inputs` what the model is fed, `method` how it is measured. Where result files are to come
-    (the plan has a name), finished steps are kept in part files, and the run begins behind those that are there.
+    (the plan has a name), finished steps are kept in files, and the run begins behind those that are there.
     """
 
     def __init__(self, plan: PlannedRun, loaded: LoadedModel):
@@ -113,7 +113,7 @@ class Run:
             self._keep(distances)
 
     def _keep(self, distances: StepDistances) -> None:
-        """Keep a step that is not the last one in a part file. Raises StopAsked where Ctrl-C was pressed meanwhile."""
+        """Keep a step that is not the last one, in a file of its own. Raises StopAsked where Ctrl-C was pressed meanwhile."""
         seen = len(self.last.token_ids)
         self.kept.append(
             FinishedStep(
