@@ -31,7 +31,7 @@ viewer: $(MODULES)
 	cd viewer && node build.mjs
 
 screenshot: demo
-	$(RUN) tests/browser.py screenshot output/demo/coin_results.csv output/demo/coin_run.json viewer/screenshot.png
+	$(RUN) tests/support/browser.py screenshot output/demo/coin_results.csv output/demo/coin_run.json viewer/screenshot.png
 
 guide: $(INSTALLED)
 	$(RUN) -m mask_impact.settings.guide

@@ -25,7 +25,7 @@ import numpy as np
 from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from browser import PAGE, Viewer, chromium, launched  # noqa: E402
 

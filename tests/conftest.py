@@ -9,6 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import torch
 import transformers
+from repository import ROOT
 
 import mask_impact_analysis
 from mask_impact.base import console
@@ -145,7 +146,7 @@ def results(tmp_path_factory):
         assert mask_impact_analysis.main([*text, *words]) == 0
     picture = [
         "--image",
-        str(Path(__file__).parent.parent / "testimg.png"),
+        str(ROOT / "testimg.png"),
         "--mask-mode",
         "vision",
         "--prompt",

@@ -1,0 +1,38 @@
+"""What the tests of questions about pictures share: a question, two pictures to ask it about, and what is measured then."""
+
+from __future__ import annotations
+
+import pytest
+import vision_zoo
+
+import mask_impact_vl
+from mask_impact.models.vision import qwen3_vl
+from mask_impact.runs import planning
+from mask_impact.settings.vision import VisionSettings
+
+QUESTION = "Which one?"
+
+
+@pytest.fixture(autouse=True)
+def here(two_pictures):
+    """A current folder with two pictures and nothing else."""
+    return two_pictures
+
+
+@pytest.fixture
+def command(command):
+    """Run mask_impact_vl.py, or another front door, in this process."""
+    return lambda *words, door=mask_impact_vl: command(*words, door=door)
+
+
+@pytest.fixture
+def ask(command, vl):
+    """The question about pictures, quickly."""
+    return lambda *words: command("--model", vl, "--prompt", QUESTION, "--layers", 0, "--variants", "attn", *words)
+
+
+def planned(model, paths, mask_mode="both", **settings):
+    """The inputs of the question about these pictures."""
+    asked = VisionSettings.from_python(prompt=QUESTION, image=paths, mask_mode=mask_mode, **settings)
+    model_info = qwen3_vl.of_loaded(model, vision_zoo.tokenizer(), vision_zoo.processor(), asked)
+    return planning.plan(asked, model_info).prompt
