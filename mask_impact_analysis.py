@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from mask_impact.runs.run import Run
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, program: str = "mask_impact_analysis.py") -> int:
     """From the command line to result files; returns the exit code."""
     # Settings: one for each prompt. A wrong request, or a model that is not there, stops here, before torch is imported.
-    entries = command_line.read(argv)
+    entries = command_line.read(argv, program)
     from mask_impact.runs import early_check
 
     checkpoint = early_check.check(entries[0])
@@ -119,5 +119,6 @@ def run_masking_experiment(
         return measure(plan, loaded).to_dataframe()
 
 
+command = console.command(main, "mask-impact")  # that pip installs
 if __name__ == "__main__":
     console.leave(console.exit_code(main))

@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from mask_impact.runs.run import Run
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, program: str = "mask_impact_vl.py") -> int:
     """From the command line to result files; returns the exit code."""
     # Settings: one for each prompt. A wrong request, or a model that is not there, stops here, before torch is imported.
-    entries = command_line.read(argv, "mask_impact_vl.py", VisionSettings, DESCRIPTION, EXAMPLES)
+    entries = command_line.read(argv, program, VisionSettings, DESCRIPTION, EXAMPLES)
     from mask_impact.runs import early_check
 
     checkpoint = early_check.check(entries[0])
@@ -125,5 +125,6 @@ def run_vl_masking_experiment(
         return measure(plan, loaded).to_dataframe()
 
 
+command = console.command(main, "mask-impact-vl")  # that pip installs
 if __name__ == "__main__":
     console.leave(console.exit_code(main))

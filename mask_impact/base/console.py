@@ -52,6 +52,11 @@ def leave(code: int) -> None:
     sys.exit(code)
 
 
+def command(main: Callable[..., int], name: str) -> Callable[[], None]:
+    """A front door as the function that a command of this name calls."""
+    return lambda: leave(exit_code(lambda: main(program=name)))
+
+
 def say(line: str, quiet: bool = False) -> None:
     """One line on standard output; whatever could drive the terminal is printed as its escape."""
     if not quiet:

@@ -15,11 +15,12 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from mask_impact.base.errors import RequestError
+from mask_impact.base.package_data import package_data
 from mask_impact.models import adapters
 from mask_impact.models.checkpoint_files import Checkpoint, checked_folder, missing_weights
 from mask_impact.models.hub import SMALL_FILES, ask_hub, cached, from_hub, hub_bars, looks_like_path
 
-DEMO = Path(__file__).resolve().parents[2] / "demo"
+DEMO = package_data("demo")
 
 
 def find_checkpoint(name: str, revision: str | None = None, code: bool = False, demo: str = "text") -> Checkpoint:

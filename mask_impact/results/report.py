@@ -22,6 +22,7 @@ import numpy as np
 from mask_impact.base.errors import RequestError
 from mask_impact.base.formats import REPORT_ROWS
 from mask_impact.base.json_text import plain
+from mask_impact.base.package_data import package_data
 from mask_impact.base.whole_files import write_whole
 from mask_impact.results.frame import PLACES, table_of
 from mask_impact.results.reading import read_results
@@ -30,7 +31,7 @@ from mask_impact.results.table import ResultTable, StepDistances
 if TYPE_CHECKING:
     import pandas as pd
 
-PAGE = Path(__file__).parents[2] / "visualize_results.html"
+PAGE = package_data("visualize_results.html")
 END = "</body>"
 ROUNDED = "This report holds float32: distances are rounded to 7 digits. The result files hold float64."
 
@@ -82,7 +83,7 @@ def page() -> tuple[str, str]:
         before, end, after = PAGE.read_text(encoding="utf-8").rpartition(END)
     except OSError as error:
         raise RequestError(
-            f"--report needs {PAGE.name}, which is not beside the folder mask_impact ({error.strerror})"
+            f"--report needs {str(PAGE)!r} ({error.strerror}); fetch the repository again, or install it again"
         ) from None
     if not end:
         raise RequestError(f"--report needs a whole {PAGE.name}; {str(PAGE)!r} has no {END}")

@@ -26,10 +26,10 @@ Which earlier token does a language model's next token depend on, at which layer
 Removes one token at a time from one layer's attention and measures how the layer's update changes."""
 EXAMPLES = """\
 examples:
-  python {program} --model demo --prompt "The capital of France is"
-  python {program} --prompt-file question.txt --chat --num-tokens 5
-  python {program} --prompt "2 + 2 =" --continuation " 5" --layers 0-3,10
-  python {program} --config prompts_config.yaml
+  {program} --model demo --prompt "The capital of France is"
+  {program} --prompt-file question.txt --chat --num-tokens 5
+  {program} --prompt "2 + 2 =" --continuation " 5" --layers 0-3,10
+  {program} --config prompts_config.yaml
 
 BATCH_MODE_GUIDE.md explains every flag, the batch file and the result files."""
 
@@ -91,7 +91,7 @@ def _parser(program: str, kind: type, description: str, examples: str) -> argpar
         prog=program,
         usage=usage,
         description=description,
-        epilog=examples.format(program=program),
+        epilog=examples.format(program=f"python {program}" if program.endswith(".py") else program),
         add_help=False,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -19,10 +19,10 @@ Which earlier word or image patch does a vision-language model's next token depe
 Removes one token at a time from one layer's attention and measures how the layer's update changes."""
 EXAMPLES = """\
 examples:
-  python {program} --model demo --image testimg.png --prompt "What color is the circle?" --mask-mode both --report
-  python {program} --image chart.png --prompt "Which bar is the tallest?" --mask-mode vision --max-image-tokens 576
-  python {program} --model demo --image testimg.png --part encoder --at 1,2 --report
-  python {program} --config prompts_config_vl.yaml
+  {program} --model demo --image testimg.png --prompt "What color is the circle?" --mask-mode both --report
+  {program} --image chart.png --prompt "Which bar is the tallest?" --mask-mode vision --max-image-tokens 576
+  {program} --model demo --image testimg.png --part encoder --at 1,2 --report
+  {program} --config prompts_config_vl.yaml
 
 BATCH_MODE_GUIDE.md explains every flag, the batch file and the result files."""
 

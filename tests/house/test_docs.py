@@ -175,7 +175,7 @@ def test_the_guide_shows_the_four_ways_of_use():
     "examples, kind", [(command_line.EXAMPLES, Settings), (mask_impact_vl.EXAMPLES, VisionSettings)]
 )
 def test_every_command_of_the_help_is_understood(examples, kind):
-    lines = [line.strip() for line in examples.format(program="x.py").splitlines() if "x.py" in line]
+    lines = [line.strip() for line in examples.format(program="python x.py").splitlines() if "x.py" in line]
     assert len(lines) == 4
     for line in lines:
         assert command_line.read(shlex.split(line)[2:], "x.py", kind)

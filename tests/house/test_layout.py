@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -240,8 +241,21 @@ def test_requirements_are_pinned_and_are_what_is_imported():
     assert all(pins)
     ours = {path.stem for path in SOURCES} | {path.name for path in ROOT.iterdir() if path.is_dir()}
     others = set().union(*map(top_level, SOURCES)) - set(sys.stdlib_module_names) - ours
-    asked_by_a_flag = {"pytest-xdist"}
+    asked_by_a_flag = {"pytest-xdist", "hatchling"}
     assert others == {{"pyyaml": "yaml", "pillow": "PIL"}.get(pin[1], pin[1]) for pin in pins} - asked_by_a_flag
+
+
+def test_the_package_asks_for_what_requirements_pin():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    asked = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    pinned = [line for line in lines if not line.startswith("#")]
+    assert sorted(map(package_name, asked)) == sorted(map(package_name, pinned))
+
+
+def package_name(requirement: str) -> str:
+    """A package's name, without the versions that are asked for."""
+    return re.match(r"[\w-]+", requirement)[0]
 
 
 DEMO_COMMANDS = re.findall(
