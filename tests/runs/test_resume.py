@@ -63,7 +63,7 @@ def test_only_the_steps_that_are_missing_are_measured(command, cut_off, monkeypa
     assert measured == [(step, layer) for step in range(3, steps) for layer in range(3)]
 
 
-arrive = rows.Ride.arrive
+arrive = rows.JoinedLayer.arrive
 
 
 def layers_of(model, steps, done=(), again=lambda: None, method=measure_step.Method()):
@@ -76,14 +76,14 @@ def layers_of(model, steps, done=(), again=lambda: None, method=measure_step.Met
 @pytest.mark.parametrize(
     "variants, kinds", [(("full", "attn", "heads"), ["branch", "projection"]), (("attn", "heads"), ["projection"])]
 )
-def test_rows_that_rode_leave_their_mark_and_are_answered_for_when_replayed(share, variants, kinds, monkeypatch):
+def test_joined_rows_leave_their_mark_and_are_answered_for_when_replayed(share, variants, kinds, monkeypatch):
     monkeypatch.setattr(kept_values, "SHARE", share)
     model, method = wide_model(), measure_step.Method(variants=variants)
     whole = layers_of(model, 5, method=method)
     done = [layer.step.fingerprint for layer in whole[::3]][:3]
     assert not done[0].own_answers and set(done[1].own_answers) == {(kind, layer) for kind in kinds for layer in range(3)}
     monkeypatch.setattr(
-        rows.Ride, "arrive", lambda self, *_: arrive(self, *_) if self.step_info.step in (0, 3, 4) else pytest.fail()
+        rows.JoinedLayer, "arrive", lambda self, *_: arrive(self, *_) if self.step_info.step in (0, 3, 4) else pytest.fail()
     )
     resumed = layers_of(model, 5, done, method=method)
     assert [layer.step.index for layer in resumed] == [3] * 3 + [4] * 3
