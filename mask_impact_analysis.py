@@ -5,21 +5,22 @@
     python mask_impact_analysis.py --config prompts_config.yaml
 
 The method. A decoder layer adds an update to the residual stream. Let x be the layer's input, p the final position, and
-D = layer(x)[p] - x[p] the update there. Now hide one earlier token j from the layer: the attention logit of key j is set to
--inf before the softmax, in every head, and everything else stays. The update becomes D_j. How far D_j lies from D tells how
-much this layer, at this moment, reads from token j. Every token is hidden in turn, in every layer, and three things are compared:
+D = layer(x)[p] - x[p] the update there. Now hide one earlier token j from the layer: the attention logit of key j is
+set to -inf before the softmax, in every head, and everything else stays. The update becomes D_j. How far D_j lies from
+D tells how much this layer, at this moment, reads from token j. Every token is hidden in turn, in every layer, and
+three things are compared:
 
     Full     the whole update: attention and MLP
     Attn     what the attention adds to the residual stream
     Head_h   the output sum_k a_k v_k of one query head, before the heads are combined
 
-each by its L2 distance |D - D_j| and its cosine distance 1 - cos(D, D_j). Step 0 looks at the prompt, step k at the prompt
-and k generated tokens; each predicts the token that comes next.
+each by its L2 distance |D - D_j| and its cosine distance 1 - cos(D, D_j). Step 0 looks at the prompt, step k at the
+prompt and k generated tokens; each predicts the token that comes next.
 
-`--method rerun` does just that: it runs each layer again for every token. The default, `renormalize`, gets the same numbers
-for about the price of two forward passes. Hiding key j only renormalises one query's softmax over the other keys, so with
-weights a and head output o the masked output is o + a_j / (1 - a_j) (o - v_j), exactly. All the masked heads of a layer follow
-from one set of weights, and go through the rest of the layer as one batch of rows.
+`--method rerun` does just that: it runs each layer again for every token. The default, `renormalize`, gets the same
+numbers for about the price of two forward passes. Hiding key j only renormalises one query's softmax over the other
+keys, so with weights a and head output o the masked output is o + a_j / (1 - a_j) (o - v_j), exactly. All the masked
+heads of a layer follow from one set of weights, and go through the rest of the layer as one batch of rows.
 
 BATCH_MODE_GUIDE.md explains the settings and the result files, GLOSSARY.md the words.
 """
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None, program: str = "mask_impact_analysis.py") -> int:
     """From the command line to result files; returns the exit code."""
-    # Settings: one for each prompt. A wrong request, or a model that is not there, stops here, before torch is imported.
+    # Settings, one for each prompt. A wrong request or a missing model stops here, before torch is imported.
     entries = command_line.read(argv, program)
     from mask_impact.runs import early_check
 
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None, program: str = "mask_impact_analysis.py"
     plans = batch.unfinished(asked, failures)
     loaded = batch.load(plans, model_info) if plans else None
 
-    # The measurement and its files, prompt by prompt. One that fails is recorded, the others go on; a batch ends with a table.
+    # The measurement and its files. A prompt that fails is recorded, the others go on; a batch ends with a table.
     for plan in queue.claimed(plans, loaded, failures):
         with batch.failing_into(failures, plan, loaded):
             messages.before(plan, loaded)
@@ -99,9 +100,10 @@ def run_masking_experiment(
 ) -> pd.DataFrame:
     """The long table of one prompt as a DataFrame, the run record in `df.attrs["run"]`; no file is written.
 
-    `prompt` is text, or its token ids, (n,) or (1, n), as they are. `num_output_tokens` is 1 if not given; with a `continuation`
-    all of its tokens. `settings` are those of BATCH_MODE_GUIDE.md by their YAML names (layers="0-3", variants=("full",),
-    chat=True, ...). A loaded `model` with its `tokenizer` is measured as it is, wherever it lies, and left as it was.
+    `prompt` is text, or its token ids, (n,) or (1, n), as they are. `num_output_tokens` is 1 if not given; with a
+    `continuation` all of its tokens. `settings` are those of BATCH_MODE_GUIDE.md by their YAML names (layers="0-3",
+    variants=("full",), chat=True, ...). A loaded `model` with its `tokenizer` is measured as it is, wherever it lies,
+    and left as it was.
 
     Raises ValueError, all faults at once, for a wrong request; RunError for what only running can show.
     """

@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
 """At which layer, through which head, does a vision-language model's next token depend on which word or image patch?
 
-    python mask_impact_vl.py --model demo --image testimg.png --prompt "What color is the circle?" --mask-mode both --report
+    python mask_impact_vl.py --model demo --image testimg.png --prompt "What color is the circle?" --mask-mode both
     python mask_impact_vl.py --model demo --image testimg.png --part encoder --at 1,2 --report
     python mask_impact_vl.py --config prompts_config_vl.yaml
 
 The method is that of mask_impact_analysis.py, whose docstring tells it; here tokens may be words or cells of a picture.
 
-A Qwen3-VL's encoder turns every picture into a grid of vision tokens, one for each cell of `merge_size` x `merge_size` patches,
-which stand in the prompt between <|vision_start|> and <|vision_end|>, row by row. In the decoder they are causal like every
-other token, and masked in place: no other token moves. Their features enter again between the first layers (DeepStack), which
-is no part of an update. So a patch that is hidden in one layer is there for the next: the numbers tell what this layer reads.
+A Qwen3-VL's encoder turns every picture into a grid of vision tokens, one for each cell of `merge_size` x `merge_size`
+patches, which stand in the prompt between <|vision_start|> and <|vision_end|>, row by row. In the decoder they are
+causal like every other token, and masked in place: no other token moves. Their features enter again between the first
+layers (DeepStack), which is no part of an update. A patch hidden in one layer is there for the next.
 
-    --mask-mode text, vision or both    hides in turn the text tokens (the default), the picture's cells (`img0[3,5]`: row 3,
-                                        column 5 of the first picture), or both
-    --part encoder --at ROW,COL         measures the encoder in place of the decoder: in each of its blocks every cell is hidden
-                                        in turn from one cell of its picture, whose update is compared; `--at all` from each
+    --mask-mode text, vision or both    hides in turn the text tokens (the default), the picture's cells, or both;
+                                        `img0[3,5]` is row 3, column 5 of the first picture
+    --part encoder --at ROW,COL         measures the encoder in place of the decoder: in each block every cell is hidden
+                                        in turn from one cell, whose update is compared; `--at all` from each
 
-VL_IMPLEMENTATION.md has a picture's way through the model in numbers, BATCH_MODE_GUIDE.md the settings, GLOSSARY.md the words.
+VL_IMPLEMENTATION.md has a picture's way in numbers, BATCH_MODE_GUIDE.md the settings, GLOSSARY.md the words.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None, program: str = "mask_impact_vl.py") -> int:
     """From the command line to result files; returns the exit code."""
-    # Settings: one for each prompt. A wrong request, or a model that is not there, stops here, before torch is imported.
+    # Settings, one for each prompt. A wrong request or a missing model stops here, before torch is imported.
     entries = command_line.read(argv, program, VisionSettings, DESCRIPTION, EXAMPLES)
     from mask_impact.runs import early_check
 
     checkpoint = early_check.check(entries[0])
 
-    # The model: first what needs no weights, every entry and its pictures checked against it; then the weights, checked too.
+    # The model: first what needs no weights, every entry and picture checked against it; then the weights, checked.
     from mask_impact.models.vision import qwen3_vl
     from mask_impact.runs import batch, batch_summary, dry_run, messages, planning, queue
 
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None, program: str = "mask_impact_vl.py") -> i
     plans = batch.unfinished(asked, failures)
     loaded = batch.load(plans, model_info) if plans else None
 
-    # The measurement and its files, prompt by prompt. One that fails is recorded, the others go on; a batch ends with a table.
+    # The measurement and its files. A prompt that fails is recorded, the others go on; a batch ends with a table.
     for plan in queue.claimed(plans, loaded, failures):
         with batch.failing_into(failures, plan, loaded):
             messages.before(plan, loaded)
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None, program: str = "mask_impact_vl.py") -> i
 
 
 def measure(plan: PlannedRun, loaded: LoadedModel, quiet: bool = True) -> Run:
-    """One prompt, or a picture's encoder: in every generation step, in every layer, each word or patch masked in turn."""
+    """One prompt, or a picture's encoder: in every step, in every layer, each word or patch masked in turn."""
     from mask_impact.measure.loop import measured_layers
     from mask_impact.runs.messages import progress
     from mask_impact.runs.run import Run
@@ -99,8 +99,9 @@ def run_vl_masking_experiment(
 ) -> pd.DataFrame:
     """The long table of one prompt as a DataFrame, the run record in `df.attrs["run"]`; no file is written.
 
-    `image` is a path or a list; a prompt of token ids holds one image token for each, or all of them. `part="encoder"` takes no prompt,
-    but `at="3,5"`. The rest is as in `run_masking_experiment`; a loaded model's `image_processor` is needed only if not Qwen3-VL's own.
+    `image` is a path or a list; a prompt of token ids holds one image token for each, or all of them. `part="encoder"`
+    takes no prompt, but `at="3,5"`. The rest is as in `run_masking_experiment`; a loaded model's `image_processor` is
+    needed only if not Qwen3-VL's own.
 
     Raises ValueError, all faults at once, for a wrong request; RunError for what only running can show.
     """

@@ -5,9 +5,9 @@
     python test_vl_phase1.py --model Qwen/Qwen3-VL-2B-Instruct
 
 Phase 1 is the question as text alone, phase 2 the same question about a picture, whose cells are masked as well as its
-words. In each, every token is masked in turn in every layer, in the first one by both methods. It prints which tokens the
-answer depends on, and whether what must hold does. VL_IMPLEMENTATION.md tells what the phases are. `pytest` runs the same
-on the demo model. Exit code 0: all holds; 1: something does not; 2: a model or picture that cannot be taken.
+words. In each, every token is masked in turn in every layer, in the first one by both methods. It prints which tokens
+the answer depends on, and whether what must hold does. VL_IMPLEMENTATION.md tells what the phases are. `pytest` runs
+the same on the demo model. Exit code 0: all holds; 1: something does not; 2: a model or picture that cannot be taken.
 """
 
 import argparse
@@ -103,7 +103,8 @@ def counted_calls(module: nn.Module) -> Iterator[list]:
 
 
 def masking_bites(kind: str, measured: MeasuredLayer, chosen: np.ndarray) -> Check:
-    """The layer's noise floor over the largest Full distance of the chosen positions (position,): below 1, masking them tells."""
+    """The layer's noise floor over the largest Full distance of the chosen positions (position,):
+    below 1, masking them tells."""
     floor, largest = measured.noise_floor_l2[0], np.nan_to_num(measured.l2[0, chosen]).max()
     ratio = float(floor / largest) if largest > 0 else np.inf
     return Check(f"masking {kind} moves layer {measured.layer}, above noise", ratio, 1)

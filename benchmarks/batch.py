@@ -3,9 +3,10 @@
     python benchmarks/batch.py                  # five batches, each in a process of its own; half a minute, on Linux
 
 A batch is run as `mask_impact_analysis.py --config` runs it, results, summary and all. Model work is the time inside
-`measured_layers`, which runs the model and its masked rows; loading comes before. The rest is what is timed here, by the prompt: the
-checks before the weights are loaded, the loop with the files of each prompt, and the end with table and summary. Memory is what
-the process holds after a prompt. Printed are medians over the batches, in milliseconds for each prompt.
+`measured_layers`, which runs the model and its masked rows; loading comes before. The rest is what is timed here, by
+the prompt: the checks before the weights are loaded, the loop with the files of each prompt, and the end with table and
+summary. Memory is what the process holds after a prompt. Printed are medians over the batches, in milliseconds for each
+prompt.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.tables import hardware  # noqa: E402
+from benchmarks.tables import hardware
 
 PROMPTS, EARLY = 200, 10  # after so many prompts memory is looked at for the first time
 GOALS = {"checks": "", "loop": "", "end": "", "beyond": "at most 20 ms", "growth": "at most 5%"}
@@ -142,7 +143,8 @@ def main() -> None:
     found = {name: median(one[name] for one in rounds) for name in rounds[0]}
     growth = median(one["late"] / one["early"] - 1 for one in rounds)
     print(
-        f"{hardware()}; Python {platform.python_version()}; {options.prompts} prompts, medians of {options.rounds} batches\n"
+        f"{hardware()}; Python {platform.python_version()}; {options.prompts} prompts, medians of "
+        f"{options.rounds} batches\n"
     )
     print("| for each prompt | measured | goal |\n|---|---|---|")
     print(f"| the model's own work | {found['model']:.1f} ms | |")
@@ -154,7 +156,8 @@ def main() -> None:
     }.items():
         print(f"| {what} | {found[name]:.1f} ms | {GOALS[name]} |")
     print(
-        f"| memory after the last prompt, over that after the tenth ({found['early'] / 1e6:.0f} MB) | {growth:+.1%} | {GOALS['growth']} |"
+        f"| memory after the last prompt, over that after the tenth ({found['early'] / 1e6:.0f} MB) "
+        f"| {growth:+.1%} | {GOALS['growth']} |"
     )
 
 

@@ -3,11 +3,11 @@
     python benchmarks/chaos.py                     # 100 kills, in about three minutes
     python benchmarks/chaos.py --kills 10 --seed 7
 
-A batch of 20 prompts on the demo model is started, killed (SIGKILL) after a random time, and started again. After every kill no
-file under a final name may be torn, and no finished result or part file be written anew afterwards; when the batch comes to its
-end its tables must be those of the uninterrupted batch, byte for byte, with no other file beside them. Then the next batch
-begins, until so many kills are done. Nine in ten are forked from one process that has imported torch, the rest are started as
-commands. Exits with 1 at the first fault. Linux and macOS only.
+A batch of 20 prompts on the demo model is started, killed (SIGKILL) after a random time, and started again. After every
+kill no file under a final name may be torn, and no finished result or part file be written anew afterwards; when the
+batch comes to its end its tables must be those of the uninterrupted batch, byte for byte, with no other file beside
+them. Then the next batch begins, until so many kills are done. Nine in ten are forked from one process that has
+imported torch, the rest are started as commands. Exits with 1 at the first fault. Linux and macOS only.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
+import torch
 
-import mask_impact_analysis  # noqa: E402
-from mask_impact import read_results  # noqa: E402
-from mask_impact.base import console  # noqa: E402
-from mask_impact.runs.finished_steps import FinishedSteps  # noqa: E402
+import mask_impact_analysis
+from mask_impact import read_results
+from mask_impact.base import console
+from mask_impact.runs.finished_steps import FinishedSteps
 
 PEOPLE, THINGS, COLOURS, CONTAINERS = (
     ("Anna", "Ben"),
@@ -90,7 +90,8 @@ def ended(process: int, seconds: float) -> int | None:
 
 
 def finished(folder: Path) -> dict[str, tuple[int, int]]:
-    """Inode and time of every file of a finished result and of every whole part, by path; a torn final file is a fault."""
+    """Inode and time of every file of a finished result and of every whole part, by path;
+    a torn final file is a fault."""
     whole = {}
     for run in folder.glob("*_run.json"):
         if json.loads(run.read_text(encoding="utf-8"))["status"] == "complete":
@@ -107,7 +108,8 @@ def finished(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def content(folder: Path) -> dict[str, object]:
-    """What must be the same in two batches, by file: bytes of tables, a Parquet file's rows, run files without their times."""
+    """What must be the same in two batches, by file:
+    bytes of tables, a Parquet file's rows, run files without their times."""
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix == ".parquet":
@@ -172,12 +174,13 @@ def main() -> None:
             one, other = content(whole), content(cut)
             if one != other:
                 fault(
-                    f"not as in the uninterrupted batch: {', '.join(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))}"
+                    "not as in the uninterrupted batch: "
+                    f"{', '.join(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))}"
                 )
             batches += 1
     print(
-        f"{kills} kills in {batches} batches of {options.entries} prompts: every result is that of the uninterrupted batch, no torn or "
-        f"foreign file, nothing finished redone; {time.monotonic() - began:.0f} s"
+        f"{kills} kills in {batches} batches of {options.entries} prompts: every result is that of the uninterrupted "
+        f"batch, no torn or foreign file, nothing finished redone; {time.monotonic() - began:.0f} s"
     )
 
 

@@ -7,7 +7,8 @@
     python benchmarks/cost.py --device cuda --dtype bfloat16    # on a GPU, up to 4,096 tokens: about a minute
 
 A plain forward pass is model(input_ids, use_cache=True, logits_to_keep=1) under inference mode: the same model, dtype
-and attention. Both take turns in one process; printed are medians of the ratios, each over the mean of the pass before and behind.
+and attention. Both take turns in one process; printed are medians of the ratios, each over the mean of the pass before
+and behind.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import cost_encoder, cost_vl, tables  # noqa: E402
-from benchmarks.timing import clock, head, line, random_model, ratio, seconds  # noqa: E402
-from mask_impact.measure.check import measurable_parts  # noqa: E402
-from mask_impact.measure.generation import generation_steps  # noqa: E402
-from mask_impact.measure.loop import measured_layers  # noqa: E402
-from mask_impact.measure.step import Method, ModelInputs  # noqa: E402
-from mask_impact.measure.rerun import Rerun  # noqa: E402
-from mask_impact.results.table import ResultTable, StepDistances  # noqa: E402
-from mask_impact.results.writing import write_results  # noqa: E402
-from mask_impact.sites.attention import attached  # noqa: E402
-from mask_impact.sites.interventions import in_dtype  # noqa: E402
+from benchmarks import cost_encoder, cost_vl, tables
+from benchmarks.timing import clock, head, line, random_model, ratio, seconds
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.generation import generation_steps
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.rerun import Rerun
+from mask_impact.measure.step import Method, ModelInputs
+from mask_impact.results.table import ResultTable, StepDistances
+from mask_impact.results.writing import write_results
+from mask_impact.sites.attention import attached
+from mask_impact.sites.interventions import in_dtype
 
 CONFIG = dict(
     vocab_size=151_936,
@@ -167,7 +168,10 @@ def print_gpu_memory(bench: Bench, length: int) -> None:
     ids = bench.tokens(length)
     plain, whole = (gpu_memory(work) for work in (lambda: bench.plain(ids), lambda: bench.analyse(ids)))
     bench.line(
-        f"{length:,} tokens: peak GPU memory beyond the weights ({weights_of(bench) / 1e9:.1f} GB; a plain pass {plain:.2f} GB)",
+        (
+            f"{length:,} tokens: peak GPU memory beyond the weights ({weights_of(bench) / 1e9:.1f} GB; "
+            f"a plain pass {plain:.2f} GB)"
+        ),
         f"{whole:.2f} GB",
         "-",
     )
@@ -208,7 +212,8 @@ def integers(text: str) -> list[int]:
 
 
 def main() -> None:
-    """Print the table, with --lengths its first block alone, with --vl that of a question about a picture, with --encoder the encoder's."""
+    """Print the table, with --lengths its first block alone, with --vl that of a question about a picture,
+    with --encoder the encoder's."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lengths", type=integers, help="only the first block, at these lengths")
     parser.add_argument("--vl", action="store_true", help="a question about a picture, on the shape of Qwen3-VL-2B")

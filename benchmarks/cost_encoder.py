@@ -16,13 +16,13 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import cost_vl  # noqa: E402
-from benchmarks.timing import line, random_model, ratio  # noqa: E402
-from mask_impact.measure.check import measurable_parts  # noqa: E402
-from mask_impact.measure.loop import measured_layers  # noqa: E402
-from mask_impact.measure.step import Method, ModelInputs  # noqa: E402
-from mask_impact.sites.site import MeasuredAt  # noqa: E402
-from mask_impact.sites.vision_encoder import VISION_ENCODER, vision_encoder  # noqa: E402
+from benchmarks import cost_vl
+from benchmarks.timing import line, random_model, ratio
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import Method, ModelInputs
+from mask_impact.sites.site import MeasuredAt
+from mask_impact.sites.vision_encoder import VISION_ENCODER, vision_encoder
 
 CELL, LIMIT = 150, 2
 METHODS = {"whole analysis": Method(), "attention and heads only": Method(variants=("attn", "heads"))}
@@ -69,8 +69,8 @@ def table(pairs: int) -> None:
     for what, method in METHODS.items():
         passes, each = ratio(lambda: analyse(method), plain, pairs)
         line(
-            f"Qwen3-VL-2B's encoder, {cost_vl.PICTURE_TOKENS} tokens, one measured cell: {what} (a plain pass of the encoder "
-            f"takes {each:.2f} s)",
+            f"Qwen3-VL-2B's encoder, {cost_vl.PICTURE_TOKENS} tokens, one measured cell: {what} (a plain pass of "
+            f"the encoder takes {each:.2f} s)",
             f"{passes:.2f} passes",
             f"at most {LIMIT}",
         )

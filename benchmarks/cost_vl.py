@@ -20,11 +20,11 @@ from transformers import Qwen2VLImageProcessorPil, Qwen3VLConfig, Qwen3VLForCond
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.timing import line, random_model, ratio  # noqa: E402
-from mask_impact.measure.check import measurable_parts  # noqa: E402
-from mask_impact.measure.loop import measured_layers  # noqa: E402
-from mask_impact.measure.step import Method, ModelInputs  # noqa: E402
-from mask_impact.models.vision import inputs, pictures, qwen3_vl  # noqa: E402
+from benchmarks.timing import line, random_model, ratio
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import Method, ModelInputs
+from mask_impact.models.vision import inputs, pictures, qwen3_vl
 
 DEPTH, VISION_DEPTH = 28, 24
 TEXT = dict(
@@ -100,7 +100,10 @@ def table(pairs: int, depth: int = DEPTH) -> None:
             with torch.inference_mode():
                 model(torch.tensor([asked.token_ids]), use_cache=True, logits_to_keep=1, **further)
 
-        shape = f"Qwen3-VL-2B's shape, {depth} of {DEPTH} text layers, {len(model.model.visual.blocks)} of {VISION_DEPTH} encoder blocks"
+        shape = (
+            f"Qwen3-VL-2B's shape, {depth} of {DEPTH} text layers, {len(model.model.visual.blocks)} of "
+            f"{VISION_DEPTH} encoder blocks"
+        )
         for what, method in METHODS.items():
             passes, each = ratio(lambda: list(measured_layers(model, parts, fed, method)) and None, plain, pairs)
             goal = f"at most {LIMIT}" if what == "whole analysis" else "-"

@@ -20,14 +20,14 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.cost import CONFIG  # noqa: E402
-from benchmarks.tables import peak_resident  # noqa: E402
-from benchmarks.timing import head, line, random_model  # noqa: E402
-from mask_impact.measure.check import measurable_parts  # noqa: E402
-from mask_impact.measure.loop import measured_layers  # noqa: E402
-from mask_impact.measure.step import ModelInputs  # noqa: E402
-from mask_impact.results.table import ResultTable, StepDistances  # noqa: E402
-from mask_impact.results.writing import write_results  # noqa: E402
+from benchmarks.cost import CONFIG
+from benchmarks.tables import peak_resident
+from benchmarks.timing import head, line, random_model
+from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import ModelInputs
+from mask_impact.results.table import ResultTable, StepDistances
+from mask_impact.results.writing import write_results
 
 
 def main() -> None:

@@ -4,8 +4,8 @@
     python benchmarks/tables.py --long          # 10 million rows, each way in a process of its own, with its memory
 
 The table has the shape of Qwen3-0.6B on 256 tokens (28 layers, Full, Attn and 16 heads), one generation step after the
-other. In each round every way of writing takes its turn; printed are medians, and the median of the rounds' ratios. With
-`--long` the peak is all that such a process ever holds, the table and the libraries included.
+other. In each round every way of writing takes its turn; printed are medians, and the median of the rounds' ratios.
+With `--long` the peak is all that such a process ever holds, the table and the libraries included.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import pandas as pd  # noqa: E402
-import pyarrow as pa  # noqa: E402
+import pandas as pd
+import pyarrow as pa
 
-from mask_impact.results.table import ResultTable, StepDistances  # noqa: E402
-from mask_impact.results.writing import write_csv, write_json, write_parquet  # noqa: E402
+from mask_impact.results.table import ResultTable, StepDistances
+from mask_impact.results.writing import write_csv, write_json, write_parquet
 
 TOKENS, LAYERS, HEADS = 256, 28, 16
 PANDAS = "DataFrame.to_csv"

@@ -16,7 +16,7 @@ from transformers import initialization
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import tables  # noqa: E402
+from benchmarks import tables
 
 Work = Callable[[], float | None]
 Model = TypeVar("Model", bound=transformers.PreTrainedModel)
@@ -51,9 +51,11 @@ def seconds(work: Work) -> float:
 
 
 def ratio(work: Work, plain: Work, pairs: int) -> tuple[float, float]:
-    """The median of work's seconds over the mean of the plain passes before and behind it, and the median pass in seconds.
+    """The median of work's seconds over the mean of the plain passes before and behind it,
+    and the median pass in seconds.
 
-    These machines change their speed from one second to the next; two passes tell better than one what it was meanwhile.
+    These machines change their speed from one second to the next;
+    two passes tell better than one what it was meanwhile.
     """
     work(), plain()
     ratios, passes = [], [seconds(plain)]

@@ -6,8 +6,8 @@
 Of prompts that the model answers rightly: how often the colour word is the top token when the colour is predicted, and
 the container word when the container is, by L2 summed over layers (and over heads), the first position left out.
 
-Of pictures, whatever the model answers: how often the top token of all, words and patches and the first position included,
-is a patch of the thing asked about.
+Of pictures, whatever the model answers: how often the top token of all, words and patches and the first position
+included, is a patch of the thing asked about.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from demo.text import world  # noqa: E402
-from demo.vision import world as vision_world  # noqa: E402
-from mask_impact.measure.loop import measured_layers  # noqa: E402
-from mask_impact.measure.step import ModelInputs  # noqa: E402
-from mask_impact.models import info, loading  # noqa: E402
-from mask_impact.models.vision import qwen3_vl  # noqa: E402
-from mask_impact.settings.text import Settings  # noqa: E402
-from mask_impact.settings.vision import VisionSettings  # noqa: E402
+from demo.text import world
+from demo.vision import world as vision_world
+from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.step import ModelInputs
+from mask_impact.models import info, loading
+from mask_impact.models.vision import qwen3_vl
+from mask_impact.settings.text import Settings
+from mask_impact.settings.vision import VisionSettings
 
 SEED, PROMPTS = 4000, 100
 
@@ -88,7 +88,8 @@ def counts(loaded: loading.LoadedModel, word: str, count: int = PROMPTS, seed: i
 
 
 def picture_counts(loaded: loading.LoadedModel, count: int = PROMPTS, seed: int = SEED) -> Counter:
-    """How often the top token of all is a patch of the thing asked about, by kind of variant; "right" counts right answers.
+    """How often the top token of all is a patch of the thing asked about, by kind of variant;
+    "right" counts right answers.
 
     Each picture is asked one question, about a thing's colour and about its shape in turns.
     """
@@ -113,7 +114,8 @@ def picture_counts(loaded: loading.LoadedModel, count: int = PROMPTS, seed: int 
 
 
 def main() -> None:
-    """Print the table: of how many prompts or pictures, and by kind of variant how often the top token holds the answer."""
+    """Print the table: of how many prompts or pictures,
+    and by kind of variant how often the top token holds the answer."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--vl", action="store_true", help="the demo vision model, on fresh pictures")
     parser.add_argument(

@@ -4,9 +4,10 @@
     python benchmarks/viewer.py --parts size,small,toggles
 
 The parts: size (of the page), small (165,000 rows), large (2 million rows of CSV), parquet (25 million rows), toggles
-(16,000 tokens x 64 layers) and gigabyte (a CSV of 1 GB). Files are written by the project's own writers into a temporary
-folder. Every loading is timed in a page just opened, from the file input's change event to the pixels on the canvas;
-what it is compared with takes turns with it, in a page of its own, and is timed alone, its text read beforehand.
+(16,000 tokens x 64 layers) and gigabyte (a CSV of 1 GB). Files are written by the project's own writers into a
+temporary folder. Every loading is timed in a page just opened, from the file input's change event to the pixels on the
+canvas; what it is compared with takes turns with it, in a page of its own, and is timed alone, its text read
+beforehand.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from playwright.sync_api import Browser, Page
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from browser import PAGE, Viewer, chromium, launched  # noqa: E402
+from browser import PAGE, Viewer, chromium, launched
 
-from benchmarks import tables  # noqa: E402
-from mask_impact.results.table import ResultTable, StepDistances  # noqa: E402
-from mask_impact.results.writing import write_csv, write_json, write_parquet  # noqa: E402
+from benchmarks import tables
+from mask_impact.results.table import ResultTable, StepDistances
+from mask_impact.results.writing import write_csv, write_json, write_parquet
 
 WORDS = [" the", " word", ",", ' "quoted"', "\n", " café", " 東京", ".", " and", " of"]
 LAYERS, HEADS, PROMPT = 28, 16, 108
@@ -82,7 +83,8 @@ def wide_table(steps: int = 2) -> ResultTable:
 
 
 def drawn_table(cells: list[tuple[str, int]], prompt: int, rows: int) -> ResultTable:
-    """Distances as a model gives them, over many powers of ten with all their digits; whole steps, nearest to `rows`."""
+    """Distances as a model gives them, over many powers of ten with all their digits;
+    whole steps, nearest to `rows`."""
     table, draw = ResultTable([], cells), np.random.default_rng(0)
     while not table.steps or abs(len(table) + len(cells) * (prompt + len(table.steps)) - rows) < abs(len(table) - rows):
         shape = (len(cells), prompt + len(table.steps))
@@ -97,7 +99,7 @@ def run_record(table: ResultTable, name: str) -> dict:
     variants, layers = list(dict.fromkeys(name for name, _ in table.cells)), sorted({layer for _, layer in table.cells})
 
     def by_variant(values: np.ndarray) -> dict:
-        return {variant: row for variant, row in zip(variants, values.reshape(len(variants), -1).tolist())}
+        return dict(zip(variants, values.reshape(len(variants), -1).tolist()))
 
     def step_record(step: StepDistances) -> dict:
         return {

@@ -11,7 +11,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 HOMES = {"read_results": "mask_impact.results.reading", "write_report": "mask_impact.results.report"}
-__all__ = ["__version__", *HOMES]
+__all__ = ["__version__", "read_results", "write_report"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from mask_impact.base import console, terminal
 from mask_impact.base.errors import RequestError, RunError, as_run_error
@@ -68,7 +69,10 @@ def read(argv: Sequence[str] | None = None) -> argparse.Namespace:
 class Once(argparse.Action):
     """A flag that may not be given twice with different values."""
 
-    def __call__(self, parser, namespace, value, flag=None):
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, flag: str | None = None
+    ) -> None:
+        """Keep the value; a fault where another was given."""
         given = namespace.__dict__.setdefault("given", {})
         if given.setdefault(flag, value) != value:
             parser.error(f"{flag} {given[flag]!r} and {value!r}: two different values are given; keep one")

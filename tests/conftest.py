@@ -14,11 +14,11 @@ from repository import ROOT
 import mask_impact_analysis
 from mask_impact.base import console
 
-pytest.register_assert_rewrite("bad_inputs", "hard_tables", "measuring", "viewing")
+pytest_plugins = ["asking", "browser", "from_python", "looking", "viewing"]  # fixtures of more than one file
+pytest.register_assert_rewrite("bad_inputs", "hard_tables", "measuring")
 torch.set_num_threads(1)
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # a suite started in the background inherits that Ctrl-C is ignored, and hands it on
+# A suite started in the background inherits that Ctrl-C is ignored, and hands it on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

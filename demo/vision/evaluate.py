@@ -10,6 +10,7 @@ cells of another thing instead, it should go on saying the same.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,16 +104,16 @@ def cell_positions(inputs: dict, thing: world.Thing) -> list[int]:
     return [first + row * world.SIDE_CELLS + column for row, column in thing.cells]
 
 
-def next_token(demo: Demo, inputs: dict, blocked: list[int] = []) -> int:
+def next_token(demo: Demo, inputs: dict, blocked: Sequence[int] = ()) -> int:
     """The likeliest next token of the one row, when the final position cannot see the positions `blocked`."""
     return int(masked_logits(demo, inputs, blocked)[0, -1].argmax())
 
 
-def masked_logits(demo: Demo, inputs: dict, blocked: list[int]) -> torch.Tensor:
+def masked_logits(demo: Demo, inputs: dict, blocked: Sequence[int]) -> torch.Tensor:
     """Logits when the last query of the one row is kept from `blocked`, in all layers."""
     length = inputs["input_ids"].shape[1]
     hidden = torch.zeros(1, length, length, dtype=torch.bool)
-    hidden[0, -1, blocked] = True
+    hidden[0, -1, list(blocked)] = True
     return demo.model(**with_mask(demo.model, inputs, hidden)).logits
 
 

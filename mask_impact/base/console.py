@@ -1,4 +1,5 @@
-"""What a front door says in single lines, and the code it exits with. Imports nothing slow: a wrong flag is answered at once."""
+"""What a front door says in single lines, and the code it exits with.
+Imports nothing slow: a wrong flag is answered at once."""
 
 from __future__ import annotations
 
@@ -79,12 +80,14 @@ def warn(line: str) -> None:
 
 
 def harmless(text: str) -> str:
-    """The text with escapes in place of what is not to be printed: control characters, and what turns the writing around."""
+    """The text with escapes in place of what is not to be printed:
+    control characters, and what turns the writing around."""
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def _print(line: str, stream: TextIO) -> None:
-    """Print and flush. A reader that has gone (`| head`), or a full disk under a log, is no reason to stop measuring."""
+    """Print and flush. A reader that has gone (`| head`), or a full disk under a log,
+    is no reason to stop measuring."""
     try:
         print(line, file=stream, flush=True)
     except OSError:

@@ -20,6 +20,7 @@ class RequestError(ValueError):
 
     @property
     def faults(self) -> tuple[str, ...]:
+        """What was wrong, a line each."""
         return self.args
 
     def __str__(self) -> str:
@@ -40,7 +41,8 @@ class StopAsked(Exception):
 
 @contextmanager
 def collect_faults(faults: list[str], placed: Callable[[str], str] = str) -> Iterator[None]:
-    """Add the faults of a RequestError raised inside to `faults`, each put through `placed`, and go on after the block."""
+    """Add the faults of a RequestError raised inside to `faults`, each put through `placed`,
+    and go on after the block."""
     try:
         yield
     except RequestError as error:
@@ -63,11 +65,13 @@ def as_run_error(error: Exception) -> RunError:
         return error
     if out_of_memory(error):
         return RunError(
-            f"out of memory ({first_line(error)}); measure a shorter prompt, or take a smaller model or --dtype bfloat16"
+            f"out of memory ({first_line(error)}); measure a shorter prompt, or take a smaller "
+            "model or --dtype bfloat16"
         )
     place = error.__traceback__
     while place.tb_next:
         place = place.tb_next
     return RunError(
-        f"{type(error).__name__}: {first_line(error)} ({Path(place.tb_frame.f_code.co_filename).name}, line {place.tb_lineno})"
+        f"{type(error).__name__}: {first_line(error)} "
+        f"({Path(place.tb_frame.f_code.co_filename).name}, line {place.tb_lineno})"
     )

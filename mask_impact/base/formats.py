@@ -31,14 +31,15 @@ def formats_for(rows: int, formats: tuple[str, ...], explicit: bool) -> tuple[tu
 # Bytes per row, measured on tables of 60 to 1,024 English tokens in float32; benchmarks/tables.py prints them.
 _ROW_BYTES = {"csv": 51, "json": 51, "parquet": 9}
 
-# What Parquet has beside its rows, measured on runs of 3 to 28 layers: for each heatmap a row group with its place in the footer,
-# and the run record: its settings and, for each layer of a heatmap, five numbers.
+# What Parquet has beside its rows, measured on runs of 3 to 28 layers: for each heatmap a row group with its place in
+# the footer, and the run record: its settings and, for each layer of a heatmap, five numbers.
 _GROUP_BYTES, _RECORD_BYTES, _LAYER_BYTES = 1500, 2500, 100
 
 
 def file_sizes(rows: int, formats: tuple[str, ...], heatmaps: int, layers: int) -> dict[str, int]:
-    """Approximate bytes of each file to come, of so many heatmaps (a generation step and variant) of so many layers: within about a
-    third of the truth for float32, a factor of 2 for small tables. Pictures, which the run record of Parquet holds, come on top."""
+    """Approximate bytes of each file to come, of so many heatmaps (a generation step and variant) of so many layers:
+    within about a third of the truth for float32, a factor of 2 for small tables. Pictures, which the run record of
+    Parquet holds, come on top."""
     sizes = {name: rows * _ROW_BYTES[name] for name in formats}
     if "parquet" in sizes:
         sizes["parquet"] += _RECORD_BYTES + heatmaps * (_GROUP_BYTES + layers * _LAYER_BYTES)

@@ -16,10 +16,11 @@ def map_large_blocks(tokens: int) -> bool:
     where that could be asked for.
 
     In long passes that is every block of a sequence's length. In the heap, keys and values that are kept come to lie
-    scattered among a layer's passing tensors, with holes between that are a little too small for the aligned blocks that
-    torch asks for: at 4,096 tokens on the shape of Qwen3-0.6B analyses needed 1.7 to 4.1 GB, by chance, and 1.7 to 1.9
-    with blocks past 14 MiB mapped. Short passes keep what they can, up to 1 GiB: a mapped block costs a page fault for every
-    4 KiB, each time. Giving back past 256 MiB made 100,000 to 200,000 faults in every pass of 1,024 tokens, of up to two seconds.
+    scattered among a layer's passing tensors, with holes between that are a little too small for the aligned blocks
+    that torch asks for: at 4,096 tokens on the shape of Qwen3-0.6B analyses needed 1.7 to 4.1 GB, by chance, and 1.7 to
+    1.9 with blocks past 14 MiB mapped. Short passes keep what they can, up to 1 GiB: a mapped block costs a page fault
+    for every 4 KiB, each time. Giving back past 256 MiB made 100,000 to 200,000 faults in every pass of 1,024 tokens,
+    of up to two seconds.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -16,7 +16,8 @@ def json_text(record: Any) -> str:
 
 
 def json_bytes(value: Any) -> bytes:
-    """The text in UTF-8; a lone surrogate, which a prompt from a badly encoded command line can hold, becomes its JSON escape."""
+    """The text in UTF-8; a lone surrogate, which a prompt from a badly encoded command line can hold,
+    becomes its JSON escape."""
     return json_text(value).encode("utf-8", "backslashreplace")
 
 

@@ -13,7 +13,7 @@ AUTOCAST = ("cpu", "cuda", "mps")  # kinds of devices for which a caller may hav
 
 
 def switches() -> list[tuple[Any, str, Any]]:
-    """torch's settings for float32 rounding in products: each an object, its attribute, and the value that keeps all digits."""
+    """Torch's settings for float32 rounding in products: each an object, its attribute, and the value that keeps all digits."""
     cuda, cudnn, cpu = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
     if not hasattr(cudnn, "conv"):  # before torch 2.9
         return [(cuda.matmul, "allow_tf32", False), (cudnn, "allow_tf32", False)]
@@ -53,8 +53,8 @@ _without_tf32 = _WithoutTF32()
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """No product inside rounds float32: not to the 10 bits of TF32, as convolutions on a GPU do unless told not to and matrix products
-    where the caller has asked for it, and not to the dtype of an autocast around the call.
+    """No product inside rounds float32: not to the 10 bits of TF32, as convolutions on a GPU do unless told not to and
+    matrix products where the caller has asked for it, and not to the dtype of an autocast around the call.
 
     As it was on leaving, when no other thread is inside; so nothing that waits for its caller may be inside.
     """

@@ -1,7 +1,7 @@
-"""What standard output can show, and text from anywhere made safe for it.
+r"""What standard output can show, and text from anywhere made safe for it.
 
     screen = Screen.of(sys.stdout)
-    screen.quoted("\\x1b[2J")        # "\\x1b[2J" in quotes, with a backslash and no escape character
+    screen.quoted("\x1b[2J")         # "\x1b[2J" in quotes, with a backslash and no escape character
 
 Tokens, prompts and names come from models and files. A control character in them could clear the screen or change the
 window's title, and a bidirectional mark could show a line in another order: each is written as its escape.
@@ -106,7 +106,7 @@ def _units(text: str, unicode: bool) -> list[tuple[str, int]]:
     marks = MOST_MARKS  # that the last unit has; none may follow an escape
     for character in text:
         mark = unicodedata.category(character).startswith("M")
-        if not unicode and character > "~" or _drives(character) or (mark and units and marks >= MOST_MARKS):
+        if (not unicode and character > "~") or _drives(character) or (mark and units and marks >= MOST_MARKS):
             shown = character.encode("unicode_escape").decode("ascii")
             units.append((shown, len(shown)))
             marks = MOST_MARKS
@@ -120,8 +120,8 @@ def _units(text: str, unicode: bool) -> list[tuple[str, int]]:
 
 
 def _drives(character: str) -> bool:
-    """Whether a character does something other than take its place: controls, formats and bidirectional marks, spaces other
-    than the plain one, surrogates, private and unassigned ones, selectors of another width, halves of flags."""
+    """Whether a character does something other than take its place: controls, formats and bidirectional marks, spaces
+    other than the plain one, surrogates, private and unassigned ones, selectors of another width, halves of flags."""
     if character == " ":
         return False
     selector = "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"

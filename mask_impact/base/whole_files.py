@@ -22,10 +22,10 @@ def write_whole(
 ) -> None:
     """Write every file under a temporary name, delete `outdated`, then give the files their names, in order.
 
-    `files` maps each final path to the function that writes it. Temporary files lie in `folder`, on the same file system, which
-    this process alone writes to, or else beside the final ones. Until all of them are written nothing that exists is
-    touched; however it ends, no temporary file stays. With `to_disk` a full disk shows, and a power cut finds them, before they
-    have their names. Raises RunError, one line with file and reason.
+    `files` maps each final path to the function that writes it. Temporary files lie in `folder`, on the same file
+    system, which this process alone writes to, or else beside the final ones. Until all of them are written nothing
+    that exists is touched; however it ends, no temporary file stays. With `to_disk` a full disk shows, and a power cut
+    finds them, before they have their names. Raises RunError, one line with file and reason.
     """
     outdated = list(outdated)
     temporaries = {path: (folder or path.parent) / f".{path.name}.{os.getpid()}.tmp" for path in files}

@@ -1,4 +1,5 @@
-"""Two results of the same variants, layers and positions: where they differ, by how much, and which strongest tokens changed.
+"""Two results of the same variants, layers and positions:
+where they differ, by how much, and which strongest tokens changed.
 
 compare(Path("output/a_results.csv"), Path("output/b_results.csv"), Screen())
 """
@@ -25,8 +26,8 @@ MOST_LISTED = 5
 
 
 def compare(one: Path, other: Path, screen: Screen, metric: str = "l2") -> None:
-    """Print how far the two tables lie apart, in the steps that both have. Raises RequestError if they have none, or if their
-    variants, layers or positions differ."""
+    """Print how far the two tables lie apart, in the steps that both have. Raises RequestError if they have none, or if
+    their variants, layers or positions differ."""
     frames = [read(path) for path in (one, other)]
     whole = [as_table(path, frame) for path, frame in zip((one, other), frames)]
     tables = in_shared_steps(*whole)
@@ -143,8 +144,8 @@ def differences(one: ResultTable, other: ResultTable, metric: str, screen: Scree
 
 
 def distances_apart(one: ResultTable, other: ResultTable, row: int, metric: str) -> tuple[float, float, float, int]:
-    """Of one cell over all steps: the largest and mean |A - B| (0 where all are undefined in both, NaN where no distance is
-    defined in both), A's largest distance, and how many are undefined in one of the two alone."""
+    """Of one cell over all steps: the largest and mean |A - B| (0 where all are undefined in both, NaN where no
+    distance is defined in both), A's largest distance, and how many are undefined in one of the two alone."""
     a, b = (
         np.concatenate([getattr(step, metric)[row] for step in table.steps]).astype(np.float64)
         for table in (one, other)

@@ -26,12 +26,13 @@ from mask_impact.results.writing import WRITERS
 def export(path: Path, form: str, screen: Screen, overwrite: bool = False) -> None:
     """Write the result in a file beside it; its run file too, where only the Parquet file holds the run.
 
-    Raises RequestError for a result that cannot be read, a file that is there (unless `overwrite`), a run file that is another
-    run's, and more rows than JSON holds; RunError if it cannot be written.
+    Raises RequestError for a result that cannot be read, a file that is there (unless `overwrite`), a run file that is
+    another run's, and more rows than JSON holds; RunError if it cannot be written.
     """
     if path.is_dir():
         raise RequestError(
-            f"{path}: this run is not finished; show and report can look at its steps, and the same command goes on with it"
+            f"{path}: this run is not finished; show and report can look at its steps, and the "
+            "same command goes on with it"
         )
     if path.suffix.lower() == f".{form}":
         raise RequestError(f"{path} is {form} already; name another format with --to")

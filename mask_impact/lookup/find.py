@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mask_impact.base.errors import RequestError, first_line
 from mask_impact.base.formats import FORMATS
 from mask_impact.results.frame import table_of
-from mask_impact.results.paths import RESULT_FILE, unfinished_folder, results_path, run_path
+from mask_impact.results.paths import RESULT_FILE, results_path, run_path, unfinished_folder
 from mask_impact.results.reading import read_results
 from mask_impact.results.table import COLUMNS, DISTANCES, ResultTable
 from mask_impact.settings import readers
@@ -30,8 +30,8 @@ MOST_LISTED = 20
 
 
 def find(word: str) -> Path:
-    """The table that a result file, a run file, a report or a name such as output/capital stands for; of a run that is not
-    finished, but has finished steps, their folder.
+    """The table that a result file, a run file, a report or a name such as output/capital stands for; of a run that is
+    not finished, but has finished steps, their folder.
 
     Raises RequestError, one line, if there is none, saying which results there are.
     """
@@ -92,7 +92,8 @@ def results_in(folders: list[Path]) -> str:
 
 
 def ending(folder: Path, name: str) -> str:
-    """How a run that has no table ended, and why, by its run file; empty where that is not there, or says that it is complete."""
+    """How a run that has no table ended, and why, by its run file;
+    empty where that is not there, or says that it is complete."""
     if not (run := run_path(folder, name)).is_file():
         return ""
     record = json.loads(run.read_bytes())

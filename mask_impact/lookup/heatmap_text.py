@@ -27,8 +27,9 @@ def block_picture(
 ) -> Iterator[str]:
     """The lines of the picture of a table of one step and one variant.
 
-    `floor` is the noise floor of each layer (None where unknown). Each layer has its own scale, up to its largest distance
-    without position 0; a larger one at position 0 is drawn like it. A picture that is too wide for the screen comes in pieces.
+    `floor` is the noise floor of each layer (None where unknown). Each layer has its own scale, up to its largest
+    distance without position 0; a larger one at position 0 is drawn like it. A picture that is too wide for the screen
+    comes in pieces.
     """
     [step], layers = table.steps, [layer for _, layer in table.cells]
     values = getattr(step, metric).astype(np.float64)
@@ -53,16 +54,16 @@ def block_picture(
 
 
 def scales(values: np.ndarray, positions: np.ndarray, left_out: int | None = 0) -> np.ndarray:
-    """The largest distance of each layer (layer,) without the position that is left out; with it where all others are 0, -1
-    where none is defined."""
+    """The largest distance of each layer (layer,) without the position that is left out; with it where all others are
+    0, -1 where none is defined."""
     rest = values[:, positions != left_out]
     rest = np.where(np.isnan(rest), 0, rest).max(1, initial=0)
     return np.where(rest > 0, rest, np.where(np.isnan(values), -1, values).max(1, initial=-1))
 
 
 def levels_of(values: np.ndarray, largest: np.ndarray, floor: Sequence[float | None] | None = None) -> np.ndarray:
-    """The level of each distance (layer, position): UNDEFINED, ZERO, ROUNDING, or 1 to LEVELS, in proportion to the layer's
-    largest."""
+    """The level of each distance (layer, position): UNDEFINED, ZERO, ROUNDING, or 1 to LEVELS,
+    in proportion to the layer's largest."""
     floors = np.array([0 if value is None else value for value in floor or [None] * len(values)], dtype=np.float64)[
         :, None
     ]

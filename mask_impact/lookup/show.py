@@ -39,9 +39,11 @@ def show(
     metric: str = "l2",
     as_json: bool = False,
 ) -> None:
-    """Print what was run, the strongest tokens and the block picture of one step and variant; with `as_json` the tokens alone.
+    """Print what was run, the strongest tokens and the block picture of one step and variant;
+    with `as_json` the tokens alone.
 
-    Raises RequestError for a table that cannot be read or is not whole, and for a step or variant that it does not have.
+    Raises RequestError for a table that cannot be read or is not whole,
+    and for a step or variant that it does not have.
     """
     frame = read(path)
     run = frame.attrs.get("run") or {}

@@ -10,8 +10,8 @@ from mask_impact.base.precision import TOLERANCE
 from mask_impact.measure.closed_form import MaskedHeads
 from mask_impact.measure.rows import MaskedRows
 from mask_impact.sites.hooks import told_of_hooks
-from mask_impact.sites.parts import LayerParts
 from mask_impact.sites.layer_pass import LayerRow
+from mask_impact.sites.parts import LayerParts
 
 
 def check_identities(row: LayerRow, closed: MaskedHeads, rows: MaskedRows, conserved: Tensor) -> None:

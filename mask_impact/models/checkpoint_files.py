@@ -30,7 +30,8 @@ TEMPLATES = "additional_chat_templates"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model's files: `name` as given, `folder` where they lie, `repository` and `revision` (commit) if it is the hub's."""
+    """A model's files: `name` as given, `folder` where they lie,
+    `repository` and `revision` (commit) if it is the hub's."""
 
     name: str
     folder: Path
@@ -40,8 +41,8 @@ class Checkpoint:
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """What tells this checkpoint from any other: the hub's commit, or the SHA-256 of the folder's files; and whether the
-        adapter in it is loaded, where there is one."""
+        """What tells this checkpoint from any other: the hub's commit, or the SHA-256 of the folder's files; and
+        whether the adapter in it is loaded, where there is one."""
         files = {"revision": self.revision} if self.revision else {"sha256": folder_hash(self.folder)}
         adapter = adapters.state(self.folder)
         return files if adapter is None else {**files, "adapter": adapter}
@@ -107,8 +108,8 @@ def check_header(name: str, file: Path) -> None:
 
 
 def folder_hash(folder: Path) -> str:
-    """SHA-256 over the names and contents of whatever transformers may read of a folder: configurations, tokenizer, templates,
-    code, weights and adapters. Results that happen to be written there and hidden files are none of it."""
+    """SHA-256 over the names and contents of whatever transformers may read of a folder: configurations, tokenizer,
+    templates, code, weights and adapters. Results that happen to be written there and hidden files are none of it."""
     total = hashlib.sha256()
     for file in identifying_files(folder):
         with open(file, "rb") as stream:

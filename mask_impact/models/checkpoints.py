@@ -32,7 +32,8 @@ def find_checkpoint(name: str, revision: str | None = None, code: bool = False, 
     path = DEMO / demo / "model" if name == "demo" else Path(os.path.expanduser(name))
     if name == "demo" and not path.is_dir():
         raise RequestError(
-            f"--model demo: there is no {str(path)!r}; fetch the repository again, or train it: python -m demo.{demo}.train"
+            f"--model demo: there is no {str(path)!r}; fetch the repository again, or train it: "
+            f"python -m demo.{demo}.train"
         )
     if os.path.isdir(path):  # unlike Path's own, it takes a name that is too long for one that is not there
         if revision is not None:
@@ -51,6 +52,6 @@ def with_weights(checkpoint: Checkpoint, quiet: bool = True) -> Checkpoint:
         return checkpoint
     patterns = [*SMALL_FILES, *missing_weights(checkpoint.folder), *adapters.WEIGHTS] + ["*.py"] * checkpoint.code
     with hub_bars(shown=not quiet):
-        fetch = lambda: snapshot_download(checkpoint.repository, revision=checkpoint.revision, allow_patterns=patterns)  # noqa: E731
+        fetch = lambda: snapshot_download(checkpoint.repository, revision=checkpoint.revision, allow_patterns=patterns)
         folder = ask_hub(checkpoint.name, checkpoint.revision, fetch, seconds=None)
     return checked_folder(replace(checkpoint, folder=Path(folder)))

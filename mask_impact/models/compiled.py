@@ -1,4 +1,5 @@
-"""Compiled models, measured as they were written: a compiler would take our answers in a module's place for its code, and fail."""
+"""Compiled models, measured as they were written:
+a compiler would take our answers in a module's place for its code, and fail."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ def as_written(model: Any) -> Any:
 
 @contextmanager
 def uncompiled(model: nn.Module) -> Iterator[bool]:
-    """Undo `module.compile()` and torch.compile of modules and of their forward functions, in the model and all inside it; whether
-    there was any. As it was on leaving."""
+    """Undo `module.compile()` and torch.compile of modules and of their forward functions, in the model and all inside
+    it; whether there was any. As it was on leaving."""
     changes = [change for module in model.modules() for change in compiled_in(module)]
     before = [place[name] for place, name, _ in changes]
     try:

@@ -28,7 +28,8 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def read_file(checkpoint: Checkpoint, what: str, read: Callable, **options: Any) -> Any:
-    """What `read` makes of the checkpoint's folder. Raises RequestError, one line, whatever `read` raises, but for want of memory."""
+    """What `read` makes of the checkpoint's folder. Raises RequestError, one line, whatever `read` raises,
+    but for want of memory."""
     try:
         return read(checkpoint.folder, local_files_only=True, **options)
     except Exception as error:  # the files are others', and fail in every way

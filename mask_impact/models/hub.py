@@ -58,20 +58,23 @@ def from_hub(name: str, revision: str | None, code: bool) -> Checkpoint:
     if not files & {WEIGHTS, INDEX}:
         refuse_adapter_of_hub(name, revision, files)
         raise RequestError(
-            f"--model {name!r} has no weights in safetensors ({WEIGHTS}); choose another model, or a --revision that has"
+            f"--model {name!r} has no weights in safetensors ({WEIGHTS}); "
+            "choose another model, or a --revision that has"
         )
     patterns = [*SMALL_FILES, "*.py"] if code else SMALL_FILES
     with hub_bars(shown=False):
-        # By the name of the revision, not by its commit: only so does the cache know next time what that name stands for.
-        fetch = lambda: snapshot_download(name, revision=revision, allow_patterns=patterns)  # noqa: E731
+        # By the name of the revision, not by its commit:
+        # only so does the cache know next time what that name stands for.
+        fetch = lambda: snapshot_download(name, revision=revision, allow_patterns=patterns)
         folder = Path(ask_hub(name, revision, fetch, SMALL_FILES_SECONDS))
     return Checkpoint(name, folder, name, folder.name, code)
 
 
 def refuse_adapter_of_hub(name: str, revision: str | None, files: Collection[str]) -> None:
-    """Raise RequestError for a repository, of these files, that holds an adapter; its configuration alone is fetched."""
+    """Raise RequestError for a repository, of these files, that holds an adapter;
+    its configuration alone is fetched."""
     if adapters.CONFIG in files:
-        fetch = lambda: snapshot_download(name, revision=revision, allow_patterns=[adapters.CONFIG])  # noqa: E731
+        fetch = lambda: snapshot_download(name, revision=revision, allow_patterns=[adapters.CONFIG])
         with hub_bars(shown=False):
             folder = Path(ask_hub(name, revision, fetch, SMALL_FILES_SECONDS))
         adapters.refuse_alone(name, folder)
@@ -91,8 +94,8 @@ def hub_bars(shown: bool) -> Iterator[None]:
 
 
 def ask_hub(name: str, revision: str | None, ask: Callable[[], Any], seconds: float | None) -> Any:
-    """What the hub answers, within `seconds`. Raises RequestError, one line, if it refuses or cannot be reached; RunError
-    if what it sends cannot be stored."""
+    """What the hub answers, within `seconds`. Raises RequestError, one line, if it refuses or cannot be reached;
+    RunError if what it sends cannot be stored."""
     answer: dict[str, Any] = {}
 
     def run() -> None:
@@ -125,4 +128,7 @@ def hub_fault(name: str, revision: str | None, error: Exception) -> str:
     if isinstance(error, errors.RevisionNotFoundError):
         return f"--revision {revision!r} of {name!r} was not found on the hub; give a branch, tag or commit that it has"
     reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-    return f"--model {name!r} is neither a folder nor in the local cache, and the hub cannot be reached ({reason[0][:120]}); {USE_DEMO}"
+    return (
+        f"--model {name!r} is neither a folder nor in the local cache, and the hub cannot be reached "
+        f"({reason[0][:120]}); {USE_DEMO}"
+    )

@@ -16,7 +16,6 @@ from transformers import (
 )
 
 from mask_impact.base.errors import RequestError, collect_faults
-
 from mask_impact.models import adapters
 from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import find_checkpoint
@@ -59,7 +58,8 @@ class ModelInfo:
         return layer_count(self.measured_config(settings))
 
     def other_layers(self, settings: Settings) -> dict[int, str]:
-        """The layers whose kind, as the configuration names it, is no softmax attention; what it does not name comes out later."""
+        """The layers whose kind, as the configuration names it, is no softmax attention;
+        what it does not name comes out later."""
         config = self.measured_config(settings)
         kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
         return {
@@ -68,7 +68,8 @@ class ModelInfo:
 
     @property
     def context_length(self) -> int | None:
-        """The most positions the model was built for, rotary scaling included, or None where its configuration sets no limit."""
+        """The most positions the model was built for, rotary scaling included,
+        or None where its configuration sets no limit."""
         config = self.config.get_text_config()
         length = getattr(config, "max_position_embeddings", None)
         return (
@@ -87,7 +88,8 @@ class ModelInfo:
         return PromptInputs(self.question_ids(settings))
 
     def question_ids(self, settings: Settings) -> list[int]:
-        """The prompt's token ids, before pictures take their places in it. Raises RequestError as `prompt_inputs` does."""
+        """The prompt's token ids, before pictures take their places in it.
+        Raises RequestError as `prompt_inputs` does."""
         return prompt_ids(self.tokenizer, settings)
 
     @property
@@ -100,26 +102,28 @@ class ModelInfo:
 
 
 def rope_kinds(config: PreTrainedConfig) -> list[dict[str, Any]]:
-    """The rotary parameters of each kind of layer; one without any where positions are learned, whatever a stray key says."""
+    """The rotary parameters of each kind of layer;
+    one without any where positions are learned, whatever a stray key says."""
     given = (getattr(config, "rope_parameters", None) or {}) if hasattr(type(config), "rope_parameters") else {}
     return [kind for kind in given.values() if isinstance(kind, dict)] or [given]
 
 
 def scaled_length(length: int, rope: dict[str, Any]) -> int:
-    """The most positions with these rotary parameters, of a model whose configuration says `length`; the types of rope that are
-    not named here have the extended number there."""
+    """The most positions with these rotary parameters, of a model whose configuration says `length`; the types of rope
+    that are not named here have the extended number there."""
     factor = rope.get("factor") if rope.get("rope_type") in ("linear", "dynamic", "yarn") else None
     return max(length, int((rope.get("original_max_position_embeddings") or length) * factor)) if factor else length
 
 
 def examine(settings: Settings, checkpoint: Checkpoint | None = None) -> ModelInfo:
-    """A model of text, with everything that configuration and tokenizer tell. Raises RequestError, by name, with all faults."""
+    """A model of text, with everything that configuration and tokenizer tell.
+    Raises RequestError, by name, with all faults."""
     return read_candidate(settings, checkpoint, refuse_config)
 
 
 def read_candidate(settings: Settings, checkpoint: Checkpoint | None, refuse: Callable[..., None]) -> ModelInfo:
-    """Everything that configuration and tokenizer tell; `refuse` raises RequestError for a configuration of another kind of
-    model. Raises RequestError, by name, with all faults."""
+    """Everything that configuration and tokenizer tell; `refuse` raises RequestError for a configuration of another
+    kind of model. Raises RequestError, by name, with all faults."""
     code = settings.trust_remote_code
     checkpoint = checkpoint or find_checkpoint(settings.model, settings.revision, code, settings.DEMO)
     faults: list[str] = []
@@ -138,16 +142,16 @@ def read_candidate(settings: Settings, checkpoint: Checkpoint | None, refuse: Ca
 def of_loaded(
     model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, settings: Settings
 ) -> ModelInfo:
-    """The candidate of a model that the caller has loaded. Raises RequestError for one that cannot be measured, for one of the
-    two alone, and for settings that would load another."""
+    """The candidate of a model that the caller has loaded. Raises RequestError for one that cannot be measured, for one
+    of the two alone, and for settings that would load another."""
     model = as_written(model)
     refuse_unloaded(model, tokenizer)
     return ModelInfo(loaded_name(model, settings, refuse_loaded), model.config, tokenizer)
 
 
 def loaded_name(model: PreTrainedModel, settings: Settings, refuse: Callable[[PreTrainedModel], None]) -> str:
-    """The name of a model that the caller has loaded. Raises RequestError, with all faults, for what `refuse` refuses and for
-    settings that would load another."""
+    """The name of a model that the caller has loaded. Raises RequestError, with all faults, for what `refuse` refuses
+    and for settings that would load another."""
     name = str(model.config.name_or_path or "memory")
     usual = defaults(type(settings))
     faults = [

@@ -57,6 +57,7 @@ class LoadedModel:
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer that the model was saved or given with."""
         return self.model_info.tokenizer
 
     @property
@@ -69,7 +70,8 @@ class LoadedModel:
 def load(model_info: ModelInfo, settings: Settings, wanted: Collection[str] = ("decoder",)) -> LoadedModel:
     """Load the weights, move them to the device and check the parts of the model that are wanted.
 
-    Raises RequestError for weights that do not fit the model, RunError where memory runs out or a check of the loaded model fails.
+    Raises RequestError for weights that do not fit the model,
+    RunError where memory runs out or a check of the loaded model fails.
     """
     checkpoint, device = with_weights(model_info.checkpoint, settings.quiet), find_device(settings)
     dtype, method = wanted_dtype(settings, device), quantisation(model_info.config)
@@ -100,9 +102,10 @@ def load(model_info: ModelInfo, settings: Settings, wanted: Collection[str] = ("
 
 
 def add_adapter(checkpoint: Checkpoint, model: PreTrainedModel) -> None:
-    """Load the adapter that lies beside the weights, where peft can. Raises RequestError for one that does not fit the model."""
+    """Load the adapter that lies beside the weights, where peft can.
+    Raises RequestError for one that does not fit the model."""
     if adapters.is_loaded(checkpoint.folder):
-        load = lambda folder, **_: model.load_adapter(str(folder), ignore_mismatched_sizes=True)  # noqa: E731
+        load = lambda folder, **_: model.load_adapter(str(folder), ignore_mismatched_sizes=True)
         refuse_misfits(checkpoint.name, read_file(checkpoint, "adapter", load).to_dict())
 
 
@@ -160,8 +163,8 @@ def method_of(settings: Settings) -> Method:
 
 @contextmanager
 def ready(model_info: ModelInfo, settings: Settings, model: PreTrainedModel | None = None) -> Iterator[LoadedModel]:
-    """The candidate's model, loaded and checked; one that the caller has loaded is as it was on leaving, and no other thread
-    measures it meanwhile."""
+    """The candidate's model, loaded and checked; one that the caller has loaded is as it was on leaving, and no other
+    thread measures it meanwhile."""
     if model is None:
         with LOADING:
             loaded = load(model_info, settings, {settings.part})

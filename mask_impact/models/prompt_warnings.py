@@ -16,17 +16,18 @@ def prompt_warnings(model_info: ModelInfo, settings: Settings, ids: Sequence[int
     tokenizer, lines = model_info.tokenizer, []
     if (last := put_behind(tokenizer, settings)) is not None:
         lines.append(
-            f"the tokenizer puts {piece(tokenizer, last)} behind the prompt, where it is the final position; from Python token "
-            "ids can be given without it"
+            f"the tokenizer puts {piece(tokenizer, last)} behind the prompt, where it is the final position; from "
+            "Python token ids can be given without it"
         )
     if tokenizer.bos_token_id is not None and list(ids[:2]) == [tokenizer.bos_token_id] * 2:
         lines.append(
-            f"the prompt begins with {piece(tokenizer, ids[0])} twice; the one that the tokenizer or the chat template puts "
-            "there is enough: leave out the other"
+            f"the prompt begins with {piece(tokenizer, ids[0])} twice; the one that the tokenizer or the chat template "
+            "puts there is enough: leave out the other"
         )
     if drops_system(model_info, settings):
         lines.append(
-            "system: the model's chat template has no place for a system message, and drops it; write it into the prompt"
+            "system: the model's chat template has no place for a system message, and drops it; "
+            "write it into the prompt"
         )
     return [settings.placed(line) for line in lines]
 

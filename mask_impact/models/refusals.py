@@ -11,19 +11,20 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from mask_impact.base.errors import RequestError
-from mask_impact.sites.decoder import refuse_class
 from mask_impact.models import adapters
 from mask_impact.models.devices import TORCH_DTYPES
+from mask_impact.sites.decoder import refuse_class
 
 ANOTHER_MODEL = "choose a causal language model, such as Qwen/Qwen3-0.6B"
 
 
 def refuse_config(name: str, config: PreTrainedConfig, code: bool) -> None:
     """Raise RequestError, by name, for models that are no decoder-only language models or cannot be measured."""
-    known = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else None
+    known = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if config.is_encoder_decoder:
         raise RequestError(
-            f"--model {name!r} ({config.model_type}) is an encoder-decoder model, which is not measured; {ANOTHER_MODEL}"
+            f"--model {name!r} ({config.model_type}) is an encoder-decoder model, which is not measured; "
+            f"{ANOTHER_MODEL}"
         )
     if is_encoder(config):
         raise RequestError(
@@ -48,7 +49,8 @@ def refuse_quantised(name: str, config: PreTrainedConfig) -> None:
     method = quantisation(config)
     if method is not None and method not in dequantisers():
         raise RequestError(
-            f"--model {name!r} has {method} weights, which transformers does not dequantise; choose the unquantised model"
+            f"--model {name!r} has {method} weights, which transformers does not dequantise; "
+            "choose the unquantised model"
         )
 
 
@@ -72,7 +74,8 @@ def refuse_empty(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise RequestError for the tokenizer without words that transformers makes of a folder without one."""
     if len(tokenizer.get_vocab()) <= len(tokenizer.get_added_vocab()):
         raise RequestError(
-            f"--model {name!r}: its folder has no tokenizer; add the files it came with (tokenizer.json, tokenizer_config.json)"
+            f"--model {name!r}: its folder has no tokenizer; add the files it came with "
+            "(tokenizer.json, tokenizer_config.json)"
         )
 
 
@@ -90,7 +93,8 @@ def dequantisers() -> dict[str, Any]:
 
 
 def refuse_unloaded(model: object, tokenizer: object) -> None:
-    """Raise RequestError for what is no loaded model and tokenizer: one of the two, their names, or each in the other's place."""
+    """Raise RequestError for what is no loaded model and tokenizer:
+    one of the two, their names, or each in the other's place."""
     if model is None or tokenizer is None:
         raise RequestError("model and tokenizer go together; give both, or neither and a model_name")
     adapters.refuse_wrapped(model)
@@ -103,7 +107,8 @@ def refuse_unloaded(model: object, tokenizer: object) -> None:
 
 
 def refuse_loaded(model: PreTrainedModel) -> None:
-    """Raise RequestError, by name, for a loaded model of another kind, without a language-model head, or with quantised weights."""
+    """Raise RequestError, by name, for a loaded model of another kind, without a language-model head,
+    or with quantised weights."""
     name = type(model).__name__
     if model.config.is_encoder_decoder or is_encoder(model.config):
         raise RequestError(f"{name} is no decoder-only model; load a causal language model with AutoModelForCausalLM")
@@ -124,5 +129,6 @@ def refuse_strange_weights(model: PreTrainedModel) -> None:
     strange = {str(weight.dtype) for weight in model.parameters()} - {str(dtype) for dtype in TORCH_DTYPES.values()}
     if strange:
         raise RequestError(
-            f"{name} has weights in {', '.join(sorted(strange))}; load it unquantised, in one of {', '.join(TORCH_DTYPES)}"
+            f"{name} has weights in {', '.join(sorted(strange))}; "
+            f"load it unquantised, in one of {', '.join(TORCH_DTYPES)}"
         )

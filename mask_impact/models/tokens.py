@@ -22,8 +22,8 @@ Form = Callable[[str], str | list[Part]]
 def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
     """What each token adds to the decoded text; joined, the list gives the text.
 
-    A token that is not whole UTF-8 by itself shows its vocabulary piece, never a replacement character, and one without any text
-    its piece too, or `<id>` where the vocabulary has none.
+    A token that is not whole UTF-8 by itself shows its vocabulary piece, never a replacement character, and one without
+    any text its piece too, or `<id>` where the vocabulary has none.
     """
     texts, anchor = [], []
     for token in ids:
@@ -54,7 +54,8 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[int]:
-    """The prompt's token ids, in the model's chat template where `chat` is set; those of a prompt that is ids already as they are.
+    """The prompt's token ids, in the model's chat template where `chat` is set;
+    those of a prompt that is ids already as they are.
 
     Raises RequestError if there are none.
     """
@@ -67,7 +68,8 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[i
 
 
 def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Sequence[Part] = ()) -> list[int]:
-    """The prompt, with the parts that stand `before` it, as the user's message of a chat that is waiting for its answer."""
+    """The prompt, with the parts that stand `before` it,
+    as the user's message of a chat that is waiting for its answer."""
     if not tokenizer.chat_template:
         raise RequestError(
             "chat is on, but the model has no chat template; leave chat off: --no-chat (in YAML chat: false)"
@@ -85,10 +87,11 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Seq
 
 
 def forms_taken(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Sequence[Part]) -> tuple[Form, Form]:
-    """How the template takes the text of system and user: as it is or, where that is refused or dropped, as a list of parts.
+    """How the template takes the text of system and user:
+    as it is or, where that is refused or dropped, as a list of parts.
 
-    Two words show which text comes through. With parts before it the user's text is one of them. Raises RequestError where a prompt
-    of text alone is always dropped, or what the template raises.
+    Two words show which text comes through. With parts before it the user's text is one of them. Raises RequestError
+    where a prompt of text alone is always dropped, or what the template raises.
     """
     taken, errors = [], []
     for forms in product((str, parts), (partial(parts, before=before),) if before else (str, parts)):
@@ -131,7 +134,8 @@ def parts(text: str, before: Sequence[Part] = ()) -> list[Part]:
 
 
 def continuation_ids(tokenizer: PreTrainedTokenizerBase, continuation: str | tuple[int, ...]) -> list[int]:
-    """The ids of a given continuation, text tokenised by itself without special tokens. Raises RequestError if there are none."""
+    """The ids of a given continuation, text tokenised by itself without special tokens.
+    Raises RequestError if there are none."""
     if is_ids(continuation):
         return list(continuation)
     ids = tokenizer(continuation, add_special_tokens=False)["input_ids"]

@@ -18,7 +18,8 @@ KIND, PLACES = "token_type", ("image_index", "patch_row", "patch_col")  # furthe
 
 
 def table_of(frame: pd.DataFrame) -> ResultTable:
-    """The table of a DataFrame as `read_results` gives it. Raises RequestError if rows are missing or in another order."""
+    """The table of a DataFrame as `read_results` gives it.
+    Raises RequestError if rows are missing or in another order."""
     if (
         len(frame) and (last := frame["token_position"].max()) >= MOST_NUMBER
     ):  # for every one of them there would be a token

@@ -40,8 +40,9 @@ def read_results(path: str | Path) -> pd.DataFrame:
 
     Integers are int64, tokens text (`NA`, `007` and the empty token included), undefined distances NaN. Distances are
     float32, or float64 where the run says so; without a run file, where float32 does not hold the numbers. Columns
-    after the seven are kept, an index that pandas wrote is dropped. `attrs["run"]` has the run record, where the file or {name}_run.json beside it holds one.
-    Raises RequestError, one line, for a file that is missing, cut short, or not a result.
+    after the seven are kept, an index that pandas wrote is dropped. `attrs["run"]` has the run record, where the file
+    or {name}_run.json beside it holds one. Raises RequestError, one line, for a file that is missing, cut short, or not
+    a result.
     """
     table, run = read_table(path)
     frame = table.to_pandas()
@@ -51,7 +52,8 @@ def read_results(path: str | Path) -> pd.DataFrame:
 
 
 def read_table(path: str | Path) -> tuple[pa.Table, dict[str, Any] | None]:
-    """The table as `read_results` reads it, still Arrow's, further columns in the types of the file; and the run record or None."""
+    """The table as `read_results` reads it, still Arrow's, further columns in the types of the file;
+    and the run record or None."""
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -167,7 +169,8 @@ def run_record_of(path: Path, text: bytes) -> dict[str, Any]:
 
 
 def _without_index(table: pa.Table) -> pa.Table:
-    """The table without the index that pandas wrote: in CSV the one column before the seven, in Parquet those it named itself."""
+    """The table without the index that pandas wrote:
+    in CSV the one column before the seven, in Parquet those it named itself."""
     names = table.column_names
     first = 1 if tuple(names[1 : 1 + len(COLUMNS)]) == COLUMNS else 0
     return table.select(

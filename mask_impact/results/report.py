@@ -135,7 +135,8 @@ def positions_of(step: StepDistances) -> int | list[int]:
 
 
 def places_of(table: ResultTable) -> list[list[int]] | None:
-    """Image, patch row and patch column of each of the table's tokens, -1 in each for text; None for a run without pictures."""
+    """Image, patch row and patch column of each of the table's tokens, -1 in each for text;
+    None for a run without pictures."""
     if not set(PLACES) <= set(table.places):
         return None
     return [list(place) for place in zip(*(table.places[name].fill_null(-1).to_pylist() for name in PLACES))]

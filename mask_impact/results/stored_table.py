@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,8 @@ _BATCH_ROWS = 262_144
 
 
 class StoredTable:
-    """A table that was read, in the form that the writers take: `schema`, `batches`, `heatmaps`; text as a dictionary."""
+    """A table that was read, in the form that the writers take:
+    `schema`, `batches`, `heatmaps`; text as a dictionary."""
 
     def __init__(self, table: pa.Table):
         text = pa.dictionary(pa.int32(), pa.string())
@@ -30,7 +32,7 @@ class StoredTable:
         step, variant = (column.dictionary_encode().indices.to_numpy() for column in columns)
         ends = np.flatnonzero((np.diff(step) != 0) | (np.diff(variant) != 0)) + 1
         edges = [0, *ends.tolist(), self._table.num_rows] if self._table.num_rows else []
-        for first, last in zip(edges, edges[1:]):
+        for first, last in pairwise(edges):
             yield self._batch(first, last)
 
     def _batch(self, first: int, last: int) -> pa.RecordBatch:

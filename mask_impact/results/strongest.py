@@ -34,10 +34,11 @@ def spared(table: ResultTable) -> str:
 def strongest_tokens(
     table: ResultTable, count: int, step: int = 0, variant: str | None = None, metric: str = "l2"
 ) -> list[StrongToken]:
-    """The `count` strongest tokens of the table's step number `step` (its place in the list), largest sum over layers first.
+    """The `count` strongest tokens of the table's step number `step` (its place in the list),
+    largest sum over layers first.
 
-    `variant` is the table's first one if None. The table's `left_out` position is, and tokens whose distance is undefined in
-    every layer.
+    `variant` is the table's first one if None. The table's `left_out` position is,
+    and tokens whose distance is undefined in every layer.
     """
     variant = table.cells[0][0] if variant is None else variant
     rows = [number for number, (kind, _) in enumerate(table.cells) if kind == variant]

@@ -39,7 +39,8 @@ class StepDistances:
     """The distances of one generation step.
 
     `l2` and `cosine` are (cell, position), both float32 or both float64, at least 0, NaN where undefined. `positions`
-    (position,) are those that were masked, ascending; None for all from 0 on. Raises ValueError if shapes or dtypes differ.
+    (position,) are those that were masked, ascending; None for all from 0 on. Raises ValueError if shapes or dtypes
+    differ.
     """
 
     step: int
@@ -64,9 +65,9 @@ class ResultTable:
     """Every distance of a run, with the names of its axes.
 
     `tokens` has the text of every position of the longest step. `cells` has the (variant, layer) pairs, variant-major:
-    Full over all layers, Attn over all layers, Head_0 over its layers, ... Step `k` covers its own positions, and may be read
-    from a file each time it is asked for. `places` are
-    further columns by name, (position,) like `tokens`: text, or whole numbers where they are not null.
+    Full over all layers, Attn over all layers, Head_0 over its layers, ... Step `k` covers its own positions, and may
+    be read from a file each time it is asked for. `places` are further columns by name, (position,) like `tokens`:
+    text, or whole numbers where they are not null.
     """
 
     tokens: list[str]

@@ -39,9 +39,9 @@ def write_results(
     Until they are whole the files lie in the folder `temporaries`, if that is given.
 
     An earlier result of this name stays whole until every new file is written; then its run file goes first, so that
-    the result exists with its own run file or not at all. Its tables in other formats and its report are deleted. `run_record` gets
-    the number of rows as "rows", by which a table that was cut short is known. Raises RunError, one line, if a file
-    cannot be written or a distance is infinite; KeyError for an unknown format.
+    the result exists with its own run file or not at all. Its tables in other formats and its report are deleted.
+    `run_record` gets the number of rows as "rows", by which a table that was cut short is known. Raises RunError, one
+    line, if a file cannot be written or a distance is infinite; KeyError for an unknown format.
     """
     _refuse_infinities(table)
     text = json_bytes({**run_record, "rows": len(table)})

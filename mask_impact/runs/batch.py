@@ -16,7 +16,7 @@ from mask_impact.models.info import ModelInfo
 from mask_impact.models.loading import LoadedModel
 from mask_impact.results import report
 from mask_impact.results.folder import OutputFolder
-from mask_impact.results.paths import unfinished_folder, report_path, run_path
+from mask_impact.results.paths import report_path, run_path, unfinished_folder
 from mask_impact.results.writing import write_failure, write_results
 from mask_impact.runs import planning
 from mask_impact.runs.missing_formats import completed
@@ -30,7 +30,8 @@ from mask_impact.runs.run import Run
 def unfinished(plans: Sequence[PlannedRun], failures: list[Failure]) -> list[PlannedRun]:
     """The plans whose results are not there yet; a line for each of the others, of which what is missing is made.
 
-    One whose missing files cannot be written is noted in `failures`. Raises RequestError if reports are asked for and the page that they are made of is not there.
+    One whose missing files cannot be written is noted in `failures`. Raises RequestError if reports are asked for and
+    the page that they are made of is not there.
     """
     warn(plans)
     left, replaced = [], Replaced(plans[0].settings).names()
@@ -62,9 +63,11 @@ def warn(plans: Sequence[PlannedRun]) -> None:
 
 
 def load(plans: Sequence[PlannedRun], model_info: ModelInfo) -> LoadedModel:
-    """The model with its weights, checked; a line for each plan whose results will be large, and for what is not followed.
+    """The model with its weights, checked;
+    a line for each plan whose results will be large, and for what is not followed.
 
-    Raises RequestError for weights that do not fit, and for layers asked for that turn out to have no softmax attention.
+    Raises RequestError for weights that do not fit,
+    and for layers asked for that turn out to have no softmax attention.
     """
     loaded = loading.load(model_info, plans[0].settings, {plan.settings.part for plan in plans})
     planning.refuse_skipped(plans, loaded)
@@ -112,7 +115,8 @@ def failing_into(failures: list[Failure], plan: PlannedRun, loaded: LoadedModel)
 
 
 def record_failure(plan: PlannedRun, loaded: LoadedModel, reason: str) -> None:
-    """Write the reason into the plan's run file; a whole result of that name, which was to be replaced, stays. Raises RunError."""
+    """Write the reason into the plan's run file; a whole result of that name, which was to be replaced,
+    stays. Raises RunError."""
     folder, name = Path(plan.settings.output_dir), plan.choice.name
     if is_complete(run_path(folder, name)):
         console.warn(f"{name}: the result of this name is kept")
@@ -129,8 +133,8 @@ def is_complete(path: Path) -> bool:
 
 
 def write(run: Run) -> list[Path]:
-    """Write a finished run's files: its table in the formats asked for and those that its result has already, its report
-    likewise, and its run file. Returns their paths, the run file last."""
+    """Write a finished run's files: its table in the formats asked for and those that its result has already, its
+    report likewise, and its run file. Returns their paths, the run file last."""
     settings, table, choice, record = run.plan.settings, run.table(), run.plan.choice, run.record()
     wanted = tuple(form for form in FORMATS if form in settings.formats or form in choice.formats)
     formats, notice = formats_for(len(table), wanted, "formats" in settings.given)
@@ -166,11 +170,12 @@ def exit_code(plans: Sequence[PlannedRun], failures: Sequence[Failure]) -> int:
 
 
 def is_cut_off(plans: Sequence[PlannedRun], failed: Sequence[str]) -> bool:
-    """Whether one of these plans was begun and not ended, or is still to replace what is there; `failed` are names that failed."""
+    """Whether one of these plans was begun and not ended, or is still to replace what is there;
+    `failed` are names that failed."""
     begun = any(unfinished_folder(Path(plan.settings.output_dir), plan.choice.name).exists() for plan in plans)
     replaced = Replaced(plans[0].settings)
-    return (
-        begun or replaced.path is not None and not {plan.choice.name for plan in plans} <= {*replaced.names(), *failed}
+    return begun or (
+        replaced.path is not None and not {plan.choice.name for plan in plans} <= {*replaced.names(), *failed}
     )
 
 

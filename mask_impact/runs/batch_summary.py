@@ -17,7 +17,7 @@ import pyarrow.csv
 from mask_impact.base import console
 from mask_impact.base.errors import RunError
 from mask_impact.base.whole_files import make_folder, write_whole
-from mask_impact.results.paths import unfinished_folder, run_path
+from mask_impact.results.paths import run_path, unfinished_folder
 from mask_impact.runs.batch import is_done
 from mask_impact.runs.finished_steps import FinishedSteps
 from mask_impact.runs.locks import alone
@@ -49,8 +49,8 @@ Row = dict[str, Any]
 def close(plans: Sequence[PlannedRun], failures: Collection[Failure]) -> None:
     """After a batch, print its table and write its summary; nothing for a prompt of the command line.
 
-    `plans` are all its entries, `failures` those that failed now. A summary that cannot be written is a warning, as every result
-    is there.
+    `plans` are all its entries, `failures` those that failed now.
+    A summary that cannot be written is a warning, as every result is there.
     """
     settings = plans[0].settings
     if settings.batch_file is None:
@@ -107,7 +107,8 @@ def unfinished_row(folder: Path, name: str) -> Row:
 
 
 def record_row(record: Row) -> Row:
-    """The columns that a run record tells. Raises LookupError, TypeError or AttributeError for what is no such record."""
+    """The columns that a run record tells.
+    Raises LookupError, TypeError or AttributeError for what is no such record."""
     if record["status"] != "complete":
         return {"status": str(record["status"]), "reason": str(record.get("reason") or "")}
     strongest = (record.get("strongest") or [{}])[0]  # records of earlier versions have none
@@ -125,7 +126,8 @@ def record_row(record: Row) -> Row:
 
 
 def write_summary(rows: Sequence[Row], path: Path) -> None:
-    """The rows as CSV in the form of the results: text and the header quoted, numbers not, nothing where there is none."""
+    """The rows as CSV in the form of the results:
+    text and the header quoted, numbers not, nothing where there is none."""
     whole = [{name: utf8(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
     pa.csv.write_csv(pa.Table.from_pylist(whole, pa.schema(list(COLUMNS.items()))), path)
 
@@ -171,6 +173,7 @@ def cut_inside(text: str, most: int) -> str:
 
 
 def cut(text: str, most: int) -> str:
+    """The text without its end where it is too long."""
     return text if len(text) <= most else text[: most - 3] + "..."
 
 

@@ -21,14 +21,15 @@ from mask_impact.settings.text import Settings
 CALIBRATION_SECONDS = 0.1
 LAYER_SECONDS = 0.01  # what a layer takes at each step whatever its size: 9 ms in the demo model, on a busy core
 ASSUMED = (
-    "tokens and masked rows pass each layer's weights at the {speed:,.3g} GFLOP/s that a short matrix product reaches on "
-    "{device} now, and each layer takes 10 ms a step besides; without loading, pictures and writing"
+    "tokens and masked rows pass each layer's weights at the {speed:,.3g} GFLOP/s that a short matrix product reaches "
+    "on {device} now, and each layer takes 10 ms a step besides; without loading, pictures and writing"
 )
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of a layer's weights, from the configuration: all, which a token passes, and those after attention, for a row."""
+    """Numbers of a layer's weights, from the configuration:
+    all, which a token passes, and those after attention, for a row."""
 
     token: int
     row: int
@@ -69,7 +70,8 @@ def total(plans: Sequence[PlannedRun], left: Sequence[PlannedRun], times: dict[s
 
 
 def told(plan: PlannedRun, model_info: ModelInfo) -> str:
-    """Tokens, steps, layers, rows and bytes. Layers are at most so many: that one has no softmax attention can come out later."""
+    """Tokens, steps, layers, rows and bytes. Layers are at most so many:
+    that one has no softmax attention can come out later."""
     heads = number(model_info.measured_config(plan.settings), "num_attention_heads")
     count = len(layers(plan, model_info))
     if heads is None:
@@ -98,7 +100,8 @@ def layers(plan: PlannedRun, model_info: ModelInfo) -> list[int]:
 
 
 def layer_sizes(config: PreTrainedConfig) -> Sizes | None:
-    """A decoder layer's sizes, a gated MLP and the chosen experts assumed; None where the configuration does not give them."""
+    """A decoder layer's sizes, a gated MLP and the chosen experts assumed;
+    None where the configuration does not give them."""
     width, heads = number(config, "hidden_size"), number(config, "num_attention_heads")
     if not width or not heads:
         return None
@@ -121,8 +124,8 @@ def number(config: PreTrainedConfig, name: str) -> int | None:
 def seconds(plan: PlannedRun, measured: Sequence[int], of_model: int, sizes: Sizes, speed: float) -> float:
     """The time of a run: each token through every layer once, and each step's rows through the measured ones.
 
-    `rerun` sends a layer's whole input through it for each masked token. Attention's own products and the vocabulary's are left
-    out.
+    `rerun` sends a layer's whole input through it for each masked token.
+    Attention's own products and the vocabulary's are left out.
     """
     at = plan.prompt.at
     each, places = at.size, len(at.units or (None,))

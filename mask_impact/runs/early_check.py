@@ -1,4 +1,5 @@
-"""Where a run finds its model and leaves its results: looked at before torch is imported, which takes seconds by itself."""
+"""Where a run finds its model and leaves its results:
+looked at before torch is imported, which takes seconds by itself."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ Item = TypeVar("Item")
 class FinishedStep:
     """One finished step: its distances, what a later step needs of it, and the table's axes so far.
 
-    `record` is the step in the run file, `texts` and `places` are the table's tokens and further columns by then, `seconds` the
-    run's measuring time by then, `started` when it began.
+    `record` is the step in the run file, `texts` and `places` are the table's tokens and further columns by then,
+    `seconds` the run's measuring time by then, `started` when it began.
     """
 
     distances: StepDistances
@@ -80,7 +80,7 @@ class FinishedStep:
         """The step in a file. Raises OSError, SafetensorError, ValueError or LookupError for what is none."""
         with safe_open(path, "pt") as file:
             told = json.loads(file.metadata()[METADATA])
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
         if told["checksum"] != checksum(tensors):
             raise ValueError(f"{path}: what it holds is not what was written")
         l2, cosine, positions = (tensors.pop(name).numpy() for name in ("l2", "cosine", "positions"))
@@ -134,7 +134,8 @@ class FinishedSteps(Sequence[FinishedStep]):
         self.note.unlink(missing_ok=True)
 
     def clear_steps(self) -> None:
-        """Forget every step. Raises RunError where one cannot be removed, as on Windows while another program reads it."""
+        """Forget every step. Raises RunError where one cannot be removed,
+        as on Windows while another program reads it."""
         self._length = 0
         self._read.cache_clear()
         for path in self.folder.glob("step_*"):

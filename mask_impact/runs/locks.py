@@ -21,8 +21,8 @@ ATTEMPTS = 100  # at a lock whose file others remove in the same moment
 def alone(folder: Path, name: str) -> Iterator[bool]:
     """Hold a result's name in a folder, as the one process that writes it; False where another one has it.
 
-    The lock is the operating system's and ends with the process that holds it; its file is removed at the end. Raises RunError if
-    it cannot be made.
+    The lock is the operating system's and ends with the process that holds it; its file is removed at the end. Raises
+    RunError if it cannot be made.
     """
     key = blake2b(name_key(name).encode(), digest_size=16).hexdigest()  # of a length that any name's lock can have
     path = unfinished_folder(folder, f".{key}.lock").parent

@@ -75,13 +75,13 @@ def after(run: Run, paths: Sequence[Path]) -> None:
     """Say which tokens the run depended on, what was generated and written, and how to look at it."""
     if run.undefined:
         console.warn(
-            f"{run.plan.choice.name}: {counted(run.undefined, 'distance')} undefined, where masking leaves no key at all: "
-            "empty in CSV, null in JSON"
+            f"{run.plan.choice.name}: {counted(run.undefined, 'distance')} undefined, where masking leaves no key at "
+            "all: empty in CSV, null in JSON"
         )
     if times := run.method.rows.halvings:
         console.warn(
-            f"{run.plan.choice.name}: the GPU's memory ran out, and rows went through the layers {2**times} times fewer at a "
-            "time (rows_halved in the run file); a smaller --max-memory does so from the start"
+            f"{run.plan.choice.name}: the GPU's memory ran out, and rows went through the layers {2**times} times "
+            "fewer at a time (rows_halved in the run file); a smaller --max-memory does so from the start"
         )
     for line in conclusion(run, paths):
         console.say(f"  {line}", run.plan.settings.quiet)

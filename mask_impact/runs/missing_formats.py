@@ -13,7 +13,7 @@ from mask_impact.base.json_text import json_bytes
 from mask_impact.base.whole_files import write_whole
 from mask_impact.results import report
 from mask_impact.results.folder import OutputFolder
-from mask_impact.results.paths import unfinished_folder, report_path, results_path
+from mask_impact.results.paths import report_path, results_path, unfinished_folder
 from mask_impact.results.reading import read_table
 from mask_impact.results.stored_table import StoredTable
 from mask_impact.results.writing import WRITERS
@@ -65,7 +65,8 @@ def table_path(plan: PlannedRun) -> Path:
 
 
 def formats_of_present(plan: PlannedRun) -> list[Path]:
-    """Write the formats that are missing. Raises RequestError for a table that cannot be read, RunError if it cannot be written."""
+    """Write the formats that are missing. Raises RequestError for a table that cannot be read,
+    RunError if it cannot be written."""
     missing = [form for form in plan.lacks if form in FORMATS]
     if not missing:
         return []
@@ -80,7 +81,8 @@ def formats_of_present(plan: PlannedRun) -> list[Path]:
 
 
 def report_of_present(plan: PlannedRun) -> list[Path]:
-    """Write the report, if it is missing; where the table is too long for one, a line says so. Raises as `formats_of_present`."""
+    """Write the report, if it is missing; where the table is too long for one, a line says so.
+    Raises as `formats_of_present`."""
     if "report" not in plan.lacks:
         return []
     if too_long := report.report_fault(plan.choice.record.get("rows", 0)):

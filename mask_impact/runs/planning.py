@@ -26,8 +26,8 @@ from mask_impact.settings.text import Settings, is_ids
 class PlannedRun:
     """One entry, ready to run: its inputs, the steps asked for and the most it can take, and the name of its results.
 
-    `warnings` are lines for the user, which the run file has too; `facts` are what else decides its numbers, as in a run record
-    (`differing_settings`).
+    `warnings` are lines for the user, which the run file has too; `facts` are what else decides its numbers, as in a
+    run record (`differing_settings`).
     """
 
     settings: Settings
@@ -51,7 +51,8 @@ class PlannedRun:
 
     @property
     def lacks(self) -> tuple[str, ...]:
-        """The formats asked for that a finished result does not have (Parquet does for JSON where that was too large), and "report"."""
+        """The formats asked for that a finished result does not have (Parquet does for JSON where that
+        was too large), and "report"."""
         wanted, _ = formats_for(self.choice.record.get("rows", 0), self.settings.formats, explicit=False)
         asked = (*wanted, "report") if self.settings.report else wanted
         return tuple(what for what in asked if what not in self.choice.formats)
@@ -139,7 +140,8 @@ def other_faults(asked: Sequence[int], others: dict[int, str], measurable: Seque
 
 
 def id_faults(settings: Settings, tokens: Mapping[str, Sequence[int]], model_info: ModelInfo) -> list[str]:
-    """A fault for each of prompt and continuation that has a token without an embedding in the model, given or the tokenizer's."""
+    """A fault for each of prompt and continuation that has a token without an embedding in the model,
+    given or the tokenizer's."""
     size = getattr(model_info.config.get_text_config(), "vocab_size", None)
     faults = []
     for name, ids in tokens.items():
@@ -147,8 +149,8 @@ def id_faults(settings: Settings, tokens: Mapping[str, Sequence[int]], model_inf
         if size is not None and largest >= size:
             given = f"{name}: token {largest} is beyond the model's vocabulary of {size}; give ids from 0 to {size - 1}"
             made = (
-                f"the tokenizer gives token {largest}, but the model's vocabulary has {size}: they do not belong together; "
-                "fetch both again"
+                f"the tokenizer gives token {largest}, but the model's vocabulary has {size}: they do not "
+                "belong together; fetch both again"
             )
             faults.append(given if is_ids(getattr(settings, name)) else made)
     return faults

@@ -23,8 +23,8 @@ from mask_impact.runs.result_names import NameChoice, differing_settings, fit
 def claimed(plans: Sequence[PlannedRun], loaded: LoadedModel, failures: list[Failure]) -> Iterator[PlannedRun]:
     """Each plan in turn, for as long as this process alone may write its result, until Ctrl-C is pressed.
 
-    A plan that another process measures now, or has finished meanwhile, is passed over with a line; one that cannot be begun is
-    noted in `failures`.
+    A plan that another process measures now, or has finished meanwhile, is passed over with a line;
+    one that cannot be begun is noted in `failures`.
     """
     with interrupts.listening():
         for plan in plans:
@@ -43,11 +43,11 @@ def claimed(plans: Sequence[PlannedRun], loaded: LoadedModel, failures: list[Fai
 
 
 def claim(plan: PlannedRun, loaded: LoadedModel, held: ExitStack) -> PlannedRun | None:
-    """Take the plan's name until `held` is closed, and note what is being run; the plan as it stands now, or None where nothing is
-    left to do.
+    """Take the plan's name until `held` is closed, and note what is being run;
+    the plan as it stands now, or None where nothing is left to do.
 
-    Steps of a run with other settings are forgotten. Raises RunError where such a run took the name meanwhile, or where nothing
-    can be written.
+    Steps of a run with other settings are forgotten. Raises RunError where such a run took the name meanwhile,
+    or where nothing can be written.
     """
     folder, name = Path(plan.settings.output_dir), plan.choice.name
     if not held.enter_context(alone(folder, name)):
@@ -88,7 +88,7 @@ def tidy(plan: PlannedRun) -> None:
         plan.choice.name,
         finished_steps_of(plan),
     )
-    if not parts.note.exists() or not len(parts) and (present.record(name) or not present.files(name)):
+    if not parts.note.exists() or (not len(parts) and (present.record(name) or not present.files(name))):
         parts.clear()
 
 

@@ -1,4 +1,5 @@
-"""What a batch with --overwrite has replaced so far, so that one that was cut off does not begin again with its first entry."""
+"""What a batch with --overwrite has replaced so far,
+so that one that was cut off does not begin again with its first entry."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Result names: made from a prompt, checked to be file names, and kept apart from results that exist.
 
-A name is taken in a folder if `{name}_run.json`, `{name}_report.html` or any `{name}_results.*` is there, or a run of that
-name that is not finished: `.partial/{name}/run.json`. Names are compared without case and in one Unicode form, as file
-systems that ignore both would confuse them.
+A name is taken in a folder if `{name}_run.json`, `{name}_report.html` or any `{name}_results.*` is there, or a run of
+that name that is not finished: `.partial/{name}/run.json`. Names are compared without case and in one Unicode form, as
+file systems that ignore both would confuse them.
 """
 
 from __future__ import annotations
@@ -29,16 +29,19 @@ class Run(Protocol):
     output_dir: str
     overwrite: bool
 
-    def numbers(self) -> dict[str, object]: ...
-    def placed(self, fault: str) -> str: ...
+    def numbers(self) -> dict[str, object]:
+        """The settings that change the numbers."""
+
+    def placed(self, fault: str) -> str:
+        """The fault behind the entry's place in its batch file."""
 
 
 @dataclass(frozen=True)
 class NameChoice:
     """The name for a run; `record` is the finished run of the same settings found there, `formats` its result files.
 
-    Among the formats is "report" if its report is there. `earlier` says what became of an earlier run of this name that is
-    no result; `goes_on` is whether that was this very run, whose finished steps need not be measured again.
+    Among the formats is "report" if its report is there. `earlier` says what became of an earlier run of this name that
+    is no result; `goes_on` is whether that was this very run, whose finished steps need not be measured again.
     """
 
     name: str
@@ -93,7 +96,8 @@ def choose_name(
     """The name for one run. A derived name is the first of `x`, `x_2`, `x_3` ... that is free or holds this very run.
 
     A given name that something else holds raises RequestError, unless `overwrite` is set. `reserved` are the
-    `name_key`s that a derived name has to leave alone; `present` is what the output folder holds, if that is known already.
+    `name_key`s that a derived name has to leave alone; `present` is what the output folder holds, if that is known
+    already.
     """
     present = present or OutputFolder(Path(settings.output_dir))
     if settings.name is not None:

@@ -184,7 +184,8 @@ class Run:
         return ResultTable(self.texts[:seen], self.cells, self.distances, self.plan.prompt.columns(seen))
 
     def to_dataframe(self) -> pd.DataFrame:
-        """The long table as a DataFrame, with the run record in `attrs["run"]`; its warnings are Python's for who called a front door."""
+        """The long table as a DataFrame, with the run record in `attrs["run"]`;
+        its warnings are Python's for who called a front door."""
         frame = self.table().to_dataframe()
         frame.attrs["run"] = self.record()
         for line in frame.attrs["run"]["warnings"]:
@@ -245,7 +246,8 @@ class Run:
         )
 
     def _each_record(self) -> dict[str, Any]:
-        """Full's L2 distances at each measured cell, where they were kept: (layer, measured, position), float32 in base64."""
+        """Full's L2 distances at each measured cell, where they were kept:
+        (layer, measured, position), float32 in base64."""
         if not self.each:
             return {}
         kept = np.stack(self.each).astype("<f4")

@@ -30,8 +30,8 @@ def read(
 ) -> list[Kind]:
     """The settings of every enabled entry. `flags` are values that the command line gave: they win over the file.
 
-    Raises RequestError with `faults` (those of the command line) and all of the file's own, each with file and line. For a dry
-    run they go into the `file_faults` of those entries that can be read, so that these are checked further.
+    Raises RequestError with `faults` (those of the command line) and all of the file's own, each with file and line.
+    For a dry run they go into the `file_faults` of those entries that can be read, so that these are checked further.
     """
     file = _File(path, kind)
     try:
@@ -88,7 +88,8 @@ class _File:
         return enabled
 
     def root(self) -> yaml.Node:
-        """The file's mapping. Raises RequestError for a file that cannot be read, is not YAML, is empty, or holds something else."""
+        """The file's mapping. Raises RequestError for a file that cannot be read, is not YAML, is empty,
+        or holds something else."""
         text = read_text(self.path)
         try:
             self.loader = yaml.SafeLoader(text)
@@ -228,7 +229,8 @@ class _File:
         return {}
 
     def prompt_in_file(self, source: str, line: int) -> dict[str, str]:
-        """Prompt and prompt file, the path relative to the batch file; where it cannot be read, nothing and a fault at `line`."""
+        """Prompt and prompt file, the path relative to the batch file;
+        where it cannot be read, nothing and a fault at `line`."""
         path = os.path.join(os.path.dirname(self.path), source)
         if source == "-":
             self.faults.add((line, "prompt_file: standard input is for the command line; name a file"))
@@ -264,7 +266,8 @@ class _File:
 
 
 def joined(text: str) -> str:
-    """The text with each pair of surrogates, as which JSON writes what lies past U+FFFF, as the character that it stands for."""
+    """The text with each pair of surrogates, as which JSON writes what lies past U+FFFF,
+    as the character that it stands for."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 

@@ -80,6 +80,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose faults are RequestErrors."""
 
     def error(self, message: str) -> None:
+        """Raise RequestError in place of ending the process."""
         hint = "; write --flag=VALUE where the value begins with a dash" if "expected one argument" in message else ""
         raise RequestError(f"{message.removeprefix('argument ')}{hint}; see --help")
 
@@ -181,10 +182,14 @@ def _single(flags: dict[str, object], kind: type[Kind], faults: list[str]) -> Ki
 
 
 def _warnings(flags: Mapping[str, object], source: str | None) -> tuple[str, ...]:
-    """Lines on the prompt: a line break at its end, and piped text that the file `source`, which no flag named, was read in place of."""
+    """Lines on the prompt: a line break at its end, and piped text that the file `source`, which no flag named,
+    was read in place of."""
     if str(flags.get("prompt", "")).endswith(("\n", "\r")):
         return (
-            "--prompt: the text ends in a line break, which is kept and can change the answer; leave it out if it is not meant",
+            (
+                "--prompt: the text ends in a line break, which is kept and can change the answer; "
+                "leave it out if it is not meant"
+            ),
         )
     if source is not None and "prompt_file" not in flags and input_waits():
         return (f"the prompt is that of {source}; text on standard input was not read, --prompt-file - reads it",)

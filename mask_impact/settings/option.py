@@ -37,6 +37,7 @@ class Option:
 
     @property
     def per(self) -> str:
+        """What has one value of it: a prompt, or the whole run."""
         return "prompt" if self.scope in ("prompt", "entry") else "run"
 
     def from_flag(self, given: Sequence[str | bool]) -> object:

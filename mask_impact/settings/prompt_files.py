@@ -59,7 +59,8 @@ def _standard_input() -> bytes:
 
 
 def input_waits() -> bool:
-    """Whether standard input is a pipe or a file with bytes that nobody has read; never waits, and false where that cannot be told."""
+    """Whether standard input is a pipe or a file with bytes that nobody has read;
+    never waits, and false where that cannot be told."""
     try:
         number = sys.stdin.fileno()
         found = os.fstat(number)
@@ -79,7 +80,8 @@ def bytes_in_pipe(number: int) -> int:
 
 
 def limited(file: BinaryIO, where: str) -> bytes:
-    """All bytes of a file; RequestError where they are more than any prompt has, as those of /dev/zero, which never end."""
+    """All bytes of a file; RequestError where they are more than any prompt has,
+    as those of /dev/zero, which never end."""
     data = file.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise RequestError(f"{where}: more than {MOST_BYTES:,} bytes, which is no text for a model; name another file")

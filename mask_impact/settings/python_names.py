@@ -1,4 +1,5 @@
-"""Faults as a caller from Python reads them: each setting by its argument, where the message of all three ways names its flag."""
+"""Faults as a caller from Python reads them: each setting by its argument,
+where the message of all three ways names its flag."""
 
 import re
 from collections.abc import Iterator

@@ -43,6 +43,7 @@ def quoted(value: object) -> str:
 
 
 def misfit(expected: str, value: object) -> ValueError:
+    """The error of a value that is no such thing."""
     return ValueError(f"expected {expected}, found {found(value)}")
 
 
@@ -63,6 +64,7 @@ def text(value: object) -> str:
 
 
 def some_text(value: object) -> str:
+    """Text that is not empty."""
     if text(value) == "":
         raise ValueError("expected text, found none (it is empty)")
     return value
@@ -120,6 +122,7 @@ def paths(value: object) -> tuple[str, ...]:
 
 
 def switch(value: object) -> bool:
+    """True or false."""
     if not isinstance(value, bool):
         raise misfit("true or false", value)
     return value
@@ -154,6 +157,7 @@ def memory(value: object) -> int:
 
 
 def one_of(*choices: str) -> Reader:
+    """A reader of one of these words."""
     return partial(_one_of, choices)
 
 
@@ -211,8 +215,8 @@ CELL = re.compile(r"\s*(?:([0-9]{1,6})\s*:\s*)?([0-9]{1,6})\s*,\s*([0-9]{1,6})\s
 
 
 def cell(value: object) -> str:
-    """`all`, or a picture's cell as `ROW,COL` or `IMAGE:ROW,COL`, or as two or three numbers; stored as text, without spaces and
-    without the first picture's 0."""
+    """`all`, or a picture's cell as `ROW,COL` or `IMAGE:ROW,COL`, or as two or three numbers; stored as text, without
+    spaces and without the first picture's 0."""
     if (
         isinstance(value, (list, tuple))
         and len(value) in (2, 3)
@@ -236,6 +240,7 @@ def cell_numbers(value: str) -> tuple[int, ...]:
 
 
 def device_name(value: object) -> str:
+    """The name of a device, as torch spells it, or `auto`."""
     if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?", value, re.ASCII):
         hint = did_you_mean(value, ("auto", "cpu", "cuda", "mps")) if isinstance(value, str) else ""
         raise ValueError(f"expected auto, cpu, cuda, cuda:N or mps, found {found(value)}{hint}")

@@ -2,9 +2,9 @@
 
     python -m mask_impact.settings.schema       # writes both again
 
-Whatever a reader of mask_impact/settings/readers.py takes, its schema takes. The schema also takes what no pattern can tell: a range
-of layers that runs backwards, a name of few characters and many bytes, `3.0`, which JSON does not tell from `3`, and, of pictures, an entry without a prompt,
-as the encoder takes none.
+Whatever a reader of mask_impact/settings/readers.py takes, its schema takes. The schema also takes what no pattern can
+tell: a range of layers that runs backwards, a name of few characters and many bytes, `3.0`, which JSON does not tell
+from `3`, and, of pictures, an entry without a prompt, as the encoder takes none.
 """
 
 import json
@@ -91,11 +91,13 @@ def of_reader(read: Reader) -> Schema:
 
 
 def optional(read: Reader) -> Schema:
+    """A value that the reader reads, or null."""
     inner = of_reader(read)
     return {"anyOf": [*inner.get("anyOf", [inner]), {"type": "null"}]}
 
 
 def one_of(choices: tuple[str, ...]) -> Schema:
+    """One of these words."""
     return {"enum": list(choices)}
 
 

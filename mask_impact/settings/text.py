@@ -39,7 +39,8 @@ class Settings:
     """One prompt's run, resolved and checked. Raises RequestError, with every fault, when it is made of wrong values.
 
     `given` names what was set and not left at its default, `place` is `file:line` of a batch entry, and `warnings` are
-    lines for the user, `file_faults` what else is wrong in the batch file of a dry run; these four take no part in comparisons.
+    lines for the user, `file_faults` what else is wrong in the batch file of a dry run; these four take no part in
+    comparisons.
     """
 
     DEMO: ClassVar[str] = "text"  # the folder of `demo` that the model of that name lies in
@@ -296,8 +297,8 @@ class Settings:
 
     @classmethod
     def from_python(cls: type[Kind], **arguments: object) -> Kind:
-        """Settings from keyword arguments, by field name or by its name in Python; None stands for the default. A prompt of token
-        ids leaves out the chat.
+        """Settings from keyword arguments, by field name or by its name in Python; None stands for the default. A
+        prompt of token ids leaves out the chat.
 
         Raises RequestError (a ValueError) for unknown names and wrong values, all of them at once.
         """
@@ -334,7 +335,8 @@ class Settings:
 
     @staticmethod
     def idle(chosen: Mapping[str, object]) -> frozenset[str]:
-        """The settings that have no meaning beside these: given for an entry they are faults, given for many passed over."""
+        """The settings that have no meaning beside these:
+        given for an entry they are faults, given for many passed over."""
         return frozenset()
 
     @staticmethod

@@ -15,7 +15,8 @@ MASK_MODES = ("text", "vision", "both")
 PARTS = ("decoder", "encoder")
 OF_PROMPTS = ("prompt", "prompt_file", "num_tokens", "continuation", "chat", "system", "thinking", "mask_mode")
 DESCRIPTION = """\
-Which earlier word or image patch does a vision-language model's next token depend on, at which layer, through which head?
+Which earlier word or image patch does a vision-language model's next token depend on, \
+at which layer, through which head?
 Removes one token at a time from one layer's attention and measures how the layer's update changes."""
 EXAMPLES = """\
 examples:
@@ -35,7 +36,8 @@ def with_default(name: str, default: object, **columns: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class VisionSettings(Settings):
-    """One prompt's run with a vision-language model, or a picture's in its encoder, resolved and checked; see Settings."""
+    """One prompt's run with a vision-language model, or a picture's in its encoder,
+    resolved and checked; see Settings."""
 
     DEMO: ClassVar[str] = "vision"
     OTHER_SCRIPT_KEYS: ClassVar[Mapping[str, str]] = {}
@@ -101,10 +103,12 @@ class VisionSettings(Settings):
 
     @staticmethod
     def takes_prompt(chosen: Mapping[str, object]) -> bool:
+        """Whether a prompt is asked for: the decoder reads one, the encoder pictures alone."""
         return chosen["part"] == "decoder"
 
     @staticmethod
     def idle(chosen: Mapping[str, object]) -> frozenset[str]:
+        """The settings that mean nothing for the part that is measured."""
         return frozenset(OF_PROMPTS if chosen["part"] == "encoder" else ("at",))
 
     @staticmethod
@@ -115,7 +119,8 @@ class VisionSettings(Settings):
         faults = Settings.contradictions(chosen)
         if chosen["mask_mode"] in ("vision", "both") and chosen["image"] == ():
             faults.append(
-                f"mask_mode {chosen['mask_mode']} needs a picture; add --image FILE (in YAML image: FILE), or mask the text"
+                f"mask_mode {chosen['mask_mode']} needs a picture; "
+                "add --image FILE (in YAML image: FILE), or mask the text"
             )
         if chosen["part"] == "decoder" and chosen["at"] not in (None, UNREADABLE):
             faults.append(
@@ -125,11 +130,13 @@ class VisionSettings(Settings):
 
     @staticmethod
     def faults_without_prompt(chosen: Mapping[str, object]) -> list[str]:
+        """The fault of a picture about which nothing is asked."""
         asked = chosen["part"] == "decoder" and chosen["image"] not in ((), UNREADABLE)
         return ["--image needs a question about it; ask with --prompt TEXT or --prompt-file FILE"] if asked else []
 
     @property
     def title(self) -> str:
+        """What the name of the results is made of: the pictures, then the question or the measured cell."""
         stems = [Path(path).stem for path in self.image]
         return " ".join([*stems, "encoder", self.at] if self.part == "encoder" else [*stems, self.prompt])
 

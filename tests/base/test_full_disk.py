@@ -102,7 +102,8 @@ def test_a_full_disk_at_any_size(size, command):
     assert len(names) == 5 * len(PROMPTS) + 1
 
 
-FIRST_TO_FAIL = {  # what is asked for besides, the most bytes of a file, and the file that then is the first that does not fit
+# What is asked for besides, the most bytes of a file, and the file that then is the first that does not fit.
+FIRST_TO_FAIL = {
     "csv": (["--formats", "csv,json,parquet"], 4_000, "long_results.csv"),
     "json": (["--formats", "json,parquet"], 4_000, "long_results.json"),
     "parquet": (["--formats", "parquet"], 4_000, "long_results.parquet"),

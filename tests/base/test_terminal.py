@@ -6,7 +6,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from looking import ask, folder, hostile  # noqa: F401
+from looking import hostile
 
 from mask_impact.base.terminal import MOST_MARKS, Screen, columns_of
 from mask_impact.lookup.heatmap_text import RAMP, column_widths
@@ -20,7 +20,7 @@ def test_no_token_drives_the_terminal(folder, ask, screen):
         code, out, err = ask(*words, screen=screen)
         assert (code, err) == (0, [])
         text = "".join(out)
-        assert text.isprintable() and not re.search("[\u0300-\u036f]{%d}" % (MOST_MARKS + 1), text)
+        assert text.isprintable() and not re.search(f"[\u0300-\u036f]{{{MOST_MARKS + 1}}}", text)
         assert screen.unicode or text.isascii()
 
 

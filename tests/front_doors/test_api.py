@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import zoo
-from from_python import PROMPT, experiment, model, run_of  # noqa: F401
+from from_python import PROMPT, experiment, run_of
 from transformers import AutoModelForCausalLM
 
 from mask_impact import read_results

@@ -1,11 +1,12 @@
-"""Wrong requests from Python: one line each, in the words of its arguments; and the forms in which an argument may be given."""
+"""Wrong requests from Python: one line each, in the words of its arguments;
+and the forms in which an argument may be given."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import zoo
-from from_python import PROMPT, experiment, model, run_of  # noqa: F401
+from from_python import PROMPT, experiment, run_of
 from transformers import LlamaModel, T5Config, T5ForConditionalGeneration
 
 from mask_impact.base.errors import RequestError

@@ -1,8 +1,9 @@
-"""Bad input by the thousand, made by Hypothesis: every fault is one line, nothing is written where nothing was asked for.
+"""Bad input by the thousand, made by Hypothesis:
+every fault is one line, nothing is written where nothing was asked for.
 
-Both front doors and the look-up run in this process, on the demo models, with flags in every wrong combination, batch files
-that were mutated as text, as bytes and as values, prompts of every Unicode plane, and broken results and pictures; some more run
-as the commands that people type. The inputs are the same each time.
+Both front doors and the look-up run in this process, on the demo models, with flags in every wrong combination, batch
+files that were mutated as text, as bytes and as values, prompts of every Unicode plane, and broken results and
+pictures; some more run as the commands that people type. The inputs are the same each time.
 """
 
 from __future__ import annotations

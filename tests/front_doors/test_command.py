@@ -98,7 +98,10 @@ def test_other_settings_do_not_take_a_given_name(command, llama, loads):
     code, out, err = command("--model", llama, "--prompt", "The cat", "--layers", 1, "--output", "CAT")
     assert (code, out, len(loads)) == (2, [], 1) and record_of("cat") == old
     assert err == [
-        "error: the name 'CAT' is taken in 'output' by a run with other settings (layers); choose another or add --overwrite"
+        (
+            "error: the name 'CAT' is taken in 'output' by a run with other settings (layers); "
+            "choose another or add --overwrite"
+        )
     ]
     assert command("--model", llama, "--prompt", "The cat", "--layers", 1, "--output", "CAT", "--overwrite")[0] == 0
     assert record_of("cat")["layers"] == [1] and len(files_in("output")) == 3

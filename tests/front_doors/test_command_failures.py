@@ -78,7 +78,10 @@ def test_logits_that_are_no_numbers_fail_one_prompt(command, models, tmp_path):
     [
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore"),
-            "out of memory (CUDA out of memory. Tried to allocate 2 GiB); measure a shorter prompt, or take a smaller model",
+            (
+                "out of memory (CUDA out of memory. Tried to allocate 2 GiB); "
+                "measure a shorter prompt, or take a smaller model"
+            ),
         ),
         (MemoryError(), "out of memory (MemoryError); "),
         (IndexError("index 7 is out of range"), "IndexError: index 7 is out of range (test_command_failures.py, line "),

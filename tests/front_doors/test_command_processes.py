@@ -70,7 +70,7 @@ def test_a_full_disk_leaves_no_torn_file(llama):
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     process = subprocess_of("--model", llama, "--prompt", "The cat " * 10, "--output", "cat", preexec_fn=small_disk)
-    code, out, err = finished(process)
+    code, _, err = finished(process)
     assert code == 1 and err[0].startswith("error: cat: ") and "could not be written: File too large" in err[0]
     assert [name for name in files_in("output") if name != "cat_run.json"] == []
     assert record_of("cat")["status"] == "failed"
@@ -104,6 +104,9 @@ def test_a_hub_that_never_answers_is_given_up_within_five_seconds():
 
 
 def test_a_wrong_flag_is_answered_without_torch():
-    program = "import sys, mask_impact_analysis as m; c = m.console.exit_code(lambda: m.main(['--wat'])); print(c, 'torch' in sys.modules)"
+    program = (
+        "import sys, mask_impact_analysis as m; c = m.console.exit_code(lambda: m.main(['--wat'])); "
+        "print(c, 'torch' in sys.modules)"
+    )
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.split() == ["2", "False"] and answer.stderr.startswith("error: unknown flag '--wat'")

@@ -44,7 +44,7 @@ def ask(command, vl):
 def test_the_table_is_that_of_the_plain_implementation(images, at, cell, method, ask, models):
     """From the picture's file to the CSV."""
     words = [word for image in images for word in ("--image", image)]
-    code, out, err = ask(*words, "--at", at, "--method", method, "--output", "one", "--formats", "csv,json,parquet")
+    code, _, err = ask(*words, "--at", at, "--method", method, "--output", "one", "--formats", "csv,json,parquet")
     assert (code, err) == (0, [])
     table, run = read_results("output/one_results.csv"), record_of("one")
     assert all(read_results(f"output/one_results.{form}").equals(table) for form in ("json", "parquet"))
@@ -99,7 +99,8 @@ def test_what_the_run_file_says(ask):
 
 
 def test_the_first_cell_is_not_left_out_of_the_largest(ask):
-    """Position 0 is no sink here: in a picture of four cells it holds the largest distance in some block and variant."""
+    """Position 0 is no sink here: in a picture of four cells it holds the largest
+    distance in some block and variant."""
     vision_zoo.picture(Path("small.png"), 16, 16)
     assert ask("--image", "small.png", "--at", "0,0", "--output", "one")[0] == 0
     table, [step] = read_results("output/one_results.csv"), record_of("one")["steps"]
@@ -202,7 +203,10 @@ def test_a_decoder_run_of_that_name_is_another_run(ask, command, models):
     [
         (
             ["--image", "cat.png", "--at", "3,0"],
-            "at: 3,0 lies outside the grid of 3 rows x 5 columns that cat.png has; choose a row from 0 to 2 and a column from 0 to 4",
+            (
+                "at: 3,0 lies outside the grid of 3 rows x 5 columns that cat.png has; "
+                "choose a row from 0 to 2 and a column from 0 to 4"
+            ),
         ),
         (["--image", "cat.png", "--at", "0,5"], "outside the grid of 3 rows x 5 columns"),
         (
@@ -286,7 +290,8 @@ def batch(text, models):
 def test_a_batch_of_both_parts(command, models):
     """What the file or the command line say of prompts is passed over for the encoder, and the summary has both."""
     words = batch(
-        "defaults: {num_tokens: 2, image: cat.png, mask_mode: vision, at: all}\nprompts:\n- {name: words, prompt: Which one}\n"
+        "defaults: {num_tokens: 2, image: cat.png, mask_mode: vision, at: all}\nprompts:\n"
+        "- {name: words, prompt: Which one}\n"
         '- {name: cell, part: encoder, at: "1,2"}\n- {part: encoder}\n',
         models,
     )
@@ -335,7 +340,8 @@ def test_a_dry_run_tells_the_cells_and_writes_nothing(ask, here):
 @pytest.mark.parametrize("at, places", [("1,2", 1), ("all", 15)])
 @pytest.mark.parametrize("method", ["renormalize", "rerun"])
 def test_the_estimate_grows_with_the_measured_cells(at, places, method, models):
-    """60 patches through two blocks once, and 60 rows, or for each masked cell all patches again, for each measured cell."""
+    """60 patches through two blocks once, and 60 rows, or for each masked cell all patches again,
+    for each measured cell."""
     settings = VisionSettings(model=str(models / "vl"), image="cat.png", part="encoder", at=at, method=method)
     model_info = qwen3_vl.examine(settings)
     plan = planning.plan(settings, model_info)

@@ -9,11 +9,13 @@ import pytest
 import torch
 import vision_zoo
 import zoo
-from asking import QUESTION, here  # noqa: F401
+from asking import QUESTION
 from PIL import Image
 from running import files_in
 
 from mask_impact_vl import run_vl_masking_experiment
+
+pytestmark = pytest.mark.usefixtures("two_pictures")  # each in a current folder with two pictures
 
 
 def asked_in_python(image, **settings):
@@ -29,13 +31,13 @@ def asked_in_python(image, **settings):
     return run_vl_masking_experiment(QUESTION, image, **(own | settings))
 
 
-def test_a_picture_is_a_path_or_a_list_of_them(here):
+def test_a_picture_is_a_path_or_a_list_of_them(two_pictures):
     table = asked_in_python("cat.png")
-    for image in (Path("cat.png"), ["cat.png"], [Path("cat.png")], ("cat.png",), here / "cat.png"):
+    for image in (Path("cat.png"), ["cat.png"], [Path("cat.png")], ("cat.png",), two_pictures / "cat.png"):
         assert asked_in_python(image).equals(table)
     assert asked_in_python(None, mask_mode="text").token_type.eq("text").all()
     assert asked_in_python(["cat.png", Path("dog.png")]).image_index.max() == 1
-    assert files_in(here) == ["cat.png", "dog.png"]
+    assert files_in(two_pictures) == ["cat.png", "dog.png"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Wrong requests about pictures, and models that are no choice: one line that says what, and nothing is loaded or written."""
+"""Wrong requests about pictures, and models that are no choice:
+one line that says what, and nothing is loaded or written."""
 
 from __future__ import annotations
 
@@ -10,12 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 import vision_zoo
-from asking import QUESTION, ask, command, here  # noqa: F401
+from asking import QUESTION
 from running import files_in, yaml_file
 from safetensors.torch import save_file
 from transformers import Qwen2VLConfig
 
 import mask_impact_analysis
+
+pytestmark = pytest.mark.usefixtures("two_pictures")  # each in a current folder with two pictures
 
 # Wrong requests
 
@@ -52,21 +55,21 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("file, part", FAULTS.items())
-def test_a_wrong_picture_is_one_line_and_writes_nothing(file, part, ask, loads, here):
+def test_a_wrong_picture_is_one_line_and_writes_nothing(file, part, vl_ask, loads, two_pictures):
     made_files()
-    before = files_in(here)
-    code, out, err = ask("--image", file, "--mask-mode", "both")
+    before = files_in(two_pictures)
+    code, out, err = vl_ask("--image", file, "--mask-mode", "both")
     assert (code, out, loads, len(err)) == (2, [], [], 1) and err[0].startswith(f"error: {file}: ") and part in err[0]
-    assert files_in(here) == before
+    assert files_in(two_pictures) == before
 
 
-def test_all_wrong_pictures_of_a_batch_are_listed(command, vl, loads, here):
+def test_all_wrong_pictures_of_a_batch_are_listed(vl_command, vl, loads, two_pictures):
     made_files()
     entries = "".join(f"- {{prompt: Which one, image: [cat.png, {file}]}}\n" for file in FAULTS)
     file = yaml_file(f"model: {vl}\nprompts:\n{entries}- {{prompt: Which one, image: [none.png, text.png]}}\n")
-    before = files_in(here)
-    code, out, err = command("--config", file)
-    assert (code, out, loads, len(err)) == (2, [], [], len(FAULTS) + 2) and files_in(here) == before
+    before = files_in(two_pictures)
+    code, out, err = vl_command("--config", file)
+    assert (code, out, loads, len(err)) == (2, [], [], len(FAULTS) + 2) and files_in(two_pictures) == before
     for number, (line, part) in enumerate(zip(err, FAULTS.values())):
         assert line.startswith(f"error: batch.yaml:{3 + number}: ") and part in line
 
@@ -94,19 +97,19 @@ def test_all_wrong_pictures_of_a_batch_are_listed(command, vl, loads, here):
         (["--prompt", "x", "--video", "film.mp4"], "unknown flag '--video'"),
     ],
 )
-def test_a_wrong_request_is_one_line_and_writes_nothing(words, part, command, vl, loads, here):
+def test_a_wrong_request_is_one_line_and_writes_nothing(words, part, vl_command, vl, loads, two_pictures):
     yaml_file(f"model: {vl}\nprompts: [{{prompt: Which one}}]")
     Path("prompt.txt").write_text("The capital of France is", encoding="utf-8")
-    before = files_in(here)
-    code, out, err = command("--model", vl, *words)
-    assert (code, out, loads) == (2, [], []) and files_in(here) == before
+    before = files_in(two_pictures)
+    code, out, err = vl_command("--model", vl, *words)
+    assert (code, out, loads) == (2, [], []) and files_in(two_pictures) == before
     assert len(err) == 1 and part in err[0], err
 
 
-def test_without_a_picture_the_default_prompt_is_read(command, vl):
+def test_without_a_picture_the_default_prompt_is_read(vl_command, vl):
     Path("prompt.txt").write_text("The cat", encoding="utf-8")
-    assert command("--model", vl, "--layers", 0)[0] == 0 and "the_cat_run.json" in files_in("output")
-    assert command("--model", vl, "--layers", 0, "--image", "cat.png", "--prompt-file", "prompt.txt")[0] == 0
+    assert vl_command("--model", vl, "--layers", 0)[0] == 0 and "the_cat_run.json" in files_in("output")
+    assert vl_command("--model", vl, "--layers", 0, "--image", "cat.png", "--prompt-file", "prompt.txt")[0] == 0
     assert "cat_the_cat_run.json" in files_in("output")
 
 
@@ -122,9 +125,9 @@ def test_without_a_picture_the_default_prompt_is_read(command, vl):
         ("prompts: [{prompt: Which one, image: sub/none.png}]", "none.png: there is no such file"),
     ],
 )
-def test_a_wrong_batch_file_is_one_line(text, part, command, vl, loads, here):
+def test_a_wrong_batch_file_is_one_line(text, part, vl_command, vl, loads, two_pictures):
     file = yaml_file(f"model: {vl}\n{text}")
-    code, out, err = command("--config", file)
+    code, out, err = vl_command("--config", file)
     assert (
         (code, out, loads, len(err)) == (2, [], [], 1) and err[0].startswith("error: batch.yaml:2: ") and part in err[0]
     )
@@ -134,30 +137,30 @@ def test_a_wrong_batch_file_is_one_line(text, part, command, vl, loads, here):
 # Models of another kind, and broken ones
 
 
-def test_each_door_refuses_the_others_models(command, models, vl, here):
-    code, out, err = command("--model", models / "llama", "--image", "cat.png", "--prompt", QUESTION)
+def test_each_door_refuses_the_others_models(vl_command, models, vl, two_pictures):
+    code, out, err = vl_command("--model", models / "llama", "--image", "cat.png", "--prompt", QUESTION)
     assert (code, out, len(err)) == (
         2,
         [],
         1,
     ) and "(llama) is a model of text alone: run it with mask_impact_analysis.py" in err[0]
-    code, out, err = command("--model", vl, "--prompt", QUESTION, door=mask_impact_analysis)
+    code, out, err = vl_command("--model", vl, "--prompt", QUESTION, door=mask_impact_analysis)
     assert (code, out, len(err)) == (
         2,
         [],
         1,
     ) and "(qwen3_vl) is a vision-language model; run it with mask_impact_vl.py" in err[0]
-    code, out, err = command("--model", vl, "--prompt", QUESTION, "--image", "cat.png", door=mask_impact_analysis)
+    code, out, err = vl_command("--model", vl, "--prompt", QUESTION, "--image", "cat.png", door=mask_impact_analysis)
     assert (code, out, len(err)) == (2, [], 1) and "--image is a flag of mask_impact_vl.py" in err[0]
-    assert files_in(here) == ["cat.png", "dog.png"]
+    assert files_in(two_pictures) == ["cat.png", "dog.png"]
 
 
-def test_another_vision_language_model_is_refused_by_name(command, tmp_path):
+def test_another_vision_language_model_is_refused_by_name(vl_command, tmp_path):
     Qwen2VLConfig().save_pretrained(tmp_path / "qwen2")
     save_file({"weight": torch.zeros(1)}, tmp_path / "qwen2" / "model.safetensors", metadata={"format": "pt"})
     vision_zoo.tokenizer().save_pretrained(tmp_path / "qwen2")
     vision_zoo.processor().save_pretrained(tmp_path / "qwen2")
-    code, out, err = command("--model", tmp_path / "qwen2", "--image", "cat.png", "--prompt", QUESTION)
+    code, out, err = vl_command("--model", tmp_path / "qwen2", "--image", "cat.png", "--prompt", QUESTION)
     assert (code, out, len(err)) == (2, [], 1) and "(qwen2_vl) is no Qwen3-VL; choose a Qwen3-VL model" in err[0]
 
 
@@ -189,11 +192,11 @@ def senseless(settings):
     ],
 )
 def test_a_broken_image_processor_is_found_before_weights_are_loaded(
-    change, part, command, models, tmp_path, loads, here
+    change, part, vl_command, models, tmp_path, loads, two_pictures
 ):
     folder = tmp_path / "model"
     shutil.copytree(models / "vl", folder)
     change(folder / "preprocessor_config.json")
-    code, out, err = command("--model", folder, "--image", "cat.png", "--prompt", QUESTION)
+    code, out, err = vl_command("--model", folder, "--image", "cat.png", "--prompt", QUESTION)
     assert (code, out, loads, len(err)) == (2, [], [], 1) and part in err[0], err
-    assert files_in(here) == ["cat.png", "dog.png"]
+    assert files_in(two_pictures) == ["cat.png", "dog.png"]

@@ -43,7 +43,8 @@ def test_the_answer_is_read_in_the_picture(demo):
 
 
 def test_the_top_token_of_all_is_a_patch_of_the_thing_asked_about():
-    """By Full L2 summed over layers, the first position included; `python benchmarks/truth.py --vl` takes 100 pictures."""
+    """By Full L2 summed over layers, the first position included;
+    `python benchmarks/truth.py --vl` takes 100 pictures."""
     found = truth.picture_counts(truth.vision_demo(), 20, SEED)
     assert found["pictures"] == 20 and found["Full"] >= 19
 

@@ -233,7 +233,8 @@ def test_the_example_batch_with_pictures_is_read_as_it_says():
 
 
 def test_the_example_batch_with_pictures_runs(monkeypatch, tmp_path):
-    """As it is, but for the model: the pictures it names are there, whatever the current folder, and every entry succeeds."""
+    """As it is, but for the model: the pictures it names are there, whatever the current folder,
+    and every entry succeeds."""
     assert mask_impact_vl.main(["--config", str(ROOT / "prompts_config_vl.yaml"), "--model", "demo", "--quiet"]) == 0
     tables = {
         path.name.removesuffix("_results.csv"): mask_impact.read_results(path)
@@ -302,7 +303,8 @@ def test_every_benchmark_finds_what_it_imports(path):
 
 
 def transcripts(section: str) -> list[list[tuple[str, list[str]]]]:
-    """The console blocks of a section of the guide: each a list of commands, with the lines that each prints among others."""
+    """The console blocks of a section of the guide:
+    each a list of commands, with the lines that each prints among others."""
     text = GUIDE.split(f"\n## {section}\n")[1].split("\n## ")[0]
     found = re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [[(lines[0], lines[1:]) for lines in map(str.splitlines, block.split("$ ")[1:])] for block in found]
@@ -313,7 +315,7 @@ def said_by(line: str, command, capfd) -> list[str]:
     words = shlex.split(line)
     capfd.readouterr()
     if words[1] == "mask_impact_analysis.py":
-        code, out, err = command(*words[2:])
+        _, out, err = command(*words[2:])
         return [*capfd.readouterr().err.splitlines(), *out, *err]
     assert words[:3] == ["python", "-m", "mask_impact"] and console.exit_code(lambda: __main__.main(words[3:])) == 0
     return capfd.readouterr().out.splitlines()

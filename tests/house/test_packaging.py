@@ -66,7 +66,10 @@ def test_the_wheel_holds_the_package_the_front_doors_and_what_they_read(wheel):
 
 
 def test_everything_is_imported_from_where_it_is_installed(installed, tmp_path):
-    program = "import mask_impact as m, mask_impact_analysis as a, mask_impact_vl as v; print(m.__file__, a.__file__, v.__file__)"
+    program = (
+        "import mask_impact as m, mask_impact_analysis as a, mask_impact_vl as v\n"
+        "print(m.__file__, a.__file__, v.__file__)"
+    )
     files = call(installed.python, "-c", program, cwd=tmp_path).split()
     assert len(files) == 3 and all(Path(file).is_relative_to(installed.packages) for file in files)
 

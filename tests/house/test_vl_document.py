@@ -1,4 +1,5 @@
-"""VL_IMPLEMENTATION.md: every number of its worked example is what the code and the model give, and what it names is there."""
+"""VL_IMPLEMENTATION.md: every number of its worked example is what the code and the model give,
+and what it names is there."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ OWN = {
 
 
 def table(section: str, head: str) -> list[list[str]]:
-    """The cells of the section's table whose first line begins with `head`; the lines with what they are about first."""
+    """The cells of the section's table whose first line begins with `head`;
+    the lines with what they are about first."""
     text = DOCUMENT.split(f"\n## {section}\n")[1].split("\n## ")[0]
     lines = text[text.index(f"\n| {head}") :].strip().split("\n\n")[0].splitlines()
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pyarrow as pa
 import pytest
-from looking import ask, folder, hostile  # noqa: F401
+from looking import hostile
 
 from mask_impact import read_results
 from mask_impact.base.formats import FORMATS

@@ -10,7 +10,6 @@ import sys
 
 import numpy as np
 import pytest
-from looking import ask, folder  # noqa: F401
 from repository import ROOT
 
 from mask_impact import __main__, read_results

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from cutting import TEXT
-from looking import ask  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("here")
 

@@ -1,6 +1,7 @@
 """On a CUDA device: the numbers of both methods and of the commands, memory that runs out, and runs that are cut off.
 
-A kernel of float32 may round as TF32 does, to 10 bits, and atomic sums differ from run to run: neither may reach a result.
+A kernel of float32 may round as TF32 does, to 10 bits, and atomic sums differ from run to run:
+neither may reach a result.
 """
 
 import gc
@@ -106,7 +107,8 @@ def test_float64_is_exact():
 
 @pytest.mark.parametrize("name", ["qwen3", "gpt_oss"])
 def test_one_token_is_undefined_but_for_a_sink(name):
-    """Kernels differ in what they answer where every key is masked. What a sink leaves of a head has a cosine of few digits."""
+    """Kernels differ in what they answer where every key is masked.
+    What a sink leaves of a head has a cosine of few digits."""
     holds(errors_against_oracle(on_device(name), KINDS, [5]), FLOAT32, 1e-3)
 
 
@@ -246,7 +248,8 @@ def room_for(size):
 def test_rows_that_do_not_fit_are_halved(long, command):
     """Room for the model's own pass, but not for the rows beside it.
 
-    Each of a thousand tokens moves the update by less than a hundredth, and on the CPU either way is within 7e-5 of float64.
+    Each of a thousand tokens moves the update by less than a hundredth,
+    and on the CPU either way is within 7e-5 of float64.
     """
     most = peak(command, *long, "--num-tokens", 3, "--output-dir", "whole")
     least = peak(command, *long, "--variants", "heads", "--output-dir", "heads")

@@ -1,4 +1,5 @@
-"""The vision encoder: both methods against the plain implementation, sets of keys that leave a softmax, and what is checked."""
+"""The vision encoder: both methods against the plain implementation,
+sets of keys that leave a softmax, and what is checked."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ from mask_impact.base.errors import RequestError, RunError
 from mask_impact.measure import check, loop
 from mask_impact.measure.closed_form import leave_one_out
 from mask_impact.measure.loop import measured_layers
-from mask_impact.measure.step import Method
 from mask_impact.measure.row_budget import RowBudget
+from mask_impact.measure.step import Method
 from mask_impact.sites.finding import find_layers
 from mask_impact.sites.query import QueryView
 from mask_impact.sites.vision_encoder import sample_pictures, vision_encoder
@@ -219,7 +220,8 @@ def test_a_set_of_one_is_a_key():
 
 
 def test_a_planted_reader_is_found():
-    """Block 1's first head made to read one patch far more than others: its cell is the brightest there, and not in block 0."""
+    """Block 1's first head made to read one patch far more than others:
+    its cell is the brightest there, and not in block 0."""
     model, cell, reader = vision_zoo.build("qwen3_vl"), 11, 4
     block = vision_encoder(model).blocks[1]
 
@@ -271,9 +273,7 @@ def test_a_mask_that_does_not_bite_is_found_on_load(monkeypatch):
     monkeypatch.setattr(
         loop,
         "distances_at",
-        lambda *given, own=loop.distances_at: dataclasses.replace(
-            found := own(*given), l2=np.zeros_like(found.l2)
-        ),
+        lambda *given, own=loop.distances_at: dataclasses.replace(found := own(*given), l2=np.zeros_like(found.l2)),
     )
     with pytest.raises(RunError, match="block 0: masking changes no distance"):
         encoder_parts(model)
@@ -297,7 +297,7 @@ def test_an_attention_that_hides_its_masks_is_refused():
 def test_a_block_whose_heads_are_not_the_models_own_fails_its_identity(monkeypatch):
     model = vision_zoo.build("qwen3_vl")
     parts = encoder_parts(model)
-    wrong = lambda query: leave_one_out(dataclasses.replace(query, logits=query.logits * 1.01))  # noqa: E731
+    wrong = lambda query: leave_one_out(dataclasses.replace(query, logits=query.logits * 1.01))
     monkeypatch.setattr(loop, "leave_one_out", wrong)
     with pytest.raises(RunError, match="layer 0: the identity 'the heads' outputs equal the model's own'"):
         list(measured_layers(model, parts, fed(model, GRIDS[0], 3), Method()))

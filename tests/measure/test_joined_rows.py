@@ -12,7 +12,8 @@ from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import Method, ModelInputs
 
 IDS = zoo.tokens(20).tolist()
-# Plain layers, a window shorter than the prompt, experts, a branch beside attention, and one that is told of all by a fused product.
+# Plain layers, a window shorter than the prompt, experts, a branch beside attention,
+# and one that is told of all by a fused product.
 RIDING = ["qwen2", "mistral", "mixtral", "qwen2_moe", "stablelm_parallel", "phi3"]
 ALONE = ["gpt2", "gemma2", "olmo2", "gpt_oss", "deepseek_v3", "cohere2"]
 
@@ -70,7 +71,8 @@ def test_a_hook_that_only_listens_sees_the_models_own_rows():
 
 
 def test_a_widened_layer_does_not_ride():
-    """Rows of a bfloat16 layer are float32: they cannot join its own products, but measured as the model is they can."""
+    """Rows of a bfloat16 layer are float32:
+    they cannot join its own products, but measured as the model is they can."""
     model = zoo.build("qwen2").to(torch.bfloat16)
     for dtype, expected in ((torch.float32, []), (None, [0, 1, 2])):
         parts, _ = measurable_parts(model)

@@ -1,4 +1,5 @@
-"""Values projected once for all further steps: the same numbers, digits down to the smallest, and used only where they fit."""
+"""Values projected once for all further steps:
+the same numbers, digits down to the smallest, and used only where they fit."""
 
 import math
 from copy import deepcopy
@@ -15,13 +16,13 @@ from mask_impact.measure import generation
 from mask_impact.measure.check import measurable_parts
 from mask_impact.measure.closed_form import leave_one_out
 from mask_impact.measure.collect import StepInfo
+from mask_impact.measure.generation import generation_steps
 from mask_impact.measure.joined import kept_values
 from mask_impact.measure.joined import rows as joined_rows
 from mask_impact.measure.joined.kept_values import ProjectedValues, projected_rows
-from mask_impact.measure.generation import generation_steps
 from mask_impact.measure.loop import measured_layers
-from mask_impact.measure.step import digest, Method, ModelInputs
 from mask_impact.measure.renormalize import head_rows
+from mask_impact.measure.step import Method, ModelInputs, digest
 from mask_impact.sites.attention import attached
 from mask_impact.sites.query import QueryView, query_view
 
@@ -81,7 +82,8 @@ def doubled(words):
 
 @pytest.mark.parametrize("mode", ["text", "vision", "both"])
 def test_masked_positions_alone_are_kept(mode, taken, monkeypatch, tmp_path):
-    """Behind a picture whose tokens stand between those of the text: in the mode `vision` nothing is added after the prompt.
+    """Behind a picture whose tokens stand between those of the text:
+    in the mode `vision` nothing is added after the prompt.
 
     Held to float64: the own row's rounding differs from step to step, and this model's last layer makes much of that.
     """
@@ -103,8 +105,8 @@ def test_masked_positions_alone_are_kept(mode, taken, monkeypatch, tmp_path):
 
 
 def test_the_projection_sees_the_models_own_rows_alone(monkeypatch):
-    """20 tokens, and none in a further step, where its one row is the baseline; else the baseline, a row for each key and the
-    control rows beside them."""
+    """20 tokens, and none in a further step, where its one row is the baseline; else the baseline, a row for each key
+    and the control rows beside them."""
     model = zoo.build("qwen2")
     parts, _ = measurable_parts(model)
     rows, forward = [], parts[0].projection.forward
@@ -272,7 +274,8 @@ def test_a_store_filled_again_holds_the_same_bits():
 
 
 def test_the_own_row_of_a_model_in_bfloat16_goes_its_own_way(taken, monkeypatch):
-    """By head its rounding would be another: there the logits are those of the model that is not watched, to the last bit."""
+    """By head its rounding would be another:
+    there the logits are those of the model that is not watched, to the last bit."""
     model = zoo.build("qwen2", torch.bfloat16)
     found = run(model, ModelInputs(IDS, STEPS), 1, monkeypatch, Method(dtype=None))
     assert len(taken) == STEPS * 3

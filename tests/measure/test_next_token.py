@@ -1,4 +1,5 @@
-"""Generation settings that are saved with a model: the text is that of `generate(do_sample=False)`, the measurement is as ever."""
+"""Generation settings that are saved with a model:
+the text is that of `generate(do_sample=False)`, the measurement is as ever."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ QUICK = {"num_output_tokens": STEPS, "layers": [0], "variants": ("attn",)}
 
 
 def settings(plain):
-    """Settings by name, each of which changes the text whose first tokens are `plain`; the third one ends it where that matters."""
+    """Settings by name, each of which changes the text whose first tokens are `plain`;
+    the third one ends it where that matters."""
     ends = {"eos_token_id": plain[2]}
     return {
         "repetition_penalty": {"repetition_penalty": 3.0},
@@ -98,7 +100,7 @@ def test_a_bias_from_python_may_be_a_dictionary():
 
 def test_the_numbers_are_the_models_own():
     """Distances and probabilities are those of a run in which the same tokens are given."""
-    model, plain = with_settings("llama", "two")
+    model, _ = with_settings("llama", "two")
     parts, _ = measurable_parts(model)
     pick = picking(model.generation_config, IDS, model.device)
     found = list(measured_layers(model, parts, ModelInputs(IDS, STEPS, pick=pick)))
@@ -200,8 +202,8 @@ def test_what_is_not_followed_is_said_once_and_stands_in_the_run_file(command):
     batch = yaml_file("prompts:\n  - {prompt: one, name: a}\n  - {prompt: two, name: b}\n")
     code, _, err = command(*words, "--config", batch)
     assert code == 0 and err == [
-        "warning: --model 'saved' has generation settings that are not followed (num_beams, forced_eos_token_id, stop_strings): "
-        "its generate() may give other text"
+        "warning: --model 'saved' has generation settings that are not followed (num_beams, forced_eos_token_id, "
+        "stop_strings): its generate() may give other text"
     ]
     expected = {
         "followed": {"repetition_penalty": 1.2},

@@ -1,6 +1,7 @@
 """Every kind of rotary embedding of transformers, stepped across the length at which its frequencies change.
 
-The reference of a step is a fresh pass of its tokens, without a cache, on a model that was built for it and has seen nothing.
+The reference of a step is a fresh pass of its tokens, without a cache,
+on a model that was built for it and has seen nothing.
 """
 
 from __future__ import annotations
@@ -36,11 +37,13 @@ def rope(kind, **parameters):
 
 
 def by_layer_type(full):
-    """Gemma 3 with these parameters for its full attention. With tied embeddings it would say one token over and over."""
+    """Gemma 3 with these parameters for its full attention.
+    With tied embeddings it would say one token over and over."""
     return {"rope_parameters": {zoo.SLIDING: rope("default"), zoo.FULL: full}, "tie_word_embeddings": False}
 
 
-# case: (model of the zoo, what is changed in its configuration); where the frequencies follow the length, CHANGING names it
+# case: (model of the zoo, what is changed in its configuration);
+# where the frequencies follow the length, CHANGING names it
 CASES = {
     "default": ("llama", {"rope_parameters": rope("default")}),
     "linear": ("llama", {"rope_parameters": rope("linear", factor=FACTOR), "max_position_embeddings": ORIGINAL}),
@@ -169,7 +172,8 @@ def test_phi_3_generates_the_text_of_transformers(length):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("length", [PROMPT, BEYOND])
 def test_a_long_prompt_before_a_short_one_leaves_no_trace(case, length):
-    """Neither one that was measured nor one that the caller ran himself, and the model's state is the caller's afterwards."""
+    """Neither one that was measured nor one that the caller ran himself,
+    and the model's state is the caller's afterwards."""
     ids, used, steps = zoo.tokens(length).tolist(), build(case), 20 - length  # up to 19 tokens
     expected = measure(build(case), ids, steps)
     measure(used, zoo.tokens(30, seed=1).tolist(), 2)

@@ -11,9 +11,9 @@ from measuring import relative_error
 from mask_impact.measure import loop
 from mask_impact.measure.check import measurable_parts
 from mask_impact.measure.loop import measured_layers
-from mask_impact.measure.step import Method, ModelInputs
 from mask_impact.measure.row_budget import ALIVE, CHUNK_BYTES, SMALLEST, RowBudget
 from mask_impact.measure.rows import CONTROLS
+from mask_impact.measure.step import Method, ModelInputs
 from mask_impact.settings import readers
 
 IDS = zoo.tokens(60).tolist()
@@ -85,7 +85,9 @@ def test_no_rows_ride_once_memory_ran_out(monkeypatch):
 def test_where_it_is_not_the_rows_the_error_stays(monkeypatch):
     model = tiny()
     with pytest.raises(torch.OutOfMemoryError):
-        measured(model, Method(join_rows=False), 61, monkeypatch)  # 64 MiB of such small rows are far more than there are
+        measured(
+            model, Method(join_rows=False), 61, monkeypatch
+        )  # 64 MiB of such small rows are far more than there are
     assert SMALLEST < CHUNK_BYTES
 
 
@@ -183,7 +185,7 @@ def test_a_run_without_a_method_has_a_budget_of_its_own(monkeypatch):
     parts, _ = measurable_parts(model)
     seen = []
     measure_layer = loop.measure_layer
-    noted = lambda layer, at, step, method: seen.append(method.rows) or measure_layer(layer, at, step, method)  # noqa: E731
+    noted = lambda layer, at, step, method: seen.append(method.rows) or measure_layer(layer, at, step, method)
     monkeypatch.setattr(loop, "measure_layer", noted)
     for _ in range(2):
         list(measured_layers(model, parts, ModelInputs(zoo.tokens(5).tolist(), 1)))

@@ -1,4 +1,5 @@
-"""How many positions a model was built for: what its configuration says, times what its rotary embedding is scaled by."""
+"""How many positions a model was built for:
+what its configuration says, times what its rotary embedding is scaled by."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import vision_zoo
 import zoo
-from from_python import PROMPT, model, run_of  # noqa: F401
+from from_python import PROMPT, run_of
 from PIL import Image
 from running import record_of, yaml_file
 from tokenizers.processors import TemplateProcessing
@@ -15,10 +15,13 @@ from tokenizers.processors import TemplateProcessing
 import mask_impact_vl
 
 BEHIND = (
-    "the tokenizer puts '<|im_end|>' behind the prompt, where it is the final position; from Python token ids can be given "
-    "without it"
+    "the tokenizer puts '<|im_end|>' behind the prompt, where it is the final position; from Python "
+    "token ids can be given without it"
 )
-TWICE = "the prompt begins with '<bos>' twice; the one that the tokenizer or the chat template puts there is enough: leave out the other"
+TWICE = (
+    "the prompt begins with '<bos>' twice; the one that the tokenizer or the chat template puts there is enough: "
+    "leave out the other"
+)
 DROPPED = "system: the model's chat template has no place for a system message, and drops it; write it into the prompt"
 PLAIN = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
@@ -84,7 +87,10 @@ def noisy(tmp_path):
 
 def test_the_command_prints_them_and_keeps_them(noisy, command, here):
     words = ["--model", noisy, "--layers", 0, "--quiet", "--output", "r"]
-    ends = "--prompt: the text ends in a line break, which is kept and can change the answer; leave it out if it is not meant"
+    ends = (
+        "--prompt: the text ends in a line break, which is kept and can change the answer; "
+        "leave it out if it is not meant"
+    )
     for more in (["--dry-run"], [], ["--overwrite"]):
         code, _, err = command(*words, "--prompt", "x\n", *more)
         assert (code, err) == (0, [f"warning: {ends}", f"warning: {BEHIND}"])

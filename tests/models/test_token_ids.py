@@ -1,4 +1,5 @@
-"""Token ids as a prompt, or as a continuation, from Python: measured as what they are, in every form that holds them."""
+"""Token ids as a prompt, or as a continuation, from Python:
+measured as what they are, in every form that holds them."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import torch
 import vision_zoo
 import zoo
 from asking import QUESTION
-from from_python import PROMPT, experiment, model, run_of  # noqa: F401
+from from_python import PROMPT, experiment, run_of
 
 from mask_impact.base.errors import RequestError
 from mask_impact.results.report import write_report
@@ -209,7 +210,8 @@ def test_any_other_number_of_image_tokens_is_one_line(counts, found, pictures):
     with pytest.raises(ValueError) as caught:
         vision(chat_of(counts), pictures)
     assert str(caught.value) == (
-        f"the prompt's ids hold '<|image_pad|>' in runs of: {found}; give one for each picture, or as many in a row as it has tokens: 15, 14"
+        f"the prompt's ids hold '<|image_pad|>' in runs of: {found}; give one for each picture, or as many in a "
+        "row as it has tokens: 15, 14"
     )
 
 

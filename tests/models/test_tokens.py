@@ -168,7 +168,7 @@ def test_a_continuation_has_no_special_tokens(stories):
 def test_chat_goes_through_the_template():
     tokenizer = zoo.tokenizer()
     tokenizer.chat_template = TEMPLATE
-    chat = lambda **settings: decode(tokenizer, chat_ids(tokenizer, Settings(prompt="Hi", chat=True, **settings)))  # noqa: E731
+    chat = lambda **settings: decode(tokenizer, chat_ids(tokenizer, Settings(prompt="Hi", chat=True, **settings)))
     assert chat() == "<user>Hi<answer>"
     assert chat(system="S", thinking=True) == "<system>S<user>Hi<think><answer>"
     assert chat(system="") == "<system><user>Hi<answer>"
@@ -199,7 +199,7 @@ def test_a_template_gets_the_prompt_in_the_form_that_it_wants(template):
     tokenizer.chat_template = template
     chat = lambda prompt, **settings: decode(
         tokenizer, chat_ids(tokenizer, Settings(prompt=prompt, chat=True, **settings))
-    )  # noqa: E731
+    )
     assert chat("Hi") == "<user>Hi<answer>"
     assert chat("Hi", system="S") == "<system>S<user>Hi<answer>"
     assert chat("text") == "<user>text<answer>" and chat("'") == "<user>'<answer>"
@@ -208,8 +208,14 @@ def test_a_template_gets_the_prompt_in_the_form_that_it_wants(template):
 @pytest.mark.parametrize(
     "template",
     [
-        "{% for m in messages %}<{{ m.role }}>{% if m.role == 'system' %}{{ m.content }}{% else %}{{ m.content[0].text }}{% endif %}{% endfor %}<answer>",
-        "{% for m in messages %}<{{ m.role }}>{% if m.role == 'user' %}{{ m.content }}{% else %}{{ m.content[0].text }}{% endif %}{% endfor %}<answer>",
+        (
+            "{% for m in messages %}<{{ m.role }}>{% if m.role == 'system' %}{{ m.content }}"
+            "{% else %}{{ m.content[0].text }}{% endif %}{% endfor %}<answer>"
+        ),
+        (
+            "{% for m in messages %}<{{ m.role }}>{% if m.role == 'user' %}{{ m.content }}"
+            "{% else %}{{ m.content[0].text }}{% endif %}{% endfor %}<answer>"
+        ),
     ],
 )
 def test_system_and_user_may_want_different_forms(template):

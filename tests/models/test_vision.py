@@ -1,4 +1,5 @@
-"""Vision-language models: both methods against the independent implementation, inputs, labels, and places on the picture."""
+"""Vision-language models: both methods against the independent implementation, inputs, labels,
+and places on the picture."""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ def experiment(model, prompt=QUESTION, image=None, mask_mode="text", **settings)
 @pytest.mark.parametrize("sizes", SIZES, ids=["one picture", "two pictures"])
 @pytest.mark.parametrize("name", vision_zoo.KINDS)
 def test_both_methods_equal_the_plain_implementation(name, sizes, pictured):
-    """In every mask mode, with and without a cache, and with rows that ride in the forward pass and rows that do not."""
+    """In every mask mode, with and without a cache,
+    and with rows that ride in the forward pass and rows that do not."""
     model = vision_zoo.build(name)
     inputs = planned(model, pictured(sizes))
     parts, _ = measurable_parts(model)
@@ -109,10 +111,11 @@ def test_hooked_and_plain_logits_are_equal(name, sizes, pictured):
 
 
 def test_inputs_are_those_of_the_models_own_processor(pictured):
-    """What Qwen3VLProcessor gives (which needs torchvision): its kinds of tokens, and the places that M-RoPE makes of them.
+    """What Qwen3VLProcessor gives (which needs torchvision):
+    its kinds of tokens, and the places that M-RoPE makes of them.
 
-    A picture after n tokens of text has t = n, and h and w count its rows and columns from n; the text goes on after the
-    longer side.
+    A picture after n tokens of text has t = n, and h and w count its rows and columns from n;
+    the text goes on after the longer side.
     """
     model = vision_zoo.build("qwen3_vl")
     inputs = planned(model, pictured(SIZES[1]))
@@ -130,7 +133,8 @@ def test_inputs_are_those_of_the_models_own_processor(pictured):
 
 
 def test_pictures_matter_to_the_logits(pictured):
-    """What the test above compares is not blind: another picture, or the same patches without DeepStack, gives other logits."""
+    """What the test above compares is not blind:
+    another picture, or the same patches without DeepStack, gives other logits."""
     model = vision_zoo.build("qwen3_vl")
     inputs = planned(model, pictured(SIZES[0]))
     call = dict(input_ids=torch.tensor([inputs.token_ids]), use_cache=False, **inputs.further(inputs.token_ids, DEVICE))
@@ -190,7 +194,8 @@ def test_pictures_are_encoded_once(pictured):
 
 
 def test_labels_and_places(pictured, folder, tmp_path, monkeypatch):
-    """Columns after the seven, patches row by row, the words around pictures as text; and all of it read back from files."""
+    """Columns after the seven, patches row by row, the words around pictures as text;
+    and all of it read back from files."""
     paths = pictured(SIZES[1])
     table = run_vl_masking_experiment(QUESTION, paths, "both", folder, num_output_tokens=2)
     assert list(table)[7:] == ["token_type", "image_index", "patch_row", "patch_col"]

@@ -275,7 +275,8 @@ def test_without_the_page_nothing_is_measured(command, llama, loads, page):
     code, _, err = ask(command, llama, "--report")
     assert (code, loads) == (console.WRONG_REQUEST, []) and not Path("output").exists()
     assert err == [
-        f"error: --report needs {str(page)!r} (No such file or directory); fetch the repository again, or install it again"
+        f"error: --report needs {str(page)!r} (No such file or directory); "
+        "fetch the repository again, or install it again"
     ]
     page.write_text("<p>half a page", encoding="utf-8")
     assert "has no </body>" in ask(command, llama, "--report")[2][0]

@@ -278,4 +278,4 @@ def test_an_unknown_name_of_the_package_is_an_attribute_error():
     import mask_impact
 
     with pytest.raises(AttributeError, match="has no attribute 'read_result'"):
-        mask_impact.read_result
+        _ = mask_impact.read_result

@@ -57,8 +57,8 @@ def test_a_file_cut_anywhere(tmp_path, form):
         "\n",
         "a,b\n1\n",
         json.dumps(dict.fromkeys(COLUMNS, 3)),
-        json.dumps(dict.fromkeys(COLUMNS, ["x"])),
-        json.dumps(dict.fromkeys(COLUMNS, [[]])),
+        json.dumps({name: ["x"] for name in COLUMNS}),
+        json.dumps({name: [[]] for name in COLUMNS}),
     ],
 )
 def test_a_file_that_is_something_else(tmp_path, form, text):

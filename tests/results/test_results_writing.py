@@ -189,7 +189,7 @@ def test_the_run_file_appears_after_every_table(tmp_path, monkeypatch):
 def test_a_file_that_another_program_holds_open(tmp_path, monkeypatch):
     """On Windows a spreadsheet lets nobody replace the file it shows; the old result stays."""
     write_results(hard_table(steps=1), tmp_path, "a", ("csv",), {"run": 1})
-    held = lambda path, mode="r": (_ for _ in ()).throw(PermissionError(13, "Permission denied"))  # noqa: E731
+    held = lambda path, mode="r": (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
     monkeypatch.setattr("mask_impact.base.whole_files._check_replaceable", held)
     with pytest.raises(RunError, match="a_run.json could not be replaced: it is open in another program") as error:
         write_results(hard_table(), tmp_path, "a", ("csv",), {"run": 2})

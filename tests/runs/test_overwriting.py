@@ -90,7 +90,7 @@ def test_an_overwriting_batch_that_was_cut_off_does_not_begin_again(command, mon
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(run.Run, "_keep", kept)
-    code, out, err = command("--config", batch, "--overwrite")
+    code, out, _ = command("--config", batch, "--overwrite")
     assert code == 130 and measured[-1] == ("b", 2) and len(parts("b")) == 3  # the step at work was finished
     code, out, _ = command("--config", batch)
     assert code == 0 and any(
@@ -120,9 +120,10 @@ def test_an_overwriting_batch_cut_off_at_its_very_end_begins_anew_next_time(comm
     def killed(*_):
         raise Killed
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr("mask_impact.runs.batch_summary.close", killed)
-        command("--config", batch, "--overwrite")
+        with pytest.raises(Killed):
+            command("--config", batch, "--overwrite")
     assert [line.split(": ")[1] for line in command("--config", batch, "--overwrite")[1][:2]] == [
         "replaced before this batch was cut off"
     ] * 2

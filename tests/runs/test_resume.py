@@ -81,9 +81,13 @@ def test_joined_rows_leave_their_mark_and_are_answered_for_when_replayed(share, 
     model, method = wide_model(), measure_step.Method(variants=variants)
     whole = layers_of(model, 5, method=method)
     done = [layer.step.fingerprint for layer in whole[::3]][:3]
-    assert not done[0].own_answers and set(done[1].own_answers) == {(kind, layer) for kind in kinds for layer in range(3)}
+    assert not done[0].own_answers and set(done[1].own_answers) == {
+        (kind, layer) for kind in kinds for layer in range(3)
+    }
     monkeypatch.setattr(
-        rows.JoinedLayer, "arrive", lambda self, *_: arrive(self, *_) if self.step_info.step in (0, 3, 4) else pytest.fail()
+        rows.JoinedLayer,
+        "arrive",
+        lambda self, *_: arrive(self, *_) if self.step_info.step in (0, 3, 4) else pytest.fail(),
     )
     resumed = layers_of(model, 5, done, method=method)
     assert [layer.step.index for layer in resumed] == [3] * 3 + [4] * 3
@@ -118,7 +122,10 @@ def test_parts_of_a_machine_with_other_last_bits_are_measured_again(command, cut
     code, _, err = command(*TEXT)
     assert code == 0 and tables("output") == tables("whole")
     assert err == [
-        "warning: x: the model's answers differ in their last bits from those of the steps that are there; the run starts over"
+        (
+            "warning: x: the model's answers differ in their last bits from those of the steps that are there; "
+            "the run starts over"
+        )
     ]
 
 

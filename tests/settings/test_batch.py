@@ -103,7 +103,7 @@ def test_json_as_python_writes_it_is_read(write):
 
 @pytest.mark.parametrize("text", ["\\ud83d", "\\ude42\\ud83d", "\\ud83d \\ude42", "\\ud83d\\ud83d\\ude42"])
 def test_a_surrogate_without_its_other_half_is_a_fault(text, faults):
-    [fault] = faults('{"prompts": [{"prompt": "%s"}]}' % text)
+    [fault] = faults(f'{{"prompts": [{{"prompt": "{text}"}}]}}')
     assert fault.startswith("b.yaml:1: prompt: expected UTF-8 text, found other bytes in ")
 
 
@@ -136,7 +136,10 @@ prompts:
         "b.yaml:3: chat: expected true or false, found 'maybe'",
         "b.yaml:3: model does not belong in defaults; move it to the top level of the file",
         "b.yaml:5: name: a name must not contain '/', found '../x'",
-        "b.yaml:6: prompt: expected text, found true (in YAML yes and on are true, no and off false; put text in quotes)",
+        (
+            "b.yaml:6: prompt: expected text, found true (in YAML yes and on are true, no and off false; "
+            "put text in quotes)"
+        ),
         "b.yaml:7: 'prompt' stands twice (also on line 6); keep one",
         "b.yaml:8: num_tokens: expected a whole number from 1 to 1000000, found 2.5",
         "b.yaml:8: overwrite does not belong in a batch file; give it on the command line as --overwrite",

@@ -102,7 +102,8 @@ PIPED = "the prompt is that of prompt.txt; text on standard input was not read, 
 
 @pytest.fixture
 def standard_input(folder, monkeypatch):
-    """Put a pipe or a file with these bytes in the place of standard input; a pipe stays open at its other end if asked."""
+    """Put a pipe or a file with these bytes in the place of standard input;
+    a pipe stays open at its other end if asked."""
     (folder / "prompt.txt").write_text("By default", encoding="utf-8")
     opened = []
 
@@ -259,7 +260,8 @@ def test_version_says_which_library_is_missing(monkeypatch):
 
 def test_the_command_line_is_read_without_torch():
     code = (
-        "import sys; from mask_impact.runs import result_names; from mask_impact.settings import command_line; command_line.read(['--prompt', 'P'])\n"
+        "import sys; from mask_impact.runs import result_names; from mask_impact.settings import command_line; "
+        "command_line.read(['--prompt', 'P'])\n"
         "print([name for name in ('torch', 'transformers', 'numpy', 'pandas', 'pyarrow') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)

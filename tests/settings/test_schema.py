@@ -1,4 +1,5 @@
-"""The JSON schemas of the batch files: they are what the settings give, and agree with the readers on good and bad values."""
+"""The JSON schemas of the batch files: they are what the settings give,
+and agree with the readers on good and bad values."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ from mask_impact.settings.vision import VisionSettings
 KINDS = pytest.mark.parametrize("kind", [Settings, VisionSettings])
 ANNOTATIONS = {"$schema", "title", "description", "default"}
 TYPES = {"string": str, "boolean": bool, "array": list, "object": dict, "null": type(None)}
-# What the schemas let through, in the words of the fault: what needs more than one value, more than JSON, or more than the file.
+# What the schemas let through, in the words of the fault:
+# what needs more than one value, more than JSON, or more than the file.
 BEYOND = (
     "runs backwards",
     "200 bytes",

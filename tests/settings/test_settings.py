@@ -23,7 +23,7 @@ EVERY_FIELD = {
     "chat": (["--chat"], "true", True, True, {}),
     "system": (["--system", "Be brief."], "Be brief.", "Be brief.", "Be brief.", CHAT),
     "thinking": (["--thinking"], "true", True, True, CHAT),
-    "layers": (["--layers", "10, 0-3,2"], "[10, 0, 1, 2, 3, 2]", range(0, 4), (0, 1, 2, 3, 10), {}),
+    "layers": (["--layers", "10, 0-3,2"], "[10, 0, 1, 2, 3, 2]", range(4), (0, 1, 2, 3, 10), {}),
     "variants": (["--variants", "heads,full"], "[heads, full]", ("heads", "full"), ("full", "heads"), {}),
     "name": (["--output", "Zürich 2"], "Zürich 2", "Zürich 2", "Zürich 2", {}),
     "output_dir": (["--output-dir", "results/a b"], "results/a b", Path("results/a b"), str(Path("results/a b")), {}),

@@ -1,4 +1,5 @@
-"""Adapters and other modules around a decoder's linear modules: measured as `rerun` and the independent reference measure them."""
+"""Adapters and other modules around a decoder's linear modules:
+measured as `rerun` and the independent reference measure them."""
 
 import pytest
 import torch
@@ -8,8 +9,8 @@ from layer_oracle import decoder_steps
 from measuring import TOLERANCE, relative_error, right_or_named, wrong_numbers
 
 IDS = zoo.tokens(4).tolist()
-# By layer the modules that are wrapped. A layer's numbers depend on its own modules and its input alone, so that each of
-# these is a module wrapped by itself, or all of them.
+# By layer the modules that are wrapped. A layer's numbers depend on its own modules and its input alone, so that each
+# of these is a module wrapped by itself, or all of them.
 BEHIND_ATTENTION = {0: ["o_proj"], 1: ["down_proj"], 2: LINEARS}
 THE_OTHERS = ({0: ["q_proj"], 1: ["k_proj"], 2: ["gate_proj"]}, {0: ["up_proj"], 1: ["v_proj"]})
 
@@ -44,7 +45,8 @@ def test_around_the_other_modules(kind, name):
 
 @pytest.mark.parametrize("kind", AFFINE)
 def test_an_adapter_that_is_left_out_would_be_seen(kind):
-    """Full and Attn of a layer without the adapter of its output projection are off by 5% at least, for a weak one by 2e-3."""
+    """Full and Attn of a layer without the adapter of its output projection are off by 5% at least,
+    for a weak one by 2e-3."""
     model = adapted("qwen3", torch.float32, kind, BEHIND_ATTENTION)
     plain = plain_model("qwen3", torch.float32)
     [(_, own)], [(_, without)] = decoder_steps(model, IDS), decoder_steps(plain, IDS)
@@ -68,7 +70,8 @@ def test_adapters_are_where_they_are_wanted(kind):
 @pytest.mark.parametrize("name", ["mistral", "gemma2"])
 @pytest.mark.parametrize("kind", OTHERS)
 def test_modules_that_are_not_affine_or_mix_positions(kind, name, dtype):
-    """Measured rightly, or refused by a line that names the layer; `q_proj`, `k_proj` and `v_proj` are taken as they answer."""
+    """Measured rightly, or refused by a line that names the layer;
+    `q_proj`, `k_proj` and `v_proj` are taken as they answer."""
     assert wrong_numbers(adapted(name, dtype, kind, {0: ["q_proj"], 1: ["k_proj"], 2: ["v_proj"]}), IDS) == []
     for module in ("o_proj", "gate_proj", "up_proj", "down_proj"):
         right_or_named(wrong_numbers(adapted(name, dtype, kind, {1: [module]}), IDS), "layer 1")

@@ -1,4 +1,5 @@
-"""Forward hooks of the caller's inside a layer: what they make of an answer is measured, or they are named and refused."""
+"""Forward hooks of the caller's inside a layer:
+what they make of an answer is measured, or they are named and refused."""
 
 import pytest
 import torch
@@ -43,7 +44,8 @@ def hooked(name, dtype, place, hook):
 
 
 def assert_right_or_named(model, place, steps):
-    """Numbers and generated tokens are those of the hooked model, or a line names the layer and the module with the hook."""
+    """Numbers and generated tokens are those of the hooked model,
+    or a line names the layer and the module with the hook."""
     called = SAID.get(place, place.split(".")[-1])
     right_or_named(wrong_numbers(model, IDS, steps), rf"layer 1\b.*({called})|({called}).*layer 1\b|layers\.1\.{place}")
 

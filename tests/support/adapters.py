@@ -1,8 +1,10 @@
-"""Modules that people wrap around a linear module: adapters in plain torch and peft's own, gates, and some that are not affine.
+"""Modules that people wrap around a linear module:
+adapters in plain torch and peft's own, gates, and some that are not affine.
 
     model = adapted("qwen3", torch.bfloat16, "gate", {0: ["o_proj"], 2: ["q_proj", "down_proj"]})
 
-Every weight of an adapter is random and strong: without it the layer is another one. peft's are put into the transformers model itself.
+Every weight of an adapter is random and strong: without it the layer is another one.
+peft's are put into the transformers model itself.
 """
 
 from functools import cache, partial
@@ -153,7 +155,8 @@ def stack(model, encoder=False):
 
 
 def adapted(name, dtype, kind, places, encoder=False):
-    """A copy of the model with adapters around modules, by layer index their names' last parts; no kind is no adapter."""
+    """A copy of the model with adapters around modules, by layer index their names' last parts;
+    no kind is no adapter."""
     model = copied(plain_model(name, dtype))
     torch.manual_seed(0)
     if kind in PEFT:

@@ -13,22 +13,16 @@ from mask_impact.settings.vision import VisionSettings
 QUESTION = "Which one?"
 
 
-@pytest.fixture(autouse=True)
-def here(two_pictures):
-    """A current folder with two pictures and nothing else."""
-    return two_pictures
-
-
 @pytest.fixture
-def command(command):
+def vl_command(command):
     """Run mask_impact_vl.py, or another front door, in this process."""
     return lambda *words, door=mask_impact_vl: command(*words, door=door)
 
 
 @pytest.fixture
-def ask(command, vl):
+def vl_ask(vl_command, vl):
     """The question about pictures, quickly."""
-    return lambda *words: command("--model", vl, "--prompt", QUESTION, "--layers", 0, "--variants", "attn", *words)
+    return lambda *words: vl_command("--model", vl, "--prompt", QUESTION, "--layers", 0, "--variants", "attn", *words)
 
 
 def planned(model, paths, mask_mode="both", **settings):

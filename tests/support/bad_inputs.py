@@ -11,6 +11,7 @@ import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -198,7 +199,7 @@ START = [
     [],
 ]
 command_lines = st.tuples(st.sampled_from(START), st.lists(flag, min_size=1, max_size=4)).map(
-    lambda parts: [*parts[0], *sum(map(list, parts[1]), [])]
+    lambda parts: [*parts[0], *chain.from_iterable(parts[1])]
 )
 
 scalars = st.one_of(
@@ -373,7 +374,7 @@ def changed(draw, record):
 def broken_result(draw, files, name):
     """The bytes of one of a result's files, damaged as bytes, as text, or with other values in the right form."""
     way = draw(st.sampled_from(["bytes", "text", "values", "values"]))
-    if way == "bytes" or way == "text" and name.endswith(".parquet"):
+    if way == "bytes" or (way == "text" and name.endswith(".parquet")):
         return draw(damaged(files[name]))
     if way == "text":
         return draw(mutated(files[name].decode(), CELLS)).encode("utf-8", "surrogatepass")

@@ -3,9 +3,9 @@
     table = encoder_oracle(model, pixel_values, image_grid_thw, cell=7)
     l2, cosine = table["Head_1", 0]          # head 1 of block 0, each of shape (cell,), over all pictures
 
-One ordinary pass notes what every block is called with. Then each block is calculated again in float64 from its weights,
-once for each cell, with -inf in the columns of that cell's patches for the measured cell's queries. Nothing is imported
-from the package, and of the model's code only its activation is used.
+One ordinary pass notes what every block is called with. Then each block is calculated again in float64 from its
+weights, once for each cell, with -inf in the columns of that cell's patches for the measured cell's queries. Nothing is
+imported from the package, and of the model's code only its activation is used.
 """
 
 import torch
@@ -13,7 +13,8 @@ from oracle import distances
 
 
 def encoder_oracle(model, pixel_values, image_grid_thw, cell):
-    """{(variant, block): (l2, cosine)} of `cell`, counted over all pictures, each (cell,) in float64; NaN where undefined."""
+    """{(variant, block): (l2, cosine)} of `cell`, counted over all pictures,
+    each (cell,) in float64; NaN where undefined."""
     encoder = model.model.visual
     merge, calls = encoder.config.spatial_merge_size, []
     handles = [
@@ -39,16 +40,14 @@ def encoder_oracle(model, pixel_values, image_grid_thw, cell):
 def masked_vectors(block, weights, stream, places, lengths, cell, size):
     """{variant: (1 + cell, width)}: row 0 the baseline, then one row for each cell masked."""
     queries = range(cell * size, (cell + 1) * size)
-    rows = [block_by_hand(block, weights, stream, places, lengths, queries, ())]
-    for masked in range(len(stream) // size):
-        rows.append(
-            block_by_hand(block, weights, stream, places, lengths, queries, range(masked * size, (masked + 1) * size))
-        )
+    cells = [range(masked * size, (masked + 1) * size) for masked in range(len(stream) // size)]
+    rows = [block_by_hand(block, weights, stream, places, lengths, queries, hidden) for hidden in ((), *cells)]
     return {variant: torch.stack([row[variant] for row in rows]) for variant in rows[0]}
 
 
 def block_by_hand(block, weights, stream, places, lengths, queries, hidden):
-    """What the block adds at `queries`, by variant, one query after the other, with the keys `hidden` from those queries."""
+    """What the block adds at `queries`, by variant, one query after the other,
+    with the keys `hidden` from those queries."""
     queries, hidden = list(queries), list(hidden)
     visible = torch.block_diag(*[torch.ones(length, length) for length in lengths]).bool()
     for query in queries:

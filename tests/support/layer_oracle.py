@@ -1,12 +1,13 @@
-"""The measurement once more, of models whose numbers are narrow or whose modules are wrapped or hooked: the independent reference.
+"""The measurement once more, of models whose numbers are narrow or whose modules are wrapped or hooked:
+the independent reference.
 
-    steps = decoder_steps(model, token_ids, steps=3)            [(token ids, {(variant, layer): Cell}), ...], one for each step
+    steps = decoder_steps(model, token_ids, steps=3)            [(token ids, {(variant, layer): Cell}), ...], by step
     table = encoder_table(model, pixel_values, grid, cell=0)    {(variant, block): Cell}
 
-The model runs as its user runs it, greedily and with its cache, and what each layer is called with is noted, and the queries, keys and
-values that its attention was given. Then a float64 copy of each layer, with whatever is wrapped around its modules or hooked to them, runs
-once for every masked key, its attention answered by a softmax written out in `oracle.py` over the noted queries, keys and values. Nothing
-is imported from the package.
+The model runs as its user runs it, greedily and with its cache, and what each layer is called with is noted, and the
+queries, keys and values that its attention was given. Then a float64 copy of each layer, with whatever is wrapped
+around its modules or hooked to them, runs once for every masked key, its attention answered by a softmax written out in
+`oracle.py` over the noted queries, keys and values. Nothing is imported from the package.
 """
 
 from contextlib import ExitStack, contextmanager
@@ -49,7 +50,8 @@ class Cell:
 
     @classmethod
     def of(cls, vectors, positions):
-        """Of the baseline and a row for each of the last keys, (1 + key, width), of so many positions: the others are not seen."""
+        """Of the baseline and a row for each of the last keys, (1 + key, width), of so many positions:
+        the others are not seen."""
         l2, cosine = (torch.cat([kind.new_zeros(positions - len(kind)), kind]) for kind in distances(vectors))
         return cls(l2, cosine, vectors[0].norm())
 
@@ -112,7 +114,8 @@ def decoder_steps(model, token_ids, steps=1):
 
 
 def decoder_vectors(model, call):
-    """{variant: (1 + key, width)} at the final position: row 0 the baseline, then a row for each key of the call masked."""
+    """{variant: (1 + key, width)} at the final position:
+    row 0 the baseline, then a row for each key of the call masked."""
     layer, [(inputs, mask, options)] = copied(call.layer).double(), call.attention
     plain = PlainAttention([None, *range(inputs[1].shape[2])])
     rows = len(plain.blocked)
@@ -144,7 +147,8 @@ def encoder_table(model, pixel_values, image_grid_thw, cell):
 
 
 def block_vectors(block, call, cell, masked, size):
-    """{variant: vector} that the block adds at the patches of `cell`, each after the other, the patches of `masked` hidden from them."""
+    """{variant: vector} that the block adds at the patches of `cell`, each after the other,
+    the patches of `masked` hidden from them."""
     queries, outputs, start = slice(cell * size, (cell + 1) * size), [], 0
     for (query, key, value), _, options in call.attention:
         outputs.append(
@@ -160,7 +164,8 @@ def block_vectors(block, call, cell, masked, size):
 
 
 def hidden(patches, start, cell, masked, size):
-    """Which keys are hidden from which queries of a picture with these patches, the first of them `start`: (query, key)."""
+    """Which keys are hidden from which queries of a picture with these patches,
+    the first of them `start`: (query, key)."""
     places = torch.arange(start, start + patches) // size
     return (
         (places == cell)[:, None] & (places == masked)[None]

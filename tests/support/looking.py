@@ -1,4 +1,5 @@
-"""What the tests of `python -m mask_impact` share: the command in this process, results to ask it about, and a hostile one."""
+"""What the tests of `python -m mask_impact` share:
+the command in this process, results to ask it about, and a hostile one."""
 
 from __future__ import annotations
 

@@ -59,9 +59,11 @@ def worst_error(measured, reference):
 
 
 def wrong_numbers(model, ids, steps=1):
-    """A line for whatever of every layer's variant the default method gives otherwise than `rerun` or the independent reference.
+    """A line for whatever of every layer's variant the default method gives otherwise than
+    `rerun` or the independent reference.
 
-    A model that is refused on load is one line, `refused: ` and why; one that stops while it is measured, `stopped: ` and why.
+    A model that is refused on load is one line, `refused:
+    ` and why; one that stops while it is measured, `stopped: ` and why.
     """
 
     def found(parts, name):
@@ -80,7 +82,8 @@ def wrong_numbers(model, ids, steps=1):
 
 
 def measured_twice(load, measured):
-    """What `measured` gives of the parts that `load` finds by each method, or a line where the model is refused or stops."""
+    """What `measured` gives of the parts that `load` finds by each method,
+    or a line where the model is refused or stops."""
     what = "refused"
     try:
         parts = load()
@@ -91,19 +94,21 @@ def measured_twice(load, measured):
 
 
 def other_distances(measured, by_rerun, table, tolerance):
-    """The lines of one measured layer: what is off by more than `tolerance` of the largest, and noise floors that are above it."""
+    """The lines of one measured layer: what is off by more than `tolerance` of the largest,
+    and noise floors that are above it."""
     for row, variant in enumerate(measured.variants):
         place = f"step {measured.step.index}, layer {measured.layer}, {variant}"
         for name, expected in (
-            ("rerun", lambda kind: getattr(by_rerun, kind)[row]),  # noqa: B023
+            ("rerun", lambda kind: getattr(by_rerun, kind)[row]),
             ("the reference", lambda kind: getattr(table[variant, measured.layer], kind)),
-        ):  # noqa: B023
+        ):
             for kind in ("l2", "cosine", "baseline_norm"):
                 error = relative_error(getattr(measured, kind)[row], expected(kind))
                 if not error <= tolerance:
                     yield f"{place}: {kind} is off from {name} by {error:.1e}"
         if not measured.noise_floor_l2[row] <= tolerance * measured.l2[row].max():
-            yield f"{place}: the noise floor is {measured.noise_floor_l2[row]:.1e}, the largest distance {measured.l2[row].max():.1e}"
+            floor, largest = measured.noise_floor_l2[row], measured.l2[row].max()
+            yield f"{place}: the noise floor is {floor:.1e}, the largest distance {largest:.1e}"
 
 
 def right_or_named(lines, pattern):

@@ -48,8 +48,8 @@ HARMLESS = {"dropout", "sliding_window", "position_ids", "use_cache", "output_at
 
 
 def oracle(model, input_ids, layers=None, **inputs):
-    """Distances at the final position of `input_ids`, shape (position,) or (1, position), for every masked key; `inputs` are
-    what else the model takes.
+    """Distances at the final position of `input_ids`, shape (position,) or (1, position), for every masked key;
+    `inputs` are what else the model takes.
 
     Returns {(variant, layer): (l2, cosine)} with variants Full, Attn, Head_0 ..., for `layers` (default: every layer
     with softmax attention), both of shape (position,) in float64; NaN where undefined.

@@ -73,7 +73,8 @@ def measured(model, step, layer, method=Method()):
 
 
 def own_numbers_errors(model):
-    """Median relative errors against the same queries, keys, values and weights in float64, by (layer, variant, kind of distance)."""
+    """Median relative errors against the same queries, keys, values and weights in float64, by
+    (layer, variant, kind of distance)."""
     if model.config.model_type == "qwen3_moe":
         model.set_experts_implementation("eager")  # grouped kernels have no float64
     model, step, layers = recorded(model, zoo.tokens(24).tolist())

@@ -1,4 +1,5 @@
-"""What the viewer's tests share: a real run of the demo model, tables made up, and their values and colours on the page."""
+"""What the viewer's tests share: a real run of the demo model, tables made up,
+and their values and colours on the page."""
 
 from __future__ import annotations
 

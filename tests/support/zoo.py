@@ -336,8 +336,8 @@ def randomize(model, seed):
 
 @torch.no_grad()
 def adapt(name, model):
-    """What a random draw does not give: a scaled layer, norms of Nemotron around 0 (it adds 1 to a weight), and queries of
-    Gemma 4 and Nemotron-H short enough: with longer ones a head's softmax saturates."""
+    """What a random draw does not give: a scaled layer, norms of Nemotron around 0 (it adds 1 to a weight), and queries
+    of Gemma 4 and Nemotron-H short enough: with longer ones a head's softmax saturates."""
     for parameter, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if name == "gemma4_scaled" and parameter.endswith("layer_scalar"):
             tensor.fill_(0.5)
@@ -373,7 +373,8 @@ def true_float64():
 
 
 def save(name, folder, dtype=torch.float32, seed=0, **changed):
-    """The model `build(name, dtype, seed, **changed)` and its tokenizer in `folder`, as `from_pretrained` reads them."""
+    """The model `build(name, dtype, seed, **changed)` and its tokenizer in `folder`,
+    as `from_pretrained` reads them."""
     model = build(name, dtype, seed, **changed)
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)

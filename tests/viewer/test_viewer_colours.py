@@ -7,8 +7,8 @@ import struct
 
 import numpy as np
 import pytest
-from browser import Viewer, a_browser, viewer  # noqa: F401
-from viewing import NEAR, PALETTES, STEPS, agrees, assert_drawn, colours, key, matrix, run, shares, table, written  # noqa: F401
+from browser import Viewer
+from viewing import NEAR, PALETTES, STEPS, agrees, assert_drawn, colours, matrix, shares, written
 
 # Colour
 
@@ -146,7 +146,7 @@ def pixel(picture):
 # Size and sharpness
 
 
-def test_sharp_at_two_pixels_for_one(a_browser, run, table):  # noqa: F811
+def test_sharp_at_two_pixels_for_one(a_browser, run, table):
     context = a_browser.new_context(device_scale_factor=2, viewport={"width": 1280, "height": 900})
     sharp = Viewer(context.new_page())
     sharp.choose(run / "key_results.csv")

@@ -7,8 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from browser import a_browser, viewer  # noqa: F401
-from viewing import NEAR, STEPS, agrees, colours, key, matrix, run, shares, table, written  # noqa: F401
+from viewing import NEAR, STEPS, agrees, colours, matrix, shares, written
 
 # Controls
 
@@ -143,7 +142,7 @@ def test_play_runs_through_the_steps(key):
 
 def test_every_single_key_does_what_its_control_does(key, table):
     key.page.locator("body").click(position={"x": 4, "y": 880})
-    value = lambda label: key.page.get_by_label(label, exact=True).input_value()  # noqa: E731
+    value = lambda label: key.page.get_by_label(label, exact=True).input_value()
     for press, label, found in (
         ("v", "Variant", "Attn"),
         ("V", "Variant", "Full"),
@@ -323,9 +322,11 @@ def test_no_word_around_the_heatmap_is_cut(key):
     for turned in (False, True):
         key.check("Tokens as rows", turned)
         cut = key.page.locator("#heatmap .corner").evaluate_all(
-            "corners => corners.filter(corner => corner.scrollWidth > corner.clientWidth).map(corner => corner.textContent)"
+            "corners => corners.filter(corner => corner.scrollWidth > corner.clientWidth)"
+            ".map(corner => corner.textContent)"
         )
         assert cut == []
     needed = """select => { const free = select.cloneNode(true); free.style.maxWidth = 'none'; free.id = '';
-                select.after(free); const width = free.offsetWidth; free.remove(); return width - select.offsetWidth; }"""
+                select.after(free); const width = free.offsetWidth; free.remove();
+                return width - select.offsetWidth; }"""
     assert key.page.get_by_label("Metric", exact=True).evaluate(needed) == 0

@@ -1,4 +1,5 @@
-"""Runs of the vision encoder in the viewer: the measured cell is framed, and where each was kept a click asks for it."""
+"""Runs of the vision encoder in the viewer:
+the measured cell is framed, and where each was kept a click asks for it."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import base64
 
 import numpy as np
 import pytest
-from browser import Viewer, a_browser, viewer  # noqa: F401
+from browser import Viewer
 from repository import ROOT
 from viewing import agrees, matrix
 
@@ -70,7 +71,7 @@ def title(viewer) -> str:
     return viewer.page.locator("#map-title").inner_text()
 
 
-def test_the_measured_cell_is_framed(viewer, run):  # noqa: F811
+def test_the_measured_cell_is_framed(viewer, run):
     viewer.choose(*files(run, "one"))
     assert viewer.errors() == [] and framed(viewer) == [CELL]
     agrees(viewer, matrix(read_results(run / "one_results.csv")), PLACES)
@@ -87,7 +88,7 @@ def test_the_measured_cell_is_framed(viewer, run):  # noqa: F811
     assert "block" in viewer.hover(0, 2)["text"] and "layer" not in viewer.hover(1, 2)["text"]
 
 
-def test_the_first_cell_is_not_left_out(viewer, run):  # noqa: F811
+def test_the_first_cell_is_not_left_out(viewer, run):
     """Position 0 is the usual sink of a prompt, and here a corner of the picture."""
     viewer.choose(*files(run, "one"))
     assert not viewer.page.get_by_label("Exclude position 0", exact=True).is_checked()
@@ -96,13 +97,13 @@ def test_the_first_cell_is_not_left_out(viewer, run):  # noqa: F811
     assert viewer.page.get_by_label("Exclude position 0", exact=True).is_checked()
 
 
-def test_a_click_pins_where_only_one_cell_was_measured(viewer, run):  # noqa: F811
+def test_a_click_pins_where_only_one_cell_was_measured(viewer, run):
     viewer.choose(*files(run, "one"))
     click_patch(viewer, 0, 5)
     assert viewer.at("images").locator(".patch.pinned").count() == 1 and framed(viewer) == [CELL]
 
 
-def test_a_click_asks_for_a_cell_where_each_was_kept(viewer, run):  # noqa: F811
+def test_a_click_asks_for_a_cell_where_each_was_kept(viewer, run):
     viewer.choose(*files(run, "all"))
     mean = matrix(read_results(run / "all_results.csv"))
     agrees(viewer, mean, PLACES)
@@ -126,7 +127,7 @@ def test_a_click_asks_for_a_cell_where_each_was_kept(viewer, run):  # noqa: F811
     assert framed(viewer) == [] and "at=" not in viewer.page.url
 
 
-def test_a_report_has_it_too(a_browser, run):  # noqa: F811
+def test_a_report_has_it_too(a_browser, run):
     page = run / "all_report.html"
     write_report(run / "all_results.csv", None, page)
     opened = Viewer(a_browser.new_page(viewport={"width": 1280, "height": 900}), page.as_uri() + "#at=8")
@@ -138,7 +139,7 @@ def test_a_report_has_it_too(a_browser, run):  # noqa: F811
 
 
 @pytest.fixture
-def report(a_browser, run):  # noqa: F811
+def report(a_browser, run):
     """The report of the run that kept every cell: a variant in it is read when it is first shown."""
     page = run / "again_report.html"
     write_report(run / "all_results.csv", None, page)
@@ -172,8 +173,10 @@ def test_pointing_while_a_variant_is_read_does_no_harm(report):
       const box = image.getBoundingClientRect();
       select.value = "Attn";
       select.dispatchEvent(new Event("change", { bubbles: true }));
-      for (const share of [0.1, 0.5, 0.9])
-        image.dispatchEvent(new PointerEvent("pointermove", { clientX: box.left + share * box.width, clientY: box.top + 3 }));
+      for (const share of [0.1, 0.5, 0.9]) {
+        const place = { clientX: box.left + share * box.width, clientY: box.top + 3 };
+        image.dispatchEvent(new PointerEvent("pointermove", place));
+      }
     }""")
     report.settle()
     assert report.complaints == [] and "Attn" in title(report)
@@ -207,7 +210,7 @@ def test_a_comparison_asks_for_no_cell(report):
     assert report.page.url == address
 
 
-def test_two_cells_compared_are_both_named(viewer, run):  # noqa: F811
+def test_two_cells_compared_are_both_named(viewer, run):
     viewer.choose(*files(run, "one"), *files(run, "all"))
     viewer.page.get_by_role("button", name="one", exact=True).click()
     viewer.settle()
@@ -222,7 +225,7 @@ def test_two_cells_compared_are_both_named(viewer, run):  # noqa: F811
     assert title(viewer).endswith("one (measured at img0[1,2]) minus all (mean over all measured cells)")
 
 
-def test_a_decoder_run_is_not_compared_with_an_encoder_run(viewer, run):  # noqa: F811
+def test_a_decoder_run_is_not_compared_with_an_encoder_run(viewer, run):
     name = "words"
     assert (
         mask_impact_vl.main(
@@ -257,7 +260,7 @@ def test_a_decoder_run_is_not_compared_with_an_encoder_run(viewer, run):  # noqa
     assert "minus" not in title(viewer)
 
 
-def test_a_table_alone_is_told_as_the_encoders(viewer, run):  # noqa: F811
+def test_a_table_alone_is_told_as_the_encoders(viewer, run):
     viewer.choose(run / "one_results.csv")
     about = viewer.page.locator("#about").inner_text()
     assert "blocks of the vision encoder" in about and "next token" not in about and "osition 0" not in about

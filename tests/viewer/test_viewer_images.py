@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from browser import a_browser, viewer  # noqa: F401
 from viewing import NEAR, colours
 
 
@@ -34,7 +33,7 @@ def picture_run(folder):
         "patch_row",
         "patch_col",
     ]
-    pd.DataFrame(rows, columns=names).astype({name: "Int64" for name in names[-3:]}).to_csv(
+    pd.DataFrame(rows, columns=names).astype(dict.fromkeys(names[-3:], "Int64")).to_csv(
         folder / "photo_results.csv", index=False
     )
     dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -83,8 +82,8 @@ PATCH = """(canvas, [row, col]) => {
 
 
 def test_what_is_over_a_picture_grows_with_the_value(viewer, tmp_path):
-    """Nothing at 0; the frame has the colour of its share of the strongest patch, as strong as that, the tint within a part of
-    it. Words, here ten times as strong, have no part in it."""
+    """Nothing at 0; the frame has the colour of its share of the strongest patch, as strong as that, the tint within a
+    part of it. Words, here ten times as strong, have no part in it."""
     results, record = picture_run(tmp_path)
     rows = pd.read_csv(results)
     rows.loc[rows.token_position == 1, "l2_distance"] = 0
@@ -94,7 +93,7 @@ def test_what_is_over_a_picture_grows_with_the_value(viewer, tmp_path):
     viewer.select("Curve", "linear")
     viewer.select("Text layer", "1")
     largest = rows[(rows.layer == 1) & rows.patch_row.notna()].l2_distance.max()
-    patch = lambda row, col: np.array(viewer.at("image").evaluate(PATCH, [row, col]))  # noqa: E731
+    patch = lambda row, col: np.array(viewer.at("image").evaluate(PATCH, [row, col]))
     assert patch(0, 0).max() == 0
     for opacity in (0.2, 0.7):
         viewer.page.get_by_label("Opacity", exact=True).fill(str(opacity))

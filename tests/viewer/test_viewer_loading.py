@@ -11,9 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from browser import a_browser, viewer  # noqa: F401
 from hard_tables import HOSTILE_TOKENS
-from viewing import FORMS, STEPS, agrees, matrix, run, table, written  # noqa: F401
+from viewing import FORMS, STEPS, agrees, matrix, written
 
 import mask_impact_analysis
 
@@ -104,8 +103,9 @@ def test_files_dropped_on_the_page(viewer, run, table):
         """(texts) => {
              const dropped = new DataTransfer();
              for (const [name, text] of Object.entries(texts)) dropped.items.add(new File([text], name));
+             const event = { bubbles: true, cancelable: true, dataTransfer: dropped };
              for (const kind of ["dragenter", "dragover", "drop"])
-               document.body.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: dropped }));
+               document.body.dispatchEvent(new DragEvent(kind, event));
            }""",
         texts,
     )
@@ -156,7 +156,7 @@ ODD = {
 
 
 @pytest.mark.parametrize(
-    ("name", "form"),
+    "name, form",
     [*((name, "csv") for name in ODD), *((name, form) for name in ("mixed", "extreme") for form in FORMS[1:])],
 )
 def test_odd_numbers(viewer, tmp_path, form, name):

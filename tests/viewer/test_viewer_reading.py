@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from browser import a_browser, viewer  # noqa: F401
-from viewing import run, written  # noqa: F401
+from viewing import written
 
 # For each axis its labels' middles in order along it, and the font's size.
 LABELS = """() => [...document.querySelectorAll("[data-testid=heatmap] .axis")].map((axis) => {

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from browser import Viewer, a_browser, viewer  # noqa: F401
+from browser import Viewer
 from viewing import agrees, matrix
 
 import mask_impact_analysis
 from mask_impact import read_results
 
-HOSTILE = "Say </script><script>document.title='broken'</script> & <!-- <img src=x onerror=\"document.title='broken'\"> 'é' שלום 😀"
+HOSTILE = (
+    "Say </script><script>document.title='broken'</script> & <!-- <img src=x "
+    "onerror=\"document.title='broken'\"> 'é' שלום 😀"
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +51,9 @@ def opened(a_browser):
         return seen[-1]
 
     yield open_report
-    for viewer in seen:
-        assert viewer.foreign() == [] and viewer.complaints == []
-        viewer.page.close()
+    for report in seen:
+        assert report.foreign() == [] and report.complaints == []
+        report.page.close()
 
 
 @pytest.mark.parametrize("name", ["plain", "hostile"])

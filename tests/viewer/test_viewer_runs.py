@@ -6,7 +6,7 @@ import json
 
 import pandas as pd
 import pytest
-from browser import Viewer, a_browser, viewer  # noqa: F401
+from browser import Viewer
 
 import mask_impact_analysis
 
@@ -142,7 +142,7 @@ def test_tokens_are_known_of_tables_without_a_run_file_once_they_were_shown(view
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode", "title"),
+    "kind, mode, title",
     [
         ("step", "difference", "Difference of L2 distances, Full: step 0 minus step 1"),
         ("variant", "side", "L2 distance, step 0: Full beside Attn"),
@@ -152,7 +152,7 @@ def test_tokens_are_known_of_tables_without_a_run_file_once_they_were_shown(view
 def test_what_is_compared_is_named_and_what_is_not_says_so(viewer, runs, kind, mode, title):
     open_runs(viewer, runs)
     go(viewer, "coin")
-    text = lambda: viewer.page.locator("main").inner_text()  # noqa: E731
+    text = lambda: viewer.page.locator("main").inner_text()
     assert "Bright:" in text() and "Orange to red" not in text() and "alone: not of the comparison" not in text()
     viewer.select("Compare with", kind)
     viewer.select("Compare as", mode)
@@ -166,7 +166,7 @@ def test_what_is_compared_is_named_and_what_is_not_says_so(viewer, runs, kind, m
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    "name, content, said",
     [
         ("settings.json", b'{"a": 1, "b": {"c": 2}}', "is a JSON object of a, b, but no result of this tool"),
         ("numbers.json", b"[1, 2, 3]", "is a JSON list of numbers or words, but no result"),
@@ -195,7 +195,7 @@ def test_a_table_without_its_last_line_end_is_read_with_a_note(viewer, runs, tmp
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    "name, said",
     [
         ("semi.csv", "by semicolons or tabs; save it with commas"),
         ("lines.jsonl", "is JSON Lines"),

@@ -10,8 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from browser import a_browser, viewer  # noqa: F401
-from viewing import NEAR, colours, key, matrix, run, shares, table  # noqa: F401
+from viewing import NEAR, colours, matrix, shares
 
 
 def saved(viewer, name):

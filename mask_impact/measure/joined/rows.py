@@ -173,7 +173,7 @@ class JoinedLayer:
     def arrive(self, _layer: nn.Module, _args: tuple, _output: object) -> None:
         """Forward hook of the layer: measure what has arrived, and let go of the rows."""
         rows, variants = self.rows, self.method.variants
-        if rows is None or self.branch_rows is None and "full" in variants:
+        if rows is None or (self.branch_rows is None and "full" in variants):
             return  # its rows are run later; or the call that told which rows enter the branch, inside the model's own
         passed = self.recorded.layers[self.parts.index]
         row = passed.at(passed.last)

@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, PreTrainedConfig, PreTrain
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from mask_impact.base.errors import RequestError, first_line, collect_faults
+from mask_impact.base.errors import RequestError, collect_faults, first_line
 from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import find_checkpoint
 from mask_impact.models.compiled import as_written
@@ -50,7 +50,8 @@ class VisionModelInfo(ModelInfo):
     def prompt_inputs(self, settings: VisionSettings) -> VisionInputs:
         """The prompt with its pictures, or the pictures' cells where the encoder is measured.
 
-        Raises RequestError for pictures that cannot be read or seen, a cell that is not there, and a prompt that does not go with them.
+        Raises RequestError for pictures that cannot be read or seen, a cell that is not there,
+        and a prompt that does not go with them.
         """
         faults: list[str] = []
         images: list[SeenPicture] = []
@@ -68,6 +69,7 @@ class VisionModelInfo(ModelInfo):
         return VisionInputs(ids, tuple(images), settings.mask_mode, self.config.image_token_id, self.processor)
 
     def measured_config(self, settings: VisionSettings) -> PreTrainedConfig:
+        """The configuration of the part that is measured."""
         return self.config.vision_config if settings.part == "encoder" else super().measured_config(settings)
 
     def question_ids(self, settings: VisionSettings) -> list[int]:
@@ -90,14 +92,14 @@ class VisionModelInfo(ModelInfo):
         if runs not in (counts, [1] * len(counts)):
             found, has = (", ".join(map(str, numbers)) for numbers in (runs, counts))
             raise RequestError(
-                f"the prompt's ids hold {self.word(image)} in runs of: {found or 'none'}; give one for each picture, or as "
-                f"many in a row as it has tokens: {has or 'there is no picture'}"
+                f"the prompt's ids hold {self.word(image)} in runs of: {found or 'none'}; give one for each picture, "
+                f"or as many in a row as it has tokens: {has or 'there is no picture'}"
             )
         return self.expanded(ids, [1] * sum(counts) if runs == counts else counts)
 
     def expanded(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
-        """The ids with each image token repeated as often as its picture has tokens. Raises RequestError where the text itself
-        holds image or video tokens."""
+        """The ids with each image token repeated as often as its picture has tokens. Raises RequestError where the text
+        itself holds image or video tokens."""
         image, video = self.config.image_token_id, self.config.video_token_id
         if video in ids:
             raise RequestError(
@@ -106,11 +108,13 @@ class VisionModelInfo(ModelInfo):
         found = list(ids).count(image)
         if found > len(counts):
             raise RequestError(
-                f"the prompt's text holds the word {self.word(image)}; leave it out, pictures are placed in front of the text"
+                f"the prompt's text holds the word {self.word(image)}; "
+                "leave it out, pictures are placed in front of the text"
             )
         if found < len(counts):
             raise RequestError(
-                f"the model's chat template has places for {found} of {len(counts)} pictures; leave chat off (--no-chat)"
+                f"the model's chat template has places for {found} of {len(counts)} pictures; "
+                "leave chat off (--no-chat)"
             )
         left = iter(counts)
         return [token for one in ids for token in ([one] * next(left) if one == image else [one])]
@@ -175,8 +179,8 @@ def refuse_sizes(name: str, processor: Qwen2VLImageProcessorPil) -> None:
     fewest, most = (processor.size.get(edge) for edge in ("shortest_edge", "longest_edge"))
     if not (isinstance(fewest, int) and isinstance(most, int) and 0 < fewest <= most):
         raise RequestError(
-            f"{name!r}: its image processor (preprocessor_config.json) has shortest_edge {fewest} and longest_edge {most} "
-            "as size; expected the fewest and the most pixels of a picture"
+            f"{name!r}: its image processor (preprocessor_config.json) has shortest_edge {fewest} and longest_edge "
+            f"{most} as size; expected the fewest and the most pixels of a picture"
         )
 
 
@@ -186,8 +190,9 @@ def of_loaded(
     image_processor: Any,
     settings: VisionSettings,
 ) -> VisionModelInfo:
-    """The candidate of a Qwen3-VL that the caller has loaded; `image_processor` is any image processor of it, or None for the
-    one that Qwen3-VL has. Raises RequestError for a model of another kind, and for settings that would load another."""
+    """The candidate of a Qwen3-VL that the caller has loaded; `image_processor` is any image processor of it, or None
+    for the one that Qwen3-VL has. Raises RequestError for a model of another kind, and for settings that would load
+    another."""
     model = as_written(model)
     refuse_unloaded(model, tokenizer)
     name = loaded_name(model, settings, refuse_loaded)

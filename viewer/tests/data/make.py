@@ -11,8 +11,8 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[2]))
 
-from mask_impact.results.table import ResultTable, StepDistances  # noqa: E402
-from mask_impact.results.writing import write_parquet  # noqa: E402
+from mask_impact.results.table import ResultTable, StepDistances
+from mask_impact.results.writing import write_parquet
 
 TOKENS = ["The", ' "cat"', "</script>", "", " sat"]
 RUN = b'{"schema_version": 1, "status": "complete", "settings": {"prompt": "The cat"}, "rows": 63}'
