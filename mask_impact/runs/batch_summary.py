@@ -6,7 +6,6 @@ Both are made of the run files, so that entries which were finished earlier, or 
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,8 @@ import pyarrow.csv
 
 from mask_impact.base import console
 from mask_impact.base.errors import RunError
+from mask_impact.base.short_names import short_names
+from mask_impact.base.terminal import columns_of
 from mask_impact.base.whole_files import make_folder, write_whole
 from mask_impact.results.paths import run_path, unfinished_folder
 from mask_impact.runs.batch import is_done
@@ -139,8 +140,9 @@ def utf8(text: str) -> str:
 
 def table_lines(rows: Sequence[Row]) -> list[str]:
     """The table for the terminal: a line of headings, a line for each row, and how many have which status."""
-    cells = [SHOWN, *map(shown, rows)]
-    widths = [max(map(width, column)) for column in zip(*cells)]
+    names = short_names([console.harmless(row["name"]) for row in rows], LONGEST_NAME)
+    cells = [SHOWN, *map(shown, rows, names)]
+    widths = [max(map(columns_of, column)) for column in zip(*cells)]
     lines = ["  ".join(aligned(*each) for each in zip(SHOWN, line, widths)).rstrip() for line in cells]
     counts = {
         status: sum(row["status"] == status for row in rows) for status in dict.fromkeys(row["status"] for row in rows)
@@ -148,8 +150,8 @@ def table_lines(rows: Sequence[Row]) -> list[str]:
     return [*lines, ", ".join(f"{count} {status}" for status, count in counts.items())]
 
 
-def shown(row: Row) -> tuple[str, ...]:
-    """A row's cells for the terminal, in the order of SHOWN."""
+def shown(row: Row, name: str) -> tuple[str, ...]:
+    """A row's cells for the terminal, in the order of SHOWN, its name as it is shown."""
     top = (
         "" if row["top_position"] is None else f"{cut(repr(row['top_token']), LONGEST_TOKEN)} at {row['top_position']}"
     )
@@ -159,7 +161,7 @@ def shown(row: Row) -> tuple[str, ...]:
     text = "" if row["generated_text"] is None else repr(row["generated_text"])
     end, longest = (text, LONGEST_TEXT) if row["status"] == "complete" else (row["reason"] or "", LONGEST_REASON)
     return (
-        cut_inside(console.harmless(row["name"]), LONGEST_NAME),
+        name,
         row["status"],
         *numbers,
         top,
@@ -167,22 +169,12 @@ def shown(row: Row) -> tuple[str, ...]:
     )
 
 
-def cut_inside(text: str, most: int) -> str:
-    """The text without its middle where it is too long: names of one batch often begin alike."""
-    return text if len(text) <= most else text[: (most - 3) // 2] + "..." + text[-((most - 2) // 2) :]
-
-
 def cut(text: str, most: int) -> str:
     """The text without its end where it is too long."""
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def width(text: str) -> int:
-    """How many columns of a terminal the text takes: East Asian characters two, combining marks none."""
-    return sum(2 if unicodedata.east_asian_width(one) in "WF" else not unicodedata.combining(one) for one in text)
-
-
 def aligned(heading: str, text: str, columns: int) -> str:
     """The text in so many columns, numbers to the right."""
-    gap = " " * (columns - width(text))
+    gap = " " * (columns - columns_of(text))
     return gap + text if heading in NUMBERS else text + gap

@@ -238,3 +238,13 @@ def test_long_text_is_cut():
 def test_a_lone_surrogate_is_written_as_its_escape(tmp_path):
     batch_summary.write_summary([row(generated_text="\udcff")], tmp_path / "x.csv")
     assert r'"\udcff"' in (tmp_path / "x.csv").read_text(encoding="utf-8")
+
+
+def test_names_of_a_batch_can_be_told_apart():
+    names = [f"the_capital_of_{country}_is_the_city_of" for country in ("france", "finland", "peru")]
+    _, *lines, _ = batch_summary.table_lines([row(name=name) for name in names])
+    assert [line.split()[0] for line in lines] == [
+        "the_capital_of_france...ity_of",
+        "the_capital_of_finland...ty_of",
+        "the_capital_of_peru..._city_of",
+    ]

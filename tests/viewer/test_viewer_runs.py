@@ -106,6 +106,27 @@ def test_every_file_that_is_not_used_is_named_in_one_line(viewer, runs, tmp_path
     viewer.page.wait_for_function("() => document.querySelector('[data-testid=heatmap]')?.dataset.state === 'drawn'")
 
 
+# Long names
+
+
+def test_long_names_are_cut_where_they_are_alike_in_the_list_and_where_a_run_is_chosen(viewer, runs, tmp_path):
+    names = [f"{'the_same_beginning_' * 3}{country}{'_the_same_end' * 3}" for country in ("france", "finland", "peru")]
+    for name in names:
+        for ending in ("results.csv", "run.json"):
+            (tmp_path / f"{name}_{ending}").write_bytes((runs / f"coin_{ending}").read_bytes())
+    viewer.choose(*sorted(tmp_path.iterdir()))
+    shown = viewer.runs()
+    assert [[one for one in ("finland", "france", "peru") if one in name] for name in shown] == [
+        ["finland"],
+        ["france"],
+        ["peru"],
+    ]
+    assert max(map(len, shown)) <= 40 and names[0] in viewer.at("runs").locator("li").nth(1).get_attribute("title")
+    viewer.select("Compare with", "run")
+    options = viewer.page.get_by_label("Other run", exact=True).locator("option")
+    assert options.all_inner_texts() == shown and options.nth(1).get_attribute("value") == names[0]
+
+
 # Comparing
 
 

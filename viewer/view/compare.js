@@ -1,6 +1,8 @@
 /** Comparing: what with, as a difference or side by side, and what of the two does not meet. */
 import { mismatch } from "./align.js";
 import { setOptions } from "./element.js";
+import { COLUMNS } from "./runs.js";
+import { shortNames } from "./shortnames.js";
 import { currentView, measuredApart, measuredWords, otherPlace, shownPlace } from "./view.js";
 import { rowName } from "./words.js";
 
@@ -70,7 +72,8 @@ function optionsOf({ library }, { result, step, variant, compare }, kind) {
   if (kind === "variant") return result.variants.map((name, index) => [index, name, index === variant]);
   const open = compare?.other === null ? [["", "choose", true]] : [];
   const listed = library.entries.filter((entry) => entry.id === compare?.other || comparable([entry], result).length);
-  return [...open, ...listed.map(({ id }) => [id, id, id === result.id])];
+  const names = shortNames(listed.map(({ id }) => id), COLUMNS);
+  return [...open, ...listed.map(({ id }, index) => [id, names[index], id === result.id])];
 }
 
 function updated(compare, state) {

@@ -1,8 +1,10 @@
 /** The list of runs, with a filter once there are many. */
 import { element } from "./element.js";
 import { grouped } from "./numbers.js";
+import { shortNames } from "./shortnames.js";
 
 const MANY = 8;
+export const COLUMNS = 40; // of a name: one that was made of a prompt has no more
 
 export function createRuns(root, store, library) {
   const filter = element("input", {
@@ -34,7 +36,9 @@ function show(list) {
     : entries.length > MANY
       ? `${entries.length} runs`
       : "";
-  items.replaceChildren(...found.map((entry) => item(list, entry, current)));
+  const names = shortNames(entries.map(({ id }) => id), COLUMNS);
+  const shown = new Map(entries.map((entry, index) => [entry, names[index]]));
+  items.replaceChildren(...found.map((entry) => item(list, entry, shown.get(entry), current)));
 }
 
 function fits({ name, label }, text) {
@@ -43,10 +47,10 @@ function fits({ name, label }, text) {
 }
 
 /** Made once for each entry: hundreds of runs are listed as they come. */
-function item({ made }, entry, current) {
+function item({ made }, entry, name, current) {
   let one = made.get(entry);
   if (!one) {
-    const button = element("button", { type: "button" }, entry.id);
+    const button = element("button", { type: "button" });
     const fault = element("span", { class: "fault-text" });
     one = element(
       "li",
@@ -57,6 +61,7 @@ function item({ made }, entry, current) {
     );
     made.set(entry, one);
   }
+  if (one.firstChild.textContent !== name) one.firstChild.replaceChildren(...breakable(name));
   one.title = about(entry);
   one.querySelector(".fault-text").textContent = entry.fault ? "⚠ could not be read" : "";
   if (entry.id === current) one.firstChild.setAttribute("aria-current", "true");
@@ -64,8 +69,13 @@ function item({ made }, entry, current) {
   return one;
 }
 
-function about({ sources, label, fault }) {
-  return [fault, label.slice(0, 400), ...sources.map(({ file, bytes }) => `${file}, ${grouped(bytes)} bytes`)]
+/** The name, whose lines may break between its words. */
+function breakable(name) {
+  return name.split(/([^_-]*[_-]+)/).filter(Boolean).flatMap((word, index) => (index ? [element("wbr"), word] : [word]));
+}
+
+function about({ id, sources, label, fault }) {
+  return [fault, id, label.slice(0, 400), ...sources.map(({ file, bytes }) => `${file}, ${grouped(bytes)} bytes`)]
     .filter(Boolean)
     .join("\n");
 }
