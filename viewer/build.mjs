@@ -83,7 +83,9 @@ function fill(template, parts) {
 async function page(options) {
   const worker = await bundle("read/worker.js", options);
   const main = await bundle("main.js", { ...options, plugins: [workerAsText(worker)] });
-  const css = STYLES.filter((name) => existsSync(join(HERE, name))).map((name) => textOf(name)).join("\n");
+  const css = STYLES.filter((name) => existsSync(join(HERE, name)))
+    .map((name) => textOf(name))
+    .join("\n");
   const { code } = await transform(css, { loader: "css", minify: !options.readable, charset: "utf8" });
   return fill(textOf("index.html"), {
     style: `<style>${safeStyle(code.trim())}</style>`,

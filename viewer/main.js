@@ -80,7 +80,15 @@ function makePanels(panels, store) {
 /** A report's run, as an entry of the list. */
 function embedded(result) {
   const { id, name, part, sources, run } = result;
-  return { id, name, part, sources, label: run?.settings?.prompt ?? "", load: () => Promise.resolve(result), release() {} };
+  return {
+    id,
+    name,
+    part,
+    sources,
+    label: run?.settings?.prompt ?? "",
+    load: () => Promise.resolve(result),
+    release() {},
+  };
 }
 
 if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);

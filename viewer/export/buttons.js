@@ -14,14 +14,19 @@ export function exportButtons(root, store) {
   const status = element("span", { class: "muted small", role: "status" });
   const link = element("input", { type: "text", readonly: true, "aria-label": "Link to this state", hidden: true });
   const button = (name, title, click) => element("button", { type: "button", title, click }, name);
-  const saving = (act) => async () => { status.textContent = await answer(act, store); };
+  const saving = (act) => async () => {
+    status.textContent = await answer(act, store);
+  };
   root.classList.add("export");
   root.append(
     button("PNG", "The whole heatmap as a picture", saving(png)),
     button("SVG", "The whole heatmap as a drawing, text as text", saving(svg)),
     button("CSV", "The numbers of this view, with those of positions left out of the scale", saving(csv)),
-    button("Copy link", "A link to what is shown now", async () => { status.textContent = await copyLink(link); }),
-    link, status,
+    button("Copy link", "A link to what is shown now", async () => {
+      status.textContent = await copyLink(link);
+    }),
+    link,
+    status,
   );
 }
 
@@ -39,8 +44,10 @@ async function answer(act, store) {
 async function png(state, view) {
   const pictures = views(state, view).map((one) => ({ one, picture: pictureOf(state, one) }));
   const plans = pictures.map(({ picture }) => plan(picture));
-  if (plans.includes(null)) return "Not saved: this heatmap is larger than a picture can be. SVG and CSV hold all of it.";
-  for (const [index, { one, picture }] of pictures.entries()) save(await pngBlob(picture, plans[index]), `${stem(state, one, index)}.png`);
+  if (plans.includes(null))
+    return "Not saved: this heatmap is larger than a picture can be. SVG and CSV hold all of it.";
+  for (const [index, { one, picture }] of pictures.entries())
+    save(await pngBlob(picture, plans[index]), `${stem(state, one, index)}.png`);
   return `Saved the whole heatmap, ${cells(state, view)}.${smaller(plans[0], view)}`;
 }
 
@@ -73,8 +80,12 @@ function cells({ compare }, { rows, cols, place }) {
 
 /** What was done to keep within a canvas. */
 function smaller({ bands, cell }, { cols }) {
-  const cut = bands.length > 1 ? ` It is cut into ${bands.length} bands of ${Math.ceil(cols / bands.length)} tokens.` : "";
-  return cut + (bands.length > 1 || cell < 16 ? ` Cells are ${cell} pixels wide, to keep within what a browser can draw.` : "");
+  const cut =
+    bands.length > 1 ? ` It is cut into ${bands.length} bands of ${Math.ceil(cols / bands.length)} tokens.` : "";
+  return (
+    cut +
+    (bands.length > 1 || cell < 16 ? ` Cells are ${cell} pixels wide, to keep within what a browser can draw.` : "")
+  );
 }
 
 function save(blob, name) {

@@ -1,6 +1,14 @@
 /** The view as CSV: the columns of a result, and the distance that is shown where the result has no column for it. */
 
-const COLUMNS = ["generation_step", "layer", "token_masked", "token_position", "variant", "l2_distance", "cosine_distance"];
+const COLUMNS = [
+  "generation_step",
+  "layer",
+  "token_masked",
+  "token_position",
+  "variant",
+  "l2_distance",
+  "cosine_distance",
+];
 const VISION = ["token_type", "image_index", "patch_row", "patch_col"];
 
 /** The shortest decimal that reads back as the same float32; "" for NaN. Six digits are never too few to tell two apart. */
@@ -34,7 +42,11 @@ export function quoted(text) {
  * @returns {string[]} the header, then one piece for each layer; joined they are the file
  */
 export function csvPieces({ step, variant, layers, tokens, l2, cosine, more, absent }) {
-  const measures = [l2 && { name: "l2_distance", ...l2 }, cosine && { name: "cosine_distance", ...cosine }, more].filter(Boolean);
+  const measures = [
+    l2 && { name: "l2_distance", ...l2 },
+    cosine && { name: "cosine_distance", ...cosine },
+    more,
+  ].filter(Boolean);
   const vision = tokens.some(({ type }) => type === "vision");
   const names = [...COLUMNS.slice(0, 5), ...measures.map(({ name }) => name), ...(vision ? VISION : [])];
   const numbers = measures.map(({ values, single }) => (values instanceof Float64Array && !single ? exact : shortest));

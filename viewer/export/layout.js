@@ -28,7 +28,12 @@ import { header } from "../view/words.js";
 export const CELLS = [16, 14, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1];
 /** Chromium draws canvases of 16,384 on a side; 64 million pixels take 256 MB. */
 export const LIMITS = { side: 16_384, area: 64e6 };
-export const SHADES = { flat: "at or below the noise floor", undefined: "undefined", excluded: "left out of the scale", absent: "not in the table" };
+export const SHADES = {
+  flat: "at or below the noise floor",
+  undefined: "undefined",
+  excluded: "left out of the scale",
+  absent: "not in the table",
+};
 
 const MARGIN = 16;
 const GAP = 18;
@@ -64,7 +69,12 @@ export function plan(picture, limits = LIMITS, cells = CELLS) {
   const samples = used(picture);
   for (const cell of cells) {
     const planned = planAt(picture, labels, samples, cell, limits);
-    if (planned && planned.width <= limits.side && planned.height <= limits.side && planned.width * planned.height <= limits.area) {
+    if (
+      planned &&
+      planned.width <= limits.side &&
+      planned.height <= limits.side &&
+      planned.width * planned.height <= limits.area
+    ) {
       return planned;
     }
   }
@@ -89,7 +99,11 @@ function planAt(picture, labels, names, cell, limits) {
   const top = MARGIN + 20 + caption.length * 15 + 8;
   const legend = legendPlan(names, MARGIN, top + high + GAP, textRoom);
   return {
-    cell, size, space, labels, caption,
+    cell,
+    size,
+    space,
+    labels,
+    caption,
     every: Math.ceil((size + 1) / cell),
     width: Math.ceil(textRoom + 2 * MARGIN),
     height: Math.ceil(legend.bottom + MARGIN),
@@ -107,7 +121,9 @@ function spaces(picture, labels, size) {
   const widest = (texts) => texts.reduce((most, text) => Math.max(most, textWidth(text, size)), 0);
   return {
     tokens: widest(labels) + 8,
-    layers: Math.max(widest(picture.layers.map(String)), picture.transposed ? 0 : textWidth(picture.row ?? "layer", size)) + 8,
+    layers:
+      Math.max(widest(picture.layers.map(String)), picture.transposed ? 0 : textWidth(picture.row ?? "layer", size)) +
+      8,
     maxima: Math.max(widest(picture.maxima), picture.transposed ? 0 : textWidth("largest", size)) + 8,
   };
 }
@@ -159,7 +175,8 @@ export function draw(pen, picture, planned) {
   pen.bar(legend.x, legend.y, legend.width, legend.height);
   const below = legend.y + legend.height + 13;
   pen.text(legend.x, below, picture.legend.low, { size: 11 });
-  if (picture.legend.middle) pen.text(legend.x + legend.width / 2, below, picture.legend.middle, { size: 11, anchor: "middle" });
+  if (picture.legend.middle)
+    pen.text(legend.x + legend.width / 2, below, picture.legend.middle, { size: 11, anchor: "middle" });
   pen.text(legend.x + legend.width, below, picture.legend.high, { size: 11, anchor: "end" });
   pen.text(legend.x + legend.width + 12, legend.y + 11, picture.legend.name, { size: 11, weight: 600 });
   for (const { name, x, y } of legend.samples) {

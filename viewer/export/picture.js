@@ -18,7 +18,9 @@ export function pictureOf(state, view) {
   return {
     title: titleOf(view.place),
     caption: captionOf(state, view),
-    layers, tokens, shade,
+    layers,
+    tokens,
+    shade,
     row: rowName(view.place),
     colours: hex,
     grounds: Object.fromEntries(SHADE_NAMES.map((name) => [name, grounds[name]])),
@@ -46,8 +48,15 @@ function captionOf(state, view) {
 function sourceOf({ result, step }) {
   const { model, prompt } = result.run?.settings ?? {};
   const next = result.generated(step);
-  const parts = [model && `Model: ${header(model, 80)}.`, prompt && `Prompt: ${header(prompt, 200)}.`, next && `Next token: "${header(next.text, 40)}".`];
-  return parts.filter(Boolean).map((part) => ` ${part}`).join("");
+  const parts = [
+    model && `Model: ${header(model, 80)}.`,
+    prompt && `Prompt: ${header(prompt, 200)}.`,
+    next && `Next token: "${header(next.text, 40)}".`,
+  ];
+  return parts
+    .filter(Boolean)
+    .map((part) => ` ${part}`)
+    .join("");
 }
 
 /** Where the other was measured, if not where this one was. */
@@ -72,7 +81,13 @@ export function fileStem(state, place = shownPlace(state)) {
   const parts = [result.name, `step${result.steps[step]}`, result.variants[variant], state.metric];
   if (typeof at === "number") parts.push(`at_${cellName(result, result.tokens(step)[at])}`);
   if (state.compare?.mode === "difference") parts.push("difference", comparedWith(state));
-  return parts.join("_").replace(/[^\p{L}\p{N}._-]+/gu, "_").replace(/^[._]+/, "").slice(0, 120) || "heatmap";
+  return (
+    parts
+      .join("_")
+      .replace(/[^\p{L}\p{N}._-]+/gu, "_")
+      .replace(/^[._]+/, "")
+      .slice(0, 120) || "heatmap"
+  );
 }
 
 /** 3_5 for row 3, column 5; with the picture's number before it where there are several. */
@@ -86,10 +101,22 @@ export function csvOf(state, view) {
   const alone = typeof view.place.at === "number"; // of one measured cell the result has no columns
   const own = (name) => (view.scale.signed || alone ? null : result.peek(step, variant, name));
   const columns = { l2: "l2_distance", cosine: "cosine_distance", relative: "relative_distance" };
-  const more = alone ? `l2_distance_at_${view.tokens[view.place.at].position}` : view.scale.signed ? `${columns[metric]}_difference` : metric === "relative" ? columns.relative : null;
+  const more = alone
+    ? `l2_distance_at_${view.tokens[view.place.at].position}`
+    : view.scale.signed
+      ? `${columns[metric]}_difference`
+      : metric === "relative"
+        ? columns.relative
+        : null;
   const single = result.peek(step, variant, "l2")?.values instanceof Float32Array;
   return {
-    step: result.steps[step], variant: result.variants[variant], layers: view.layers, tokens: view.tokens, absent: view.absent,
-    l2: own("l2"), cosine: own("cosine"), more: more && { name: more, values: view.values, single },
+    step: result.steps[step],
+    variant: result.variants[variant],
+    layers: view.layers,
+    tokens: view.tokens,
+    absent: view.absent,
+    l2: own("l2"),
+    cosine: own("cosine"),
+    more: more && { name: more, values: view.values, single },
   };
 }

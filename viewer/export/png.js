@@ -21,7 +21,10 @@ export function pngBlob(picture, planned) {
   context.fillRect(0, 0, planned.width, planned.height);
   draw(canvasPen(context, picture), picture, planned);
   return new Promise((resolve, reject) => {
-    canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error("this browser could not make so large a picture"))), "image/png");
+    canvas.toBlob(
+      (blob) => (blob ? resolve(blob) : reject(new Error("this browser could not make so large a picture"))),
+      "image/png",
+    );
   });
 }
 
@@ -57,7 +60,9 @@ function pixel(colour) {
 }
 
 function canvasPen(context, picture) {
-  const patterns = Object.fromEntries(Object.entries(picture.grounds).map(([name, ground]) => [name, pattern(context, name, ground)]));
+  const patterns = Object.fromEntries(
+    Object.entries(picture.grounds).map(([name, ground]) => [name, pattern(context, name, ground)]),
+  );
   const shade = (x, y, width, height, name) => {
     context.fillStyle = patterns[name];
     context.fillRect(x, y, width, height);

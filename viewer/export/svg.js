@@ -80,13 +80,20 @@ function hatched({ layers, shade, transposed }, band, cell, rect) {
 function image({ layers, transposed }, band, cell, uri) {
   const [along, across] = [(band.to - band.from) * cell, layers.length * cell];
   const [width, height] = transposed ? [across, along] : [along, across];
-  return `<image x="${band.x}" y="${band.y}" width="${width}" height="${height}" preserveAspectRatio="none"` +
-    ` style="image-rendering: pixelated" href="${escaped(uri)}"/>`;
+  return (
+    `<image x="${band.x}" y="${band.y}" width="${width}" height="${height}" preserveAspectRatio="none"` +
+    ` style="image-rendering: pixelated" href="${escaped(uri)}"/>`
+  );
 }
 
 function textElement(x, y, text, { size, anchor = "start", turned = false, weight, title, struck }) {
-  const place = turned ? `transform="translate(${round(x)} ${round(y)}) rotate(-90)"` : `x="${round(x)}" y="${round(y)}"`;
-  const about = (anchor === "start" ? "" : ` text-anchor="${anchor}"`) + (weight ? ` font-weight="${weight}"` : "") + (struck ? ' text-decoration="line-through"' : "");
+  const place = turned
+    ? `transform="translate(${round(x)} ${round(y)}) rotate(-90)"`
+    : `x="${round(x)}" y="${round(y)}"`;
+  const about =
+    (anchor === "start" ? "" : ` text-anchor="${anchor}"`) +
+    (weight ? ` font-weight="${weight}"` : "") +
+    (struck ? ' text-decoration="line-through"' : "");
   const tip = title ? `<title>${escaped(title)}</title>` : "";
   return `<text ${place} font-size="${size}"${about} xml:space="preserve">${escaped(text)}${tip}</text>`;
 }
@@ -96,7 +103,9 @@ function round(value) {
 }
 
 function gradient(colours) {
-  const stops = colours.flatMap((colour, index) => (index % 15 === 0 ? [`<stop offset="${index / 255}" stop-color="${colour}"/>`] : []));
+  const stops = colours.flatMap((colour, index) =>
+    index % 15 === 0 ? [`<stop offset="${index / 255}" stop-color="${colour}"/>`] : [],
+  );
   return `<linearGradient id="palette">${stops.join("")}</linearGradient>`;
 }
 

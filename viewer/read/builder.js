@@ -64,7 +64,8 @@ export class TableBuilder {
     const known = step.words[position] === word;
     if (!known) this.#nameToken(step, position, word);
     let block = step.blocks[variant];
-    if (block === undefined || layer >= block.rows || position >= block.cols) block = this.#room(step, variant, layer, position);
+    if (block === undefined || layer >= block.rows || position >= block.cols)
+      block = this.#room(step, variant, layer, position);
     const cell = layer * block.cols + position;
     if (block.l2[cell] !== NO_ROW) this.#twice(stepValue, layerValue, position, variant);
     if (!(l2 >= 0 || l2 !== l2) || l2 === Infinity) this.#notADistance(L2, l2);
@@ -119,7 +120,9 @@ export class TableBuilder {
     const other = step.words[position];
     if (other !== -1) {
       const [now, then] = [word, other].map((number) => JSON.stringify(this.#words.texts[number]));
-      this.fault(`token_masked is ${now}, where an earlier row of step ${step.value} and position ${position} has ${then}`);
+      this.fault(
+        `token_masked is ${now}, where an earlier row of step ${step.value} and position ${position} has ${then}`,
+      );
     }
     step.words[position] = word;
   }
@@ -132,8 +135,10 @@ export class TableBuilder {
     const cols = position < old.cols ? old.cols : Math.max(known, Math.ceil(1.5 * old.cols));
     this.#bytes += 2 * this.#Floats.BYTES_PER_ELEMENT * (rows * cols - old.rows * old.cols);
     if (this.#bytes > MOST_BYTES) {
-      this.fault(`with it the distances would take more than ${MOST_BYTES / 1e9} GB of memory (${counted(rows)} layers by ` +
-        `${counted(cols)} positions in one picture); write fewer steps, variants or layers into the file`);
+      this.fault(
+        `with it the distances would take more than ${MOST_BYTES / 1e9} GB of memory (${counted(rows)} layers by ` +
+          `${counted(cols)} positions in one picture); write fewer steps, variants or layers into the file`,
+      );
     }
     const grow = (from) => {
       const to = new this.#Floats(rows * cols).fill(NO_ROW);
@@ -145,7 +150,9 @@ export class TableBuilder {
   }
 
   #twice(step, layer, position, variant) {
-    this.fault(`generation step ${step}, ${this.variants.texts[variant]}, layer ${layer}, position ${position} stands twice`);
+    this.fault(
+      `generation step ${step}, ${this.variants.texts[variant]}, layer ${layer}, position ${position} stands twice`,
+    );
   }
 
   #notADistance(field, value) {
@@ -158,28 +165,42 @@ export class TableBuilder {
     const steps = [...this.#steps.values()].sort((one, other) => one.value - other.value);
     const layers = [...this.#layers.keys()].sort((one, other) => one - other);
     const layerOrder = layers.map((layer) => this.#layers.get(layer));
-    const seen = this.variants.texts.map((_, variant) => variant).filter((variant) => steps.some((step) => step.blocks[variant]));
+    const seen = this.variants.texts
+      .map((_, variant) => variant)
+      .filter((variant) => steps.some((step) => step.blocks[variant]));
     const rank = (variant) => variantOrder(this.variants.texts[variant]);
     const variants = seen.sort((one, other) => rank(one) - rank(other));
     const tokens = steps.map(stepTokens);
-    const blocks = steps.map((step, index) => variants.map((variant) => {
-      const block = exactBlock(step.blocks[variant], layerOrder, tokens[index].positions, this.#Floats);
-      step.blocks[variant] = undefined; // the larger one is free before the next is made
-      return block;
-    }));
+    const blocks = steps.map((step, index) =>
+      variants.map((variant) => {
+        const block = exactBlock(step.blocks[variant], layerOrder, tokens[index].positions, this.#Floats);
+        step.blocks[variant] = undefined; // the larger one is free before the next is made
+        return block;
+      }),
+    );
     return {
-      steps: steps.map((step) => step.value), variants: variants.map((variant) => this.variants.texts[variant]), layers,
-      words: this.#words.texts, tokens, blocks, rows: this.rows,
+      steps: steps.map((step) => step.value),
+      variants: variants.map((variant) => this.variants.texts[variant]),
+      layers,
+      words: this.#words.texts,
+      tokens,
+      blocks,
+      rows: this.rows,
     };
   }
 }
 
 function stepTokens(step) {
   const positions = [];
-  for (let position = 0; position < step.positions; position++) if (step.words[position] !== -1) positions.push(position);
+  for (let position = 0; position < step.positions; position++)
+    if (step.words[position] !== -1) positions.push(position);
   const places = step.places && new Int32Array(3 * positions.length).fill(-1);
   if (places) positions.forEach((position, index) => places.set(step.places[position] ?? [], 3 * index));
-  return { positions: Int32Array.from(positions), codes: Int32Array.from(positions, (position) => step.words[position]), places };
+  return {
+    positions: Int32Array.from(positions),
+    codes: Int32Array.from(positions, (position) => step.words[position]),
+    places,
+  };
 }
 
 /** The block of all the table's layers and of the step's positions, absent rows marked and NaN. */
@@ -190,7 +211,8 @@ function exactBlock(block, layerOrder, positions, Floats) {
   const exact = (values) => {
     if (inOrder) return values;
     const to = new Floats(rows * cols).fill(NO_ROW);
-    for (let row = 0; row < rows; row++) if (layerOrder[row] < own.rows) copyRow(values, layerOrder[row] * own.cols, own.cols, to, row * cols, positions);
+    for (let row = 0; row < rows; row++)
+      if (layerOrder[row] < own.rows) copyRow(values, layerOrder[row] * own.cols, own.cols, to, row * cols, positions);
     return to;
   };
   const [l2, cosine] = block ? [exact(block.l2), exact(block.cosine)] : [exact([]), exact([])];

@@ -15,14 +15,16 @@ export function workerReader(source) {
       if (request === undefined) return; // cancelled
       if (done !== undefined) return request.onProgress?.(done);
       waiting.delete(id);
-      if (error) request.reject(Object.assign(error.file ? new ReadError(error.message) : new Error(error.message), error));
+      if (error)
+        request.reject(Object.assign(error.file ? new ReadError(error.message) : new Error(error.message), error));
       else request.resolve(answer);
     };
     started.onerror = (event) => {
       event.preventDefault();
       worker.terminate();
       worker = start();
-      for (const { reject } of waiting.values()) reject(new ReadError(`reading broke off (${event.message || "out of memory"})`));
+      for (const { reject } of waiting.values())
+        reject(new ReadError(`reading broke off (${event.message || "out of memory"})`));
       waiting.clear();
     };
     return started;
@@ -32,11 +34,15 @@ export function workerReader(source) {
     const id = ++last;
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
-      signal?.addEventListener("abort", () => {
-        if (!waiting.delete(id)) return;
-        worker.postMessage({ task: "cancel", id });
-        reject(signal.reason);
-      }, { once: true });
+      signal?.addEventListener(
+        "abort",
+        () => {
+          if (!waiting.delete(id)) return;
+          worker.postMessage({ task: "cancel", id });
+          reject(signal.reason);
+        },
+        { once: true },
+      );
       waiting.set(id, { resolve, reject, onProgress });
       worker.postMessage({ id, ...request });
     }).then((answer) => ({ id, answer }));
@@ -45,8 +51,12 @@ export function workerReader(source) {
   /** As readTable in table.js, with `close` beside it, which forgets the file. */
   return async function read(file, format, { signal, onProgress, ...options }) {
     const request = { task: "table", name: file.name, file, format, options };
-    const { id, answer: { table, run, lazy } } = await ask(request, { signal, onProgress });
-    const loadBlock = async (step, variant) => (await ask({ task: "block", name: file.name, table: id, step, variant })).answer;
+    const {
+      id,
+      answer: { table, run, lazy },
+    } = await ask(request, { signal, onProgress });
+    const loadBlock = async (step, variant) =>
+      (await ask({ task: "block", name: file.name, table: id, step, variant })).answer;
     const close = () => worker.postMessage({ task: "close", id });
     return lazy ? { table, run, loadBlock, close } : { table, run };
   };

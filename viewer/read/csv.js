@@ -5,7 +5,10 @@ import { Rows } from "./rows.js";
 import { Slices } from "./slices.js";
 import { decoded } from "./words.js";
 
-const COMMA = 44, QUOTE = 34, LINE_FEED = 10, RETURN = 13;
+const COMMA = 44,
+  QUOTE = 34,
+  LINE_FEED = 10,
+  RETURN = 13;
 const LONGEST_HEADER = 1 << 20;
 const ENDS_FIELD = /[\w"]/; // not a comma, a point or a sign: more should come
 const EMPTY = /^\s*(?:nan|na|null)?\s*$/i; // pandas writes an undefined distance as nothing
@@ -52,7 +55,7 @@ async function readHeader(slices) {
 
 function headerFields(bytes, start, limit) {
   const names = [];
-  for (let at = start; ; ) {
+  for (let at = start; ;) {
     const end = fieldEnd(bytes, at, limit);
     if (end >= limit) return null;
     const last = bytes[end] === LINE_FEED;
@@ -66,10 +69,17 @@ function headerFields(bytes, start, limit) {
 /** What a file is that begins like this and is no CSV, or null. */
 function otherKind(bytes) {
   const first = Array.from(bytes.subarray(0, 4), (byte) => byte.toString(16).padStart(2, "0")).join(" ");
-  if (first.startsWith("ff fe") || first.startsWith("fe ff")) return "is UTF-16 text, where a CSV is UTF-8; save it as UTF-8";
+  if (first.startsWith("ff fe") || first.startsWith("fe ff"))
+    return "is UTF-16 text, where a CSV is UTF-8; save it as UTF-8";
   if (!isPlainText(bytes)) return noResult(`no text but a binary file (its first bytes are ${first})`);
-  const names = decoded(bytes).replace(/^\ufeff/, "").trim().split(/[;\t]/).map((name) => name.replace(/^"(.*)"$/, "$1"));
-  return columnFault(names) ? null : "separates its columns by semicolons or tabs; save it with commas, as pandas' to_csv does by itself";
+  const names = decoded(bytes)
+    .replace(/^\ufeff/, "")
+    .trim()
+    .split(/[;\t]/)
+    .map((name) => name.replace(/^"(.*)"$/, "$1"));
+  return columnFault(names)
+    ? null
+    : "separates its columns by semicolons or tabs; save it with commas, as pandas' to_csv does by itself";
 }
 
 /** No control characters but white space, and UTF-8? */
@@ -105,7 +115,8 @@ function fieldEnd(bytes, at, limit) {
 function fieldText(bytes) {
   const text = decoded(bytes);
   if (!text.startsWith('"')) return text;
-  if (!/^"(?:[^"]|"")*"$/.test(text)) throw new ReadError(`is ${quoted(text)}: something stands behind the closing quote`);
+  if (!/^"(?:[^"]|"")*"$/.test(text))
+    throw new ReadError(`is ${quoted(text)}: something stands behind the closing quote`);
   return text.slice(1, -1).replaceAll('""', '"');
 }
 
@@ -146,7 +157,7 @@ class CsvRows extends Rows {
           values[field] = this.oddNumber(field, bytes.subarray(at, this.contentEnd(bytes, end)));
         }
       }
-      if ((bytes[end] === COMMA) !== (column < fields.length - 1)) this.wrongCount(bytes, at, end, limit, column);
+      if ((bytes[end] === COMMA) !== column < fields.length - 1) this.wrongCount(bytes, at, end, limit, column);
       at = end + 1;
     }
     this.take();
@@ -184,7 +195,8 @@ class CsvRows extends Rows {
     const { row } = this;
     bytes[limit] = LINE_FEED; // where Slices keeps a 0
     try {
-      if (!ENDS_FIELD.test(String.fromCharCode(rest.at(-1))) || this.readRow(bytes, start, limit + 1) < 0) throw new ReadError();
+      if (!ENDS_FIELD.test(String.fromCharCode(rest.at(-1))) || this.readRow(bytes, start, limit + 1) < 0)
+        throw new ReadError();
     } catch (error) {
       throw error instanceof ReadError ? new ReadError(cutShort(row)) : error;
     }

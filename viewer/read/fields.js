@@ -1,12 +1,29 @@
 import { counted, listed } from "./errors.js";
 
 /** The columns of a result, and the order in which the readers hand a row's values over. */
-export const STEP = 0, LAYER = 1, POSITION = 2, TOKEN = 3, VARIANT = 4, L2 = 5, COSINE = 6, IMAGE = 7, ROW = 8, COL = 9;
+export const STEP = 0,
+  LAYER = 1,
+  POSITION = 2,
+  TOKEN = 3,
+  VARIANT = 4,
+  L2 = 5,
+  COSINE = 6,
+  IMAGE = 7,
+  ROW = 8,
+  COL = 9;
 
 /** Column name of each field; the last three are there for vision-language runs alone. */
 export const NAMES = [
-  "generation_step", "layer", "token_position", "token_masked", "variant", "l2_distance", "cosine_distance",
-  "image_index", "patch_row", "patch_col",
+  "generation_step",
+  "layer",
+  "token_position",
+  "token_masked",
+  "variant",
+  "l2_distance",
+  "cosine_distance",
+  "image_index",
+  "patch_row",
+  "patch_col",
 ];
 export const REQUIRED = 7;
 
@@ -37,7 +54,8 @@ export function wholeFault(field, value, limit) {
 export function columnFault(names, kind = "a table") {
   const missing = NAMES.slice(0, REQUIRED).filter((name) => !names.includes(name));
   if (missing.length === REQUIRED) return noResult(names.length ? `${kind} of ${listed(names)}` : `${kind} of nothing`);
-  if (missing.length) return `has no column ${missing.join(", ")}, so it is not a result of this tool (columns found: ${listed(names)})`;
+  if (missing.length)
+    return `has no column ${missing.join(", ")}, so it is not a result of this tool (columns found: ${listed(names)})`;
   const twice = NAMES.find((name) => names.indexOf(name) !== names.lastIndexOf(name));
   return twice ? `has the column ${twice} twice` : null;
 }

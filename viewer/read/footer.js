@@ -9,7 +9,13 @@ import { ReadError } from "./errors.js";
 
 const LENGTH_AND_MAGIC = 8;
 const DEEPEST = 12; // levels of the format, with some to spare
-const TRUE = 1, FALSE = 2, BYTE = 3, DOUBLE = 7, BINARY = 8, LIST = 9, STRUCT = 12;
+const TRUE = 1,
+  FALSE = 2,
+  BYTE = 3,
+  DOUBLE = 7,
+  BINARY = 8,
+  LIST = 9,
+  STRUCT = 12;
 const DAMAGED = "has a damaged Parquet footer; copy or write it again";
 
 /**
@@ -28,13 +34,18 @@ const DAMAGED = "has a damaged Parquet footer; copy or write it again";
 export async function readFooter(blob) {
   const tail = new Uint8Array(await blob.slice(-(1 << 16)).arrayBuffer());
   const begin = new Uint8Array(await blob.slice(0, 4).arrayBuffer());
-  if (!isMagic(begin)) throw new ReadError(blob.size === 0 ? "is empty" : "is not a Parquet file: it does not begin with PAR1");
-  if (blob.size < 12 || !isMagic(tail.subarray(-4))) throw new ReadError("has no Parquet footer, so it was cut short; copy or write it again");
+  if (!isMagic(begin))
+    throw new ReadError(blob.size === 0 ? "is empty" : "is not a Parquet file: it does not begin with PAR1");
+  if (blob.size < 12 || !isMagic(tail.subarray(-4)))
+    throw new ReadError("has no Parquet footer, so it was cut short; copy or write it again");
   const length = new DataView(tail.buffer).getUint32(tail.length - LENGTH_AND_MAGIC, true);
   if (length > blob.size - LENGTH_AND_MAGIC) throw new ReadError(DAMAGED);
-  const whole = length + LENGTH_AND_MAGIC <= tail.length
-    ? tail.subarray(tail.length - LENGTH_AND_MAGIC - length, tail.length - LENGTH_AND_MAGIC)
-    : new Uint8Array(await blob.slice(blob.size - LENGTH_AND_MAGIC - length, blob.size - LENGTH_AND_MAGIC).arrayBuffer());
+  const whole =
+    length + LENGTH_AND_MAGIC <= tail.length
+      ? tail.subarray(tail.length - LENGTH_AND_MAGIC - length, tail.length - LENGTH_AND_MAGIC)
+      : new Uint8Array(
+          await blob.slice(blob.size - LENGTH_AND_MAGIC - length, blob.size - LENGTH_AND_MAGIC).arrayBuffer(),
+        );
   return { bytes: whole, ...skim(whole) };
 }
 
@@ -82,12 +93,21 @@ function group(thrift) {
 /** The least and the greatest value of the column chunk that begins here. */
 function statistics(thrift) {
   const found = { min: null, max: null };
-  thrift.struct((id, type) => id === 3 && type === STRUCT && thrift.struct((inner, kind) => inner === 12 && kind === STRUCT &&
-    thrift.struct((field, last) => {
-      if (last !== BINARY || (field !== 5 && field !== 6)) return false;
-      found[field === 5 ? "max" : "min"] = thrift.binary();
-      return true;
-    })));
+  thrift.struct(
+    (id, type) =>
+      id === 3 &&
+      type === STRUCT &&
+      thrift.struct(
+        (inner, kind) =>
+          inner === 12 &&
+          kind === STRUCT &&
+          thrift.struct((field, last) => {
+            if (last !== BINARY || (field !== 5 && field !== 6)) return false;
+            found[field === 5 ? "max" : "min"] = thrift.binary();
+            return true;
+          }),
+      ),
+  );
   return found;
 }
 
@@ -161,7 +181,8 @@ class Thrift {
     if (type === BYTE) this.at++;
     else if (type === DOUBLE) this.at += 8;
     else if (type === BINARY) this.binary();
-    else if (type === LIST || type === LIST + 1) this.list((kind) => this.skip(kind === TRUE || kind === FALSE ? BYTE : kind));
+    else if (type === LIST || type === LIST + 1)
+      this.list((kind) => this.skip(kind === TRUE || kind === FALSE ? BYTE : kind));
     else if (type === STRUCT) this.struct(() => false);
     else if (type > BYTE && type < DOUBLE) this.varint();
     else throw new ReadError(DAMAGED);

@@ -1,8 +1,33 @@
 /** JSON tables: one object of columns as this tool writes it (lists, or objects by index as pandas does), or a list of records. */
 import { NeedsFloat64, ReadError, counted, quoted } from "./errors.js";
-import { COSINE, IMAGE, L2, NAMES, REQUIRED, columnFault, fieldOf, isText, mayBeEmpty, noResult, wholeFault } from "./fields.js";
 import {
-  CLOSE, CLOSE_LIST, COLON, COMMA, Cursor, OPEN, OPEN_LIST, QUOTE, Skip, behindSpace, endsValue, stringEnd, stringText, wordEnd,
+  COSINE,
+  IMAGE,
+  L2,
+  NAMES,
+  REQUIRED,
+  columnFault,
+  fieldOf,
+  isText,
+  mayBeEmpty,
+  noResult,
+  wholeFault,
+} from "./fields.js";
+import {
+  CLOSE,
+  CLOSE_LIST,
+  COLON,
+  COMMA,
+  Cursor,
+  OPEN,
+  OPEN_LIST,
+  QUOTE,
+  Skip,
+  behindSpace,
+  endsValue,
+  stringEnd,
+  stringText,
+  wordEnd,
 } from "./jsontext.js";
 import { Rows } from "./rows.js";
 import { Slices } from "./slices.js";
@@ -13,7 +38,8 @@ const FIRST_ROOM = 1 << 16;
 const WHOLE_LIMIT = 2 ** 31; // what an Int32Array holds; the table's own limits are lower
 const ALL_REQUIRED = (1 << REQUIRED) - 1;
 const MOST_NAMES = 100; // remembered
-const LINES = "is JSON Lines, a record on each line, where one object of columns or one list of records is read; pandas writes that: pd.read_json(path, lines=True).to_json(other_path)";
+const LINES =
+  "is JSON Lines, a record on each line, where one object of columns or one list of records is read; pandas writes that: pd.read_json(path, lines=True).to_json(other_path)";
 const KINDS = { [QUOTE]: "texts", [OPEN_LIST]: "lists" }; // by the first byte
 const OBJECT = "a JSON object";
 const RUN_FILE = "a run file without the ending _run.json: a JSON object";
@@ -29,15 +55,17 @@ export async function readJson(blob, options = {}) {
   if (first === 0) throw new ReadError("is empty");
   if (first === 0xef) await cursor.passMark();
   const begun = await cursor.peek();
-  if (begun !== OPEN && begun !== OPEN_LIST) throw new ReadError(noResult(`no JSON table: it begins with ${await cursor.quote()}`));
+  if (begun !== OPEN && begun !== OPEN_LIST)
+    throw new ReadError(noResult(`no JSON table: it begins with ${await cursor.quote()}`));
   if (begun === OPEN && isJsonLines(cursor)) throw new ReadError(LINES);
-  return await cursor.take(OPEN, OPEN_LIST) === OPEN ? readColumns(cursor, options) : readRecords(cursor, options);
+  return (await cursor.take(OPEN, OPEN_LIST)) === OPEN ? readColumns(cursor, options) : readRecords(cursor, options);
 }
 
 /** Is the first line an object by itself, with another behind it? */
 function isJsonLines({ at, slices: { bytes, limit } }) {
   const end = bytes.indexOf(LINE_FEED, at);
-  if (end < 0 || behindSpace(bytes, end, limit) >= limit || bytes[behindSpace(bytes, end, limit)] !== OPEN) return false;
+  if (end < 0 || behindSpace(bytes, end, limit) >= limit || bytes[behindSpace(bytes, end, limit)] !== OPEN)
+    return false;
   try {
     JSON.parse(decoded(bytes.subarray(at, end)));
     return true;
@@ -49,14 +77,14 @@ function isJsonLines({ at, slices: { bytes, limit } }) {
 async function readColumns(cursor, options) {
   const columns = new JsonColumns(options);
   const names = [];
-  if (await cursor.peek() === CLOSE) throw new ReadError(columnFault([], OBJECT));
+  if ((await cursor.peek()) === CLOSE) throw new ReadError(columnFault([], OBJECT));
   do {
     names.push(await cursor.string());
     await cursor.take(COLON);
     const field = fieldOf(names.at(-1));
     if (field < 0) await cursor.skip();
     else await columns.read(cursor, field);
-  } while (await cursor.take(COMMA, CLOSE) === COMMA);
+  } while ((await cursor.take(COMMA, CLOSE)) === COMMA);
   const fault = columnFault(names, names.includes("schema_version") ? RUN_FILE : OBJECT);
   if (fault) throw new ReadError(fault);
   return columns.table();
@@ -98,7 +126,9 @@ class JsonRows extends Rows {
     }
     const word = String.fromCharCode(...bytes.subarray(at, Math.min(this.end, at + 50)));
     if ((word === "null" || word === "NaN") && mayBeEmpty(field)) return NaN;
-    return this.fault(`${NAMES[field]} is ${string ? word : quoted(word)}, where a ${isText(field) ? "text" : "number"} belongs`);
+    return this.fault(
+      `${NAMES[field]} is ${string ? word : quoted(word)}, where a ${isText(field) ? "text" : "number"} belongs`,
+    );
   }
 }
 
@@ -116,14 +146,16 @@ class JsonColumns extends JsonRows {
   async read(cursor, field) {
     if (this.columns[field]) throw new ReadError(`has the column ${NAMES[field]} twice`);
     if (![OPEN_LIST, OPEN, 0].includes(await cursor.peek())) {
-      throw new ReadError(`is JSON, but no table: ${NAMES[field]} is ${await cursor.quote()}, where the list of its values belongs`);
+      throw new ReadError(
+        `is JSON, but no table: ${NAMES[field]} is ${await cursor.quote()}, where the list of its values belongs`,
+      );
     }
-    this.keyed = await cursor.take(OPEN_LIST, OPEN) === OPEN;
+    this.keyed = (await cursor.take(OPEN_LIST, OPEN)) === OPEN;
     this.close = this.keyed ? CLOSE : CLOSE_LIST;
     const Kind = field < L2 || field > COSINE ? Int32Array : this.float64 ? Float64Array : Float32Array;
     this.values = new Kind(this.columns.find(Boolean)?.length ?? FIRST_ROOM);
     this.length = 0;
-    if (await cursor.peek() === this.close) cursor.at++;
+    if ((await cursor.peek()) === this.close) cursor.at++;
     else await this.fill(cursor, field);
     this.columns[field] = this.values.subarray(0, this.length);
   }
@@ -135,8 +167,10 @@ class JsonColumns extends JsonRows {
       cursor.at = this.next;
       if (this.widenable && this.numbers.wide) throw new NeedsFloat64();
       if (done) return;
-      if (!await cursor.refill()) {
-        throw new ReadError(`ends within column ${NAMES[field]}, at row ${counted(this.row)}, so it was cut short; copy or write it again`);
+      if (!(await cursor.refill())) {
+        throw new ReadError(
+          `ends within column ${NAMES[field]}, at row ${counted(this.row)}, so it was cut short; copy or write it again`,
+        );
       }
     }
   }
@@ -158,7 +192,8 @@ class JsonColumns extends JsonRows {
         this.next = at + 1;
         return true;
       }
-      if (bytes[at] !== COMMA) this.fault(`${quoted(String.fromCharCode(bytes[at]))} stands behind ${NAMES[field]}, where a comma belongs`);
+      if (bytes[at] !== COMMA)
+        this.fault(`${quoted(String.fromCharCode(bytes[at]))} stands behind ${NAMES[field]}, where a comma belongs`);
     }
   }
 
@@ -185,12 +220,24 @@ class JsonColumns extends JsonRows {
     const { columns } = this;
     const length = columns[0].length;
     const other = columns.findIndex((column) => column && column.length !== length);
-    if (other >= 0) throw new ReadError(`has ${counted(columns[other].length)} values in ${NAMES[other]}, but ${counted(length)} in ${NAMES[0]}`);
+    if (other >= 0)
+      throw new ReadError(
+        `has ${counted(columns[other].length)} values in ${NAMES[other]}, but ${counted(length)} in ${NAMES[0]}`,
+      );
     const [steps, layers, positions, tokens, variants, l2, cosine, ...places] = columns;
     this.joining = true;
     for (let row = 0; row < length; row++) {
-      const isNew = this.builder.add(steps[row], layers[row], positions[row], tokens[row], variants[row], l2[row], cosine[row]);
-      if (isNew && places.length === 3) this.builder.place(positions[row], places[0][row], places[1][row], places[2][row]);
+      const isNew = this.builder.add(
+        steps[row],
+        layers[row],
+        positions[row],
+        tokens[row],
+        variants[row],
+        l2[row],
+        cosine[row],
+      );
+      if (isNew && places.length === 3)
+        this.builder.place(positions[row], places[0][row], places[1][row], places[2][row]);
     }
     return this.builder.finish();
   }
@@ -251,9 +298,9 @@ function behindKey(bytes, at, limit) {
 
 async function readRecords(cursor, options) {
   const rows = new JsonRecords(options);
-  if (await cursor.peek() === CLOSE_LIST) throw new ReadError("has no rows");
+  if ((await cursor.peek()) === CLOSE_LIST) throw new ReadError("has no rows");
   while (!rows.readAll(cursor.slices.bytes, cursor.at, cursor.slices.limit)) {
-    if (!await cursor.refill(rows.next)) {
+    if (!(await cursor.refill(rows.next))) {
       throw new ReadError(`ends within row ${counted(rows.row)}, so it was cut short; copy or write it again`);
     }
     cursor.at = 0;
@@ -272,7 +319,8 @@ class JsonRecords extends JsonRows {
       this.next = at;
       at = behindSpace(bytes, at, limit);
       if (at >= limit) return false;
-      if (bytes[at] !== OPEN && this.row === 1) throw new ReadError(noResult(`a JSON list of ${KINDS[bytes[at]] ?? "numbers or words"}`));
+      if (bytes[at] !== OPEN && this.row === 1)
+        throw new ReadError(noResult(`a JSON list of ${KINDS[bytes[at]] ?? "numbers or words"}`));
       if (bytes[at] !== OPEN) this.fault(`is no record: it begins with ${quoted(String.fromCharCode(bytes[at]))}`);
       at = this.readRecord(bytes, at + 1, limit);
       if (at < 0) return false;
@@ -280,7 +328,8 @@ class JsonRecords extends JsonRows {
       if (at >= limit) return false; // its comma may be missing
       this.take();
       if (bytes[at] === CLOSE_LIST) return true;
-      if (bytes[at] !== COMMA) this.fault(`${quoted(String.fromCharCode(bytes[at]))} stands before it, where a comma belongs`);
+      if (bytes[at] !== COMMA)
+        this.fault(`${quoted(String.fromCharCode(bytes[at]))} stands before it, where a comma belongs`);
     }
   }
 
@@ -309,7 +358,10 @@ class JsonRecords extends JsonRows {
   readMember(field, bytes, at, limit) {
     if (at >= limit) return -1;
     if (field < 0) this.end = new Skip().end(bytes, at, limit);
-    else this.values[field] = isText(field) ? this.textAt(field, bytes, at, limit) : this.numberAt(field, bytes, at, limit);
+    else
+      this.values[field] = isText(field)
+        ? this.textAt(field, bytes, at, limit)
+        : this.numberAt(field, bytes, at, limit);
     return this.end < 0 ? -1 : behindSpace(bytes, this.end, limit);
   }
 
@@ -328,11 +380,19 @@ class JsonRecords extends JsonRows {
 
   noMember(bytes, at, limit) {
     if (at >= limit) return -1;
-    return this.fault(`is no whole record: it has ${quoted(String.fromCharCode(...bytes.subarray(at, Math.min(limit, at + 20))))}`);
+    return this.fault(
+      `is no whole record: it has ${quoted(String.fromCharCode(...bytes.subarray(at, Math.min(limit, at + 20))))}`,
+    );
   }
 
   missing(seen) {
-    if (this.row === 1) throw new ReadError(columnFault(this.members.map(({ name }) => stringText(name)), "a list of JSON records"));
+    if (this.row === 1)
+      throw new ReadError(
+        columnFault(
+          this.members.map(({ name }) => stringText(name)),
+          "a list of JSON records",
+        ),
+      );
     this.fault(`has no ${NAMES.find((_, field) => !(seen & (1 << field)))}`);
   }
 }

@@ -2,7 +2,14 @@
 import { ReadError, quoted } from "./errors.js";
 import { decoded } from "./words.js";
 
-export const QUOTE = 34, COMMA = 44, COLON = 58, OPEN_LIST = 91, BACKSLASH = 92, CLOSE_LIST = 93, OPEN = 123, CLOSE = 125;
+export const QUOTE = 34,
+  COMMA = 44,
+  COLON = 58,
+  OPEN_LIST = 91,
+  BACKSLASH = 92,
+  CLOSE_LIST = 93,
+  OPEN = 123,
+  CLOSE = 125;
 
 /** The first byte from `at` on that is no white space; `limit` if there is none. */
 export function behindSpace(bytes, at, limit) {
@@ -77,14 +84,14 @@ export class Cursor {
 
   /** @returns {Promise<boolean>} whether there was more */
   async refill(keptFrom = this.at) {
-    if (!await this.slices.more(keptFrom)) return false;
+    if (!(await this.slices.more(keptFrom))) return false;
     this.at -= keptFrom;
     return true;
   }
 
   /** Pass over the byte-order mark that begins here. */
   async passMark() {
-    while (this.slices.limit < this.at + 3 && await this.refill());
+    while (this.slices.limit < this.at + 3 && (await this.refill()));
     this.at += 3;
   }
 
@@ -93,21 +100,22 @@ export class Cursor {
     for (;;) {
       this.at = behindSpace(this.slices.bytes, this.at, this.slices.limit);
       if (this.at < this.slices.limit) return this.slices.bytes[this.at];
-      if (!await this.refill()) return 0;
+      if (!(await this.refill())) return 0;
     }
   }
 
   /** Take one of these bytes and return it. */
   async take(...expected) {
     const byte = await this.peek();
-    if (!expected.includes(byte)) await this.fault(`where ${expected.map((one) => String.fromCharCode(one)).join(" or ")} belongs`);
+    if (!expected.includes(byte))
+      await this.fault(`where ${expected.map((one) => String.fromCharCode(one)).join(" or ")} belongs`);
     this.at++;
     return byte;
   }
 
   /** @returns {Promise<string>} the string that begins here */
   async string() {
-    if (await this.peek() !== QUOTE) await this.fault("where a name in quotes belongs");
+    if ((await this.peek()) !== QUOTE) await this.fault("where a name in quotes belongs");
     for (;;) {
       const { bytes, limit } = this.slices;
       const end = stringEnd(bytes, this.at, limit);
@@ -116,7 +124,7 @@ export class Cursor {
         this.at = end;
         return text;
       }
-      if (!await this.refill()) await this.fault();
+      if (!(await this.refill())) await this.fault();
     }
   }
 
@@ -131,13 +139,14 @@ export class Cursor {
         return;
       }
       this.at = this.slices.limit;
-      if (!await this.refill()) await this.fault();
+      if (!(await this.refill())) await this.fault();
     }
   }
 
   /** @param {string} [expected]  without it, what begins here does not end  @returns {Promise<never>} */
   async fault(expected) {
-    if (expected === undefined || await this.peek() === 0) throw new ReadError("ends before its last bracket, so it was cut short; copy or write it again");
+    if (expected === undefined || (await this.peek()) === 0)
+      throw new ReadError("ends before its last bracket, so it was cut short; copy or write it again");
     throw new ReadError(`is not JSON of a table: it has ${await this.quote()} ${expected}`);
   }
 

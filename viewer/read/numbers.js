@@ -3,7 +3,8 @@
 const TEN_TO = Float64Array.from({ length: 23 }, (_, power) => Number(`1e${power}`)); // each exact in float64
 const NINE_DIGITS = 999_999_999; // as many as a float32's shortest text can have
 
-const LESS = 1 - 2 ** -51, MORE = 1 + 2 ** -51; // two roundings in float64 lie between
+const LESS = 1 - 2 ** -51,
+  MORE = 1 + 2 ** -51; // two roundings in float64 lie between
 
 const isDigit = (byte) => byte >= 48 && byte <= 57;
 

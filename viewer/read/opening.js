@@ -58,13 +58,18 @@ export function groupFiles(files) {
     if (isRun) group.run = file;
     else group.tables[format] = file;
   }
-  return [...groups.values()].sort((one, other) => `${one.folder}/${one.name}`.localeCompare(`${other.folder}/${other.name}`, "en", { numeric: true }));
+  return [...groups.values()].sort((one, other) =>
+    `${one.folder}/${one.name}`.localeCompare(`${other.folder}/${other.name}`, "en", { numeric: true }),
+  );
 }
 
 /** One sentence for all files that are none of ours. */
 function notUsed(files) {
   const names = files.map((file) => file.webkitRelativePath || file.name).join(", ");
-  return { file: files[0].name, sentence: `${names}: no CSV, JSON or Parquet ${files.length === 1 ? "file" : "files"}, so not used` };
+  return {
+    file: files[0].name,
+    sentence: `${names}: no CSV, JSON or Parquet ${files.length === 1 ? "file" : "files"}, so not used`,
+  };
 }
 
 /** A run file that comes alone joins the table of its name that was opened before. */
@@ -86,7 +91,13 @@ function idOf(group, opened, together) {
   }
   const taken = new Set(opened.map(({ id }) => id));
   const others = [...together, ...opened.map(({ group: other }) => other)].filter(({ name }) => name === group.name);
-  const name = [...differing(group.folder, others.map(({ folder }) => folder)), group.name].join("/");
+  const name = [
+    ...differing(
+      group.folder,
+      others.map(({ folder }) => folder),
+    ),
+    group.name,
+  ].join("/");
   let id = name;
   for (let number = 2; taken.has(id); number++) id = `${name} (${number})`;
   opened.push({ id, group });
@@ -103,10 +114,16 @@ function differing(folder, folders) {
 
 function sameFiles(one, other) {
   if (one.name !== other.name || one.folder !== other.folder) return false;
-  return one.failed || PREFERRED.every((format) => {
-    const [first, second] = [one.tables[format], other.tables[format]];
-    return first === second || (first && second && first.size === second.size && first.lastModified === second.lastModified);
-  });
+  return (
+    one.failed ||
+    PREFERRED.every((format) => {
+      const [first, second] = [one.tables[format], other.tables[format]];
+      return (
+        first === second ||
+        (first && second && first.size === second.size && first.lastModified === second.lastModified)
+      );
+    })
+  );
 }
 
 /** What the list shows of a run, the key of its prompt's tokens where they are known, and what is wrong with its run file. */
@@ -121,7 +138,10 @@ async function firstLook(group) {
     look.tokens = promptKey(record);
     look.part = record.part === "encoder" ? "encoder" : "decoder";
     if (!look.listed) {
-      throw new ReadError(incomplete(record) ?? `is the run file of ${group.name}, but its table (${group.name}_results.csv, .json or .parquet) is not there`);
+      throw new ReadError(
+        incomplete(record) ??
+          `is the run file of ${group.name}, but its table (${group.name}_results.csv, .json or .parquet) is not there`,
+      );
     }
   } catch (error) {
     look.faults.push(faultOf(named(error, run.name)));
@@ -148,19 +168,24 @@ function makeEntry(group, id, { label, tokens, part }, readTable, onProgress) {
     result ??= readResult({ file, format, run: group.run, about: { id, name: group.name, sources } }, readTable, {
       signal: options.signal,
       onProgress: (done) => progress?.({ file: file.name, done, total: file.size }),
-    }).then((made) => {
-      entry.tokens ??= tokensKey(made.tokens(0).map(({ text }) => text));
-      entry.part = made.part;
-      return made;
-    }).catch((error) => {
-      result = null; // so that it can be tried again
-      group.failed = true;
-      throw named(error, file.name);
-    });
+    })
+      .then((made) => {
+        entry.tokens ??= tokensKey(made.tokens(0).map(({ text }) => text));
+        entry.part = made.part;
+        return made;
+      })
+      .catch((error) => {
+        result = null; // so that it can be tried again
+        group.failed = true;
+        throw named(error, file.name);
+      });
     return result;
   }
   function release() {
-    result?.then((made) => made.close(), () => {});
+    result?.then(
+      (made) => made.close(),
+      () => {},
+    );
     result = null;
   }
   return entry;
@@ -168,10 +193,15 @@ function makeEntry(group, id, { label, tokens, part }, readTable, onProgress) {
 
 async function readResult({ file, format, run, about }, readTable, options) {
   const notes = [];
-  let record = run && await readRunFile(run).catch((error) => { throw named(error, run.name); });
+  let record =
+    run &&
+    (await readRunFile(run).catch((error) => {
+      throw named(error, run.name);
+    }));
   const answer = await readTable(file, format, { ...options, ...digits(record) });
   record ??= recordInside(answer.run, notes);
-  if (answer.table.unended) notes.push(`${file.name} ends without a line end; if it was cut short there, its last number has lost digits.`);
+  if (answer.table.unended)
+    notes.push(`${file.name} ends without a line end; if it was cut short there, its last number has lost digits.`);
   const runFile = run?.name ?? "its run record";
   if (record) {
     checkRows(answer.table, record, runFile);
@@ -198,6 +228,7 @@ function doubts(record, table, runFile) {
   const lacking = incomplete(record);
   return [
     lacking && `${runFile} ${lacking}; the table may be older, or not whole.`,
-    !sameTokens(table, record) && `The tokens in ${runFile} are not those of the table; the two may be of different runs.`,
+    !sameTokens(table, record) &&
+      `The tokens in ${runFile} are not those of the table; the two may be of different runs.`,
   ].filter(Boolean);
 }

@@ -2,7 +2,22 @@
 import { parquetMetadata, parquetRead } from "hyparquet";
 import { MOST_LAYERS, MOST_POSITIONS, TableBuilder } from "./builder.js";
 import { ReadError, counted } from "./errors.js";
-import { COL, COSINE, IMAGE, L2, LAYER, NAMES, POSITION, ROW, STEP, TOKEN, VARIANT, columnFault, fieldOf, isText } from "./fields.js";
+import {
+  COL,
+  COSINE,
+  IMAGE,
+  L2,
+  LAYER,
+  NAMES,
+  POSITION,
+  ROW,
+  STEP,
+  TOKEN,
+  VARIANT,
+  columnFault,
+  fieldOf,
+  isText,
+} from "./fields.js";
 import { footerOf, readFooter } from "./footer.js";
 import { Words, variantName, variantOrder } from "./words.js";
 
@@ -17,7 +32,7 @@ const RUN_KEY = "mask_impact_run"; // its writer promises one row group for each
 export async function readParquet(blob, options = {}) {
   const file = await ParquetFile.open(blob);
   const heatmaps = file.run === null ? null : heatmapGroups(file);
-  const lazy = heatmaps && await lazyTable(file, heatmaps);
+  const lazy = heatmaps && (await lazyTable(file, heatmaps));
   return lazy ?? { table: await wholeTable(file, options), run: file.run };
 }
 
@@ -56,9 +71,13 @@ class ParquetFile {
   /** The first `rows` values of some fields in a group: an array for each field, undefined ones null or undefined. */
   async read(group, fields, rows = group.rows) {
     const metadata = this.metadata(group);
-    const other = metadata.row_groups[0].columns.find(({ meta_data: data }) => !["SNAPPY", "UNCOMPRESSED"].includes(data?.codec));
+    const other = metadata.row_groups[0].columns.find(
+      ({ meta_data: data }) => !["SNAPPY", "UNCOMPRESSED"].includes(data?.codec),
+    );
     if (other) {
-      throw new ReadError(`is compressed with ${other.meta_data?.codec}, which this page cannot unpack; write it with compression="snappy"`);
+      throw new ReadError(
+        `is compressed with ${other.meta_data?.codec}, which this page cannot unpack; write it with compression="snappy"`,
+      );
     }
     const values = NAMES.map(() => []);
     const onChunk = ({ columnName, columnData }) => {
@@ -66,13 +85,22 @@ class ParquetFile {
       values[field] = values[field].length ? values[field].concat(Array.from(columnData)) : columnData;
     };
     try {
-      await parquetRead({ file: this.buffer, metadata, columns: fields.map((field) => NAMES[field]), rowStart: 0, rowEnd: rows, onChunk });
+      await parquetRead({
+        file: this.buffer,
+        metadata,
+        columns: fields.map((field) => NAMES[field]),
+        rowStart: 0,
+        rowEnd: rows,
+        onChunk,
+      });
     } catch (error) {
       throw new ReadError(`has a damaged row group (${error.message}); copy or write it again`);
     }
     const short = fields.find((field) => values[field].length < rows);
     if (short !== undefined) {
-      throw new ReadError(`has ${counted(values[short].length)} values of ${NAMES[short]} in a row group of ${counted(group.rows)} rows, so it is damaged`);
+      throw new ReadError(
+        `has ${counted(values[short].length)} values of ${NAMES[short]} in a row group of ${counted(group.rows)} rows, so it is damaged`,
+      );
     }
     return values.map((column) => (column.length > rows ? column.slice(0, rows) : column));
   }
@@ -83,31 +111,44 @@ class ParquetFile {
     if (!stored) return null;
     if (isText(field)) return new TextDecoder().decode(stored);
     const view = new DataView(stored.buffer, stored.byteOffset, stored.byteLength);
-    return stored.length === 8 ? Number(view.getBigInt64(0, true)) : stored.length === 4 ? view.getInt32(0, true) : null;
+    return stored.length === 8
+      ? Number(view.getBigInt64(0, true))
+      : stored.length === 4
+        ? view.getInt32(0, true)
+        : null;
   }
 }
 
 /** Bytes of the file, at places that it names itself. A rejection is handled: hyparquet fetches some that it forgets. */
 function bytesOf(blob, start, end) {
   const inside = start >= 0 && start <= end && end <= blob.size;
-  const bytes = inside ? blob.slice(start, end).arrayBuffer() : Promise.reject(new Error(`it names bytes ${start} to ${end}`));
+  const bytes = inside
+    ? blob.slice(start, end).arrayBuffer()
+    : Promise.reject(new Error(`it names bytes ${start} to ${end}`));
   bytes.catch(() => {});
   return bytes;
 }
 
 function checkType(field, type) {
-  const wanted = isText(field) ? ["BYTE_ARRAY"] : field === L2 || field === COSINE ? ["FLOAT", "DOUBLE"] : ["INT32", "INT64", "DOUBLE"];
-  if (!wanted.includes(type)) throw new ReadError(`has ${NAMES[field]} as ${type}, where a result has ${wanted.join(" or ")}`);
+  const wanted = isText(field)
+    ? ["BYTE_ARRAY"]
+    : field === L2 || field === COSINE
+      ? ["FLOAT", "DOUBLE"]
+      : ["INT32", "INT64", "DOUBLE"];
+  if (!wanted.includes(type))
+    throw new ReadError(`has ${NAMES[field]} as ${type}, where a result has ${wanted.join(" or ")}`);
 }
 
 /** The group of each step and variant, if there is one for each that has the whole of it; null otherwise. */
 function heatmapGroups(file) {
   const steps = new Map();
   for (const group of file.groups) {
-    const only = (field) => (file.bound(group, field, "min") === file.bound(group, field, "max") ? file.bound(group, field, "min") : null);
+    const only = (field) =>
+      file.bound(group, field, "min") === file.bound(group, field, "max") ? file.bound(group, field, "min") : null;
     const [step, variant] = [only(STEP), only(VARIANT)];
     const positions = (file.bound(group, POSITION, "max") ?? -1) + 1;
-    if (step === null || variant === null || file.bound(group, POSITION, "min") !== 0 || positions > MOST_POSITIONS) return null;
+    if (step === null || variant === null || file.bound(group, POSITION, "min") !== 0 || positions > MOST_POSITIONS)
+      return null;
     if (!steps.has(step)) steps.set(step, { step, positions, groups: new Map() });
     const found = steps.get(step);
     if (found.groups.has(variant) || found.positions !== positions || group.rows % positions !== 0) return null;
@@ -124,16 +165,21 @@ async function lazyTable(file, heatmaps) {
   const variant = variants.findIndex((name) => first.groups.has(name));
   const layers = await layersOf(file, first.groups.get(variants[variant]), first.positions);
   const tokens = await tokensOf(file, last.groups.values().next().value, last.positions);
-  const fits = ({ positions, groups }) => positions <= last.positions && [...groups.values()].every((group) => group.rows <= layers.length * positions);
+  const fits = ({ positions, groups }) =>
+    positions <= last.positions && [...groups.values()].every((group) => group.rows <= layers.length * positions);
   if (!layers || !tokens || !heatmaps.every(fits)) return null;
 
   const table = {
-    steps: heatmaps.map(({ step }) => step), variants, layers, words: tokens.words,
+    steps: heatmaps.map(({ step }) => step),
+    variants,
+    layers,
+    words: tokens.words,
     tokens: heatmaps.map(({ positions }) => tokens.upTo(positions)),
     blocks: heatmaps.map(() => variants.map(() => null)),
     rows: file.groups.reduce((rows, group) => rows + group.rows, 0),
   };
-  const loadBlock = (step, index) => readHeatmap(file, heatmaps[step].groups.get(variants[index]), layers, heatmaps[step].positions);
+  const loadBlock = (step, index) =>
+    readHeatmap(file, heatmaps[step].groups.get(variants[index]), layers, heatmaps[step].positions);
   table.blocks[0][variant] = await loadBlock(0, variant);
   return { table, run: file.run, loadBlock };
 }
@@ -151,13 +197,22 @@ async function layersOf(file, group, positions) {
 
 /** The tokens of a heatmap's first layer, if they stand by position; null otherwise. */
 async function tokensOf(file, group, positions) {
-  const columns = await file.read(group, file.fields.filter((field) => [POSITION, TOKEN, IMAGE, ROW, COL].includes(field)), positions);
+  const columns = await file.read(
+    group,
+    file.fields.filter((field) => [POSITION, TOKEN, IMAGE, ROW, COL].includes(field)),
+    positions,
+  );
   if (!columns[POSITION].every((position, index) => Number(position) === index)) return null;
   const words = new Words();
   const codes = Int32Array.from(columns[TOKEN], (text) => words.number(text ?? ""));
   const images = columns[IMAGE];
   const places = images.some((image) => (image ?? null) !== null) ? new Int32Array(3 * positions).fill(-1) : null;
-  images.forEach((image, index) => image !== null && image !== undefined && places.set([image, columns[ROW][index], columns[COL][index]].map(Number), 3 * index));
+  images.forEach(
+    (image, index) =>
+      image !== null &&
+      image !== undefined &&
+      places.set([image, columns[ROW][index], columns[COL][index]].map(Number), 3 * index),
+  );
   const upTo = (count) => ({
     positions: Int32Array.from({ length: count }, (_, position) => position),
     codes: codes.subarray(0, count),
@@ -169,11 +224,16 @@ async function tokensOf(file, group, positions) {
 /** One heatmap as a block of all the table's layers. */
 async function readHeatmap(file, group, layers, cols) {
   const Floats = file.float64 ? Float64Array : Float32Array;
-  const block = { l2: new Floats(layers.length * cols).fill(NaN), cosine: new Floats(layers.length * cols).fill(NaN), absent: null };
+  const block = {
+    l2: new Floats(layers.length * cols).fill(NaN),
+    cosine: new Floats(layers.length * cols).fill(NaN),
+    absent: null,
+  };
   if (!group) return { ...block, absent: new Uint8Array(layers.length * cols).fill(1) };
   const own = group.rows === layers.length * cols ? layers : await layersOf(file, group, cols);
   const rows = own?.map((layer) => layers.indexOf(layer)) ?? [-1];
-  if (rows.includes(-1)) throw new ReadError("has a row group with layers that its first one does not have; write it again");
+  if (rows.includes(-1))
+    throw new ReadError("has a row group with layers that its first one does not have; write it again");
   const columns = await file.read(group, [L2, COSINE]);
   if (rows.length < layers.length) {
     block.absent = new Uint8Array(layers.length * cols).fill(1);
@@ -189,7 +249,8 @@ async function readHeatmap(file, group, layers, cols) {
 function copyDistances(from, start, to, target, count, field) {
   for (let index = 0; index < count; index++) {
     const value = from[start + index] ?? NaN;
-    if (value < 0 || value === Infinity) throw new ReadError(`has ${NAMES[field]} ${value} in a row group, where a distance is at least 0 and finite`);
+    if (value < 0 || value === Infinity)
+      throw new ReadError(`has ${NAMES[field]} ${value} in a row group, where a distance is at least 0 and finite`);
     to[target + index] = value;
   }
 }
@@ -204,10 +265,13 @@ async function wholeTable(file, { signal, onProgress }) {
     signal?.throwIfAborted();
     const columns = await file.read(group, file.fields);
     for (let row = 0; row < group.rows; row++) {
-      const [step, layer, position, l2, cosine] = [STEP, LAYER, POSITION, L2, COSINE].map((field) => number(columns[field][row]));
+      const [step, layer, position, l2, cosine] = [STEP, LAYER, POSITION, L2, COSINE].map((field) =>
+        number(columns[field][row]),
+      );
       const variant = variants.number(knownVariant(columns[VARIANT][row], builder));
       const isNew = builder.add(step, layer, position, words.number(columns[TOKEN][row] ?? ""), variant, l2, cosine);
-      if (isNew && columns[IMAGE].length) builder.place(position, number(columns[IMAGE][row]), number(columns[ROW][row]), number(columns[COL][row]));
+      if (isNew && columns[IMAGE].length)
+        builder.place(position, number(columns[IMAGE][row]), number(columns[ROW][row]), number(columns[COL][row]));
     }
     onProgress?.(Math.round((file.buffer.byteLength * (index + 1)) / file.groups.length));
   }

@@ -66,7 +66,11 @@ export function makeResult(table, about) {
   async function matrix(step, variant, metric) {
     if (!blocks[step]?.[variant]) {
       const key = `${step} ${variant}`;
-      if (!loading.has(key)) loading.set(key, load(step, variant).finally(() => loading.delete(key)));
+      if (!loading.has(key))
+        loading.set(
+          key,
+          load(step, variant).finally(() => loading.delete(key)),
+        );
       await loading.get(key);
     }
     return peek(step, variant, metric);
@@ -124,7 +128,8 @@ function runFacts(run, { steps, variants, layers, tokens }) {
   });
   const places = list(run?.layers);
   const layerPlace = layers.map((layer) => places.indexOf(layer));
-  const perCell = (field, step, variant, layer) => number(ofStep[step]?.[field]?.[variants[variant]]?.[layerPlace[layer]]);
+  const perCell = (field, step, variant, layer) =>
+    number(ofStep[step]?.[field]?.[variants[variant]]?.[layerPlace[layer]]);
 
   return {
     floor: (step, variant, layer, metric) => perCell(FIELDS[metric].floor, step, variant, layer),
@@ -135,7 +140,10 @@ function runFacts(run, { steps, variants, layers, tokens }) {
       return top.length ? top : null;
     },
     generated: (step) => likelyToken(ofStep[step]?.next),
-    seen: (step) => list(run?.tokens).slice(0, number(ofStep[step]?.positions) ?? 0).map((token) => String(token?.text ?? "")),
+    seen: (step) =>
+      list(run?.tokens)
+        .slice(0, number(ofStep[step]?.positions) ?? 0)
+        .map((token) => String(token?.text ?? "")),
     promptLength: Number.isInteger(run?.prompt_length) ? run.prompt_length : null,
     images: list(run?.images).map(image),
     part: run?.part === "encoder" || (!run && pictureFirst(tokens[0])) ? "encoder" : "decoder",
@@ -164,7 +172,8 @@ function eachMeasured(kept, layers, cells) {
     all ??= floats(kept.float32);
     if (!made.has(token)) {
       const own = new Float32Array(rows * cols);
-      for (let row = 0; row < rows; row++) own.set(all.subarray((row * cells + token) * cols, (row * cells + token + 1) * cols), row * cols);
+      for (let row = 0; row < rows; row++)
+        own.set(all.subarray((row * cells + token) * cols, (row * cells + token + 1) * cols), row * cols);
       if (made.size >= TOKEN_LISTS_KEPT) made.delete(made.keys().next().value);
       made.set(token, own);
     }
@@ -183,9 +192,16 @@ function likelyToken(token) {
 
 /** A picture of the run file; only pictures that lie in the file itself are shown. */
 function image(value) {
-  const uri = typeof value?.uri === "string" && /^data:image\/(png|jpeg|webp|gif);base64,/.test(value.uri) ? value.uri : null;
+  const uri =
+    typeof value?.uri === "string" && /^data:image\/(png|jpeg|webp|gif);base64,/.test(value.uri) ? value.uri : null;
   const pair = (sizes) => (list(sizes).length >= 2 && sizes.every((size) => number(size) > 0) ? sizes : null);
-  return { width: number(value?.width), height: number(value?.height), resized: pair(value?.resized), grid: pair(value?.grid), uri };
+  return {
+    width: number(value?.width),
+    height: number(value?.height),
+    resized: pair(value?.resized),
+    grid: pair(value?.grid),
+    uri,
+  };
 }
 
 function list(value) {

@@ -24,13 +24,23 @@ export class Rows {
     this.builder = new TableBuilder({ float64, words: tokens, variants });
     this.spellings = [];
     this.spellings[TOKEN] = new Spellings(tokens, (bytes) => this.located(NAMES[TOKEN], () => toText(bytes)));
-    this.spellings[VARIANT] = new Spellings(variants, (bytes) => this.located(NAMES[VARIANT], () => variantName(toText(bytes))));
+    this.spellings[VARIANT] = new Spellings(variants, (bytes) =>
+      this.located(NAMES[VARIANT], () => variantName(toText(bytes))),
+    );
   }
 
   take() {
     const { values, builder } = this;
     if (this.widenable && this.numbers.wide) throw new NeedsFloat64();
-    const isNew = builder.add(values[STEP], values[LAYER], values[POSITION], values[TOKEN], values[VARIANT], values[L2], values[COSINE]);
+    const isNew = builder.add(
+      values[STEP],
+      values[LAYER],
+      values[POSITION],
+      values[TOKEN],
+      values[VARIANT],
+      values[L2],
+      values[COSINE],
+    );
     if (isNew && this.placed) builder.place(values[POSITION], values[IMAGE], values[ROW], values[COL]);
   }
 

@@ -20,10 +20,14 @@ export function readRun(text) {
   }
   const version = record?.schema_version;
   if (typeof record !== "object" || !Number.isInteger(version)) {
-    throw new ReadError(`is no run file: its schema_version is ${version === undefined ? "missing" : quoted(String(version))}`);
+    throw new ReadError(
+      `is no run file: its schema_version is ${version === undefined ? "missing" : quoted(String(version))}`,
+    );
   }
   if (version > SCHEMA_VERSION) {
-    const newer = new ReadError(`has schema_version ${version}, but this page knows versions up to ${SCHEMA_VERSION}; open it with the visualize_results.html of the program that wrote it`);
+    const newer = new ReadError(
+      `has schema_version ${version}, but this page knows versions up to ${SCHEMA_VERSION}; open it with the visualize_results.html of the program that wrote it`,
+    );
     throw Object.assign(newer, { newer: true });
   }
   return record;
@@ -33,7 +37,9 @@ export function readRun(text) {
 export function incomplete(record) {
   if (record.status === "complete") return null;
   const reason = typeof record.reason === "string" ? ` (${record.reason.slice(0, 300)})` : "";
-  return record.status === "failed" ? `says that this run failed${reason}` : `has status ${quoted(String(record.status))}, not complete`;
+  return record.status === "failed"
+    ? `says that this run failed${reason}`
+    : `has status ${quoted(String(record.status))}, not complete`;
 }
 
 /** What the record says how the distances are to be read: see readTable. */
@@ -46,14 +52,17 @@ export function digits(record) {
 export function checkRows(table, record, runFile) {
   const { rows } = record;
   if (Number.isInteger(rows) && record.status === "complete" && rows !== table.rows) {
-    throw new ReadError(`has ${counted(table.rows)} rows where ${runFile} says ${counted(rows)}; one of them was cut short or belongs to another run`);
+    throw new ReadError(
+      `has ${counted(table.rows)} rows where ${runFile} says ${counted(rows)}; one of them was cut short or belongs to another run`,
+    );
   }
 }
 
 /** Equal for equal lists of texts, and short: hundreds of runs are listed. */
 export function tokensKey(texts) {
   let hash = 0;
-  for (const text of texts) for (let at = 0; at <= text.length; at++) hash = (Math.imul(hash, 31) + (text.charCodeAt(at) | 0)) | 0;
+  for (const text of texts)
+    for (let at = 0; at <= text.length; at++) hash = (Math.imul(hash, 31) + (text.charCodeAt(at) | 0)) | 0;
   return `${texts.length} ${hash}`;
 }
 

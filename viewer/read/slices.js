@@ -28,7 +28,8 @@ export class Slices {
     this.signal?.throwIfAborted();
     if (this.#done >= this.blob.size) return false;
     const kept = this.limit - start;
-    if (kept > LONGEST) throw new ReadError(`has a value longer than ${LONGEST >> 20} MB; a quote that is never closed looks so`);
+    if (kept > LONGEST)
+      throw new ReadError(`has a value longer than ${LONGEST >> 20} MB; a quote that is never closed looks so`);
     if (this.#waiting.length === 0) this.#waiting = await this.#next();
     this.#take(this.#waiting.subarray(0, this.size), start, kept);
     this.#waiting = this.#waiting.subarray(this.size);

@@ -8,7 +8,9 @@ export function decoded(bytes) {
   try {
     return utf8.decode(bytes);
   } catch {
-    throw new ReadError(`is not UTF-8 (bytes ${Array.from(bytes.subarray(0, 12), (byte) => byte.toString(16)).join(" ")})`);
+    throw new ReadError(
+      `is not UTF-8 (bytes ${Array.from(bytes.subarray(0, 12), (byte) => byte.toString(16)).join(" ")})`,
+    );
   }
 }
 
@@ -93,7 +95,8 @@ const VARIANT = /^(?:Full|Attn|Head_(?:0|[1-9][0-9]{0,4}))$/;
 
 /** The text if it names a variant; raises ReadError otherwise. */
 export function variantName(text) {
-  if (!VARIANT.test(text)) throw new ReadError(`is ${quoted(text)}, where a result has Full, Attn or Head_0, Head_1, …`);
+  if (!VARIANT.test(text))
+    throw new ReadError(`is ${quoted(text)}, where a result has Full, Attn or Head_0, Head_1, …`);
   return text;
 }
 

@@ -12,7 +12,11 @@ const tasks = {
     const controller = new AbortController();
     running.set(id, controller);
     const onProgress = seldom((done) => self.postMessage({ id, done }));
-    const { table, run = null, loadBlock } = await readTable(file, format, { ...options, signal: controller.signal, onProgress });
+    const {
+      table,
+      run = null,
+      loadBlock,
+    } = await readTable(file, format, { ...options, signal: controller.signal, onProgress });
     if (loadBlock) opened.set(id, loadBlock);
     return [{ table, run, lazy: Boolean(loadBlock) }, buffersOf(table)];
   },

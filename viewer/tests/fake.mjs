@@ -1,7 +1,7 @@
 /** A small made-up run, the same each time, for tests of panels. */
 import { makeResult } from "../read/result.js";
 
-const WORDS = ["The", " capital", " of", " France", " is", " Paris", ".", "\n", " \"quoted\"", "</script>", "", " שלום"];
+const WORDS = ["The", " capital", " of", " France", " is", " Paris", ".", "\n", ' "quoted"', "</script>", "", " שלום"];
 
 /** Numbers in [0, 1), the same for the same seed. */
 export function randomNumbers(seed = 1) {
@@ -16,10 +16,21 @@ export function randomNumbers(seed = 1) {
  * Step k has `tokens + k` tokens. Position 0 is large, as an attention sink is.
  * nan: layer 0 of every variant is undefined. absent: the last layer of Head_0 has no rows. run: with a run record.
  */
-export function fakeResult({ steps = 2, layers = 3, tokens = 6, heads = 2, nan = false, absent = false, run = true, name = "fake" } = {}) {
+export function fakeResult({
+  steps = 2,
+  layers = 3,
+  tokens = 6,
+  heads = 2,
+  nan = false,
+  absent = false,
+  run = true,
+  name = "fake",
+} = {}) {
   const variants = ["Full", "Attn", ...Array.from({ length: heads }, (_, head) => `Head_${head}`)];
   const random = randomNumbers();
-  const blocks = range(steps).map((step) => variants.map((variant) => block(layers, tokens + step, random, nan, absent && variant === "Head_0")));
+  const blocks = range(steps).map((step) =>
+    variants.map((variant) => block(layers, tokens + step, random, nan, absent && variant === "Head_0")),
+  );
   const table = {
     steps: range(steps),
     variants,
@@ -58,7 +69,8 @@ function block(layers, tokens, random, nan, lastLayerAbsent) {
 }
 
 function fakeRun({ steps, variants, layers, words, tokens: stepTokens, blocks }, promptLength) {
-  const perCell = (make) => (step) => Object.fromEntries(variants.map((name, variant) => [name, layers.map((layer) => make(step, variant, layer))]));
+  const perCell = (make) => (step) =>
+    Object.fromEntries(variants.map((name, variant) => [name, layers.map((layer) => make(step, variant, layer))]));
   const largest = (metric) => (step, variant, layer) => {
     const cols = stepTokens[step].positions.length;
     const row = blocks[step][variant][metric].subarray(layer * cols + 1, (layer + 1) * cols);

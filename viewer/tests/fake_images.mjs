@@ -12,7 +12,10 @@ export function imagesResult({ steps = 2, uri = PICTURE } = {}) {
   const words = ["Look", " at", " and", ":"];
   const places = [];
   const codes = [];
-  const text = (code) => { codes.push(code); places.push(-1, -1, -1); };
+  const text = (code) => {
+    codes.push(code);
+    places.push(-1, -1, -1);
+  };
   const picture = (image, rows, cols) => {
     for (let patch = 0; patch < rows * cols; patch++) {
       const [row, col] = [Math.floor(patch / cols), patch % cols];
@@ -20,7 +23,12 @@ export function imagesResult({ steps = 2, uri = PICTURE } = {}) {
       places.push(image, row, col);
     }
   };
-  text(0); text(1); picture(0, 3, 4); text(2); picture(1, 2, 2); text(3);
+  text(0);
+  text(1);
+  picture(0, 3, 4);
+  text(2);
+  picture(1, 2, 2);
+  text(3);
   const tokens = Array.from({ length: steps }, (_, step) => ({
     positions: Int32Array.from({ length: codes.length + step }, (_, position) => position),
     codes: Int32Array.from([...codes, ...Array(step).fill(1)]),
@@ -32,11 +40,20 @@ export function imagesResult({ steps = 2, uri = PICTURE } = {}) {
     return { l2, cosine: l2.map((value) => value / 2), absent: null };
   };
   const table = {
-    steps: tokens.map((_, step) => step), variants, layers: [0, 1, 2], words, tokens,
-    blocks: tokens.map(({ codes: all }) => variants.map(() => block(all.length))), rows: 0,
+    steps: tokens.map((_, step) => step),
+    variants,
+    layers: [0, 1, 2],
+    words,
+    tokens,
+    blocks: tokens.map(({ codes: all }) => variants.map(() => block(all.length))),
+    rows: 0,
   };
   const run = {
-    schema_version: 1, status: "complete", prompt_length: codes.length, layers: [0, 1, 2], variants,
+    schema_version: 1,
+    status: "complete",
+    prompt_length: codes.length,
+    layers: [0, 1, 2],
+    variants,
     images: [
       { width: 80, height: 60, resized: [60, 80], grid: [3, 4], uri },
       { width: 64, height: 64, resized: [64, 64], grid: [2, 2], uri: null },

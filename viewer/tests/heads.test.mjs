@@ -8,12 +8,19 @@ import { sortedBy } from "../view/top.js";
 import { imagesResult } from "./fake_images.mjs";
 
 const measured = (values, rows, more = {}) => ({
-  matrix: { values: Float32Array.from(values), rows, cols: values.length / rows, absent: null }, norms: null, floors: Array(rows).fill(null), ...more,
+  matrix: { values: Float32Array.from(values), rows, cols: values.length / rows, absent: null },
+  norms: null,
+  floors: Array(rows).fill(null),
+  ...more,
 });
 
 test("each layer's top token: not an excluded one, not below the floor", () => {
   const one = measured([9, 1, 3, NaN, 2, 1, 0, 0, 0], 3, { floors: [null, 2.5, null] });
-  assert.deepEqual(layerTops(one, Uint8Array.of(1, 0, 0)), [{ token: 2, value: 3 }, { token: -1, value: NaN }, { token: -1, value: NaN }]);
+  assert.deepEqual(layerTops(one, Uint8Array.of(1, 0, 0)), [
+    { token: 2, value: 3 },
+    { token: -1, value: NaN },
+    { token: -1, value: NaN },
+  ]);
   assert.deepEqual(layerTops(measured([1, 2], 1, { norms: [NaN] }), new Uint8Array(2)), [{ token: -1, value: NaN }]);
 });
 
@@ -27,9 +34,24 @@ test("what a cell is where it is no distance to colour", () => {
 });
 
 test("a grid's colours are shares of its layer's largest, or of all", () => {
-  const grid = [[{ token: 0, value: 1 }, { token: 0, value: 2 }], [{ token: 0, value: 4 }, { token: -1, value: NaN }]];
-  assert.deepEqual(gridCodes(grid, "layer", "linear"), [[128, 255], [255, FLAT]]);
-  assert.deepEqual(gridCodes(grid, "picture", "linear"), [[64, 128], [255, FLAT]]);
+  const grid = [
+    [
+      { token: 0, value: 1 },
+      { token: 0, value: 2 },
+    ],
+    [
+      { token: 0, value: 4 },
+      { token: -1, value: NaN },
+    ],
+  ];
+  assert.deepEqual(gridCodes(grid, "layer", "linear"), [
+    [128, 255],
+    [255, FLAT],
+  ]);
+  assert.deepEqual(gridCodes(grid, "picture", "linear"), [
+    [64, 128],
+    [255, FLAT],
+  ]);
   assert.deepEqual(gridCodes([], "layer", "linear"), []);
 });
 
@@ -43,8 +65,15 @@ test("a patch's token by its row and column", () => {
 });
 
 test("cells are sorted by any column, both ways", () => {
-  const tokens = [{ text: " b", position: 4 }, { text: "A", position: 9 }];
-  const cells = [{ value: 3, layer: 1, variant: 2, token: 0 }, { value: 2, layer: 0, variant: 2, token: 1 }, { value: 1, layer: 1, variant: 0, token: 1 }];
+  const tokens = [
+    { text: " b", position: 4 },
+    { text: "A", position: 9 },
+  ];
+  const cells = [
+    { value: 3, layer: 1, variant: 2, token: 0 },
+    { value: 2, layer: 0, variant: 2, token: 1 },
+    { value: 1, layer: 1, variant: 0, token: 1 },
+  ];
   const order = (column, down) => sortedBy(cells, column, down, tokens).map(({ value }) => value);
   assert.deepEqual(order("value", true), [3, 2, 1]);
   assert.deepEqual(order("layer", false), [2, 3, 1]);

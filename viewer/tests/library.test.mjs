@@ -9,7 +9,10 @@ import { fakeResult } from "./fake.mjs";
 function entriesOf(count, inMemory) {
   return Array.from({ length: count }, (_, number) => {
     const id = `r${number}`;
-    const load = async () => { inMemory.add(id); return { ...fakeResult(), id }; };
+    const load = async () => {
+      inMemory.add(id);
+      return { ...fakeResult(), id };
+    };
     return { id, name: id, label: "", sources: [], load, release: () => inMemory.delete(id) };
   });
 }

@@ -10,8 +10,14 @@ const about = (result, more = {}) => ({ result, step: 1, variant: 0, metric: "l2
 test("a relative distance is the distance over its layer's norm, its floor too", () => {
   const state = about(fakeResult(), { metric: "relative" });
   const { matrix, norms, floors } = peekMeasured(state, 2);
-  assert.deepEqual([...norms], [0, 1, 2].map((layer) => state.result.norm(1, 2, layer)));
-  assert.deepEqual(floors, [0, 1, 2].map((layer) => 1e-6 / norms[layer]));
+  assert.deepEqual(
+    [...norms],
+    [0, 1, 2].map((layer) => state.result.norm(1, 2, layer)),
+  );
+  assert.deepEqual(
+    floors,
+    [0, 1, 2].map((layer) => 1e-6 / norms[layer]),
+  );
   assert.equal(matrix.values, state.result.peek(1, 2, "l2").values);
   const plain = peekMeasured({ ...state, metric: "cosine" }, 2);
   assert.deepEqual([plain.norms, plain.floors], [null, [1e-14, 1e-14, 1e-14]]);
@@ -67,7 +73,11 @@ test("variants that are not read yet are read one after the other, until it is g
       if (done === 3) stop.abort();
     },
   });
-  assert.deepEqual(seen, [[2, 1, 7], [3, 2, 7], [4, 3, 7]]);
+  assert.deepEqual(seen, [
+    [2, 1, 7],
+    [3, 2, 7],
+    [4, 3, 7],
+  ]);
   assert.deepEqual(asked.slice(0, 3), [2, 3, 4]);
   assert.equal(isCheap(state, [2, 3]), true);
 });

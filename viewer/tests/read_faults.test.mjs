@@ -7,14 +7,18 @@ import { COLUMNS, columnsOf, csvOf, recordsOf, rowsOf } from "./tables.mjs";
 
 const read = (text, format, options) => readTable(new Blob([text]), format, options);
 const HEAD = `${COLUMNS}\n`;
-const NO_RESULT = "but no result of this tool, which has the columns generation_step, layer, token_position, token_masked, variant, l2_distance, cosine_distance";
+const NO_RESULT =
+  "but no result of this tool, which has the columns generation_step, layer, token_position, token_masked, variant, l2_distance, cosine_distance";
 
 function faultOf(text, format, options) {
-  return read(text, format, options).then(() => assert.fail("was read"), (error) => {
-    assert.equal(error.name, "ReadError", error.stack);
-    assert.doesNotMatch(error.message, /\n/);
-    return error.message;
-  });
+  return read(text, format, options).then(
+    () => assert.fail("was read"),
+    (error) => {
+      assert.equal(error.name, "ReadError", error.stack);
+      assert.doesNotMatch(error.message, /\n/);
+      return error.message;
+    },
+  );
 }
 
 /** A good row, with some of its values replaced. */
@@ -37,8 +41,16 @@ const FAULTS = [
 
 test("a wrong value is named with its row and column, in every form", async () => {
   for (const [changes, sentence] of FAULTS) {
-    const rows = [row({ token_position: 1, token_masked: "b" }), row({ token_position: 2, token_masked: "c" }), row(changes)];
-    for (const [text, format] of [[csvOf(rows), "csv"], [JSON.stringify(columnsOf(rows)), "json"], [JSON.stringify(recordsOf(rows)), "json"]]) {
+    const rows = [
+      row({ token_position: 1, token_masked: "b" }),
+      row({ token_position: 2, token_masked: "c" }),
+      row(changes),
+    ];
+    for (const [text, format] of [
+      [csvOf(rows), "csv"],
+      [JSON.stringify(columnsOf(rows)), "json"],
+      [JSON.stringify(recordsOf(rows)), "json"],
+    ]) {
       const message = await faultOf(text, format);
       assert.ok(message.startsWith(`row 3: ${sentence}`), `${message} | ${text.slice(-90)}`);
     }
@@ -47,9 +59,15 @@ test("a wrong value is named with its row and column, in every form", async () =
 
 test("a cell that stands twice, and a token that changes, are named", async () => {
   const two = [row({}), row({ layer: 1 })];
-  assert.equal(await faultOf(csvOf([...two, two[0]]), "csv"), "row 3: generation step 0, Full, layer 0, position 0 stands twice");
+  assert.equal(
+    await faultOf(csvOf([...two, two[0]]), "csv"),
+    "row 3: generation step 0, Full, layer 0, position 0 stands twice",
+  );
   const other = row({ layer: 2, token_masked: "b" });
-  assert.equal(await faultOf(csvOf([...two, other]), "csv"), 'row 3: token_masked is "b", where an earlier row of step 0 and position 0 has "a"');
+  assert.equal(
+    await faultOf(csvOf([...two, other]), "csv"),
+    'row 3: token_masked is "b", where an earlier row of step 0 and position 0 has "a"',
+  );
 });
 
 test("files that are no result", async () => {
@@ -58,9 +76,21 @@ test("files that are no result", async () => {
     ["\ufeff", "csv", "is empty"],
     ["hello", "csv", 'is not a table: it begins with "hello" and has no second line'],
     ["a,b\n1,2\n", "csv", `is a table of a, b, ${NO_RESULT}`],
-    ["layer,b\n1,2\n", "csv", "has no column generation_step, token_position, token_masked, variant, l2_distance, cosine_distance, so it is not a result of this tool (columns found: layer, b)"],
-    [Uint8Array.from({ length: 256 }, (_, byte) => byte), "csv", `is no text but a binary file (its first bytes are 00 01 02 03), ${NO_RESULT}`],
-    [Uint8Array.from([0x89, 80, 78, 71, 13, 10, 26, 10, 0]), "csv", "is no text but a binary file (its first bytes are 89 50 4e 47), but"],
+    [
+      "layer,b\n1,2\n",
+      "csv",
+      "has no column generation_step, token_position, token_masked, variant, l2_distance, cosine_distance, so it is not a result of this tool (columns found: layer, b)",
+    ],
+    [
+      Uint8Array.from({ length: 256 }, (_, byte) => byte),
+      "csv",
+      `is no text but a binary file (its first bytes are 00 01 02 03), ${NO_RESULT}`,
+    ],
+    [
+      Uint8Array.from([0x89, 80, 78, 71, 13, 10, 26, 10, 0]),
+      "csv",
+      "is no text but a binary file (its first bytes are 89 50 4e 47), but",
+    ],
     ["PK\x03\x04\x14", "csv", "is no text but a binary file (its first bytes are 50 4b 03 04), but"],
     [Uint8Array.from([0xff, 0xfe, 97, 0, 10, 0]), "csv", "is UTF-16 text, where a CSV is UTF-8; save it as UTF-8"],
     ["a\u202eb\u0085,c\n", "csv", "is a table of a\\u202eb\\u0085, c, but no result"],
@@ -79,38 +109,69 @@ test("files that are no result", async () => {
     ['[{"name": "a", "price": 1}]', "json", `is a list of JSON records of name, price, ${NO_RESULT}`],
     ['[{"layer": 1}]', "json", "has no column generation_step, token_position"],
     ['{"layer": 1}', "json", 'is JSON, but no table: layer is "1}", where the list of its values belongs'],
-    ['{"schema_version": 1, "status": "complete"}', "json", "is a run file without the ending _run.json: a JSON object of schema_version, status, but"],
+    [
+      '{"schema_version": 1, "status": "complete"}',
+      "json",
+      "is a run file without the ending _run.json: a JSON object of schema_version, status, but",
+    ],
     [JSON.stringify({ ...columnsOf(rowsOf()), layer: [1] }), "json", "has 1 values in layer, but"],
     [JSON.stringify(columnsOf([])), "json", "has no rows"],
     [`${HEAD}0,0,"\xff",0,Full,1,1\n`, "csv", null],
   ];
   for (const [text, format, sentence] of cases) {
-    if (sentence !== null) assert.ok((await faultOf(text, format)).startsWith(sentence), `${await faultOf(text, format)} | ${text.slice(0, 60)}`);
+    if (sentence !== null)
+      assert.ok(
+        (await faultOf(text, format)).startsWith(sentence),
+        `${await faultOf(text, format)} | ${text.slice(0, 60)}`,
+      );
   }
 });
 
 test("rows with too few or too many fields, or text behind a quote", async () => {
   const good = '0,0,"a",0,"Full",1,1\n';
   assert.equal(await faultOf(`${HEAD}${good}0,0,a,1,Full,1\n`, "csv"), "row 2: has 6 fields, where the header has 7");
-  assert.equal(await faultOf(`${HEAD}${good}0,0,a,1,Full,1,1,9,"9\n,"\n`, "csv"), "row 2: has 9 fields, where the header has 7");
-  assert.match(await faultOf(`${HEAD}0,0,"a"b,0,Full,1,1\n`, "csv"), /^row 1: token_masked is "\\"a\\"b": something stands behind/);
-  assert.match(await faultOf(`${HEAD}0,0,"a,0,Full,1,1\n${good.repeat(3)}`, "csv"), /cut short|behind the closing quote/);
+  assert.equal(
+    await faultOf(`${HEAD}${good}0,0,a,1,Full,1,1,9,"9\n,"\n`, "csv"),
+    "row 2: has 9 fields, where the header has 7",
+  );
+  assert.match(
+    await faultOf(`${HEAD}0,0,"a"b,0,Full,1,1\n`, "csv"),
+    /^row 1: token_masked is "\\"a\\"b": something stands behind/,
+  );
+  assert.match(
+    await faultOf(`${HEAD}0,0,"a,0,Full,1,1\n${good.repeat(3)}`, "csv"),
+    /cut short|behind the closing quote/,
+  );
 });
 
 test("text that is not UTF-8 is named", async () => {
-  const bytes = Uint8Array.from([...new TextEncoder().encode(`${HEAD}0,0,`), 0xe9, ...new TextEncoder().encode(",0,Full,1,1\n")]);
+  const bytes = Uint8Array.from([
+    ...new TextEncoder().encode(`${HEAD}0,0,`),
+    0xe9,
+    ...new TextEncoder().encode(",0,Full,1,1\n"),
+  ]);
   assert.equal(await faultOf(bytes, "csv"), "row 1: token_masked is not UTF-8 (bytes e9)");
 });
 
 test("a file that is cut short anywhere is no table, or is known to have no last line end", async () => {
   const rows = rowsOf({ words: ['a"\n', ",b"], steps: 1, layers: [0], variants: ["Full", "Head_0"] });
-  for (const [text, format] of [[csvOf(rows), "csv"], [JSON.stringify(columnsOf(rows)), "json"], [JSON.stringify(recordsOf(rows)), "json"]]) {
+  for (const [text, format] of [
+    [csvOf(rows), "csv"],
+    [JSON.stringify(columnsOf(rows)), "json"],
+    [JSON.stringify(recordsOf(rows)), "json"],
+  ]) {
     const bytes = new TextEncoder().encode(text);
     for (let length = 0; length < bytes.length; length++) {
       const part = bytes.subarray(0, length);
-      const atRowEnd = format === "csv" && bytes[length - 1] === 10 && part.filter((byte) => byte === 34).length % 2 === 0;
+      const atRowEnd =
+        format === "csv" && bytes[length - 1] === 10 && part.filter((byte) => byte === 34).length % 2 === 0;
       const unended = format === "csv" && (await read(part, format).catch(() => ({}))).table?.unended;
-      if (!atRowEnd && !unended) assert.match(await faultOf(part, format), /cut short|is empty|has no second line|no column/, `${length} of ${text}`);
+      if (!atRowEnd && !unended)
+        assert.match(
+          await faultOf(part, format),
+          /cut short|is empty|has no second line|no column/,
+          `${length} of ${text}`,
+        );
     }
   }
 });
@@ -118,10 +179,17 @@ test("a file that is cut short anywhere is no table, or is known to have no last
 test("damage anywhere gives a sentence or a table, never another error", async () => {
   const random = randomNumbers(5);
   const rows = rowsOf({ words: ['a"', "🙂"], steps: 1 });
-  for (const [text, format] of [[csvOf(rows), "csv"], [JSON.stringify(columnsOf(rows)), "json"], [JSON.stringify(recordsOf(rows), null, 1), "json"]]) {
+  for (const [text, format] of [
+    [csvOf(rows), "csv"],
+    [JSON.stringify(columnsOf(rows)), "json"],
+    [JSON.stringify(recordsOf(rows), null, 1), "json"],
+  ]) {
     for (let round = 0; round < 1500; round++) {
       const bytes = new TextEncoder().encode(text);
-      for (let hit = 0; hit < 3; hit++) bytes[Math.floor(random() * bytes.length)] = [34, 44, 10, 0, 92, 123, 93, 58, 45, 57, 255][Math.floor(random() * 11)];
+      for (let hit = 0; hit < 3; hit++)
+        bytes[Math.floor(random() * bytes.length)] = [34, 44, 10, 0, 92, 123, 93, 58, 45, 57, 255][
+          Math.floor(random() * 11)
+        ];
       await read(bytes, format, { size: 100 }).catch((error) => assert.equal(error.name, "ReadError", error.stack));
     }
   }
@@ -129,7 +197,10 @@ test("damage anywhere gives a sentence or a table, never another error", async (
 
 test("sparse layers and positions that would need terabytes are refused, not tried", async () => {
   const rows = Array.from({ length: 5000 }, (_, index) => row({ layer: index, token_position: 3000 * index }));
-  assert.match(await faultOf(csvOf(rows), "csv"), /^row \d+: with it the distances would take more than 1.2 GB of memory/);
+  assert.match(
+    await faultOf(csvOf(rows), "csv"),
+    /^row \d+: with it the distances would take more than 1.2 GB of memory/,
+  );
 });
 
 test("a value without an end does not fill the memory", async () => {
@@ -146,14 +217,22 @@ test("a CSV without its last line end is read if its rows are whole", async () =
   }
   const cut = (length) => faultOf(csvOf(rows).trimEnd().slice(0, length), "csv");
   const whole = csvOf(rows).trimEnd();
-  for (let length = whole.lastIndexOf("\n") + 2; length <= whole.lastIndexOf(",") + 1; length++) assert.match(await cut(length), /^ends within row 6, so it was cut short/);
+  for (let length = whole.lastIndexOf("\n") + 2; length <= whole.lastIndexOf(",") + 1; length++)
+    assert.match(await cut(length), /^ends within row 6, so it was cut short/);
   assert.match(await cut(csvOf(rows.slice(0, 3)).length - 1), /^ends within row 3, so it was cut short/);
 });
 
 test("semicolons, tabs and JSON Lines are refused with what to do", async () => {
   const text = csvOf(rowsOf());
-  for (const mark of [";", "\t"]) assert.match(await faultOf(text.replaceAll(",", mark), "csv"), /^separates its columns by semicolons or tabs; save it with commas/);
-  assert.match(await faultOf(`\ufeff${text.split("\n")[0].replace(/\w+/g, '"$&"').replaceAll(",", ";")}\n`, "csv"), /^separates its columns/);
+  for (const mark of [";", "\t"])
+    assert.match(
+      await faultOf(text.replaceAll(",", mark), "csv"),
+      /^separates its columns by semicolons or tabs; save it with commas/,
+    );
+  assert.match(
+    await faultOf(`\ufeff${text.split("\n")[0].replace(/\w+/g, '"$&"').replaceAll(",", ";")}\n`, "csv"),
+    /^separates its columns/,
+  );
   const lines = recordsOf(rowsOf()).map((record) => JSON.stringify(record));
   assert.match(await faultOf(lines.join("\n"), "json"), /^is JSON Lines, .*pd.read_json\(path, lines=True\)/);
   assert.equal((await read(`${JSON.stringify(columnsOf(rowsOf()))}\n\n`, "json")).table.rows, rowsOf().length);

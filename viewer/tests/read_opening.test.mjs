@@ -11,16 +11,33 @@ import { csvOf, rowsOf } from "./tables.mjs";
 
 const ROWS = rowsOf({ words: ["The", " cat"], steps: 1, layers: [0, 2], variants: ["Full", "Head_0"] });
 const RUN = {
-  schema_version: 1, status: "complete", rows: ROWS.length, layers: [0, 2], settings: { prompt: "The cat" }, prompt_length: 2,
-  dtypes: { results: "float32" }, tokens: [{ id: 1, text: "The" }, { id: 2, text: " cat" }, { id: 3, text: " sat" }],
-  steps: [{
-    step: 0, top: [{ id: 3, text: " sat", probability: 0.5 }], next: { id: 3, text: " sat", probability: 0.5 },
-    baseline_norm: { Full: [2, 4], Head_0: [1, null] }, noise_floor_l2: { Full: [1e-6, 2e-6] }, max_cosine: { Full: [0.5, "x"] },
-  }],
+  schema_version: 1,
+  status: "complete",
+  rows: ROWS.length,
+  layers: [0, 2],
+  settings: { prompt: "The cat" },
+  prompt_length: 2,
+  dtypes: { results: "float32" },
+  tokens: [
+    { id: 1, text: "The" },
+    { id: 2, text: " cat" },
+    { id: 3, text: " sat" },
+  ],
+  steps: [
+    {
+      step: 0,
+      top: [{ id: 3, text: " sat", probability: 0.5 }],
+      next: { id: 3, text: " sat", probability: 0.5 },
+      baseline_norm: { Full: [2, 4], Head_0: [1, null] },
+      noise_floor_l2: { Full: [1e-6, 2e-6] },
+      max_cosine: { Full: [0.5, "x"] },
+    },
+  ],
 };
 const csv = (name, rows = ROWS) => new File([csvOf(rows)], name);
 const run = (name, changes = {}) => new File([JSON.stringify({ ...RUN, ...changes })], name);
-const inFolder = (folder, file) => Object.defineProperty(file, "webkitRelativePath", { value: `${folder}/${file.name}` });
+const inFolder = (folder, file) =>
+  Object.defineProperty(file, "webkitRelativePath", { value: `${folder}/${file.name}` });
 
 async function opened(files, open = createOpener(readTable)) {
   const entries = [];
@@ -30,8 +47,23 @@ async function opened(files, open = createOpener(readTable)) {
 }
 
 test("files are grouped by folder and name", () => {
-  const files = ["b_run.json", "B_results.CSV", "b_results.parquet", "a_results.json", "any.csv", "a.json", "x_run.csv", "notes.txt", "r10.csv", "r9.csv"].map((name) => new File(["x"], name));
-  const shown = groupFiles(files).map(({ name, tables, run: record }) => [name, Object.values(tables).map((file) => file.name), record?.name]);
+  const files = [
+    "b_run.json",
+    "B_results.CSV",
+    "b_results.parquet",
+    "a_results.json",
+    "any.csv",
+    "a.json",
+    "x_run.csv",
+    "notes.txt",
+    "r10.csv",
+    "r9.csv",
+  ].map((name) => new File(["x"], name));
+  const shown = groupFiles(files).map(({ name, tables, run: record }) => [
+    name,
+    Object.values(tables).map((file) => file.name),
+    record?.name,
+  ]);
   assert.deepEqual(shown, [
     ["a", ["a_results.json"], undefined],
     ["a.json", ["a.json"], undefined],
@@ -47,21 +79,36 @@ test("a run file joins its result and gives norms, floors and next tokens", asyn
   const { entries, faults } = await opened([run("cat_run.json"), csv("cat_results.csv")]);
   assert.deepEqual([faults, entries.map(({ id, label }) => [id, label])], [[], [["cat", "The cat"]]]);
   const result = await entries[0].load();
-  assert.deepEqual([result.norm(0, 0, 1), result.norm(0, 1, 1), result.floor(0, 0, 0, "l2"), result.floor(0, 0, 0, "cosine")], [4, null, 1e-6, null]);
-  assert.deepEqual([result.maxima(0, 0, 0, "cosine"), result.maxima(0, 0, 1, "cosine"), result.promptLength, result.notes], [0.5, null, 2, []]);
+  assert.deepEqual(
+    [result.norm(0, 0, 1), result.norm(0, 1, 1), result.floor(0, 0, 0, "l2"), result.floor(0, 0, 0, "cosine")],
+    [4, null, 1e-6, null],
+  );
+  assert.deepEqual(
+    [result.maxima(0, 0, 0, "cosine"), result.maxima(0, 0, 1, "cosine"), result.promptLength, result.notes],
+    [0.5, null, 2, []],
+  );
   assert.deepEqual([result.top(0), result.generated(0)], [RUN.steps[0].top, RUN.steps[0].next]);
   assert.deepEqual(result.tokens(0)[1], { text: " cat", position: 1, type: "text", image: null, row: null, col: null });
   const matrix = await result.matrix(0, 0, "l2");
   assert.deepEqual([matrix.rows, matrix.cols, matrix.absent, matrix.values[0]], [2, 2, null, 0]);
-  assert.deepEqual(result.sources.map(({ file }) => file), ["cat_results.csv", "cat_run.json"]);
+  assert.deepEqual(
+    result.sources.map(({ file }) => file),
+    ["cat_results.csv", "cat_run.json"],
+  );
   assert.equal(await entries[0].load(), result);
 });
 
 test("without a run file a note says what is missing", async () => {
   const { entries } = await opened([csv("anything.csv")]);
   const result = await entries[0].load();
-  assert.match(result.notes[0], /^No run file \(anything_run.json\): no relative distances, noise floor or next tokens/);
-  assert.deepEqual([result.run, result.norm(0, 0, 0), result.top(0), result.generated(0), result.images], [null, null, null, null, []]);
+  assert.match(
+    result.notes[0],
+    /^No run file \(anything_run.json\): no relative distances, noise floor or next tokens/,
+  );
+  assert.deepEqual(
+    [result.run, result.norm(0, 0, 0), result.top(0), result.generated(0), result.images],
+    [null, null, null, null, []],
+  );
 });
 
 test("a run file that is dropped later joins its result under the same id", async () => {
@@ -77,16 +124,27 @@ test("equal names of different files get different ids, the same files the same 
   const one = inFolder("one", csv("cat_results.csv"));
   const two = inFolder("two", csv("cat_results.csv", ROWS.slice(1)));
   const { entries } = await opened([one, two], open);
-  assert.deepEqual(entries.map(({ id }) => id), ["one/cat", "two/cat"]);
-  assert.deepEqual((await opened([two], open)).entries.map(({ id }) => id), ["two/cat"]);
+  assert.deepEqual(
+    entries.map(({ id }) => id),
+    ["one/cat", "two/cat"],
+  );
+  assert.deepEqual(
+    (await opened([two], open)).entries.map(({ id }) => id),
+    ["two/cat"],
+  );
   const loose = await opened([csv("cat_results.csv", ROWS.slice(2)), csv("dog.csv")], open);
   const again = await opened([csv("dog.csv", ROWS.slice(1))], open);
-  assert.deepEqual([...loose.entries, ...again.entries].map(({ id }) => id), ["cat", "dog", "dog (2)"]);
+  assert.deepEqual(
+    [...loose.entries, ...again.entries].map(({ id }) => id),
+    ["cat", "dog", "dog (2)"],
+  );
 });
 
 test("of equal names the folder is shown from where it differs", async () => {
   const paths = ["out/may/a", "out/june/a", "out", "out/june/b"];
-  const { entries } = await opened(paths.map((path) => inFolder(path, csv(path.endsWith("b") ? "dog.csv" : "cat.csv"))));
+  const { entries } = await opened(
+    paths.map((path) => inFolder(path, csv(path.endsWith("b") ? "dog.csv" : "cat.csv"))),
+  );
   assert.deepEqual(entries.map(({ id }) => id).sort(), ["cat", "dog", "june/a/cat", "may/a/cat"]);
 });
 
@@ -108,7 +166,10 @@ test("run files that do not do are named, and their tables stay where they can",
 test("a run that failed says so, with and without a table", async () => {
   const failed = { status: "failed", reason: "out of memory" };
   const alone = await opened([run("cat_run.json", failed)]);
-  assert.deepEqual([alone.entries.length, alone.faults], [0, ["cat_run.json: says that this run failed (out of memory)"]]);
+  assert.deepEqual(
+    [alone.entries.length, alone.faults],
+    [0, ["cat_run.json: says that this run failed (out of memory)"]],
+  );
   const { entries } = await opened([run("cat_run.json", failed), csv("cat_results.csv")]);
   assert.match((await entries[0].load()).notes[0], /^cat_run.json says that this run failed \(out of memory\)/);
   assert.match((await opened([run("cat_run.json")])).faults[0], /^cat_run.json: is the run file of cat, but its table/);
@@ -116,16 +177,29 @@ test("a run that failed says so, with and without a table", async () => {
 
 test("a table of another length than its run says is refused; of other tokens, doubted", async () => {
   const short = await opened([run("cat_run.json"), csv("cat_results.csv", ROWS.slice(1))]);
-  await assert.rejects(short.entries[0].load(), { message: "cat_results.csv: has 7 rows where cat_run.json says 8; one of them was cut short or belongs to another run", file: "cat_results.csv" });
+  await assert.rejects(short.entries[0].load(), {
+    message:
+      "cat_results.csv: has 7 rows where cat_run.json says 8; one of them was cut short or belongs to another run",
+    file: "cat_results.csv",
+  });
   const other = await opened([run("cat_run.json", { tokens: [{ text: "A" }] }), csv("cat_results.csv")]);
   assert.match((await other.entries[0].load()).notes[0], /^The tokens in cat_run.json are not those of the table/);
 });
 
 test("a wild run record is used as far as it goes", async () => {
-  const wild = { steps: [null, 7, { step: 0, top: "x", next: { text: 5 }, baseline_norm: { Full: "ab" }, max_l2: [] }], layers: "0", tokens: {}, images: [{ uri: "https://x" }, null], prompt_length: "2" };
+  const wild = {
+    steps: [null, 7, { step: 0, top: "x", next: { text: 5 }, baseline_norm: { Full: "ab" }, max_l2: [] }],
+    layers: "0",
+    tokens: {},
+    images: [{ uri: "https://x" }, null],
+    prompt_length: "2",
+  };
   const { entries } = await opened([run("cat_run.json", wild), csv("cat_results.csv")]);
   const result = await entries[0].load();
-  assert.deepEqual([result.norm(0, 0, 0), result.top(0), result.generated(0), result.promptLength, result.images[0].uri], [null, null, null, null, null]);
+  assert.deepEqual(
+    [result.norm(0, 0, 0), result.top(0), result.generated(0), result.promptLength, result.images[0].uri],
+    [null, null, null, null, null],
+  );
 });
 
 test("a failed load can be tried again, and a wrong file says what it is", async () => {
@@ -136,7 +210,9 @@ test("a failed load can be tried again, and a wrong file says what it is", async
 
 test("files that are none of ours are named in one sentence, whatever else is opened", async () => {
   const text = (name) => new File(["x"], name);
-  assert.deepEqual((await opened([text("notes.txt")])).faults, ["notes.txt: no CSV, JSON or Parquet file, so not used"]);
+  assert.deepEqual((await opened([text("notes.txt")])).faults, [
+    "notes.txt: no CSV, JSON or Parquet file, so not used",
+  ]);
   const { entries, faults } = await opened([text("notes.txt"), csv("cat_results.csv"), inFolder("out", text("a.png"))]);
   assert.deepEqual([entries.length, faults], [1, ["notes.txt, out/a.png: no CSV, JSON or Parquet files, so not used"]]);
 });
@@ -148,7 +224,9 @@ test("what a batch leaves beside its results is passed over, but for those who o
   });
   const { entries, faults } = await opened([...beside, inFolder("output", csv("cat_results.csv"))]);
   assert.deepEqual([entries.map(({ id }) => id), faults], [["cat"], []]);
-  assert.deepEqual((await opened([beside[0]])).faults, ["output/coin_report.html: no CSV, JSON or Parquet file, so not used"]);
+  assert.deepEqual((await opened([beside[0]])).faults, [
+    "output/coin_report.html: no CSV, JSON or Parquet file, so not used",
+  ]);
 });
 
 test("Parquet brings its run record, and reads the rest on demand", async () => {
@@ -166,42 +244,103 @@ function documentOf(blocks) {
 
 test("a report's data is unpacked, a variant at a time", async () => {
   const packed = (...values) => gzipSync(Buffer.from(Float32Array.from(values).buffer)).toString("base64");
-  const table = { name: "cat", steps: [0], variants: ["Full", "Head_0"], layers: [0, 2], own_layers: [[0, 2], [2]], positions: [2], words: ["a", "</script>"], codes: [0, 1], rows: 6 };
+  const table = {
+    name: "cat",
+    steps: [0],
+    variants: ["Full", "Head_0"],
+    layers: [0, 2],
+    own_layers: [[0, 2], [2]],
+    positions: [2],
+    words: ["a", "</script>"],
+    codes: [0, 1],
+    rows: 6,
+  };
   const blocks = {
-    "report-table": JSON.stringify(table), "report-run": JSON.stringify(RUN),
-    "report-data-0-0": packed(1, 2, 3, NaN, 5, 6, 7, 8), "report-data-0-1": packed(1, 2, 3, 4),
+    "report-table": JSON.stringify(table),
+    "report-run": JSON.stringify(RUN),
+    "report-data-0-0": packed(1, 2, 3, NaN, 5, 6, 7, 8),
+    "report-data-0-1": packed(1, 2, 3, 4),
   };
   const result = await openEmbedded(documentOf(blocks));
-  assert.deepEqual([result.name, result.rows, result.tokens(0)[1].text, result.norm(0, 0, 1)], ["cat", 6, "</script>", 4]);
+  assert.deepEqual(
+    [result.name, result.rows, result.tokens(0)[1].text, result.norm(0, 0, 1)],
+    ["cat", 6, "</script>", 4],
+  );
   assert.deepEqual([...result.peek(0, 0, "l2").values], [1, 2, 3, NaN]);
   const head = await result.matrix(0, 1, "cosine");
-  assert.deepEqual([[...head.values], [...head.absent]], [[NaN, NaN, 3, 4], [1, 1, 0, 0]]);
+  assert.deepEqual(
+    [[...head.values], [...head.absent]],
+    [
+      [NaN, NaN, 3, 4],
+      [1, 1, 0, 0],
+    ],
+  );
   assert.equal(await openEmbedded(documentOf({})), null);
-  await assert.rejects(openEmbedded(documentOf({ ...blocks, "report-data-0-0": packed(1) })), /^ReadError: this report: its data is damaged \(4 bytes where 32 belong\)/);
-  await assert.rejects(openEmbedded(documentOf({ ...blocks, "report-data-0-0": "!" })), /^ReadError: this report: its data is damaged/);
+  await assert.rejects(
+    openEmbedded(documentOf({ ...blocks, "report-data-0-0": packed(1) })),
+    /^ReadError: this report: its data is damaged \(4 bytes where 32 belong\)/,
+  );
+  await assert.rejects(
+    openEmbedded(documentOf({ ...blocks, "report-data-0-0": "!" })),
+    /^ReadError: this report: its data is damaged/,
+  );
 });
 
 test("a report of a picture says which positions were masked, and where they lie", async () => {
   const packed = (...values) => gzipSync(Buffer.from(Float32Array.from(values).buffer)).toString("base64");
-  const table = { name: "p", steps: [0], variants: ["Full"], layers: [0], own_layers: [[0]], positions: [[1, 3]], words: ["", "img0[0,1]", "img1[2,0]"], codes: [0, 1, 0, 2], places: [[-1, -1, -1], [0, 0, 1], [-1, -1, -1], [1, 2, 0]], rows: 2 };
-  const result = await openEmbedded(documentOf({ "report-table": JSON.stringify(table), "report-data-0-0": packed(1, 2, 3, 4) }));
-  const seen = result.tokens(0).map(({ text, position, type, image, row, col }) => [text, position, type, image, row, col]);
-  assert.deepEqual(seen, [["img0[0,1]", 1, "vision", 0, 0, 1], ["img1[2,0]", 3, "vision", 1, 2, 0]]);
+  const table = {
+    name: "p",
+    steps: [0],
+    variants: ["Full"],
+    layers: [0],
+    own_layers: [[0]],
+    positions: [[1, 3]],
+    words: ["", "img0[0,1]", "img1[2,0]"],
+    codes: [0, 1, 0, 2],
+    places: [
+      [-1, -1, -1],
+      [0, 0, 1],
+      [-1, -1, -1],
+      [1, 2, 0],
+    ],
+    rows: 2,
+  };
+  const result = await openEmbedded(
+    documentOf({ "report-table": JSON.stringify(table), "report-data-0-0": packed(1, 2, 3, 4) }),
+  );
+  const seen = result
+    .tokens(0)
+    .map(({ text, position, type, image, row, col }) => [text, position, type, image, row, col]);
+  assert.deepEqual(seen, [
+    ["img0[0,1]", 1, "vision", 0, 0, 1],
+    ["img1[2,0]", 3, "vision", 1, 2, 0],
+  ]);
   assert.deepEqual([...result.peek(0, 0, "cosine").values], [3, 4]);
 });
 
 test("hundreds of runs are listed without reading a table", async () => {
   let reads = 0;
-  const open = createOpener(async (...request) => { reads++; return readTable(...request); });
-  const files = Array.from({ length: 300 }, (_, index) => [csv(`r${index}_results.csv`), run(`r${index}_run.json`)]).flat();
+  const open = createOpener(async (...request) => {
+    reads++;
+    return readTable(...request);
+  });
+  const files = Array.from({ length: 300 }, (_, index) => [
+    csv(`r${index}_results.csv`),
+    run(`r${index}_run.json`),
+  ]).flat();
   const { entries } = await opened(files, open);
   assert.deepEqual([entries.length, reads, entries[299].id], [300, 0, "r299"]);
 });
 
 test("a run that is released is closed, and read again when it is asked for", async () => {
   let [reads, closed] = [0, 0];
-  const open = createOpener(async (...request) => { reads++; return { ...await readTable(...request), close: () => closed++ }; });
-  const { entries: [entry] } = await opened([csv("cat_results.csv")], open);
+  const open = createOpener(async (...request) => {
+    reads++;
+    return { ...(await readTable(...request)), close: () => closed++ };
+  });
+  const {
+    entries: [entry],
+  } = await opened([csv("cat_results.csv")], open);
   const first = await entry.load();
   assert.equal(await entry.load(), first);
   entry.release();

@@ -9,8 +9,18 @@ const bytesOf = (name) => readFileSync(new URL(`data/${name}.parquet`, import.me
 const read = (name) => readTable(new Blob([bytesOf(name)]), "parquet");
 
 const TOKENS = ["The", ' "cat"', "</script>", "", " sat"];
-const EVEN = ["Full", "Attn", "Head_0", "Head_1"].flatMap((variant) => [[variant, 0], [variant, 1]]);
-const UNEVEN = [["Full", 1], ["Full", 2], ["Full", 5], ["Head_0", 1], ["Head_0", 5], ["Head_1", 2]];
+const EVEN = ["Full", "Attn", "Head_0", "Head_1"].flatMap((variant) => [
+  [variant, 0],
+  [variant, 1],
+]);
+const UNEVEN = [
+  ["Full", 1],
+  ["Full", 2],
+  ["Full", 5],
+  ["Head_0", 1],
+  ["Head_0", 5],
+  ["Head_1", 2],
+];
 
 /** What data/make.py wrote. */
 function made(cells, round = Math.fround) {
@@ -19,8 +29,16 @@ function made(cells, round = Math.fround) {
     let count = 0;
     for (const [variant, layer] of cells) {
       for (let position = 0; position < 3 + step; position++, count++) {
-        const value = count === 0 ? null : round((count * 37 % 101) / 8 + step);
-        rows.push([step, layer, TOKENS[position], position, variant, value, value === null ? null : round(value / 100)]);
+        const value = count === 0 ? null : round(((count * 37) % 101) / 8 + step);
+        rows.push([
+          step,
+          layer,
+          TOKENS[position],
+          position,
+          variant,
+          value,
+          value === null ? null : round(value / 100),
+        ]);
       }
     }
   }
@@ -53,7 +71,10 @@ test("layers that lack a head have absent rows", async () => {
 test("float64 stays float64", async () => {
   const opened = await read("float64");
   assert.ok(opened.table.blocks[0][0].l2 instanceof Float64Array);
-  assert.deepEqual(await wholeOf(opened), made(EVEN, (value) => value));
+  assert.deepEqual(
+    await wholeOf(opened),
+    made(EVEN, (value) => value),
+  );
 });
 
 test("a file of pandas, in other groups and another order, is read whole", async () => {
@@ -74,7 +95,11 @@ test("a truncated file is known as such, wherever it ends", async () => {
   const bytes = bytesOf("own");
   for (let length = 0; length < bytes.length; length += 37) {
     const reading = readTable(new Blob([bytes.subarray(0, length)]), "parquet");
-    await assert.rejects(reading, fault(length === 0 ? "is empty" : /cut short|does not begin with PAR1/), String(length));
+    await assert.rejects(
+      reading,
+      fault(length === 0 ? "is empty" : /cut short|does not begin with PAR1/),
+      String(length),
+    );
   }
 });
 

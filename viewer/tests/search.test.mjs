@@ -69,6 +69,8 @@ test("over all layers a token's colour is on one scale, so that only the stronge
     return view.tokens.map((_, token) => of(token).code).filter((code) => code === 255).length;
   };
   assert.deepEqual(["max", 0, 1, 2, 3, 4].map(last), [1, 1, 1, 1, 1, 1]);
-  const strongest = view.tokens.map((_, token) => token).sort((a, b) => tokenColours(state, view)(b).strength - tokenColours(state, view)(a).strength)[0];
+  const strongest = view.tokens
+    .map((_, token) => token)
+    .sort((a, b) => tokenColours(state, view)(b).strength - tokenColours(state, view)(a).strength)[0];
   assert.equal(strongest, strongestCell(view).token);
 });

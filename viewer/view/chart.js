@@ -45,16 +45,31 @@ export function chart(lines, layers, axis, name, row = "layer") {
   const y = (value) => top + (1 - (value - low) / (high - low)) * (height - top - bottom);
   const every = Math.ceil(layers.length / 12);
   const labelled = layers.flatMap((layer, place) => (place % every === 0 ? [[layer, place]] : []));
-  return drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": name, class: "chart" },
+  return drawn(
+    "svg",
+    { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": name, class: "chart" },
     ...ticks(low, high).flatMap((value) => [
       drawn("line", { x1: left, x2: width - right, y1: y(value), y2: y(value), class: value === 0 ? "axis" : "grid" }),
       drawn("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, String(value)),
     ]),
-    ...labelled.map(([layer, place]) => drawn("text", { x: x(place), y: height - bottom + 16, "text-anchor": "middle" }, String(layer))),
+    ...labelled.map(([layer, place]) =>
+      drawn("text", { x: x(place), y: height - bottom + 16, "text-anchor": "middle" }, String(layer)),
+    ),
     drawn("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, row),
-    drawn("text", { transform: `translate(12 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, axis),
+    drawn(
+      "text",
+      { transform: `translate(12 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" },
+      axis,
+    ),
     ...lines.map(({ values, style }) =>
-      drawn("path", { d: pathOf(values, x, y), stroke: style.colour, "stroke-dasharray": style.dash || null, class: "line" })));
+      drawn("path", {
+        d: pathOf(values, x, y),
+        stroke: style.colour,
+        "stroke-dasharray": style.dash || null,
+        class: "line",
+      }),
+    ),
+  );
 }
 
 /** From 0, or from the least where values are signed, to the largest; never empty. */

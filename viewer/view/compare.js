@@ -54,7 +54,9 @@ function firstOther(compare, state, kind) {
 /** The other runs that are known to have the same tokens. */
 function runsLike({ entries }, result) {
   const tokens = entries.find(({ id }) => id === result.id)?.tokens;
-  return comparable(entries, result).filter((entry) => entry.id !== result.id && !entry.fault && tokens && entry.tokens === tokens);
+  return comparable(entries, result).filter(
+    (entry) => entry.id !== result.id && !entry.fault && tokens && entry.tokens === tokens,
+  );
 }
 
 function set({ store }, patch) {
@@ -72,7 +74,10 @@ function optionsOf({ library }, { result, step, variant, compare }, kind) {
   if (kind === "variant") return result.variants.map((name, index) => [index, name, index === variant]);
   const open = compare?.other === null ? [["", "choose", true]] : [];
   const listed = library.entries.filter((entry) => entry.id === compare?.other || comparable([entry], result).length);
-  const names = shortNames(listed.map(({ id }) => id), COLUMNS);
+  const names = shortNames(
+    listed.map(({ id }) => id),
+    COLUMNS,
+  );
   return [...open, ...listed.map(({ id }, index) => [id, names[index], id === result.id])];
 }
 
@@ -125,7 +130,8 @@ function whyNot({ part }, other) {
 function nothingChosen(kind, { entries }, result) {
   if (kind === "run" && comparable(entries, result).length > 1)
     return "Choose the other run: none is known to have the same tokens as this one.";
-  const alike = kind === "run" && entries.length > 1 ? ` Runs of the ${result.part} are compared with each other only.` : "";
+  const alike =
+    kind === "run" && entries.length > 1 ? ` Runs of the ${result.part} are compared with each other only.` : "";
   return `There is no ${LABELS[kind].toLowerCase()} to compare with.${alike}`;
 }
 

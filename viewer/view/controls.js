@@ -51,7 +51,8 @@ function updated(at, state, changed, store) {
       variants[state.variant],
     );
   }
-  if (has("result") && state.result) at("normalise").querySelector("[value=layer]").textContent = `per ${rowName(state)}`;
+  if (has("result") && state.result)
+    at("normalise").querySelector("[value=layer]").textContent = `per ${rowName(state)}`;
   if (has("result") && state.result) allowRelative(at("metric"), hasNorms(state.result));
   for (const key of ["metric", "normalise", "curve", "palette"]) if (has(key)) at(key).value = state[key];
   if (has("transposed")) at("transposed").checked = state.transposed;

@@ -26,7 +26,11 @@ function filled(made, attributes, children) {
 
 /** A select with a name, which stands beside it: a label around it would take the options into the name. */
 export function choice(label, options, change) {
-  const select = element("select", { change: () => change(select.value) }, ...options.map(([value, text]) => element("option", { value }, text)));
+  const select = element(
+    "select",
+    { change: () => change(select.value) },
+    ...options.map(([value, text]) => element("option", { value }, text)),
+  );
   return { select, root: labelled(label, select) };
 }
 
@@ -38,7 +42,8 @@ export function labelled(label, control) {
 
 /** Set the options of a select anew where they differ, and choose one. */
 export function setOptions(select, options, value) {
-  const stands = ([one, text], index) => select.options[index].value === String(one) && select.options[index].text === text;
+  const stands = ([one, text], index) =>
+    select.options[index].value === String(one) && select.options[index].text === text;
   const same = select.options.length === options.length && options.every(stands);
   if (!same) select.replaceChildren(...options.map(([one, text]) => element("option", { value: one }, text)));
   if (select.value !== String(value)) select.value = String(value);

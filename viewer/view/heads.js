@@ -41,23 +41,43 @@ export function cellOf({ matrix, norms, floors }, layer, token) {
 export function gridCodes(grid, normalise, curve) {
   const [rows, cols] = [grid.length, grid[0]?.length ?? 0];
   const values = Float64Array.from(grid.flat(), ({ value, code }) => (code === undefined ? value : NaN));
-  const scale = createScale({ values, rows, cols, absent: null, floors: Array(rows).fill(null), excluded: new Uint8Array(cols),
-    normalise: normalise === "layer" ? "layer" : "picture", curve });
-  return grid.map((cells, layer) => cells.map(({ token, value, code }) => (token < 0 ? FLAT : (code ?? scale.colourIndex(layer, value)))));
+  const scale = createScale({
+    values,
+    rows,
+    cols,
+    absent: null,
+    floors: Array(rows).fill(null),
+    excluded: new Uint8Array(cols),
+    normalise: normalise === "layer" ? "layer" : "picture",
+    curve,
+  });
+  return grid.map((cells, layer) =>
+    cells.map(({ token, value, code }) => (token < 0 ? FLAT : (code ?? scale.colourIndex(layer, value)))),
+  );
 }
 
 export function createHeads(root, store) {
   const heads = { store, mode: "token", variants: [], measured: [], tops: [], state: null, built: "" };
-  const mode = choice("Show in heads", [["token", "pinned or pointed-at token"], ["top", "each head's top token"]], (value) => {
-    heads.mode = value;
-    if (heads.state) show(heads);
-  });
+  const mode = choice(
+    "Show in heads",
+    [
+      ["token", "pinned or pointed-at token"],
+      ["top", "each head's top token"],
+    ],
+    (value) => {
+      heads.mode = value;
+      if (heads.state) show(heads);
+    },
+  );
   const name = "Layers by heads. Arrow keys move, Enter goes there.";
   heads.grid = element("div", { class: "heads-grid", "data-testid": "heads", role: "group", "aria-label": name });
   heads.line = element("p", { class: "value muted" });
   heads.panel = lazyPanel(root, store, {
-    title: "All heads at once", keys: KEYS, variants: ({ result }) => headVariants(result),
-    fill: (state, signal) => fill(heads, state, signal), touch: (state, changed) => touch(heads, changed),
+    title: "All heads at once",
+    keys: KEYS,
+    variants: ({ result }) => headVariants(result),
+    fill: (state, signal) => fill(heads, state, signal),
+    touch: (state, changed) => touch(heads, changed),
   });
   heads.panel.body.append(mode.root, element("div", { class: "scroll" }, heads.grid), heads.line);
   listen(heads);
@@ -70,7 +90,8 @@ function listen(heads) {
     const cell = at(event) && heads.cells.get(at(event));
     if (cell) goTo(store, cell, { pin: heads.mode === "top" });
   });
-  for (const kind of ["mouseover", "focusin"]) grid.addEventListener(kind, (event) => at(event) && tell(heads, at(event)));
+  for (const kind of ["mouseover", "focusin"])
+    grid.addEventListener(kind, (event) => at(event) && tell(heads, at(event)));
   grid.addEventListener("keydown", (event) => keyed(heads, event, at(event)));
 }
 
@@ -134,11 +155,19 @@ function show(heads) {
   const tokens = state.result.tokens(state.step);
   const token = shownToken(heads, state, tokens.length);
   const grid = layers.map((_, layer) =>
-    variants.map((_, head) => (mode === "top" ? tops[head][layer] : cellOf(measured[head], layer, token))));
-  build(heads, layers, variants.map((variant) => state.result.variants[variant]), rowName(state));
+    variants.map((_, head) => (mode === "top" ? tops[head][layer] : cellOf(measured[head], layer, token))),
+  );
+  build(
+    heads,
+    layers,
+    variants.map((variant) => state.result.variants[variant]),
+    rowName(state),
+  );
   coloured(heads, state, grid, tokens);
   const share = state.normalise === "layer" ? `the ${rowName(state)}'s largest here` : "the largest here";
-  panel.status(`${mode === "top" ? "Each head's top token" : tokenName(tokens[token])}: ${metricName(state)} as a share of ${share}.`);
+  panel.status(
+    `${mode === "top" ? "Each head's top token" : tokenName(tokens[token])}: ${metricName(state)} as a share of ${share}.`,
+  );
 }
 
 /** The grid's elements: made again only where layers or heads are others. */
@@ -148,8 +177,9 @@ function build(heads, layers, names, row) {
   heads.built = built;
   const every = names.length > 32 ? 4 : 1;
   const numbers = names.map((name) => name.replace("Head_", ""));
-  heads.buttons = layers.flatMap((layer) => numbers.map((head) =>
-    element("button", { type: "button", "data-layer": layer, "data-head": head, tabindex: -1 })));
+  heads.buttons = layers.flatMap((layer) =>
+    numbers.map((head) => element("button", { type: "button", "data-layer": layer, "data-head": head, tabindex: -1 })),
+  );
   if (heads.buttons.length) heads.buttons[0].tabIndex = 0;
   heads.grid.style.setProperty("--heads", names.length);
   heads.grid.classList.toggle("dense", names.length > WORDS_FIT);
@@ -169,15 +199,24 @@ function coloured(heads, state, grid, tokens) {
   const codes = gridCodes(grid, state.normalise, state.curve);
   const roomy = variants.length <= WORDS_FIT;
   heads.cells = new Map();
-  grid.forEach((row, layer) => row.forEach(({ token, value, code }, head) => {
-    const button = buttons[layer * variants.length + head];
-    const name = `${rowName(state) === "block" ? "Block" : "Layer"} ${button.dataset.layer}, head ${button.dataset.head}`;
-    button.title = `${name}: ${token < 0 ? "nothing above the noise floor" : `${tokenName(tokens[token])}, ${inWords(value, code)}`}`;
-    button.setAttribute("aria-label", button.title);
-    button.textContent = !roomy || token < 0 ? "" : mode === "top" ? header(tokens[token].text, 6) : Number.isNaN(value) ? "" : brief(value, 2);
-    paint(button, codes[layer][head], palette);
-    heads.cells.set(button, { layer, variant: variants[head], token: token < 0 ? null : token });
-  }));
+  grid.forEach((row, layer) =>
+    row.forEach(({ token, value, code }, head) => {
+      const button = buttons[layer * variants.length + head];
+      const name = `${rowName(state) === "block" ? "Block" : "Layer"} ${button.dataset.layer}, head ${button.dataset.head}`;
+      button.title = `${name}: ${token < 0 ? "nothing above the noise floor" : `${tokenName(tokens[token])}, ${inWords(value, code)}`}`;
+      button.setAttribute("aria-label", button.title);
+      button.textContent =
+        !roomy || token < 0
+          ? ""
+          : mode === "top"
+            ? header(tokens[token].text, 6)
+            : Number.isNaN(value)
+              ? ""
+              : brief(value, 2);
+      paint(button, codes[layer][head], palette);
+      heads.cells.set(button, { layer, variant: variants[head], token: token < 0 ? null : token });
+    }),
+  );
 }
 
 function inWords(value, code) {

@@ -29,7 +29,11 @@ export function createHelp(dialog, button) {
     table(KEYS),
     element("h3", {}, "With the heatmap in focus"),
     table(ON_MAP),
-    element("p", {}, "CSV holds every position, also those left out of the scale; PNG and SVG save both pictures where two stand side by side."),
+    element(
+      "p",
+      {},
+      "CSV holds every position, also those left out of the scale; PNG and SVG save both pictures where two stand side by side.",
+    ),
     close,
   );
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());

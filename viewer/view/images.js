@@ -28,13 +28,25 @@ export function patchGrid(tokens, index, grid) {
 }
 
 export function createImages(root, store) {
-  const opacity = element("input", { type: "range", min: 0, max: 1, step: 0.05, value: 0.2, input: () => images.view && recolour(images, store.get()) });
+  const opacity = element("input", {
+    type: "range",
+    min: 0,
+    max: 1,
+    step: 0.05,
+    value: 0.2,
+    input: () => images.view && recolour(images, store.get()),
+  });
   const list = element("div", { class: "images" });
   const note = element("p", { class: "muted small" });
   const value = element("p", { class: "value muted" });
-  const section = element("div", { "data-testid": "images" },
+  const section = element(
+    "div",
+    { "data-testid": "images" },
     element("div", { class: "panel-head" }, element("h2", {}, "Images"), labelled("Opacity", opacity)),
-    list, note, value);
+    list,
+    note,
+    value,
+  );
   root.append(section);
   const images = { root, list, note, value, opacity, store, shown: [], tokens: null, result: null, view: null };
   const update = (state, changed = null) => updated(images, state, changed);
@@ -80,16 +92,37 @@ function figure(images, { width, height, resized, uri }, index, grid) {
   const [wide, high] = [width ?? resized?.[1] ?? grid.cols, height ?? resized?.[0] ?? grid.rows];
   const name = `${imageName(images.result, index)}, ${grid.rows} x ${grid.cols} patches`;
   const canvas = element("canvas", {
-    "data-testid": "image", "data-image": index, tabindex: 0, role: "img", "aria-label": `${name}. Arrow keys move, Enter ${images.result.each ? "measures there" : "pins"}.`,
+    "data-testid": "image",
+    "data-image": index,
+    tabindex: 0,
+    role: "img",
+    "aria-label": `${name}. Arrow keys move, Enter ${images.result.each ? "measures there" : "pins"}.`,
   });
   const lines = element("div", { class: "patch-lines" });
   const marks = element("div", { class: "patch-marks" });
-  const picture = PICTURE.test(uri ?? "") ? element("img", { src: uri, alt: "" }) : element("div", { class: "no-picture" });
+  const picture = PICTURE.test(uri ?? "")
+    ? element("img", { src: uri, alt: "" })
+    : element("div", { class: "no-picture" });
   const stack = element("div", { class: "stack" }, picture, canvas, lines, marks);
   stack.style.aspectRatio = `${wide} / ${high}`;
   stack.style.maxWidth = `min(${Math.max(240, Math.min(wide, 560))}px, ${Math.round((60 * wide) / high)}vh)`; // not higher than 60vh
   lines.style.backgroundSize = `calc(100% / ${grid.cols}) calc(100% / ${grid.rows})`;
-  const image = { root: element("figure", {}, stack, element("figcaption", { class: "muted" }, picture.localName === "img" ? name : `${name}; the run file has no picture of it`)), canvas, marks, grid, index };
+  const image = {
+    root: element(
+      "figure",
+      {},
+      stack,
+      element(
+        "figcaption",
+        { class: "muted" },
+        picture.localName === "img" ? name : `${name}; the run file has no picture of it`,
+      ),
+    ),
+    canvas,
+    marks,
+    grid,
+    index,
+  };
   listen(images, image);
   return image;
 }
@@ -99,10 +132,14 @@ function listen({ store }, image) {
   const tokenAt = ({ clientX, clientY }) => {
     const box = canvas.getBoundingClientRect();
     const { rows, cols, tokens } = image.grid;
-    const [row, col] = [Math.floor(((clientY - box.top) / box.height) * rows), Math.floor(((clientX - box.left) / box.width) * cols)];
+    const [row, col] = [
+      Math.floor(((clientY - box.top) / box.height) * rows),
+      Math.floor(((clientX - box.left) / box.width) * cols),
+    ];
     return row >= 0 && col >= 0 && row < rows && col < cols ? tokens[row * cols + col] : -1;
   };
-  const point = (token) => token >= 0 && token !== hoverToken(store.get()) && store.set({ hover: hoverOf(store.get(), token) });
+  const point = (token) =>
+    token >= 0 && token !== hoverToken(store.get()) && store.set({ hover: hoverOf(store.get(), token) });
   canvas.addEventListener("pointermove", (event) => point(tokenAt(event)));
   canvas.addEventListener("pointerleave", () => store.set({ hover: null }));
   canvas.addEventListener("click", (event) => {
@@ -117,7 +154,9 @@ export function cellChosen(state, token) {
   const { result, pins, compare } = state;
   if (!result.each) return { pins: pinToggled(pins, token) };
   if (compare) return {};
-  return currentView(state)?.place.at === token ? { at: null } : { at: token, metric: "l2", variant: result.variants.indexOf("Full") };
+  return currentView(state)?.place.at === token
+    ? { at: null }
+    : { at: token, metric: "l2", variant: result.variants.indexOf("Full") };
 }
 
 function hoverOf(state, token) {
@@ -130,7 +169,8 @@ function keyed(store, { grid }, event, point) {
   const place = tokens.indexOf(hoverToken(store.get()) ?? -2);
   const move = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: cols, ArrowUp: -cols }[event.key];
   if (move !== undefined) point(tokens[place < 0 ? 0 : Math.min(tokens.length - 1, Math.max(0, place + move))]);
-  else if ((event.key === "Enter" || event.key === " ") && place >= 0) store.set(cellChosen(store.get(), tokens[place]));
+  else if ((event.key === "Enter" || event.key === " ") && place >= 0)
+    store.set(cellChosen(store.get(), tokens[place]));
   else return;
   event.preventDefault();
   event.stopPropagation();
@@ -139,11 +179,18 @@ function keyed(store, { grid }, event, point) {
 function recolour({ shown, view, opacity, note, tokens }, state) {
   const colourOf = patchColours(state, view);
   const patches = shown.flatMap(({ grid }) => Array.from(grid.tokens)).filter((token) => token >= 0);
-  const strongest = patches.reduce((best, token) => (best < 0 || colourOf(token).strength > colourOf(best).strength ? token : best), -1);
+  const strongest = patches.reduce(
+    (best, token) => (best < 0 || colourOf(token).strength > colourOf(best).strength ? token : best),
+    -1,
+  );
   for (const image of shown) colour(image, inksOf(state, view.scale.signed), colourOf, Number(opacity.value));
-  if (strongest < 0) note.textContent = "This run masked no image tokens (mask mode text): nothing is coloured. With --mask-mode both the picture is measured too.";
-  else if (colourOf(strongest).strength <= 0) note.textContent = "No patch is above the noise floor: nothing is coloured.";
-  else note.textContent = `The stronger a patch, the stronger its frame and tint. The strongest is ${tokenName(tokens[strongest])}${state.result.part === "encoder" ? `. ${encoderNote(state, view)}` : "; words have no part in this scale."}`;
+  if (strongest < 0)
+    note.textContent =
+      "This run masked no image tokens (mask mode text): nothing is coloured. With --mask-mode both the picture is measured too.";
+  else if (colourOf(strongest).strength <= 0)
+    note.textContent = "No patch is above the noise floor: nothing is coloured.";
+  else
+    note.textContent = `The stronger a patch, the stronger its frame and tint. The strongest is ${tokenName(tokens[strongest])}${state.result.part === "encoder" ? `. ${encoderNote(state, view)}` : "; words have no part in this scale."}`;
 }
 
 export function encoderNote(state, { place }) {
@@ -158,8 +205,11 @@ export function encoderNote(state, { place }) {
 /** What a click on a patch does, where that is to be told. */
 function clickNote({ result, compare }, place) {
   if (compare) return "";
-  if (result.each) return ` Click a patch for Full's L2 distances measured at it${place.at === null ? "" : ", the white one for the mean again"}.`;
-  return result.run && result.measured === null ? " A click only pins: the measured cells are not kept apart in this run." : "";
+  if (result.each)
+    return ` Click a patch for Full's L2 distances measured at it${place.at === null ? "" : ", the white one for the mean again"}.`;
+  return result.run && result.measured === null
+    ? " A click only pins: the measured cells are not kept apart in this run."
+    : "";
 }
 
 /** The token of the one cell that was measured; -1 where there is none. */
@@ -170,9 +220,15 @@ function measuredToken({ result, step, at }) {
 /** Each token's {code, layer, strength} on a scale of the patches alone: beside a much stronger word none would be seen. */
 function patchColours(state, view) {
   const choice = chosenLayer(state.layerChoice, view);
-  const excluded = Uint8Array.from(view.tokens, ({ type }, token) => (view.excludedMask[token] || type !== "vision" ? 1 : 0));
+  const excluded = Uint8Array.from(view.tokens, ({ type }, token) =>
+    view.excludedMask[token] || type !== "vision" ? 1 : 0,
+  );
   const { code } = createScale({
-    ...view, excluded, normalise: typeof choice === "number" ? "layer" : "picture", curve: state.curve, signed: view.scale.signed,
+    ...view,
+    excluded,
+    normalise: typeof choice === "number" ? "layer" : "picture",
+    curve: state.curve,
+    signed: view.scale.signed,
   });
   return overLayers(code, view.rows, choice, inksOf(state, view.scale.signed).zero);
 }
@@ -212,9 +268,16 @@ function mark({ shown, value, tokens }, state) {
       const patch = grid.tokens.indexOf(token);
       return patch < 0 ? [] : [framed(grid, patch, name)];
     };
-    const frames = [...frame(view ? measuredToken(view.place) : -1, "measured"), ...state.pins.flatMap((token) => frame(token, "pinned")), ...(hovered === null ? [] : frame(hovered, "hovered"))];
+    const frames = [
+      ...frame(view ? measuredToken(view.place) : -1, "measured"),
+      ...state.pins.flatMap((token) => frame(token, "pinned")),
+      ...(hovered === null ? [] : frame(hovered, "hovered")),
+    ];
     marks.replaceChildren(...frames);
-    root.classList.toggle("holds-hover", frames.some((one) => one.classList.contains("hovered")));
+    root.classList.toggle(
+      "holds-hover",
+      frames.some((one) => one.classList.contains("hovered")),
+    );
   }
   const told = view && hovered !== null && tokens[hovered]?.type === "vision";
   const layer = state.hover?.layer ?? null;

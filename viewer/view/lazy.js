@@ -50,7 +50,8 @@ export function lazyPanel(root, store, { title, keys, variants, fill, touch = ()
   store.subscribe((state, changed) => {
     const has = (key) => changed.has(key);
     if (!state.result) return;
-    if (["compare", "otherResult", "result", "step", "at", "variant", "metric"].some(has)) alone.textContent = aloneText(state);
+    if (["compare", "otherResult", "result", "step", "at", "variant", "metric"].some(has))
+      alone.textContent = aloneText(state);
     if (!chosen && has("result")) details.open = isCheap(state, variants(state));
     if (keys.some(has)) refill();
     else if (details.open) touch(state, changed);
@@ -64,7 +65,8 @@ export function lazyPanel(root, store, { title, keys, variants, fill, touch = ()
 
 /** These panels have no second run, step or variant, and no single measured cell: said where one is shown. */
 function aloneText(state) {
-  if (typeof currentView(state)?.place.at === "number") return "Of the mean over all measured cells, not of the one above.";
+  if (typeof currentView(state)?.place.at === "number")
+    return "Of the mean over all measured cells, not of the one above.";
   if (!otherPlace(state)) return "";
   const { result, step } = state;
   return `Of ${result.id}, step ${result.steps[step]}, alone: not of the comparison above.`;

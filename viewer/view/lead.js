@@ -23,7 +23,9 @@ export function createLead(root, store) {
     const view = currentView(state);
     root.replaceChildren(...(view ? words(state, view, store) : []));
   };
-  store.subscribe((state, changed) => (changed.has("reads") || COLOURED_BY.some((key) => changed.has(key))) && show(state));
+  store.subscribe(
+    (state, changed) => (changed.has("reads") || COLOURED_BY.some((key) => changed.has(key))) && show(state),
+  );
 }
 
 function words(state, view, store) {
@@ -31,7 +33,11 @@ function words(state, view, store) {
   if (!cell) return ["Strongest cell: none is above the noise floor."];
   const { text, position } = view.tokens[cell.token];
   const show = () => goTo(store, { variant: state.variant, layer: cell.layer, token: cell.token });
-  const name = element("button", { class: "link", title: "Show it in the heatmap", click: show }, element("bdi", { class: "token-name" }, header(text, 40)));
+  const name = element(
+    "button",
+    { class: "link", title: "Show it in the heatmap", click: show },
+    element("bdi", { class: "token-name" }, header(text, 40)),
+  );
   const where = ` (position ${position}), ${rowName(view.place)} ${view.layers[cell.layer]}, ${valueName(state, view)} ${brief(cell.value, 4)}`;
   return ["Strongest cell: ", name, where];
 }

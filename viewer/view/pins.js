@@ -4,8 +4,14 @@ import { header } from "./words.js";
 
 /** Colours that the colour-blind tell apart, readable on light and dark, and dashes for those who see none. */
 const STYLES = [
-  ["#0072b2", ""], ["#d55e00", "7 3"], ["#009e73", "2 3"], ["#cc79a7", "10 3 2 3"],
-  ["#b8860b", "4 4"], ["#56b4e9", "12 4"], ["#8a5fbf", "2 6"], ["#888888", "6 2 2 2 2 2"],
+  ["#0072b2", ""],
+  ["#d55e00", "7 3"],
+  ["#009e73", "2 3"],
+  ["#cc79a7", "10 3 2 3"],
+  ["#b8860b", "4 4"],
+  ["#56b4e9", "12 4"],
+  ["#8a5fbf", "2 6"],
+  ["#888888", "6 2 2 2 2 2"],
 ];
 
 /** The look of a pin by its place in the list: {colour, dash}. */
@@ -21,7 +27,15 @@ export function pinToggled(pins, token) {
 
 /** A short piece of a pin's line. */
 export function sample({ colour, dash }) {
-  const line = drawn("line", { x1: 1, y1: 5, x2: 33, y2: 5, stroke: colour, "stroke-width": 2.5, "stroke-dasharray": dash || null });
+  const line = drawn("line", {
+    x1: 1,
+    y1: 5,
+    x2: 33,
+    y2: 5,
+    stroke: colour,
+    "stroke-width": 2.5,
+    "stroke-dasharray": dash || null,
+  });
   return drawn("svg", { width: 34, height: 10, "aria-hidden": "true" }, line);
 }
 
@@ -32,10 +46,25 @@ export function sample({ colour, dash }) {
  * @param {(index: number) => void} remove
  */
 export function showPins(list, entries, remove) {
-  list.replaceChildren(...entries.map(({ token, index, style, about }) => {
-    const name = `${header(token.text, 40)} at ${token.position}`;
-    const out = element("button", { type: "button", class: "remove", "aria-label": `Remove pin ${name}`, click: () => remove(index) }, "×");
-    const text = element("bdi", { class: "pin-token" }, header(token.text, 40));
-    return element("li", {}, sample(style), " ", text, ` at ${token.position}`, element("span", { class: "muted" }, about), out);
-  }));
+  list.replaceChildren(
+    ...entries.map(({ token, index, style, about }) => {
+      const name = `${header(token.text, 40)} at ${token.position}`;
+      const out = element(
+        "button",
+        { type: "button", class: "remove", "aria-label": `Remove pin ${name}`, click: () => remove(index) },
+        "×",
+      );
+      const text = element("bdi", { class: "pin-token" }, header(token.text, 40));
+      return element(
+        "li",
+        {},
+        sample(style),
+        " ",
+        text,
+        ` at ${token.position}`,
+        element("span", { class: "muted" }, about),
+        out,
+      );
+    }),
+  );
 }

@@ -67,7 +67,14 @@ function shownLines(state, view) {
   return [...pins, ...also].map((index, place) => {
     const values = Float64Array.from({ length: view.rows }, (_, layer) => view.values[layer * view.cols + index]);
     const style = place < pins.length ? pinStyle(place) : HOVERED;
-    return { index, token: view.tokens[index], values, style, about: largest(values, view.layers, rowName(view.place)), pinned: place < pins.length };
+    return {
+      index,
+      token: view.tokens[index],
+      values,
+      style,
+      about: largest(values, view.layers, rowName(view.place)),
+      pinned: place < pins.length,
+    };
   });
 }
 

@@ -42,7 +42,8 @@ export function folded(tokens, images = []) {
 export function withGaps(pieces, tokens, texts) {
   const all = [];
   let next = 0;
-  const fill = (to, at) => to > next && texts.length && all.push({ gap: gapText(texts.slice(next, to)), from: at, to: at });
+  const fill = (to, at) =>
+    to > next && texts.length && all.push({ gap: gapText(texts.slice(next, to)), from: at, to: at });
   for (const piece of pieces) {
     const [first, last] = [piece.token ?? piece.from, piece.token ?? piece.to - 1];
     fill(tokens[first].position, first);
@@ -61,7 +62,7 @@ function gapText(texts) {
 /** Chunks of about `size` pieces; each ends where a line ends, if one does in its last half. */
 export function chunks(pieces, tokens, size = 400) {
   const found = [];
-  for (let from = 0; from < pieces.length; ) {
+  for (let from = 0; from < pieces.length;) {
     let to = Math.min(pieces.length, from + size);
     if (to < pieces.length) {
       for (let end = to; end > from + size / 2; end--) {
@@ -94,7 +95,10 @@ export function chunks(pieces, tokens, size = 400) {
  */
 export function overLayers(code, rows, choice, zero = 0) {
   const found = new Map();
-  const look = typeof choice === "number" ? (token) => oneLayer(code, choice, token, zero) : (token) => allLayers(code, rows, token, choice, zero);
+  const look =
+    typeof choice === "number"
+      ? (token) => oneLayer(code, choice, token, zero)
+      : (token) => allLayers(code, rows, token, choice, zero);
   return (token) => {
     if (!found.has(token)) found.set(token, look(token));
     return found.get(token);

@@ -36,7 +36,10 @@ function show(list) {
     : entries.length > MANY
       ? `${entries.length} runs`
       : "";
-  const names = shortNames(entries.map(({ id }) => id), COLUMNS);
+  const names = shortNames(
+    entries.map(({ id }) => id),
+    COLUMNS,
+  );
   const shown = new Map(entries.map((entry, index) => [entry, names[index]]));
   items.replaceChildren(...found.map((entry) => item(list, entry, shown.get(entry), current)));
 }
@@ -71,7 +74,10 @@ function item({ made }, entry, name, current) {
 
 /** The name, whose lines may break between its words. */
 function breakable(name) {
-  return name.split(/([^_-]*[_-]+)/).filter(Boolean).flatMap((word, index) => (index ? [element("wbr"), word] : [word]));
+  return name
+    .split(/([^_-]*[_-]+)/)
+    .filter(Boolean)
+    .flatMap((word, index) => (index ? [element("wbr"), word] : [word]));
 }
 
 function about({ id, sources, label, fault }) {

@@ -129,11 +129,16 @@ function topsOf(kind, rowMax, steps) {
 
 /** What the legend says. */
 function words(kind, tops, curve, signed, wanted, steps, also, row) {
-  const of = { layer: `the ${row}'s largest`, picture: brief(tops[0] ?? 0), steps: `the ${row}'s largest of all steps` }[
-    kind
-  ];
+  const of = {
+    layer: `the ${row}'s largest`,
+    picture: brief(tops[0] ?? 0),
+    steps: `the ${row}'s largest of all steps`,
+  }[kind];
   const by = {
-    layer: also === null ? `Each ${row} is scaled by its own largest` : `Each ${row} is scaled by its largest in either picture`,
+    layer:
+      also === null
+        ? `Each ${row} is scaled by its own largest`
+        : `Each ${row} is scaled by its largest in either picture`,
     picture: `All ${row}s share one scale`,
     steps: `Each ${row} is scaled by its largest of all steps`,
   }[kind];

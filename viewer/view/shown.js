@@ -41,7 +41,19 @@ export function cellText(state, view, layer, token) {
 
 /** The state's keys that a token's colour depends on. */
 export const COLOURED_BY = [
-  "result", "step", "variant", "metric", "normalise", "curve", "palette", "dark", "excluded", "at", "layerChoice", "compare", "otherResult",
+  "result",
+  "step",
+  "variant",
+  "metric",
+  "normalise",
+  "curve",
+  "palette",
+  "dark",
+  "excluded",
+  "at",
+  "layerChoice",
+  "compare",
+  "otherResult",
 ];
 
 const inked = new Map(); // by a palette: what stands out on each of its colours

@@ -68,14 +68,20 @@ function show({ parts }, { result, step }) {
   const text = `${result.steps[step]}${last > 0 ? ` (last: ${result.steps[last]})` : ""}`;
   number.textContent = text;
   slider.setAttribute("aria-valuetext", text);
-  predicted.replaceChildren(...prediction(result.generated(step), typeof result.run?.settings?.continuation === "string"));
+  predicted.replaceChildren(
+    ...prediction(result.generated(step), typeof result.run?.settings?.continuation === "string"),
+  );
   top.replaceChildren(...likeliest(result.top(step), result.generated(step)));
 }
 
 function prediction(token, given) {
   if (!token) return [];
   const share = token.probability === null ? "" : ` (${percent(token.probability)})`;
-  return [given ? "The given text goes on with " : "The model goes on with ", element("bdi", { class: "token-name" }, header(token.text, 40)), share];
+  return [
+    given ? "The given text goes on with " : "The model goes on with ",
+    element("bdi", { class: "token-name" }, header(token.text, 40)),
+    share,
+  ];
 }
 
 function likeliest(tokens, next) {

@@ -32,7 +32,8 @@ export function strongestOf(most) {
     }
   }
 
-  const list = () => [...heap].sort((a, b) => b.value - a.value || a.variant - b.variant || a.layer - b.layer || a.token - b.token);
+  const list = () =>
+    [...heap].sort((a, b) => b.value - a.value || a.variant - b.variant || a.layer - b.layer || a.token - b.token);
   return { add, list };
 }
 
@@ -56,7 +57,7 @@ function rise(heap, place) {
 }
 
 function sink(heap) {
-  for (let place = 0; ; ) {
+  for (let place = 0; ;) {
     let least = place;
     for (const child of [2 * place + 1, 2 * place + 2]) {
       if (child < heap.length && heap[child].value < heap[least].value) least = child;

@@ -15,7 +15,9 @@ const ROUGH_HEIGHT = 160; // of a chunk not made yet, in pixels
 export function createText(root, store) {
   const parts = built(root, store);
   const text = { parts, store, blocks: [], tokens: null, view: null, colourOf: null, matches: new Set(), marked: {} };
-  const watcher = new IntersectionObserver((entries) => entries.forEach((entry) => seen(text, entry)), { rootMargin: "200px" });
+  const watcher = new IntersectionObserver((entries) => entries.forEach((entry) => seen(text, entry)), {
+    rootMargin: "200px",
+  });
   text.watcher = watcher;
   listen(text);
   const update = (state, changed = null) => updated(text, state, changed);
@@ -25,13 +27,25 @@ export function createText(root, store) {
 }
 
 function built(root, store) {
-  const layers = choice("Text layer", [], (value) => store.set({ layerChoice: /^\d+$/.test(value) ? Number(value) : value }));
-  const box = element("div", { class: "prose", tabindex: 0, role: "group", "data-testid": "text",
-    "aria-label": "Tokens as text. Arrow keys move, Enter pins." });
+  const layers = choice("Text layer", [], (value) =>
+    store.set({ layerChoice: /^\d+$/.test(value) ? Number(value) : value }),
+  );
+  const box = element("div", {
+    class: "prose",
+    tabindex: 0,
+    role: "group",
+    "data-testid": "text",
+    "aria-label": "Tokens as text. Arrow keys move, Enter pins.",
+  });
   const value = element("p", { class: "value muted" });
   const legend = element("p", { class: "muted small" });
   root.classList.add("reading");
-  root.append(element("div", { class: "panel-head" }, element("h2", {}, "Reading along"), layers.root), box, value, legend);
+  root.append(
+    element("div", { class: "panel-head" }, element("h2", {}, "Reading along"), layers.root),
+    box,
+    value,
+    legend,
+  );
   return { box, value, legend, layers: layers.select };
 }
 
@@ -53,7 +67,8 @@ function listen(text) {
 
 /** The cell that hovering an element means: its token in the layer that its colour is from; a chip's strongest patch. */
 function cellOf(text, { dataset }) {
-  const token = dataset.to === undefined ? Number(dataset.token) : strongest(text, Number(dataset.token), Number(dataset.to));
+  const token =
+    dataset.to === undefined ? Number(dataset.token) : strongest(text, Number(dataset.token), Number(dataset.to));
   return cellAt(text, token);
 }
 
@@ -63,7 +78,8 @@ function cellAt({ colourOf }, token) {
 
 function strongest({ colourOf }, from, to) {
   let best = from;
-  for (let token = from + 1; colourOf && token < to; token++) if (colourOf(token).strength > colourOf(best).strength) best = token;
+  for (let token = from + 1; colourOf && token < to; token++)
+    if (colourOf(token).strength > colourOf(best).strength) best = token;
   return best;
 }
 
@@ -72,9 +88,12 @@ function keyed(text, event) {
   if (!tokens?.length || event.ctrlKey || event.metaKey || event.altKey) return;
   const state = store.get();
   const token = hoverToken(state);
-  const next = { ArrowRight: (token ?? -1) + 1, ArrowLeft: (token ?? 1) - 1, Home: 0, End: tokens.length - 1 }[event.key];
+  const next = { ArrowRight: (token ?? -1) + 1, ArrowLeft: (token ?? 1) - 1, Home: 0, End: tokens.length - 1 }[
+    event.key
+  ];
   if (next !== undefined) moveTo(text, Math.min(tokens.length - 1, Math.max(0, next)));
-  else if ((event.key === "Enter" || event.key === " ") && token !== null) store.set({ pins: pinToggled(state.pins, token) });
+  else if ((event.key === "Enter" || event.key === " ") && token !== null)
+    store.set({ pins: pinToggled(state.pins, token) });
   else return;
   event.preventDefault();
   event.stopPropagation();
@@ -118,14 +137,26 @@ function rebuild(text, state, tokens) {
   const old = text.blocks;
   text.tokens = tokens;
   text.blocks = chunks(pieces, tokens).map((chunk, index) => {
-    const key = chunk.map((piece) => (piece.token === undefined ? JSON.stringify(piece) : `${piece.token} ${tokens[piece.token].text}`));
+    const key = chunk.map((piece) =>
+      piece.token === undefined ? JSON.stringify(piece) : `${piece.token} ${tokens[piece.token].text}`,
+    );
     key.push(promptLength);
     const kept = old[index];
     if (kept && kept.key.length === key.length && kept.key.every((part, place) => part === key[place])) return kept;
     const block = element("div", { class: "chunk" });
     const [first, last] = [chunk[0], chunk.at(-1)];
-    return { key, chunk, root: block, made: false, inView: index === 0, dirty: true, promptLength, tokens,
-      from: first.token ?? first.from, to: (last.token ?? last.to - 1) + 1 };
+    return {
+      key,
+      chunk,
+      root: block,
+      made: false,
+      inView: index === 0,
+      dirty: true,
+      promptLength,
+      tokens,
+      from: first.token ?? first.from,
+      to: (last.token ?? last.to - 1) + 1,
+    };
   });
   text.watcher.disconnect();
   text.parts.box.replaceChildren(...text.blocks.map(({ root }) => root));
@@ -142,7 +173,11 @@ function rebuild(text, state, tokens) {
 function make(block) {
   block.made = true;
   block.root.style.minHeight = "";
-  block.root.append(...block.chunk.map((piece) => (piece.token !== undefined ? span(block, piece.token) : piece.gap === undefined ? chip(piece) : gap(piece))));
+  block.root.append(
+    ...block.chunk.map((piece) =>
+      piece.token !== undefined ? span(block, piece.token) : piece.gap === undefined ? chip(piece) : gap(piece),
+    ),
+  );
 }
 
 /** Text that was not masked: no token to point at, no colour. */
@@ -159,7 +194,11 @@ function span({ tokens, promptLength }, token) {
 }
 
 function chip({ image, from, to, rows, cols }) {
-  return element("bdi", { class: "token chip", "data-token": from, "data-to": to, "data-image": image }, `img${image}, ${rows} x ${cols} patches`);
+  return element(
+    "bdi",
+    { class: "token chip", "data-token": from, "data-to": to, "data-image": image },
+    `img${image}, ${rows} x ${cols} patches`,
+  );
 }
 
 // Colour
@@ -173,17 +212,28 @@ function recolour(text, state, view) {
   text.palette = inksOf(state, view.scale.signed);
   text.colourOf = tokenColours(state, view);
   recolourSeen(text);
-  setOptions(layers, [["max", `maximum over ${row}s`], ["mean", `mean over ${row}s`], ...view.layers.map((layer, index) => [index, `${row} ${layer}`])],
-    choice);
+  setOptions(
+    layers,
+    [
+      ["max", `maximum over ${row}s`],
+      ["mean", `mean over ${row}s`],
+      ...view.layers.map((layer, index) => [index, `${row} ${layer}`]),
+    ],
+    choice,
+  );
   legend.textContent = legendText(state, view, choice);
   showValue(text, state);
 }
 
 function legendText(state, view, choice) {
   const all = `all ${rowName(view.place)}s on one scale. `;
-  const over = { max: `The colour is that of a token's strongest cell, ${all}`, mean: `The colour is the mean of a token's cells, ${all}` };
+  const over = {
+    max: `The colour is that of a token's strongest cell, ${all}`,
+    mean: `The colour is the mean of a token's cells, ${all}`,
+  };
   const generated = view.tokens.at(-1)?.position >= (state.result.promptLength ?? Infinity);
-  const partly = view.tokens.length < state.result.seen(state.step).length ? "Without colour: not masked in this run. " : "";
+  const partly =
+    view.tokens.length < state.result.seen(state.step).length ? "Without colour: not masked in this run. " : "";
   return (over[choice] ?? "") + partly + (generated ? "Underlined: generated. " : "") + "Click a token to pin it.";
 }
 
@@ -224,7 +274,8 @@ function colour(text, block) {
 /** Where a token stands: {block, span}; span is null where the block is not made yet. */
 function placeOf({ blocks }, token) {
   const block = blocks.find(({ from, to }) => token >= from && token < to);
-  const place = block?.chunk.findIndex((piece) => piece.token === token || (token >= piece.from && token < piece.to)) ?? -1;
+  const place =
+    block?.chunk.findIndex((piece) => piece.token === token || (token >= piece.from && token < piece.to)) ?? -1;
   return { block: block ?? null, span: block?.root.children[place] ?? null };
 }
 
@@ -273,5 +324,6 @@ function bringIntoView(text, token) {
   const span = spanOf(text, token);
   if (!span) return;
   const [inner, outer] = [span.getBoundingClientRect(), box.getBoundingClientRect()];
-  if (inner.top < outer.top || inner.bottom > outer.bottom) box.scrollTop += inner.top - outer.top - box.clientHeight / 3;
+  if (inner.top < outer.top || inner.bottom > outer.bottom)
+    box.scrollTop += inner.top - outer.top - box.clientHeight / 3;
 }

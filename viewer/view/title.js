@@ -24,7 +24,8 @@ export function createTitle(store, calm) {
     at("about-measured").hidden = state.result.run !== null;
     at("about-picture").hidden = !state.result.images.length;
     at("maps").classList.toggle("beside", state.transposed);
-    if (!["result", "variant", "metric", "step", "at", "compare", "otherResult"].some((key) => changed.has(key))) return;
+    if (!["result", "variant", "metric", "step", "at", "compare", "otherResult"].some((key) => changed.has(key)))
+      return;
     at("map-title").textContent = mapTitle(state);
     const signed = state.compare?.mode === "difference" && otherPlace(state) !== null;
     at("about-bright").hidden = signed;
@@ -46,7 +47,9 @@ function facts(result) {
   return [
     typeof model === "string" ? model : null,
     count(layers.length, part === "encoder" ? "encoder block" : "layer"),
-    seen(0).length > tokens(0).length ? `${grouped(tokens(0).length)} of ${count(seen(0).length, "token")} masked` : count(tokens(0).length, columnName({ result })),
+    seen(0).length > tokens(0).length
+      ? `${grouped(tokens(0).length)} of ${count(seen(0).length, "token")} masked`
+      : count(tokens(0).length, columnName({ result })),
     part === "encoder" ? null : count(steps.length, "step"),
     count(variants.length, "variant"),
     count(rows, "row"),
@@ -62,7 +65,10 @@ export function mapTitle(state) {
   const there = otherPlace(state);
   if (!there) return `${capital(METRIC_NAMES[metric])}, ${here.variant}, ${here.step}`;
   const { kind, mode } = compare;
-  const [what, joint] = mode === "difference" ? [`Difference of ${METRIC_NAMES[metric]}s`, "minus"] : [capital(METRIC_NAMES[metric]), "beside"];
+  const [what, joint] =
+    mode === "difference"
+      ? [`Difference of ${METRIC_NAMES[metric]}s`, "minus"]
+      : [capital(METRIC_NAMES[metric]), "beside"];
   const shared = ["variant", "step"].filter((one) => one !== kind).map((one) => here[one]);
   const apart = measuredApart(place, there) !== "";
   if (apart) shared.pop();
@@ -73,7 +79,11 @@ export function mapTitle(state) {
 /** Of an encoder's run, which has one step, the measured cell stands for the step. */
 function namesOf(place) {
   const { result, variant, step } = place;
-  return { run: result.id, variant: result.variants[variant], step: measuredWords(place) || `step ${result.steps[step]}` };
+  return {
+    run: result.id,
+    variant: result.variants[variant],
+    step: measuredWords(place) || `step ${result.steps[step]}`,
+  };
 }
 
 function capital(text) {

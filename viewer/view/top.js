@@ -29,15 +29,30 @@ export function sortedBy(cells, column, down, tokens) {
 
 export function createTop(root, store) {
   const top = { store, cells: [], scope: "heads", column: "value", down: true, state: null };
-  const scope = choice("Cells of", [["heads", "all heads"], ["this", "this variant"], ["all", "all variants"]], (value) => {
-    top.scope = value;
-    top.panel.refill();
-  });
+  const scope = choice(
+    "Cells of",
+    [
+      ["heads", "all heads"],
+      ["this", "this variant"],
+      ["all", "all variants"],
+    ],
+    (value) => {
+      top.scope = value;
+      top.panel.refill();
+    },
+  );
   top.head = element("tr");
   top.rows = element("tbody");
-  const table = element("table", { class: "top-list", "data-testid": "top-list" }, element("thead", {}, top.head), top.rows);
+  const table = element(
+    "table",
+    { class: "top-list", "data-testid": "top-list" },
+    element("thead", {}, top.head),
+    top.rows,
+  );
   top.panel = lazyPanel(root, store, {
-    title: "Strongest cells", keys: KEYS, variants: (state) => scopeVariants(state, top.scope),
+    title: "Strongest cells",
+    keys: KEYS,
+    variants: (state) => scopeVariants(state, top.scope),
     fill: (state, signal) => fill(top, state, signal),
     touch: (state, changed) => top.scope === "this" && changed.has("variant") && top.panel.refill(),
   });
@@ -74,13 +89,21 @@ async function fill(top, state, signal) {
 function ofHeads({ result, variant }, variants) {
   const heads = new Set(headVariants(result));
   const apart = variants.some((one) => heads.has(one)) && !heads.has(variant);
-  return apart ? ` A head's distance is of its own output, before the heads are combined: not on the scale of ${result.variants[variant]}.` : "";
+  return apart
+    ? ` A head's distance is of its own output, before the heads are combined: not on the scale of ${result.variants[variant]}.`
+    : "";
 }
 
 function show(top) {
   const { state, cells, column, down } = top;
   const tokens = state.result.tokens(state.step);
-  const names = { value: metricName(state), layer: rowName(state), variant: "variant", token: "token", position: "position" };
+  const names = {
+    value: metricName(state),
+    layer: rowName(state),
+    variant: "variant",
+    token: "token",
+    position: "position",
+  };
   top.head.replaceChildren(...Object.keys(COLUMNS).map((name) => heading(top, name, names[name])));
   top.rows.replaceChildren(...sortedBy(cells, column, down, tokens).map((cell) => row(top, cell, tokens[cell.token])));
 }
@@ -103,8 +126,18 @@ function row({ store, state }, cell, { text, position }) {
   const { value, layer, variant } = cell;
   const [layerNumber, name] = [state.result.layers[layer], state.result.variants[variant]];
   const label = `Go to ${header(text, 40)} at ${position}, ${rowName(state)} ${layerNumber}, ${name}`;
-  const link = element("button", { type: "button", class: "link", "aria-label": label, click: () => goTo(store, cell) }, brief(value, 4));
-  return element("tr", {},
-    element("td", { class: "number", title: String(value) }, link), element("td", { class: "number" }, String(layerNumber)),
-    element("td", {}, name), element("td", { class: "name" }, element("bdi", { title: header(text, 400) }, header(text, 40))), element("td", { class: "number" }, String(position)));
+  const link = element(
+    "button",
+    { type: "button", class: "link", "aria-label": label, click: () => goTo(store, cell) },
+    brief(value, 4),
+  );
+  return element(
+    "tr",
+    {},
+    element("td", { class: "number", title: String(value) }, link),
+    element("td", { class: "number" }, String(layerNumber)),
+    element("td", {}, name),
+    element("td", { class: "name" }, element("bdi", { title: header(text, 400) }, header(text, 40))),
+    element("td", { class: "number" }, String(position)),
+  );
 }

@@ -126,15 +126,16 @@ function scaled(picture, state, { signed = false, also = null }) {
   const excludedMask = maskOf(picture.tokens, state.excluded);
   const steps = state.normalise === "steps" && !signed ? acrossSteps(picture.place, state) : null;
   const { normalise, curve } = state;
-  const scaledBy = (kind) => createScale({
-    ...picture,
-    excluded: excludedMask,
-    normalise: kind,
-    curve,
-    signed,
-    steps,
-    also: steps ? null : also,
-  });
+  const scaledBy = (kind) =>
+    createScale({
+      ...picture,
+      excluded: excludedMask,
+      normalise: kind,
+      curve,
+      signed,
+      steps,
+      also: steps ? null : also,
+    });
   const scale = scaledBy(normalise);
   // Over several layers: each layer's own scale would make its largest as strong as any other's.
   const overall = scale.ofLayers ? once(() => scaledBy("picture")) : () => scale;
