@@ -1,5 +1,6 @@
 # make demo        first results, on the small models carried here: text, then a picture
-# make test        the tests
+# make test        make lint, then the tests
+# make lint        faults, layout and types of all Python; generated documents; the layout of viewer/, where there is Node
 # make viewer      build visualize_results.html from viewer/ (needs Node 18 or newer; its users need none)
 # make screenshot  the README's picture, of the demo (needs Chromium)
 # make guide       write the table of settings in BATCH_MODE_GUIDE.md and the schemas of the batch files again
@@ -13,7 +14,7 @@ RUN = .venv/bin/python
 INSTALLED = .venv/requirements-installed
 MODULES = viewer/node_modules/.package-lock.json
 
-.PHONY: help demo test viewer screenshot guide clean
+.PHONY: help demo test lint viewer-lint viewer screenshot guide clean
 
 help:
 	@sed -n 's/^# \(make [a-z]* .*\)/\1/p' Makefile
@@ -24,8 +25,19 @@ demo: $(INSTALLED)
 	$(RUN) mask_impact_vl.py --config demo/vision/demo_pictures.yaml --overwrite
 
 # A fixed seed of Python's hashes, so that every worker collects the same tests in the same order.
-test: $(INSTALLED)
+test: lint
 	PYTHONHASHSEED=0 $(RUN) -m pytest -rs --no-fold-skipped --numprocesses=auto --dist=worksteal
+
+lint: $(INSTALLED)
+	$(RUN) -m ruff check --quiet
+	$(RUN) -m ruff format --check --quiet
+	$(RUN) -m mypy
+	$(RUN) -m mask_impact.settings.guide --check
+	$(RUN) -m mask_impact.settings.schema --check
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory viewer-lint; else echo "no Node: viewer/ is not checked"; fi
+
+viewer-lint: $(MODULES)
+	cd viewer && npm run --silent lint
 
 viewer: $(MODULES)
 	cd viewer && node build.mjs

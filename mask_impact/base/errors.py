@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,10 +69,6 @@ def as_run_error(error: Exception) -> RunError:
             f"out of memory ({first_line(error)}); measure a shorter prompt, or take a smaller "
             "model or --dtype bfloat16"
         )
-    place = error.__traceback__
-    while place.tb_next:
-        place = place.tb_next
-    return RunError(
-        f"{type(error).__name__}: {first_line(error)} "
-        f"({Path(place.tb_frame.f_code.co_filename).name}, line {place.tb_lineno})"
-    )
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    place = f"{Path(frame.f_code.co_filename).name}, line {line}"
+    return RunError(f"{type(error).__name__}: {first_line(error)} ({place})")

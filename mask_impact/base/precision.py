@@ -13,8 +13,10 @@ AUTOCAST = ("cpu", "cuda", "mps")  # kinds of devices for which a caller may hav
 
 
 def switches() -> list[tuple[Any, str, Any]]:
-    """Torch's settings for float32 rounding in products: each an object, its attribute, and the value that keeps all digits."""
-    cuda, cudnn, cpu = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    """Torch's settings for float32 rounding in products: each an object, its attribute, and the value that keeps all
+    digits."""
+    backends: Any = torch.backends  # which has other attributes in each version
+    cuda, cudnn, cpu = backends.cuda, backends.cudnn, backends.mkldnn
     if not hasattr(cudnn, "conv"):  # before torch 2.9
         return [(cuda.matmul, "allow_tf32", False), (cudnn, "allow_tf32", False)]
     places = (cuda.matmul, cudnn.conv, cudnn.rnn, cpu.matmul, cpu.conv, cpu.rnn)
@@ -24,7 +26,7 @@ def switches() -> list[tuple[Any, str, Any]]:
 class _WithoutTF32:
     """TF32 is switched off while any thread is inside."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.lock, self.inside = threading.Lock(), 0
         self.before: list[tuple[Any, str, Any]] = []
 

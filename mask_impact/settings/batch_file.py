@@ -6,6 +6,7 @@ alias is the same node again, so a file that aliases its way to billions of valu
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import yaml
 
@@ -26,7 +27,10 @@ EXAMPLE = 'write prompts: with entries such as - prompt: "The capital of France 
 
 
 def read(
-    path: str, flags: Mapping[str, object] | None = None, kind: type[Kind] = Settings, faults: Sequence[str] = ()
+    path: str,
+    flags: Mapping[str, Any] | None = None,
+    kind: type[Kind] = Settings,  # type: ignore[assignment]  # mypy knows no default of a type variable
+    faults: Sequence[str] = (),
 ) -> list[Kind]:
     """The settings of every enabled entry. `flags` are values that the command line gave: they win over the file.
 
@@ -49,7 +53,7 @@ def read(
     return sound
 
 
-def readable(entries: Sequence[dict[str, object]], kind: type[Kind], faults: tuple[str, ...]) -> list[Kind]:
+def readable(entries: Sequence[dict[str, Any]], kind: type[Kind], faults: tuple[str, ...]) -> list[Kind]:
     """The settings of those entries that could be read in spite of these faults."""
     sound = []
     for entry in entries:
@@ -71,7 +75,7 @@ class _File:
         self.known: dict[int, Members] = {}
         self.names: dict[str, int] = {}
 
-    def entries(self, flags: Mapping[str, object]) -> list[dict[str, object]]:
+    def entries(self, flags: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The keyword arguments of every enabled entry's settings; they are good if `faults` is empty afterwards."""
         top = self.members(self.root(), "the file")
         shared = self.settings(top, "top")
@@ -94,7 +98,7 @@ class _File:
         try:
             self.loader = yaml.SafeLoader(text)
             node = self.loader.get_single_node()
-        except yaml.YAMLError as error:
+        except (yaml.reader.ReaderError, yaml.MarkedYAMLError) as error:
             where_and_why = _where_and_why(text, error)
             raise RequestError(f"{self.path}:{where_and_why}; see BATCH_MODE_GUIDE.md for the form") from None
         except (ValueError, OverflowError):  # PyYAML lets these through, for "\UFFFFFFFF" among others
@@ -138,9 +142,9 @@ class _File:
             together |= self.members(base, "<<")
         return together
 
-    def settings(self, members: Members, level: str) -> dict[str, object]:
+    def settings(self, members: Members, level: str) -> dict[str, Any]:
         """The settings among the keys of one level."""
-        chosen = {}
+        chosen: dict[str, Any] = {}
         for key, (line, node) in members.items():
             if script := self.kind.OTHER_SCRIPT_KEYS.get(key):
                 self.elsewhere.setdefault(key, (script, set()))[1].add(line)
@@ -169,7 +173,7 @@ class _File:
             ],
         )
 
-    def value(self, key: str, line: int, node: yaml.Node) -> object:
+    def value(self, key: str, line: int, node: yaml.Node) -> Any:
         """A setting's value; where it is wrong a fault, and UNREADABLE."""
         faults: list[str] = []
         read = switch if key == "enabled" else self.options[key].read
@@ -198,9 +202,7 @@ class _File:
         self.faults.add((line, f"prompts: expected a list of entries, found {_shown(node)}; {EXAMPLE}"))
         return line, []
 
-    def entry(
-        self, node: yaml.Node, shared: Mapping[str, object], flags: Mapping[str, object]
-    ) -> dict[str, object] | None:
+    def entry(self, node: yaml.Node, shared: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any] | None:
         """The keyword arguments of one entry's settings; None if the entry is not enabled."""
         members = self.members(node, "an entry of prompts")
         own = self.settings(members, "entry")
@@ -217,7 +219,7 @@ class _File:
         self.one_of_its_name(members, own)
         return chosen | {"given": given, "place": f"{self.path}:{_line(node)}", "warnings": self.warnings(members, own)}
 
-    def prompt(self, node: yaml.Node, members: Members, own: Mapping[str, object], needed: bool) -> dict[str, str]:
+    def prompt(self, node: yaml.Node, members: Members, own: Mapping[str, Any], needed: bool) -> dict[str, str]:
         """Prompt and prompt file of an entry that names a file (relative to the batch file); otherwise nothing."""
         found = {name for name in ("prompt", "prompt_file") if own.get(name) is not None}
         if len(found) == 2:
@@ -241,7 +243,7 @@ class _File:
             self.faults.update((line, f"prompt_file: {fault}") for fault in error.faults)
             return {}
 
-    def one_of_its_name(self, members: Members, own: Mapping[str, object]) -> None:
+    def one_of_its_name(self, members: Members, own: Mapping[str, Any]) -> None:
         """Sees to it that no other enabled entry has this name."""
         if isinstance(name := own.get("name"), str):
             line, key = members["name"][0], name_key(name)
@@ -255,7 +257,7 @@ class _File:
                 )
             self.names.setdefault(key, line)
 
-    def warnings(self, members: Members, own: Mapping[str, object]) -> tuple[str, ...]:
+    def warnings(self, members: Members, own: Mapping[str, Any]) -> tuple[str, ...]:
         prompt = own.get("prompt")
         if not isinstance(prompt, str) or not prompt.endswith(("\n", "\r")):
             return ()
@@ -284,7 +286,7 @@ def _shown(node: yaml.Node | None) -> str:
     return "a mapping" if isinstance(node, yaml.MappingNode) else quoted(node.value)
 
 
-def _where_and_why(text: str, error: yaml.YAMLError) -> str:
+def _where_and_why(text: str, error: yaml.reader.ReaderError | yaml.MarkedYAMLError) -> str:
     """`line: not YAML: reason` of an error of PyYAML's, which spreads it over several lines."""
     if isinstance(error, yaml.reader.ReaderError):
         return f"{text.count(chr(10), 0, error.position) + 1}: not YAML: found the character U+{error.character:04X}"
@@ -292,4 +294,5 @@ def _where_and_why(text: str, error: yaml.YAMLError) -> str:
     quotes = (
         " (text with a colon in it stands in quotes)" if error.problem == "mapping values are not allowed here" else ""
     )
-    return f"{(error.problem_mark or error.context_mark).line + 1}: not YAML: {reason}{quotes}"
+    mark = error.problem_mark or error.context_mark
+    return f"{mark.line + 1 if mark else 1}: not YAML: {reason}{quotes}"

@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 from mask_impact import __version__
 from mask_impact.base.errors import RequestError
@@ -37,7 +38,7 @@ BATCH_MODE_GUIDE.md explains every flag, the batch file and the result files."""
 def read(
     argv: Sequence[str] | None = None,
     program: str = "mask_impact_analysis.py",
-    kind: type[Kind] = Settings,
+    kind: type[Kind] = Settings,  # type: ignore[assignment]  # mypy knows no default of a type variable
     description: str = DESCRIPTION,
     examples: str = EXAMPLES,
 ) -> list[Kind]:
@@ -79,7 +80,7 @@ def versions() -> str:
 class Parser(argparse.ArgumentParser):
     """A parser whose faults are RequestErrors."""
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         """Raise RequestError in place of ending the process."""
         hint = "; write --flag=VALUE where the value begins with a dash" if "expected one argument" in message else ""
         raise RequestError(f"{message.removeprefix('argument ')}{hint}; see --help")
@@ -138,7 +139,7 @@ def _stray_faults(strays: Sequence[str], parser: argparse.ArgumentParser, elsewh
     return list(dict.fromkeys(faults))
 
 
-def _conflicts(said: Mapping[str, list], table: Mapping[str, Option]) -> list[str]:
+def _conflicts(said: Mapping[str, list[Any]], table: Mapping[str, Option]) -> list[str]:
     faults = []
     barred = [row.flag for name, row in table.items() if name in said and not row.with_config]
     if "config" in said and barred:
@@ -155,11 +156,11 @@ def _conflicts(said: Mapping[str, list], table: Mapping[str, Option]) -> list[st
     return faults
 
 
-def _value(words: list, row: Option, faults: list[str]) -> object:
+def _value(words: list[Any], row: Option, faults: list[str]) -> Any:
     return read_value(row.from_flag, words, f"{row.flag}: ", faults)
 
 
-def _single(flags: dict[str, object], kind: type[Kind], faults: list[str]) -> Kind:
+def _single(flags: dict[str, Any], kind: type[Kind], faults: list[str]) -> Kind:
     """The settings of the one prompt that the flags ask for."""
     chosen = defaults(kind) | flags
     source = chosen["prompt_file"]
@@ -181,22 +182,18 @@ def _single(flags: dict[str, object], kind: type[Kind], faults: list[str]) -> Ki
     return kind(**chosen, given=frozenset(flags), warnings=_warnings(flags, chosen["prompt_file"]))
 
 
-def _warnings(flags: Mapping[str, object], source: str | None) -> tuple[str, ...]:
+def _warnings(flags: Mapping[str, Any], source: str | None) -> tuple[str, ...]:
     """Lines on the prompt: a line break at its end, and piped text that the file `source`, which no flag named,
     was read in place of."""
     if str(flags.get("prompt", "")).endswith(("\n", "\r")):
-        return (
-            (
-                "--prompt: the text ends in a line break, which is kept and can change the answer; "
-                "leave it out if it is not meant"
-            ),
-        )
+        kept = "the text ends in a line break, which is kept and can change the answer"
+        return (f"--prompt: {kept}; leave it out if it is not meant",)
     if source is not None and "prompt_file" not in flags and input_waits():
         return (f"the prompt is that of {source}; text on standard input was not read, --prompt-file - reads it",)
     return ()
 
 
-def _prompt(source: str | None) -> dict[str, object]:
+def _prompt(source: str | None) -> dict[str, Any]:
     """The prompt in a file; if none is named in the default file, which then has to be there."""
     if source is None and not os.path.exists(DEFAULT_PROMPT_FILE):
         raise RequestError(

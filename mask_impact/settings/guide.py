@@ -1,12 +1,14 @@
 """The table of settings in BATCH_MODE_GUIDE.md, made from the settings themselves.
 
-python -m mask_impact.settings.guide        # writes the table again
+python -m mask_impact.settings.guide            # writes the table again
+python -m mask_impact.settings.guide --check    # exits 1 with one line where it is another
 """
 
 import re
 import sys
 from pathlib import Path
 
+from mask_impact.settings import generated
 from mask_impact.settings.option import Option, defaults, options
 from mask_impact.settings.text import COMMAND_FLAGS, Settings
 from mask_impact.settings.vision import VisionSettings
@@ -20,7 +22,7 @@ TABLE_MARKS = (
 
 def guide_table(kind: type = VisionSettings) -> str:
     """The Markdown table of every flag and YAML key."""
-    rows = [(f"`{flag}`", "", "", "run", meaning) for flag, meaning in COMMAND_FLAGS.items()]
+    rows: list[tuple[str, ...]] = [(f"`{flag}`", "", "", "run", meaning) for flag, meaning in COMMAND_FLAGS.items()]
     rows += [_guide_row(name, row, defaults(kind).get(name)) for name, row in options(kind).items()]
     heading = ("flag", "YAML, Python", "default", "per", "meaning")
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heading, ("---",) * len(heading), *rows))
@@ -48,5 +50,4 @@ def with_table(guide: str) -> str:
 
 
 if __name__ == "__main__":
-    GUIDE.write_text(with_table(GUIDE.read_text(encoding="utf-8")), encoding="utf-8", newline="\n")
-    sys.stdout.write(f"wrote the table of settings in {GUIDE.name}\n")
+    sys.exit(generated.write({GUIDE: with_table(GUIDE.read_text(encoding="utf-8"))}, sys.argv[1:]))

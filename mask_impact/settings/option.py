@@ -40,7 +40,7 @@ class Option:
         """What has one value of it: a prompt, or the whole run."""
         return "prompt" if self.scope in ("prompt", "entry") else "run"
 
-    def from_flag(self, given: Sequence[str | bool]) -> object:
+    def from_flag(self, given: Sequence[Any]) -> Any:
         """The value of what a flag was given, each time it was given. Raises ValueError as the reader does."""
         if self.repeatable:
             return self.read(list(given))
@@ -57,7 +57,7 @@ def options(kind: type) -> dict[str, Option]:
     return {item.name: item.metadata["option"] for item in dataclasses.fields(kind) if "option" in item.metadata}
 
 
-def defaults(kind: type) -> dict[str, object]:
+def defaults(kind: type) -> dict[str, Any]:
     """The default of every setting that has one."""
     return {
         item.name: item.default
@@ -66,7 +66,7 @@ def defaults(kind: type) -> dict[str, object]:
     }
 
 
-def read_value(read: Reader, value: object, label: str, faults: list[str]) -> object:
+def read_value(read: Reader, value: object, label: str, faults: list[str]) -> Any:
     """The value read; where that fails UNREADABLE, and one more of `faults`."""
     try:
         return read(value)

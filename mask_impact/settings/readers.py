@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 LONGEST_QUOTE = 60
 MOST_NUMBER = 10**6  # of tokens; far beyond any context, and safe to count with
@@ -18,7 +19,7 @@ MOST_LAYERS = 10_000  # so that "0-999999999999" is a fault and not a hang
 LEAST_MEMORY, MOST_MEMORY = 10**6, 10**18  # bytes
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
-Reader = Callable[[object], object]
+Reader = Callable[[Any], Any]
 
 
 def found(value: object) -> str:
@@ -65,18 +66,20 @@ def text(value: object) -> str:
 
 def some_text(value: object) -> str:
     """Text that is not empty."""
-    if text(value) == "":
+    words = text(value)
+    if words == "":
         raise ValueError("expected text, found none (it is empty)")
-    return value
+    return words
 
 
 def prompt_text(value: object) -> str | tuple[int, ...]:
     """A prompt: text, or token ids as Python gives them, in a tuple, which neither a flag nor YAML can hold."""
     if isinstance(value, tuple):
         return token_ids(value)
-    if text(value) == "":
+    words = text(value)
+    if words == "":
         raise ValueError("the prompt is empty; give the text whose next token is to be explained")
-    return value
+    return words
 
 
 def some_text_or_ids(value: object) -> str | tuple[int, ...]:
@@ -84,7 +87,7 @@ def some_text_or_ids(value: object) -> str | tuple[int, ...]:
     return token_ids(value) if isinstance(value, tuple) else some_text(value)
 
 
-def token_ids(value: Sequence[object]) -> tuple[int, ...]:
+def token_ids(value: Sequence[Any]) -> tuple[int, ...]:
     """Token ids, of one prompt: (n,), or a batch of one, (1, n)."""
     if value and all(isinstance(row, list) for row in value):
         if len(value) > 1:
@@ -98,7 +101,7 @@ def token_ids(value: Sequence[object]) -> tuple[int, ...]:
     return tuple(value)
 
 
-def plain(value: object) -> object:
+def plain(value: Any) -> Any:
     """A value of Python as YAML would have it: what numpy and torch hold, also in lists, as lists and numbers."""
     with suppress(Exception):  # no array, or one without numbers, as on torch's meta device
         value = value.tolist()
@@ -236,7 +239,8 @@ def cell(value: object) -> str:
 
 def cell_numbers(value: str) -> tuple[int, ...]:
     """Picture, row and column of a cell that was read."""
-    return tuple(int(number or 0) for number in CELL.fullmatch(value).groups())
+    [numbers] = CELL.findall(value)
+    return tuple(int(number or 0) for number in numbers)
 
 
 def device_name(value: object) -> str:

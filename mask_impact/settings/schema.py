@@ -1,6 +1,7 @@
 """JSON schemas of the batch files, made from the settings, for editors to complete and check keys.
 
-    python -m mask_impact.settings.schema       # writes both again
+    python -m mask_impact.settings.schema            # writes both again
+    python -m mask_impact.settings.schema --check    # exits 1 with one line for each that is another
 
 Whatever a reader of mask_impact/settings/readers.py takes, its schema takes. The schema also takes what no pattern can
 tell: a range of layers that runs backwards, a name of few characters and many bytes, `3.0`, which JSON does not tell
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mask_impact.base import file_names
-from mask_impact.settings import readers
+from mask_impact.settings import generated, readers
 from mask_impact.settings import text as settings
 from mask_impact.settings.batch_file import SCOPES, STRUCTURE
 from mask_impact.settings.option import Option, defaults, options
@@ -187,7 +188,7 @@ PLAIN: dict[Reader, Schema] = {
     readers.cell: cell(),
     settings._file_name: file_name(),
 }
-MADE: dict[Callable, Callable[..., Schema]] = {
+MADE: dict[Callable[..., Any], Callable[..., Schema]] = {
     readers._optional: optional,
     readers._one_of: one_of,
     readers._several_of: several_of,
@@ -200,6 +201,4 @@ def schema_text(kind: type[Settings]) -> str:
 
 
 if __name__ == "__main__":
-    for name, kind in FILES.items():
-        (ROOT / name).write_text(schema_text(kind), encoding="utf-8", newline="\n")
-        sys.stdout.write(f"wrote {name}\n")
+    sys.exit(generated.write({ROOT / name: schema_text(kind) for name, kind in FILES.items()}, sys.argv[1:]))

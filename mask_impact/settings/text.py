@@ -6,7 +6,7 @@ subclasses `Settings` and adds fields in the same form.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from mask_impact.base.errors import RequestError
 from mask_impact.base.file_names import check_name
@@ -29,9 +29,10 @@ Kind = TypeVar("Kind", bound="Settings")
 
 
 def _file_name(value: object) -> str:
-    if fault := check_name(readers.text(value)):
+    name = readers.text(value)
+    if fault := check_name(name):
         raise ValueError(f"{fault}, found {readers.quoted(value)}")
-    return value
+    return name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +288,7 @@ class Settings:
 
     part = "decoder"  # what is measured of the model; a setting where there is a choice, so no annotation here
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         faults: list[str] = []
         for name, row in options(type(self)).items():
             object.__setattr__(self, name, read_value(row.read, getattr(self, name), f"{name}: ", faults))
@@ -317,7 +318,7 @@ class Settings:
         return cls(**chosen, given=given)
 
     @staticmethod
-    def contradictions(chosen: Mapping[str, object]) -> list[str]:
+    def contradictions(chosen: Mapping[str, Any]) -> list[str]:
         """Faults of settings that do not go together, with `given` among them. UNREADABLE values agree with all."""
         if is_ids(chosen.get("prompt")):
             return chat_faults(chosen)
@@ -329,25 +330,25 @@ class Settings:
         return faults
 
     @staticmethod
-    def takes_prompt(chosen: Mapping[str, object]) -> bool:
+    def takes_prompt(chosen: Mapping[str, Any]) -> bool:
         """Whether what is measured begins with a prompt."""
         return True
 
     @staticmethod
-    def idle(chosen: Mapping[str, object]) -> frozenset[str]:
+    def idle(chosen: Mapping[str, Any]) -> frozenset[str]:
         """The settings that have no meaning beside these:
         given for an entry they are faults, given for many passed over."""
         return frozenset()
 
     @staticmethod
-    def faults_without_prompt(chosen: Mapping[str, object]) -> list[str]:
+    def faults_without_prompt(chosen: Mapping[str, Any]) -> list[str]:
         """Faults of settings that a prompt has to be given with: the default file's does not go with them."""
         return []
 
     @property
     def title(self) -> str:
         """What a result's name is made of where none is given."""
-        return self.prompt
+        return str(self.prompt)
 
     @property
     def most_steps(self) -> int | None:
@@ -379,7 +380,7 @@ def is_ids(value: object) -> bool:
     return isinstance(value, tuple)
 
 
-def chat_faults(chosen: Mapping[str, object]) -> list[str]:
+def chat_faults(chosen: Mapping[str, Any]) -> list[str]:
     """The fault of settings of a chat that are asked for beside token ids."""
     asked = [
         name for name in ("chat", "system", "thinking") if name in chosen["given"] and chosen[name] not in (False, None)
@@ -388,10 +389,11 @@ def chat_faults(chosen: Mapping[str, object]) -> list[str]:
     return [f"token ids are a complete prompt already, found {', '.join(asked)}; leave {it} out"] if asked else []
 
 
-def _arguments(kind: type, arguments: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
+def _arguments(kind: type, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Keyword arguments as values by field name, and the faults met."""
     fields = {row.python: name for name, row in options(kind).items() if row.python}
-    chosen, faults = {}, []
+    chosen: dict[str, Any] = {}
+    faults: list[str] = []
     for word, value in arguments.items():
         name = fields.get(word, word)
         if (type(value).__module__, type(value).__name__) in (("torch", "dtype"), ("torch", "device")):

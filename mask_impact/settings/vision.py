@@ -42,7 +42,10 @@ class VisionSettings(Settings):
     DEMO: ClassVar[str] = "vision"
     OTHER_SCRIPT_KEYS: ClassVar[Mapping[str, str]] = {}
 
-    prompt: str | None = with_default("prompt", None, read=readers.optional(readers.prompt_text))
+    # None is for the encoder alone, where nothing reads it.
+    prompt: str | tuple[int, ...] | None = with_default(  # type: ignore[assignment]
+        "prompt", None, read=readers.optional(readers.prompt_text)
+    )
     chat: bool = with_default("chat", True)
     model: str = with_default("model", "Qwen/Qwen3-VL-2B-Instruct")
     image: tuple[str, ...] = option(
@@ -96,23 +99,23 @@ class VisionSettings(Settings):
         group="measure",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.takes_prompt(vars(self)) and self.prompt is None:
             raise RequestError(self.placed("prompt: expected text, found none"))
 
     @staticmethod
-    def takes_prompt(chosen: Mapping[str, object]) -> bool:
+    def takes_prompt(chosen: Mapping[str, Any]) -> bool:
         """Whether a prompt is asked for: the decoder reads one, the encoder pictures alone."""
         return chosen["part"] == "decoder"
 
     @staticmethod
-    def idle(chosen: Mapping[str, object]) -> frozenset[str]:
+    def idle(chosen: Mapping[str, Any]) -> frozenset[str]:
         """The settings that mean nothing for the part that is measured."""
         return frozenset(OF_PROMPTS if chosen["part"] == "encoder" else ("at",))
 
     @staticmethod
-    def contradictions(chosen: Mapping[str, object]) -> list[str]:
+    def contradictions(chosen: Mapping[str, Any]) -> list[str]:
         """Faults of settings that do not go together: those of a text run, and of pictures, mask mode and part."""
         if chosen["part"] == "encoder":
             return encoder_faults(chosen)
@@ -129,7 +132,7 @@ class VisionSettings(Settings):
         return faults
 
     @staticmethod
-    def faults_without_prompt(chosen: Mapping[str, object]) -> list[str]:
+    def faults_without_prompt(chosen: Mapping[str, Any]) -> list[str]:
         """The fault of a picture about which nothing is asked."""
         asked = chosen["part"] == "decoder" and chosen["image"] not in ((), UNREADABLE)
         return ["--image needs a question about it; ask with --prompt TEXT or --prompt-file FILE"] if asked else []
@@ -138,10 +141,10 @@ class VisionSettings(Settings):
     def title(self) -> str:
         """What the name of the results is made of: the pictures, then the question or the measured cell."""
         stems = [Path(path).stem for path in self.image]
-        return " ".join([*stems, "encoder", self.at] if self.part == "encoder" else [*stems, self.prompt])
+        return " ".join([*stems, "encoder", str(self.at)] if self.part == "encoder" else [*stems, str(self.prompt)])
 
 
-def encoder_faults(chosen: Mapping[str, object]) -> list[str]:
+def encoder_faults(chosen: Mapping[str, Any]) -> list[str]:
     """Faults of settings that do not go with the encoder. The mask mode of every run, `text`, says nothing."""
     faults = []
     unused = [name for name in OF_PROMPTS if name in chosen["given"] and (name, chosen[name]) != ("mask_mode", "text")]

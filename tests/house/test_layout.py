@@ -241,7 +241,7 @@ def test_requirements_are_pinned_and_are_what_is_imported():
     assert all(pins)
     ours = {path.stem for path in SOURCES} | {path.name for path in ROOT.iterdir() if path.is_dir()}
     others = set().union(*map(top_level, SOURCES)) - set(sys.stdlib_module_names) - ours
-    asked_by_a_flag = {"pytest-xdist", "hatchling"}
+    asked_by_a_flag = {"pytest-xdist", "hatchling", "ruff", "mypy", "types-PyYAML", "types-tqdm", "pandas-stubs"}
     assert others == {{"pyyaml": "yaml", "pillow": "PIL"}.get(pin[1], pin[1]) for pin in pins} - asked_by_a_flag
 
 
