@@ -6,7 +6,6 @@
     python mask_impact_vl.py --config prompts_config_vl.yaml
 
 The method is that of mask_impact_analysis.py, whose docstring tells it; here tokens may be words or cells of a picture.
-
 A Qwen3-VL's encoder turns every picture into a grid of vision tokens, one for each cell of `merge_size` x `merge_size`
 patches, which stand in the prompt between <|vision_start|> and <|vision_end|>, row by row. In the decoder they are
 causal like every other token, and masked in place: no other token moves. Their features enter again between the first

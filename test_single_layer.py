@@ -23,7 +23,7 @@ from mask_impact.base.console import exit_code
 from mask_impact.base.precision import TOLERANCE, full_float32
 from mask_impact.measure.closed_form import MaskedHeads, leave_one_out
 from mask_impact.measure.loop import measured_layers
-from mask_impact.measure.row_pass import RowPass
+from mask_impact.measure.rows.through_layer import RowPass
 from mask_impact.measure.step import MeasuredLayer, Method, ModelInputs
 from mask_impact.models import info, loading
 from mask_impact.models.tokens import token_texts

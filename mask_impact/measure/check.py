@@ -20,8 +20,8 @@ from mask_impact.base.errors import RequestError, RunError, as_run_error, out_of
 from mask_impact.base.precision import TOLERANCE, full_float32
 from mask_impact.measure.closed_form import softmax_with_sink
 from mask_impact.measure.loop import measured_layers
-from mask_impact.measure.row_checks import check_independent, hold
-from mask_impact.measure.row_pass import RowPass
+from mask_impact.measure.rows.independence import check_independent, hold
+from mask_impact.measure.rows.through_layer import RowPass
 from mask_impact.measure.step import Method, ModelInputs
 from mask_impact.sites.attention import AttentionCall, attached
 from mask_impact.sites.decoder import DECODER

@@ -12,8 +12,8 @@ from mask_impact.base.errors import RunError
 from mask_impact.measure.closed_form import MaskedHeads
 from mask_impact.measure.distances import LayerDistances, Separation
 from mask_impact.measure.identities import check_identities
-from mask_impact.measure.row_budget import RowBudget
-from mask_impact.measure.rows import MaskedRows, side_by_side
+from mask_impact.measure.rows.budget import RowBudget
+from mask_impact.measure.rows.vectors import MaskedRows, side_by_side
 from mask_impact.sites.layer_pass import LayerRow
 from mask_impact.sites.query import QueryView
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from mask_impact.measure.closed_form import MaskedHeads
-from mask_impact.measure.row_budget import RowBudget
-from mask_impact.measure.row_checks import check_independent
-from mask_impact.measure.row_pass import RowPass, added_together
-from mask_impact.measure.rows import CONTROLS, MaskedRows, Vectors, one_ulp
+from mask_impact.measure.rows.budget import RowBudget
+from mask_impact.measure.rows.independence import check_independent
+from mask_impact.measure.rows.through_layer import RowPass, added_together
+from mask_impact.measure.rows.vectors import CONTROLS, MaskedRows, Vectors, one_ulp
 from mask_impact.sites.interventions import without_bias
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from mask_impact.measure.row_pass import RowPass
-from mask_impact.measure.rows import CONTROLS, MaskedRows, Vectors, one_ulp
+from mask_impact.measure.rows.through_layer import RowPass
+from mask_impact.measure.rows.vectors import CONTROLS, MaskedRows, Vectors, one_ulp
 from mask_impact.sites.attention import AttentionCall, tapped
 from mask_impact.sites.hooks import hooked
 from mask_impact.sites.layer_call import first_tensor, like, map_tensors

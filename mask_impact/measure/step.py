@@ -15,7 +15,7 @@ from torch import Tensor
 from mask_impact.measure.collect import StepInfo
 from mask_impact.measure.distances import LayerDistances
 from mask_impact.measure.next_token import Pick, greedy
-from mask_impact.measure.row_budget import RowBudget
+from mask_impact.measure.rows.budget import RowBudget
 from mask_impact.sites.decoder import DECODER
 from mask_impact.sites.interventions import in_dtype
 from mask_impact.sites.parts import LayerParts

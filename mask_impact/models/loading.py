@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mask_impact.base.errors import RequestError, as_run_error
 from mask_impact.measure.check import measurable_parts
-from mask_impact.measure.row_budget import RowBudget
+from mask_impact.measure.rows.budget import RowBudget
 from mask_impact.measure.step import Method
 from mask_impact.models import adapters
 from mask_impact.models.checkpoint_files import Checkpoint

@@ -10,7 +10,7 @@ import transformers
 
 from mask_impact.base.errors import RequestError, collect_faults
 from mask_impact.base.formats import FORMATS, formats_for
-from mask_impact.measure.row_budget import CHUNK_BYTES
+from mask_impact.measure.rows.budget import CHUNK_BYTES
 from mask_impact.models.devices import find_device
 from mask_impact.models.files import quiet_transformers
 from mask_impact.models.info import ModelInfo

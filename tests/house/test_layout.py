@@ -25,7 +25,7 @@ from mask_impact.settings.vision import MASK_MODES, VisionSettings
 PACKAGE = ROOT / "mask_impact"
 NOT_OURS = {"__pycache__", "output", "node_modules"}
 FOLDERS = ("base", "settings", "results", "sites", "measure", "models", "runs", "lookup")
-MOST_FILES = 18
+MOST_FILES = 15
 FAST = (
     "settings.text",
     "settings.vision",

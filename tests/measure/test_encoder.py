@@ -17,7 +17,7 @@ from mask_impact.base.errors import RequestError, RunError
 from mask_impact.measure import check, loop
 from mask_impact.measure.closed_form import leave_one_out
 from mask_impact.measure.loop import measured_layers
-from mask_impact.measure.row_budget import RowBudget
+from mask_impact.measure.rows.budget import RowBudget
 from mask_impact.measure.step import Method
 from mask_impact.sites.finding import find_layers
 from mask_impact.sites.query import QueryView

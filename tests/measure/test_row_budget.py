@@ -11,8 +11,8 @@ from measuring import relative_error
 from mask_impact.measure import loop
 from mask_impact.measure.check import measurable_parts
 from mask_impact.measure.loop import measured_layers
-from mask_impact.measure.row_budget import ALIVE, CHUNK_BYTES, SMALLEST, RowBudget
-from mask_impact.measure.rows import CONTROLS
+from mask_impact.measure.rows.budget import ALIVE, CHUNK_BYTES, SMALLEST, RowBudget
+from mask_impact.measure.rows.vectors import CONTROLS
 from mask_impact.measure.step import Method, ModelInputs
 from mask_impact.settings import readers
 
@@ -59,7 +59,7 @@ def same(one, other):
 def test_rows_are_halved_until_they_fit(riding, variants, monkeypatch):
     model = tiny()
     whole, _ = measured(model, Method(variants=variants))
-    monkeypatch.setattr("mask_impact.measure.row_budget.SMALLEST", 1)
+    monkeypatch.setattr("mask_impact.measure.rows.budget.SMALLEST", 1)
     width = measurable_parts(model)[0][0].width
     method = Method(variants=variants, join_rows=riding, rows=RowBudget(80 * width * 4))
     halved, full = measured(model, method, 62, monkeypatch)  # the prompt itself has room
@@ -76,7 +76,7 @@ def test_no_rows_ride_once_memory_ran_out(monkeypatch):
     whole, _ = measured(model, Method())
     for part in parts:
         monkeypatch.setattr(part.branches[0], "forward", Full(part.branches[0].forward, 62))
-    monkeypatch.setattr("mask_impact.measure.row_budget.SMALLEST", 1)
+    monkeypatch.setattr("mask_impact.measure.rows.budget.SMALLEST", 1)
     few = Method(rows=RowBudget(100 * parts[0].width * 4))
     halved = list(measured_layers(model, parts, ModelInputs(IDS, 3), few))
     assert few.rows.halvings == 1 and same(whole, halved) < 1e-5

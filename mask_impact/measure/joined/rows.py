@@ -25,8 +25,8 @@ from mask_impact.measure.collect import StepInfo, collected
 from mask_impact.measure.distances import LayerDistances
 from mask_impact.measure.joined.kept_values import ProjectedValues, projected_rows, projects_plainly
 from mask_impact.measure.renormalize import head_rows, on_the_baseline, row_count
-from mask_impact.measure.row_pass import RowPass
-from mask_impact.measure.rows import CONTROLS, MaskedRows, Vectors
+from mask_impact.measure.rows.through_layer import RowPass
+from mask_impact.measure.rows.vectors import CONTROLS, MaskedRows, Vectors
 from mask_impact.measure.step import Method
 from mask_impact.sites.hooks import hooked
 from mask_impact.sites.interventions import replace_forward

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from mask_impact.base.errors import RequestError
-from mask_impact.measure.rows import CONTROLS
+from mask_impact.measure.rows.vectors import CONTROLS
 from mask_impact.models.vision.inputs import SeenPicture, VisionInputs
 from mask_impact.settings.readers import cell_numbers
 from mask_impact.settings.vision import VisionSettings

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mask_impact.base.errors import RunError
 from mask_impact.base.precision import TOLERANCE
-from mask_impact.measure.row_pass import RowPass
+from mask_impact.measure.rows.through_layer import RowPass
 from mask_impact.sites.hooks import told_of_hooks
 from mask_impact.sites.parts import LayerParts
 
