@@ -60,16 +60,16 @@ def main(argv: list[str] | None = None, program: str = "mask_impact_analysis.py"
     if entries[0].dry_run:
         return dry_run.report(asked, model_info)
     failures: list[batch.Failure] = []
-    plans = batch.unfinished(asked, failures)
+    plans = batch.still_to_measure(asked, failures)
     loaded = batch.load(plans, model_info) if plans else None
 
     # The measurement and its files. A prompt that fails is recorded, the others go on; a batch ends with a table.
-    for plan in queue.claimed(plans, loaded, failures):
-        with batch.failing_into(failures, plan, loaded):
+    for plan in queue.locked_plans(plans, loaded, failures):
+        with batch.catch_failure(failures, plan, loaded):
             messages.before(plan, loaded)
             run = measure(plan, loaded, entries[0].quiet)
             messages.after(run, batch.write(run))
-    batch_summary.close(asked, failures)
+    batch_summary.print_and_write(asked, failures)
     return batch.exit_code(asked, failures)
 
 
@@ -114,7 +114,7 @@ def run_masking_experiment(
         prompt=prompt, model_name=model_name, device=device, num_output_tokens=num_output_tokens, **settings
     )
     named = model is tokenizer is None
-    model_info = info.examine(asked) if named else info.of_loaded(model, tokenizer, asked)
+    model_info = info.examine(asked) if named else info.from_loaded(model, tokenizer, asked)
     plan = planning.plan(asked, model_info)
     with loading.ready(model_info, asked, model) as loaded:
         planning.refuse_skipped([plan], loaded)

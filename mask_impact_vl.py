@@ -55,16 +55,16 @@ def main(argv: list[str] | None = None, program: str = "mask_impact_vl.py") -> i
     if entries[0].dry_run:
         return dry_run.report(asked, model_info)
     failures: list[batch.Failure] = []
-    plans = batch.unfinished(asked, failures)
+    plans = batch.still_to_measure(asked, failures)
     loaded = batch.load(plans, model_info) if plans else None
 
     # The measurement and its files. A prompt that fails is recorded, the others go on; a batch ends with a table.
-    for plan in queue.claimed(plans, loaded, failures):
-        with batch.failing_into(failures, plan, loaded):
+    for plan in queue.locked_plans(plans, loaded, failures):
+        with batch.catch_failure(failures, plan, loaded):
             messages.before(plan, loaded)
             run = measure(plan, loaded, entries[0].quiet)
             messages.after(run, batch.write(run))
-    batch_summary.close(asked, failures)
+    batch_summary.print_and_write(asked, failures)
     return batch.exit_code(asked, failures)
 
 
@@ -118,7 +118,7 @@ def run_vl_masking_experiment(
         **settings,
     )
     named = model is tokenizer is None
-    model_info = qwen3_vl.examine(asked) if named else qwen3_vl.of_loaded(model, tokenizer, image_processor, asked)
+    model_info = qwen3_vl.examine(asked) if named else qwen3_vl.from_loaded(model, tokenizer, image_processor, asked)
     plan = planning.plan(asked, model_info)
     with loading.ready(model_info, asked, model) as loaded:
         planning.refuse_skipped([plan], loaded)

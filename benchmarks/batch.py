@@ -94,7 +94,7 @@ def one_batch(prompts: int) -> dict[str, float]:
     measure.measured_layers = clock.watched_steps("model", measure.measured_layers)
     planning.plan_all = clock.watched("checks", planning.plan_all)
     batch.load = clock.watched("loading", batch.load)
-    batch_summary.close = clock.watched("end", batch_summary.close)
+    batch_summary.print_and_write = clock.watched("end", batch_summary.print_and_write)
     batch.exit_code = clock.watched("exit", batch.exit_code)
     after, begun = messages.after, []
 

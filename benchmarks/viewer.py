@@ -96,7 +96,10 @@ def drawn_table(cells: list[tuple[str, int]], prompt: int, rows: int) -> ResultT
 
 def run_record(table: ResultTable, name: str) -> dict:
     """As much of a run file as the viewer reads."""
-    variants, layers = list(dict.fromkeys(name for name, _ in table.cells)), sorted({layer for _, layer in table.cells})
+    variants, layers = (
+        list(dict.fromkeys(name for name, _ in table.heatmap_rows)),
+        sorted({layer for _, layer in table.heatmap_rows}),
+    )
 
     def by_variant(values: np.ndarray) -> dict:
         return dict(zip(variants, values.reshape(len(variants), -1).tolist()))
@@ -107,9 +110,9 @@ def run_record(table: ResultTable, name: str) -> dict:
             "positions": step.l2.shape[1],
             "top": [{"id": rank, "text": f" word{rank}", "probability": 0.5 ** (rank + 1)} for rank in range(5)],
             "next": {"id": 0, "text": " word0", "probability": 0.5},
-            "baseline_norm": by_variant(np.full(len(table.cells), 10.0)),
-            "noise_floor_l2": by_variant(np.full(len(table.cells), 1e-6)),
-            "noise_floor_cosine": by_variant(np.full(len(table.cells), 1e-12)),
+            "baseline_norm": by_variant(np.full(len(table.heatmap_rows), 10.0)),
+            "noise_floor_l2": by_variant(np.full(len(table.heatmap_rows), 1e-6)),
+            "noise_floor_cosine": by_variant(np.full(len(table.heatmap_rows), 1e-12)),
             "max_l2": by_variant(step.l2[:, 1:].max(1)),
             "max_cosine": by_variant(step.cosine[:, 1:].max(1)),
         }

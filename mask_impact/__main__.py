@@ -135,5 +135,5 @@ def answer(asked: argparse.Namespace, screen: terminal.Screen) -> None:
 
 
 if __name__ == "__main__":
-    present = terminal.Screen.of(sys.stdout)  # before console makes every stream UTF-8
-    console.leave(console.exit_code(lambda: main(None, present)))
+    screen = terminal.Screen.of(sys.stdout)  # before console makes every stream UTF-8
+    console.leave(console.exit_code(lambda: main(None, screen)))

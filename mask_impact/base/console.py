@@ -61,7 +61,7 @@ def command(main: Callable[..., int], name: str) -> Callable[[], None]:
 def say(line: str, quiet: bool = False) -> None:
     """One line on standard output; whatever could drive the terminal is printed as its escape."""
     if not quiet:
-        _print(harmless(line), sys.stdout)
+        _print(escape_unprintable(line), sys.stdout)
 
 
 def draw(line: str) -> None:
@@ -71,15 +71,15 @@ def draw(line: str) -> None:
 
 def fault(line: str) -> None:
     """One line on standard error."""
-    _print(harmless(f"error: {line}"), sys.stderr)
+    _print(escape_unprintable(f"error: {line}"), sys.stderr)
 
 
 def warn(line: str) -> None:
     """One line on standard error, for what did not stop the run."""
-    _print(harmless(f"warning: {line}"), sys.stderr)
+    _print(escape_unprintable(f"warning: {line}"), sys.stderr)
 
 
-def harmless(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """The text with escapes in place of what is not to be printed:
     control characters, and what turns the writing around."""
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

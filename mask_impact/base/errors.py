@@ -36,18 +36,18 @@ class NameTaken(RunError):
     """Another run took the name of a result before this one could; what it wrote is not touched."""
 
 
-class StopAsked(Exception):
+class StopRequested(Exception):
     """Ctrl-C was pressed, and the generation step at work then is finished and kept."""
 
 
 @contextmanager
-def collect_faults(faults: list[str], placed: Callable[[str], str] = str) -> Iterator[None]:
-    """Add the faults of a RequestError raised inside to `faults`, each put through `placed`,
+def collect_faults(faults: list[str], with_place: Callable[[str], str] = str) -> Iterator[None]:
+    """Add the faults of a RequestError raised inside to `faults`, each put through `with_place`,
     and go on after the block."""
     try:
         yield
     except RequestError as error:
-        faults += map(placed, error.faults)
+        faults += map(with_place, error.faults)
 
 
 def first_line(error: BaseException) -> str:

@@ -11,10 +11,10 @@ LONGEST_DERIVED = 40  # characters
 LONGEST_GIVEN = 200  # bytes: file systems end at 255, and the endings need their share
 
 
-PORTS = {f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"}
+RESERVED_PORTS = {f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"}
 
 
-DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | PORTS
+RESERVED_NAMES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | RESERVED_PORTS
 
 
 def name_key(name: str) -> str:
@@ -30,7 +30,7 @@ def check_name(name: str) -> str | None:
         return f"a name must not contain {bad[0]!r}"
     if name.startswith((".", " ")) or name.endswith((".", " ")):
         return "a name must not begin or end with a dot or a space"
-    if name.split(".")[0].rstrip().lower() in DEVICES:
+    if name.split(".")[0].rstrip().lower() in RESERVED_NAMES:
         return "this name is reserved on Windows"
     if len(name.encode()) > LONGEST_GIVEN:
         return f"a name must not be longer than {LONGEST_GIVEN} bytes"
@@ -46,4 +46,4 @@ def derive_name(prompt: str) -> str:
         if len(name) + 1 + len(word) > LONGEST_DERIVED:
             break
         name += "_" + word
-    return f"prompt_{name}" if name in DEVICES else name or "prompt"
+    return f"prompt_{name}" if name in RESERVED_NAMES else name or "prompt"

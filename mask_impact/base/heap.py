@@ -11,7 +11,7 @@ SMALL_PASS = 1024  # tokens in one forward pass; the largest blocks of more are 
 SMALL_PASS_BLOCK, LARGE_PASS_BLOCK, KEPT = 32 * 2**20, 14 * 2**20, 1024 * 2**20
 
 
-def map_large_blocks(tokens: int) -> bool:
+def set_malloc_thresholds(tokens: int) -> bool:
     """Let large blocks be mapped in forward passes of so many tokens, and given back to the system when freed; True
     where that could be asked for.
 

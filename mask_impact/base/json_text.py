@@ -12,7 +12,7 @@ import numpy as np
 
 def json_text(record: Any) -> str:
     """Indented JSON, UTF-8 characters as themselves, ending in a newline; a float32 is its shortest text."""
-    return _lines(plain(record), "") + "\n"
+    return _lines(json_value(record), "") + "\n"
 
 
 def json_bytes(value: Any) -> bytes:
@@ -21,14 +21,14 @@ def json_bytes(value: Any) -> bytes:
     return json_text(value).encode("utf-8", "backslashreplace")
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """`value` in dicts, lists, strings, ints and finite floats; what is not finite becomes None."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [json_value(item) for item in value]
     if isinstance(value, np.ndarray):
-        return [plain(item) for item in value]
+        return [json_value(item) for item in value]
     if isinstance(value, (float, np.floating)):
         return float(str(value)) if math.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value

@@ -12,7 +12,7 @@ import torch
 AUTOCAST = ("cpu", "cuda", "mps")  # kinds of devices for which a caller may have torch.autocast on
 
 
-def switches() -> list[tuple[Any, str, Any]]:
+def rounding_settings() -> list[tuple[Any, str, Any]]:
     """Torch's settings for float32 rounding in products: each an object, its attribute, and the value that keeps all
     digits."""
     backends: Any = torch.backends  # which has other attributes in each version
@@ -34,7 +34,7 @@ class _WithoutTF32:
         with self.lock:
             self.inside += 1
             if self.inside == 1:
-                rounding = [switch for switch in switches() if getattr(*switch[:2]) not in (switch[2], "none")]
+                rounding = [switch for switch in rounding_settings() if getattr(*switch[:2]) not in (switch[2], "none")]
                 self.before = [(place, name, getattr(place, name)) for place, name, _ in rounding]
                 _set(rounding)
 
@@ -45,8 +45,8 @@ class _WithoutTF32:
                 _set(self.before)
 
 
-def _set(switches: list[tuple[Any, str, Any]]) -> None:
-    for place, name, value in switches:
+def _set(rounding_settings: list[tuple[Any, str, Any]]) -> None:
+    for place, name, value in rounding_settings:
         setattr(place, name, value)
 
 

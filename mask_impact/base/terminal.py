@@ -41,17 +41,17 @@ class Screen:
         able = os.name != "nt" or "WT_SESSION" in os.environ  # Windows' old console shows the codes themselves
         return cls(
             max(NARROWEST, shutil.get_terminal_size().columns),
-            _holds(stream.encoding, BLOCKS + "·…◌␣"),
+            _can_encode(stream.encoding, BLOCKS + "·…◌␣"),
             wanted and able,
         )
 
     def columns(self, text: str) -> int:
         """How many columns the text takes once it is safe."""
-        return sum(columns for _, columns in _units(text, self.unicode))
+        return sum(columns for _, columns in _graphemes(text, self.unicode))
 
     def safe(self, text: str) -> str:
         """The text with every character that could drive a terminal written as its escape."""
-        return "".join(shown for shown, _ in _units(text, self.unicode))
+        return "".join(shown for shown, _ in _graphemes(text, self.unicode))
 
     def quoted(self, text: str, width: int | None = None) -> str:
         """The text in quotes, safe, backslashes and quotes escaped too; cut to `width` columns if it is wider."""
@@ -60,12 +60,12 @@ class Screen:
 
     def cut(self, text: str, width: int | None, mark: str | None = None) -> str:
         """The text, safe; if it is wider than `width` columns, its beginning and a mark, together no wider."""
-        units = _units(text, self.unicode)
-        if width is None or sum(columns for _, columns in units) <= width:
-            return "".join(shown for shown, _ in units)
+        graphemes = _graphemes(text, self.unicode)
+        if width is None or sum(columns for _, columns in graphemes) <= width:
+            return "".join(shown for shown, _ in graphemes)
         mark = ("…" if self.unicode else "..") if mark is None else mark
         kept, left = "", max(0, width - len(mark))
-        for shown, columns in units:
+        for shown, columns in graphemes:
             if columns > left:
                 break
             kept, left = kept + shown, left - columns
@@ -100,26 +100,30 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def _units(text: str, unicode: bool) -> list[tuple[str, int]]:
+def _graphemes(text: str, unicode: bool) -> list[tuple[str, int]]:
     """The text as what may not be cut apart, each with its columns: a character with its marks, or an escape."""
-    units: list[tuple[str, int]] = []
+    graphemes: list[tuple[str, int]] = []
     marks = MOST_MARKS  # that the last unit has; none may follow an escape
     for character in text:
         mark = unicodedata.category(character).startswith("M")
-        if (not unicode and character > "~") or _drives(character) or (mark and units and marks >= MOST_MARKS):
+        if (
+            (not unicode and character > "~")
+            or _needs_escape(character)
+            or (mark and graphemes and marks >= MOST_MARKS)
+        ):
             shown = character.encode("unicode_escape").decode("ascii")
-            units.append((shown, len(shown)))
+            graphemes.append((shown, len(shown)))
             marks = MOST_MARKS
-        elif mark and units:
-            units[-1] = (units[-1][0] + character, units[-1][1])
+        elif mark and graphemes:
+            graphemes[-1] = (graphemes[-1][0] + character, graphemes[-1][1])
             marks += 1
         else:
-            units.append(("◌" + character, 1) if mark else (character, _columns(character)))
+            graphemes.append(("◌" + character, 1) if mark else (character, _columns(character)))
             marks = int(mark)
-    return units
+    return graphemes
 
 
-def _drives(character: str) -> bool:
+def _needs_escape(character: str) -> bool:
     """Whether a character does something other than take its place: controls, formats and bidirectional marks, spaces
     other than the plain one, surrogates, private and unassigned ones, selectors of another width, halves of flags."""
     if character == " ":
@@ -133,7 +137,7 @@ def _drives(character: str) -> bool:
     return unicodedata.category(character)[0] in "CZ" or selector or joined or character in _INVISIBLE
 
 
-def _holds(encoding: str | None, text: str) -> bool:
+def _can_encode(encoding: str | None, text: str) -> bool:
     try:
         return bool(text.encode(encoding or "ascii"))
     except (UnicodeEncodeError, LookupError):

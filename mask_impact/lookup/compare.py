@@ -16,7 +16,7 @@ import numpy as np
 from mask_impact.base import console
 from mask_impact.base.errors import RequestError
 from mask_impact.base.terminal import Screen
-from mask_impact.lookup.find import as_table, ranges, read, setting, shorter
+from mask_impact.lookup.find import abbreviated, as_table, ranges, read, setting
 from mask_impact.lookup.heatmap_text import number
 from mask_impact.results.strongest import METRICS, StrongToken, strongest_tokens
 from mask_impact.results.table import ResultTable
@@ -79,13 +79,13 @@ def differing_axes(one: ResultTable, other: ResultTable) -> list[str]:
     faults = []
     for name, pair in {
         "generation steps": [ranges([step.step for step in table.steps]) for table in (one, other)],
-        "variants": [", ".join(shorter(variants_of(table))) for table in (one, other)],
-        "layers": [ranges(sorted({layer for _, layer in table.cells})) for table in (one, other)],
+        "variants": [", ".join(abbreviated(variants_of(table))) for table in (one, other)],
+        "layers": [ranges(sorted({layer for _, layer in table.heatmap_rows})) for table in (one, other)],
         "positions": [positions_of(table) for table in (one, other)],
     }.items():
         if pair[0] != pair[1]:
             faults.append(f"their {name} differ ({short(pair[0])} and {short(pair[1])})")
-    if not faults and one.cells != other.cells:
+    if not faults and one.heatmap_rows != other.heatmap_rows:
         faults.append("they have other layers in some variants")
     return faults
 
@@ -102,7 +102,7 @@ def short(text: str) -> str:
 
 def variants_of(table: ResultTable) -> list[str]:
     """The table's variants in order."""
-    return list(dict.fromkeys(variant for variant, _ in table.cells))
+    return list(dict.fromkeys(variant for variant, _ in table.heatmap_rows))
 
 
 def differing_tokens(one: ResultTable, other: ResultTable, screen: Screen) -> Iterator[str]:
@@ -130,8 +130,8 @@ def differences(one: ResultTable, other: ResultTable, metric: str, screen: Scree
     )
     yield screen.bold(f"{'variant':<9}{'layer':>5}{'largest':>11}{'mean':>11}{'relative':>11}{'mean':>11}")
     for variant in variants_of(one):
-        rows = [row for row, (kind, _) in enumerate(one.cells) if kind == variant]
-        lines = [(one.cells[row][1], *distances_apart(one, other, row, metric)) for row in rows]
+        rows = [row for row, (kind, _) in enumerate(one.heatmap_rows) if kind == variant]
+        lines = [(one.heatmap_rows[row][1], *distances_apart(one, other, row, metric)) for row in rows]
         if all(largest == 0 and not lone for _, largest, _, _, lone in lines):
             yield f"{screen.padded(variant, 8)} equal in all layers"
             continue

@@ -16,7 +16,7 @@ from mask_impact.base.formats import JSON_ROWS
 from mask_impact.base.json_text import json_bytes
 from mask_impact.base.terminal import Screen
 from mask_impact.base.whole_files import write_whole
-from mask_impact.lookup.find import refuse_present
+from mask_impact.lookup.find import refuse_existing
 from mask_impact.results.paths import RESULT_FILE, run_path
 from mask_impact.results.reading import read_table, run_record_of
 from mask_impact.results.stored_table import StoredTable
@@ -37,7 +37,7 @@ def export(path: Path, form: str, screen: Screen, overwrite: bool = False) -> No
     if path.suffix.lower() == f".{form}":
         raise RequestError(f"{path} is {form} already; name another format with --to")
     target = path.with_suffix(f".{form}")
-    refuse_present(target, overwrite)
+    refuse_existing(target, overwrite)
     table, run = read_table(path)
     if form == "json" and table.num_rows > JSON_ROWS:
         raise RequestError(

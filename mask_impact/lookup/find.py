@@ -65,7 +65,7 @@ def why_missing(folders: list[Path], name: str) -> str:
     for folder in folders:
         if any(unfinished_folder(folder, name).parent.glob("step_*")):
             return f"this run is not finished; {str(folder / name)!r} stands for the steps that it has"
-        if ended := ending(folder, name):
+        if ended := how_it_ended(folder, name):
             return f"this run is not finished ({ended}), it has no table"
     where = " or ".join(repr(str(folder)) for folder in dict.fromkeys(folders))
     hint = readers.did_you_mean(name, names_in(folders))
@@ -87,11 +87,11 @@ def names_in(folders: list[Path]) -> list[str]:
 
 def results_in(folders: list[Path]) -> str:
     """Those names in a line, or "none"."""
-    present = names_in(folders)
-    return ", ".join(present[:MOST_LISTED]) + (", ..." if len(present) > MOST_LISTED else "") or "none"
+    names = names_in(folders)
+    return ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "") or "none"
 
 
-def ending(folder: Path, name: str) -> str:
+def how_it_ended(folder: Path, name: str) -> str:
     """How a run that has no table ended, and why, by its run file;
     empty where that is not there, or says that it is complete."""
     if not (run := run_path(folder, name)).is_file():
@@ -147,7 +147,7 @@ def as_table(path: Path, frame: pd.DataFrame) -> ResultTable:
         ) from None
 
 
-def refuse_present(path: Path, overwrite: bool) -> None:
+def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise RequestError for a file that is there, unless it may be replaced."""
     if path.exists() and not overwrite:
         raise RequestError(f"{path} is there already; --overwrite replaces it")
@@ -164,7 +164,7 @@ def ranges(numbers: list[int]) -> str:
     return ", ".join("-".join(map(str, part)) for part in parts)
 
 
-def shorter(variants: list[str]) -> list[str]:
+def abbreviated(variants: list[str]) -> list[str]:
     """The variants, heads in a row as `Head_0 to Head_15`."""
     heads = [name for name in variants if name.startswith("Head_")]
     whole = [name for name in variants if name not in heads]

@@ -31,7 +31,7 @@ def block_picture(
     distance without position 0; a larger one at position 0 is drawn like it. A picture that is too wide for the screen
     comes in pieces.
     """
-    [step], layers = table.steps, [layer for _, layer in table.cells]
+    [step], layers = table.steps, [layer for _, layer in table.heatmap_rows]
     values = getattr(step, metric).astype(np.float64)
     largest = scales(values, step.positions, table.left_out)
     levels = levels_of(values, largest, floor)
@@ -79,14 +79,14 @@ def levels_of(values: np.ndarray, largest: np.ndarray, floor: Sequence[float | N
 def labels(table: ResultTable) -> list[str]:
     """What stands over each column: the token without its first space, a picture's cell as `row,column`."""
     [step] = table.steps
-    texts = [text_over(token) for token in table.tokens]
-    if {"patch_row", "patch_col"} <= set(table.places):
-        cells = zip(table.places["patch_row"].to_pylist(), table.places["patch_col"].to_pylist())
+    texts = [column_heading(token) for token in table.tokens]
+    if {"patch_row", "patch_col"} <= set(table.extra_columns):
+        cells = zip(table.extra_columns["patch_row"].to_pylist(), table.extra_columns["patch_col"].to_pylist())
         texts = [text if row is None else f"{row},{column}" for text, (row, column) in zip(texts, cells)]
     return [texts[position] for position in step.positions]
 
 
-def text_over(token: str) -> str:
+def column_heading(token: str) -> str:
     """A token over its column, where the space before a word takes room and says little."""
     return token.removeprefix(" ") if token.strip(" ") else "_" * len(token)
 

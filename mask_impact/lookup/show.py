@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from mask_impact.base import console
 from mask_impact.base.errors import RequestError
-from mask_impact.base.json_text import plain
+from mask_impact.base.json_text import json_value
 from mask_impact.base.terminal import Screen
-from mask_impact.lookup.find import as_table, ending, ranges, read, refuse_present, setting, shorter
+from mask_impact.lookup.find import abbreviated, as_table, how_it_ended, ranges, read, refuse_existing, setting
 from mask_impact.lookup.heatmap_text import block_picture
 from mask_impact.results.paths import report_path
 from mask_impact.results.report import write_report
-from mask_impact.results.strongest import METRICS, StrongToken, spared, strongest_tokens
+from mask_impact.results.strongest import METRICS, StrongToken, left_out_note, strongest_tokens
 from mask_impact.results.table import DISTANCES, ResultTable
 from mask_impact.settings.option import unknown
 
@@ -52,7 +52,7 @@ def show(
         raise RequestError(f"--step {step} is not in {path}; it has {ranges(steps)}")
     known = {name.casefold(): name for name in variants}
     if variant is not None and variant.casefold() not in known:
-        raise RequestError(f"--variant: {unknown('variant', variant, shorter(variants))}")
+        raise RequestError(f"--variant: {unknown('variant', variant, abbreviated(variants))}")
     step = steps[0] if step is None else step
     variant = variants[0] if variant is None else known[variant.casefold()]
     table = as_table(path, frame[(frame["generation_step"] == step) & (frame["variant"] == variant)])
@@ -60,7 +60,7 @@ def show(
     if as_json:
         console.say(
             json.dumps(
-                plain(
+                json_value(
                     {  # in ASCII, where nothing drives a terminal
                         "file": str(path),
                         "model": setting(run, "model"),
@@ -88,13 +88,13 @@ def show(
             )
         )
         return
-    shown = f"step {step} of {ranges(steps)}, variant {variant} of {', '.join(shorter(variants))}"
+    shown = f"step {step} of {ranges(steps)}, variant {variant} of {', '.join(abbreviated(variants))}"
     for line in [
         *about(path, run, screen),
         *screen.lines(f"shown      {shown}", " " * 11),
         *predicted(run, step, screen),
         "",
-        *strongest_lines(strongest, metric, screen, spared(table)),
+        *strongest_lines(strongest, metric, screen, left_out_note(table)),
         "",
         *block_picture(table, metric, screen, noise_floor(run, table, metric)),
     ]:
@@ -129,7 +129,7 @@ def about(path: Path, run: Mapping[str, Any], screen: Screen) -> Iterator[str]:
         yield from screen.lines("without a run file beside it, so model and prompt are unknown")
         return
     if path.is_dir():
-        steps, ended = ranges([step["step"] for step in run["steps"]]), ending(path.parent.parent, path.name)
+        steps, ended = ranges([step["step"] for step in run["steps"]]), how_it_ended(path.parent.parent, path.name)
         yield from screen.lines(f"not finished{ended and f' ({ended})'}: it has steps {steps} so far")
     elif run.get("status") != "complete":
         yield from screen.lines(f"warning: its run file does not say that it is complete, but {run.get('status')!r}")
@@ -157,8 +157,8 @@ def noise_floor(run: Mapping[str, Any], table: ResultTable, metric: str) -> list
     """The noise floor of each layer of a table of one step and variant, where the run record has it."""
     try:
         [record] = [record for record in run["steps"] if record["step"] == table.steps[0].step]
-        floors = dict(zip(run["layers"], record[f"noise_floor_{metric}"][table.cells[0][0]]))
-        found = [floors.get(layer) for _, layer in table.cells]
+        floors = dict(zip(run["layers"], record[f"noise_floor_{metric}"][table.heatmap_rows[0][0]]))
+        found = [floors.get(layer) for _, layer in table.heatmap_rows]
         return found if all(isinstance(value, (int, float, type(None))) for value in found) else None
     except (KeyError, TypeError, ValueError):
         return None
@@ -171,7 +171,7 @@ def report(path: Path, screen: Screen, overwrite: bool = False) -> None:
         if path.is_dir()
         else report_path(path.parent, path.stem.removesuffix("_results"))
     )
-    refuse_present(page, overwrite)
+    refuse_existing(page, overwrite)
     frame = read(path)
     write_report(as_table(path, frame), frame.attrs.get("run"), page)
     console.say(screen.safe(f"wrote {page}; open it in a browser"))

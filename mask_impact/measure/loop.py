@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from transformers import PreTrainedModel
 
-from mask_impact.base.heap import map_large_blocks
+from mask_impact.base.heap import set_malloc_thresholds
 from mask_impact.base.precision import full_float32
 from mask_impact.measure.closed_form import MaskedHeads, leave_one_out
 from mask_impact.measure.collect import StepInfo, collected
@@ -41,7 +41,7 @@ def measured_layers(
     first pass.
     """
     method = method or Method()
-    map_large_blocks(len(inputs.token_ids) * inputs.at.size)
+    set_malloc_thresholds(len(inputs.token_ids) * inputs.at.size)
     with attached(inputs.site.stack(model)), fresh_positions(model) as rotary:
         for step, layers in passes(model, parts, inputs, method, rotary):
             for layer in layers:

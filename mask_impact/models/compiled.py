@@ -12,7 +12,7 @@ from torch import nn
 WRAPPED, CALLABLE = "_orig_mod", "_torchdynamo_orig_callable"  # what torch.compile puts a module, or a function, into
 
 
-def as_written(model: Any) -> Any:
+def unwrap_compiled(model: Any) -> Any:
     """The model inside what `torch.compile(model)` gives; any other thing as it is."""
     return getattr(model, WRAPPED, model)
 
@@ -40,4 +40,4 @@ def compiled_in(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Any]]:
         yield vars(module), "forward", written
     for name, child in module._modules.items():
         if hasattr(child, WRAPPED):
-            yield module._modules, name, as_written(child)
+            yield module._modules, name, unwrap_compiled(child)

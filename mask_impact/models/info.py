@@ -19,7 +19,7 @@ from mask_impact.base.errors import RequestError, collect_faults
 from mask_impact.models import adapters
 from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import find_checkpoint
-from mask_impact.models.compiled import as_written
+from mask_impact.models.compiled import unwrap_compiled
 from mask_impact.models.files import quiet_transformers, read_file
 from mask_impact.models.inputs import PromptInputs
 from mask_impact.models.refusals import refuse_config, refuse_empty, refuse_loaded, refuse_unloaded
@@ -57,7 +57,7 @@ class ModelInfo:
         """How many layers there are, of which these settings measure some."""
         return layer_count(self.measured_config(settings))
 
-    def other_layers(self, settings: Settings) -> dict[int, str]:
+    def layers_without_softmax(self, settings: Settings) -> dict[int, str]:
         """The layers whose kind, as the configuration names it, is no softmax attention;
         what it does not name comes out later."""
         config = self.measured_config(settings)
@@ -118,10 +118,10 @@ def scaled_length(length: int, rope: dict[str, Any]) -> int:
 def examine(settings: Settings, checkpoint: Checkpoint | None = None) -> ModelInfo:
     """A model of text, with everything that configuration and tokenizer tell.
     Raises RequestError, by name, with all faults."""
-    return read_candidate(settings, checkpoint, refuse_config)
+    return read_info(settings, checkpoint, refuse_config)
 
 
-def read_candidate(settings: Settings, checkpoint: Checkpoint | None, refuse: Callable[..., None]) -> ModelInfo:
+def read_info(settings: Settings, checkpoint: Checkpoint | None, refuse: Callable[..., None]) -> ModelInfo:
     """Everything that configuration and tokenizer tell; `refuse` raises RequestError for a configuration of another
     kind of model. Raises RequestError, by name, with all faults."""
     code = settings.trust_remote_code
@@ -139,12 +139,12 @@ def read_candidate(settings: Settings, checkpoint: Checkpoint | None, refuse: Ca
     return ModelInfo(checkpoint.name, config, tokenizer, checkpoint)
 
 
-def of_loaded(
+def from_loaded(
     model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, settings: Settings
 ) -> ModelInfo:
     """The candidate of a model that the caller has loaded. Raises RequestError for one that cannot be measured, for one
     of the two alone, and for settings that would load another."""
-    model = as_written(model)
+    model = unwrap_compiled(model)
     refuse_unloaded(model, tokenizer)
     return ModelInfo(loaded_name(model, settings, refuse_loaded), model.config, tokenizer)
 

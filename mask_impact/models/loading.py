@@ -19,11 +19,11 @@ from mask_impact.measure.step import Method
 from mask_impact.models import adapters
 from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import with_weights
-from mask_impact.models.compiled import as_written, uncompiled
+from mask_impact.models.compiled import uncompiled, unwrap_compiled
 from mask_impact.models.devices import TORCH_DTYPES, find_device
 from mask_impact.models.files import quiet_transformers, read_file
 from mask_impact.models.info import ModelInfo
-from mask_impact.models.refusals import dequantisers, naming, quantisation
+from mask_impact.models.refusals import dequantisers, naming_model, quantisation
 from mask_impact.models.tokens import end_ids
 from mask_impact.settings.text import Settings
 from mask_impact.sites.parts import LayerParts
@@ -137,7 +137,7 @@ def prepare(model_info: ModelInfo, model: PreTrainedModel, settings: Settings, w
     if model.dtype == torch.float64 and has_experts(model):
         model.set_experts_implementation("eager")
     method = method_of(settings)
-    with naming(model_info.name) if model_info.checkpoint else nullcontext():
+    with naming_model(model_info.name) if model_info.checkpoint else nullcontext():
         sites = {
             name: measurable_parts(model, method, site) for name, site in model_info.SITES.items() if name in wanted
         }
@@ -170,8 +170,8 @@ def ready(model_info: ModelInfo, settings: Settings, model: PreTrainedModel | No
             loaded = load(model_info, settings, {settings.part})
         yield loaded
         return
-    given, model = model, as_written(model)
-    with one_thread(model), uncompiled(model) as compiled:
+    given, model = model, unwrap_compiled(model)
+    with model_lock(model), uncompiled(model) as compiled:
         training = [module for module in model.modules() if module.training]
         experts = model.config._experts_implementation if has_experts(model) else None
         try:
@@ -184,7 +184,7 @@ def ready(model_info: ModelInfo, settings: Settings, model: PreTrainedModel | No
                 model.set_experts_implementation(experts)
 
 
-def one_thread(model: PreTrainedModel) -> AbstractContextManager:
+def model_lock(model: PreTrainedModel) -> AbstractContextManager:
     """The lock of a loaded model: to be measured, it is changed for a while."""
     with LOADING:
         return _locks.setdefault(model, threading.RLock())

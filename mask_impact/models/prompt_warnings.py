@@ -14,7 +14,7 @@ from mask_impact.settings.text import Settings, is_ids
 def prompt_warnings(model_info: ModelInfo, settings: Settings, ids: Sequence[int]) -> list[str]:
     """A line for each surprise in the prompt's token ids, with its place in the batch file where there is one."""
     tokenizer, lines = model_info.tokenizer, []
-    if (last := put_behind(tokenizer, settings)) is not None:
+    if (last := appended_token(tokenizer, settings)) is not None:
         lines.append(
             f"the tokenizer puts {piece(tokenizer, last)} behind the prompt, where it is the final position; from "
             "Python token ids can be given without it"
@@ -29,10 +29,10 @@ def prompt_warnings(model_info: ModelInfo, settings: Settings, ids: Sequence[int
             "system: the model's chat template has no place for a system message, and drops it; "
             "write it into the prompt"
         )
-    return [settings.placed(line) for line in lines]
+    return [settings.with_place(line) for line in lines]
 
 
-def put_behind(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> int | None:
+def appended_token(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> int | None:
     """The special token that the tokenizer puts behind a prompt of text, if any: a chat's end is its template's own."""
     if settings.chat or is_ids(settings.prompt):
         return None

@@ -39,7 +39,7 @@ def refuse_config(name: str, config: PreTrainedConfig, code: bool) -> None:
             f"--model {name!r} ({config.model_type}) is no causal language model of text alone; {ANOTHER_MODEL}"
         )
     if known is not None:
-        with naming(name):
+        with naming_model(name):
             refuse_class(known, config)
     refuse_quantised(name, config)
 
@@ -62,7 +62,7 @@ def is_encoder(config: PreTrainedConfig) -> bool:
 
 
 @contextmanager
-def naming(name: str) -> Iterator[None]:
+def naming_model(name: str) -> Iterator[None]:
     """Put the model's name before what a check says of it, and what to do after it."""
     try:
         yield
@@ -114,10 +114,10 @@ def refuse_loaded(model: PreTrainedModel) -> None:
         raise RequestError(f"{name} is no decoder-only model; load a causal language model with AutoModelForCausalLM")
     if model.get_output_embeddings() is None:
         raise RequestError(f"{name} predicts no next token; load the model with AutoModelForCausalLM")
-    refuse_strange_weights(model)
+    refuse_unmeasurable_weights(model)
 
 
-def refuse_strange_weights(model: PreTrainedModel) -> None:
+def refuse_unmeasurable_weights(model: PreTrainedModel) -> None:
     """Raise RequestError, by name, for a loaded model with quantised weights, or without some of them in memory."""
     name = type(model).__name__
     absent = [weight for weight, values in model.named_parameters() if values.is_meta]

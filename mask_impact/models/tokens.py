@@ -13,7 +13,7 @@ from mask_impact.base.errors import RequestError
 from mask_impact.settings.text import Settings, is_ids
 
 REPLACEMENT = "\ufffd"
-WORDS = "qxzsystem", "qxzprompt"  # which no chat template has of its own
+PROBE_WORDS = "qxzsystem", "qxzprompt"  # which no chat template has of its own
 
 Part = dict[str, str]
 Form = Callable[[str], str | list[Part]]
@@ -28,7 +28,7 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]
     texts, anchor = [], []
     for token in ids:
         alone = decode(tokenizer, [token])
-        text = added(tokenizer, anchor, token, alone)
+        text = added_text(tokenizer, anchor, token, alone)
         if REPLACEMENT in alone or not (text or has_text(tokenizer, token)):
             texts.append(tokenizer.convert_ids_to_tokens(token) or f"<{token}>")
             continue
@@ -42,7 +42,7 @@ def has_text(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
     return decode(tokenizer, [token, token]) != ""
 
 
-def added(tokenizer: PreTrainedTokenizerBase, anchor: list[int], token: int, alone: str) -> str:
+def added_text(tokenizer: PreTrainedTokenizerBase, anchor: list[int], token: int, alone: str) -> str:
     """The token's text after the last whole token: a decoder may drop the space of the first word it sees."""
     before, both = decode(tokenizer, anchor), decode(tokenizer, [*anchor, token])
     return both[len(before) :] if both.startswith(before) else alone
@@ -75,8 +75,8 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Seq
             "chat is on, but the model has no chat template; leave chat off: --no-chat (in YAML chat: false)"
         )
     try:
-        forms = forms_taken(tokenizer, settings, before)
-        return chat(tokenizer, settings, forms, settings.system, settings.prompt, return_dict=True)["input_ids"]
+        forms = accepted_forms(tokenizer, settings, before)
+        return render_chat(tokenizer, settings, forms, settings.system, settings.prompt, return_dict=True)["input_ids"]
     except RequestError:
         raise
     except Exception as error:  # a template is a program of the model's own and may raise anything
@@ -86,7 +86,7 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Seq
         ) from None
 
 
-def forms_taken(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Sequence[Part]) -> tuple[Form, Form]:
+def accepted_forms(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Sequence[Part]) -> tuple[Form, Form]:
     """How the template takes the text of system and user:
     as it is or, where that is refused or dropped, as a list of parts.
 
@@ -94,14 +94,16 @@ def forms_taken(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: 
     where a prompt of text alone is always dropped, or what the template raises.
     """
     taken, errors = [], []
-    for forms in product((str, parts), (partial(parts, before=before),) if before else (str, parts)):
+    for forms in product(
+        (str, content_parts), (partial(content_parts, before=before),) if before else (str, content_parts)
+    ):
         try:
-            text = chat(tokenizer, settings, forms, *WORDS, tokenize=False)
+            text = render_chat(tokenizer, settings, forms, *PROBE_WORDS, tokenize=False)
         except Exception as error:
             errors.append(error)
             continue
-        if before or WORDS[1] in text:
-            taken.append((settings.system is None or WORDS[0] in text, forms))
+        if before or PROBE_WORDS[1] in text:
+            taken.append((settings.system is None or PROBE_WORDS[0] in text, forms))
     if taken:
         return max(taken, key=lambda one: one[0])[1]  # the first that keeps the system message, else the first
     raise (
@@ -111,7 +113,7 @@ def forms_taken(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: 
     )
 
 
-def chat(
+def render_chat(
     tokenizer: PreTrainedTokenizerBase,
     settings: Settings,
     forms: tuple[Form, Form],
@@ -128,7 +130,7 @@ def chat(
     )
 
 
-def parts(text: str, before: Sequence[Part] = ()) -> list[Part]:
+def content_parts(text: str, before: Sequence[Part] = ()) -> list[Part]:
     """A message's content as a list of parts."""
     return [*before, {"type": "text", "text": text}]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from mask_impact.base.errors import RequestError
 from mask_impact.base.file_names import name_key
 from mask_impact.base.formats import FORMATS
-from mask_impact.results.paths import BEGUN, RESULT_FILE
+from mask_impact.results.paths import RESULT_FILE, UNFINISHED
 
 
 def folder_faults(folder: Path) -> list[str]:
@@ -37,8 +37,8 @@ class OutputFolder:
         for path in sorted(found, key=lambda path: not path.name.lower().endswith("_run.json")):
             if match := RESULT_FILE.fullmatch(path.name):
                 self._files.setdefault(name_key(match[1]), []).append(path)
-        begun = _listed(folder / BEGUN) if only is None else [folder / BEGUN / only]
-        self._begun = {name_key(path.name): path for path in begun if path.is_dir()}
+        unfinished = _listed(folder / UNFINISHED) if only is None else [folder / UNFINISHED / only]
+        self._unfinished = {name_key(path.name): path for path in unfinished if path.is_dir()}
 
     def files(self, name: str) -> list[Path]:
         """The result files of a name, run record first."""
@@ -49,17 +49,17 @@ class OutputFolder:
         files = self.files(name)
         return _record(files[0]) if files and files[0].name.lower().endswith("_run.json") else None
 
-    def begun(self, name: str) -> dict | None:
+    def unfinished_record(self, name: str) -> dict | None:
         """What the name's unfinished run says that it is, if there is one."""
-        folder = self._begun.get(name_key(name))
+        folder = self._unfinished.get(name_key(name))
         return None if folder is None else _record(folder / "run.json")
 
-    def as_written(self, name: str) -> str:
+    def spelling_of(self, name: str) -> str:
         """The name in the spelling that it has there."""
         if files := self.files(name):
             return RESULT_FILE.fullmatch(files[0].name)[1]
-        begun = self._begun.get(name_key(name))
-        return begun.name if begun else name
+        unfinished = self._unfinished.get(name_key(name))
+        return unfinished.name if unfinished else name
 
 
 def _of_name(folder: Path, name: str) -> list[Path]:

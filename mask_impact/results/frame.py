@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-KIND, PLACES = "token_type", ("image_index", "patch_row", "patch_col")  # further columns of a vision-language run
+TYPE_COLUMN, PICTURE_COLUMNS = (
+    "token_type",
+    ("image_index", "patch_row", "patch_col"),
+)  # further columns of a vision-language run
 
 
 def table_of(frame: pd.DataFrame) -> ResultTable:
@@ -24,31 +27,33 @@ def table_of(frame: pd.DataFrame) -> ResultTable:
         len(frame) and (last := frame["token_position"].max()) >= MOST_NUMBER
     ):  # for every one of them there would be a token
         raise RequestError(f"a result has fewer than {MOST_NUMBER:,} positions, and here one is {last:,}")
-    cells = frame[["variant", "layer"]].drop_duplicates()
-    table = ResultTable([], [(variant, int(layer)) for variant, layer in cells.itertuples(index=False)])
+    heatmap_rows = frame[["variant", "layer"]].drop_duplicates()
+    table = ResultTable([], [(variant, int(layer)) for variant, layer in heatmap_rows.itertuples(index=False)])
     steps = dict(list(frame.groupby("generation_step")))
-    if all(len(rows) % len(cells) == 0 for rows in steps.values()):
-        table.steps = [step_of(int(step), rows, len(cells)) for step, rows in steps.items()]
+    if all(len(rows) % len(heatmap_rows) == 0 for rows in steps.values()):
+        table.steps = [step_of(int(step), rows, len(heatmap_rows)) for step, rows in steps.items()]
         tokens = frame.drop_duplicates("token_position").set_index("token_position")
         tokens = tokens.reindex(range(tokens.index.max() + 1 if len(tokens) else 0))
         table.tokens = tokens["token_masked"].fillna("").tolist()
-        table.places = {
-            name: place_column(tokens[name]) for name in frame.columns[len(COLUMNS) :] if name in (KIND, *PLACES)
+        table.extra_columns = {
+            name: extra_column(tokens[name])
+            for name in frame.columns[len(COLUMNS) :]
+            if name in (TYPE_COLUMN, *PICTURE_COLUMNS)
         }
-    kept = [*COLUMNS, *table.places]
+    kept = [*COLUMNS, *table.extra_columns]
     if not table.to_dataframe().equals(frame[kept].reset_index(drop=True)):
         raise RequestError("a report needs every row of the table, in the order in which it was written")
     return table
 
 
-def step_of(number: int, rows: pd.DataFrame, cells: int) -> StepDistances:
+def step_of(number: int, rows: pd.DataFrame, heatmap_rows: int) -> StepDistances:
     """One step's rows, cell by cell, as arrays; in a run of text they are those of all positions."""
-    positions = rows["token_position"].to_numpy()[: len(rows) // max(1, cells)] if KIND in rows else None
-    return StepDistances(number, *(rows[name].to_numpy().reshape(cells, -1) for name in DISTANCES), positions)
+    positions = rows["token_position"].to_numpy()[: len(rows) // max(1, heatmap_rows)] if TYPE_COLUMN in rows else None
+    return StepDistances(number, *(rows[name].to_numpy().reshape(heatmap_rows, -1) for name in DISTANCES), positions)
 
 
-def place_column(values: pd.Series) -> pa.Array:
+def extra_column(values: pd.Series) -> pa.Array:
     """One of the further columns, (position,): null where the table has no row."""
-    if values.name == KIND:
+    if values.name == TYPE_COLUMN:
         return pa.array(values.tolist(), pa.string(), from_pandas=True)
     return pa.array(values.fillna(-1).astype("int64").to_numpy(), mask=values.isna().to_numpy())

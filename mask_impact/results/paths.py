@@ -21,7 +21,7 @@ def report_path(folder: Path, name: str) -> Path:
     return Path(folder) / f"{name}_report.html"
 
 
-BEGUN = ".partial"  # where runs lie that are not finished
+UNFINISHED = ".partial"  # where runs lie that are not finished
 
 
 RESULT_FILE = re.compile(r"(.+)_(?:run\.json|(report)\.html|results\.([^.]+))", re.IGNORECASE | re.DOTALL)
@@ -29,4 +29,4 @@ RESULT_FILE = re.compile(r"(.+)_(?:run\.json|(report)\.html|results\.([^.]+))", 
 
 def unfinished_folder(folder: Path, name: str) -> Path:
     """Where a run that is not finished says what it is. What else it has lies beside that."""
-    return Path(folder) / BEGUN / name / "run.json"
+    return Path(folder) / UNFINISHED / name / "run.json"

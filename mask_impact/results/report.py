@@ -21,10 +21,10 @@ import numpy as np
 
 from mask_impact.base.errors import RequestError
 from mask_impact.base.formats import REPORT_ROWS
-from mask_impact.base.json_text import plain
+from mask_impact.base.json_text import json_value
 from mask_impact.base.package_data import package_data
 from mask_impact.base.whole_files import write_whole
-from mask_impact.results.frame import PLACES, table_of
+from mask_impact.results.frame import PICTURE_COLUMNS, table_of
 from mask_impact.results.reading import read_results
 from mask_impact.results.table import ResultTable, StepDistances
 
@@ -92,8 +92,10 @@ def page() -> tuple[str, str]:
 
 def blocks(table: ResultTable, run: Mapping[str, Any] | None, name: str) -> Iterator[str]:
     """The script elements, one after the other, so that no more than one heatmap's text is in memory."""
-    variants = list(dict.fromkeys(variant for variant, _ in table.cells))
-    rows = {variant: [row for row, (other, _) in enumerate(table.cells) if other == variant] for variant in variants}
+    variants = list(dict.fromkeys(variant for variant, _ in table.heatmap_rows))
+    rows = {
+        variant: [row for row, (other, _) in enumerate(table.heatmap_rows) if other == variant] for variant in variants
+    }
     words = list(dict.fromkeys(table.tokens))
     number = {word: index for index, word in enumerate(words)}
     yield element(
@@ -105,18 +107,18 @@ def blocks(table: ResultTable, run: Mapping[str, Any] | None, name: str) -> Iter
                 "rows": len(table),
                 "steps": [step.step for step in table.steps],
                 "variants": variants,
-                "layers": sorted({layer for _, layer in table.cells}),
-                "own_layers": [[table.cells[row][1] for row in rows[variant]] for variant in variants],
+                "layers": sorted({layer for _, layer in table.heatmap_rows}),
+                "own_layers": [[table.heatmap_rows[row][1] for row in rows[variant]] for variant in variants],
                 "positions": [positions_of(step) for step in table.steps],
                 "words": words,
                 "codes": [number[token] for token in table.tokens],
-                "places": places_of(table),
+                "places": picture_cells(table),
                 "notes": [ROUNDED] if table.dtype == np.float64 else [],
             }
         ),
     )
     if run is not None:
-        yield element("report-run", "application/json", json_of(plain(run)))
+        yield element("report-run", "application/json", json_of(json_value(run)))
     for place, step in enumerate(table.steps):
         for index, variant in enumerate(variants):
             values = np.stack([step.l2[rows[variant]], step.cosine[rows[variant]]]).astype("<f4")
@@ -134,12 +136,14 @@ def positions_of(step: StepDistances) -> int | list[int]:
     return count if count and step.positions[-1] == count - 1 else step.positions.tolist()
 
 
-def places_of(table: ResultTable) -> list[list[int]] | None:
+def picture_cells(table: ResultTable) -> list[list[int]] | None:
     """Image, patch row and patch column of each of the table's tokens, -1 in each for text;
     None for a run without pictures."""
-    if not set(PLACES) <= set(table.places):
+    if not set(PICTURE_COLUMNS) <= set(table.extra_columns):
         return None
-    return [list(place) for place in zip(*(table.places[name].fill_null(-1).to_pylist() for name in PLACES))]
+    return [
+        list(place) for place in zip(*(table.extra_columns[name].fill_null(-1).to_pylist() for name in PICTURE_COLUMNS))
+    ]
 
 
 def element(name: str, kind: str, text: str) -> str:

@@ -26,7 +26,7 @@ class StrongToken:
     largest: float
 
 
-def spared(table: ResultTable) -> str:
+def left_out_note(table: ResultTable) -> str:
     """What a heading says of the position that is left out."""
     return "" if table.left_out is None else f", position {table.left_out} left out"
 
@@ -40,8 +40,8 @@ def strongest_tokens(
     `variant` is the table's first one if None. The table's `left_out` position is,
     and tokens whose distance is undefined in every layer.
     """
-    variant = table.cells[0][0] if variant is None else variant
-    rows = [number for number, (kind, _) in enumerate(table.cells) if kind == variant]
+    variant = table.heatmap_rows[0][0] if variant is None else variant
+    rows = [number for number, (kind, _) in enumerate(table.heatmap_rows) if kind == variant]
     distances, positions = getattr(table.steps[step], metric)[rows].astype(np.float64), table.steps[step].positions
     defined = ~np.isnan(distances).all(axis=0)
     total = np.nansum(distances, axis=0)
@@ -51,6 +51,6 @@ def strongest_tokens(
     found = []
     for place in order[:count]:
         row, position = int(np.nanargmax(distances[:, place])), int(positions[place])
-        layer, largest = table.cells[rows[row]][1], float(distances[row, place])
+        layer, largest = table.heatmap_rows[rows[row]][1], float(distances[row, place])
         found.append(StrongToken(position, table.tokens[position], float(total[place]), layer, largest))
     return found

@@ -1,6 +1,6 @@
 """The long table of a run: one row per generation step, variant, layer and masked position.
 
-    table = ResultTable(tokens=["The", " cat"], cells=[("Full", 0), ("Attn", 0)])
+    table = ResultTable(tokens=["The", " cat"], heatmap_rows=[("Full", 0), ("Attn", 0)])
     table.steps.append(StepDistances(step=0, l2=l2, cosine=cosine))     # each (cell, position)
     table.to_dataframe()
 
@@ -64,21 +64,21 @@ class StepDistances:
 class ResultTable:
     """Every distance of a run, with the names of its axes.
 
-    `tokens` has the text of every position of the longest step. `cells` has the (variant, layer) pairs, variant-major:
+    `tokens` has the text of every position of the longest step. `heatmap_rows` has the (variant, layer) pairs, variant-major:
     Full over all layers, Attn over all layers, Head_0 over its layers, ... Step `k` covers its own positions, and may
-    be read from a file each time it is asked for. `places` are further columns by name, (position,) like `tokens`:
+    be read from a file each time it is asked for. `extra_columns` are further columns by name, (position,) like `tokens`:
     text, or whole numbers where they are not null.
     """
 
     tokens: list[str]
-    cells: list[tuple[str, int]]
+    heatmap_rows: list[tuple[str, int]]
     steps: Sequence[StepDistances] = field(default_factory=list)
-    places: dict[str, pa.Array] = field(default_factory=dict)
+    extra_columns: dict[str, pa.Array] = field(default_factory=dict)
 
     @property
     def left_out(self) -> int | None:
         """The position that lists and scales leave out: 0, the usual attention sink, unless it is a picture's cell."""
-        return left_out(self.places)
+        return left_out(self.extra_columns)
 
     def __len__(self) -> int:
         return sum(step.l2.size for step in self.steps)
@@ -92,7 +92,7 @@ class ResultTable:
     def types(self) -> dict[str, pa.DataType]:
         """The Arrow type of each column, by name, in order."""
         return column_types(pa.from_numpy_dtype(self.dtype)) | {
-            name: values.type for name, values in self.places.items()
+            name: values.type for name, values in self.extra_columns.items()
         }
 
     @property
@@ -105,17 +105,17 @@ class ResultTable:
         }
         return pa.schema(list(coded.items()))
 
-    def columns(self, step: StepDistances, cells: slice = slice(None)) -> pa.RecordBatch:
+    def columns(self, step: StepDistances, rows: slice = slice(None)) -> pa.RecordBatch:
         """The rows of `step`, or of some of its cells, cell by cell; undefined distances are null.
 
         Raises ValueError if the step has another number of cells than the table, or more positions than tokens.
         """
-        if len(step.l2) != len(self.cells) or step.positions.max(initial=-1) >= len(self.tokens):
+        if len(step.l2) != len(self.heatmap_rows) or step.positions.max(initial=-1) >= len(self.tokens):
             raise ValueError(
                 f"step {step.step} is {step.l2.shape} (cell, position), its last position "
-                f"{step.positions.max(initial=-1)}; the table has {len(self.cells)} cells and {len(self.tokens)} tokens"
+                f"{step.positions.max(initial=-1)}; the table has {len(self.heatmap_rows)} cells and {len(self.tokens)} tokens"
             )
-        chosen, l2, cosine = self.cells[cells], step.l2[cells].ravel(), step.cosine[cells].ravel()
+        chosen, l2, cosine = self.heatmap_rows[rows], step.l2[rows].ravel(), step.cosine[rows].ravel()
         count = len(step.positions)
         variants = pa.array([variant for variant, _ in chosen], pa.string()).dictionary_encode()
         layers = np.array([layer for _, layer in chosen], dtype=np.int64)
@@ -129,7 +129,7 @@ class ResultTable:
                 pa.DictionaryArray.from_arrays(np.repeat(variants.indices, count), variants.dictionary),
                 pa.array(l2, from_pandas=True),
                 pa.array(cosine, from_pandas=True),
-                *(tiled(values.take(pa.array(step.positions)), len(chosen)) for values in self.places.values()),
+                *(tiled(values.take(pa.array(step.positions)), len(chosen)) for values in self.extra_columns.values()),
             ],
             schema=self.schema,
         )
@@ -137,15 +137,15 @@ class ResultTable:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The whole table in its order, in batches of bounded size; none for a table without rows."""
         for step in self.steps:
-            cells = max(1, _BATCH_ROWS // max(1, step.l2.shape[1]))
-            for first in range(0, len(self.cells), cells):
-                yield self.columns(step, slice(first, first + cells))
+            rows = max(1, _BATCH_ROWS // max(1, step.l2.shape[1]))
+            for first in range(0, len(self.heatmap_rows), rows):
+                yield self.columns(step, slice(first, first + rows))
 
     def heatmaps(self) -> Iterator[pa.RecordBatch]:
         """The whole table in its order, one batch for each generation step and variant."""
         for step in self.steps:
             first = 0
-            for _, group in groupby(self.cells, key=lambda cell: cell[0]):
+            for _, group in groupby(self.heatmap_rows, key=lambda row: row[0]):
                 last = first + len(list(group))
                 yield self.columns(step, slice(first, last))
                 first = last
@@ -159,9 +159,9 @@ class ResultTable:
         return pa.Table.from_batches([batch.cast(plain) for batch in self.batches()], plain).to_pandas()
 
 
-def left_out(places: Mapping[str, pa.Array]) -> int | None:
+def left_out(extra_columns: Mapping[str, pa.Array]) -> int | None:
     """The position that lists and scales leave out, by the further columns of a table."""
-    kinds = places.get("token_type", ())
+    kinds = extra_columns.get("token_type", ())
     return None if len(kinds) and kinds[0].as_py() == "vision" else 0
 
 

@@ -115,8 +115,8 @@ def _refuse_infinities(table: ResultTable) -> None:
         for distances, column in ((step.l2, DISTANCES[0]), (step.cosine, DISTANCES[1])):
             found = np.argwhere(np.isinf(distances))
             if len(found):
-                cell, position = found[0]
-                variant, layer = table.cells[cell]
+                row, position = found[0]
+                variant, layer = table.heatmap_rows[row]
                 raise RunError(
                     f"{column} is infinite at generation step {step.step}, {variant}, layer {layer}, "
                     f"position {position}: nothing was written; try --dtype float32"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mask_impact.base import console, interrupts
-from mask_impact.base.errors import NameTaken, RunError, StopAsked, as_run_error
+from mask_impact.base.errors import NameTaken, RunError, StopRequested, as_run_error
 from mask_impact.base.formats import FORMATS, REPORT_ROWS, formats_for
 from mask_impact.models import loading
 from mask_impact.models.info import ModelInfo
@@ -19,43 +19,43 @@ from mask_impact.results.folder import OutputFolder
 from mask_impact.results.paths import report_path, run_path, unfinished_folder
 from mask_impact.results.writing import write_failure, write_results
 from mask_impact.runs import planning
-from mask_impact.runs.missing_formats import completed
+from mask_impact.runs.missing_formats import make_missing_files
 from mask_impact.runs.planning import PlannedRun, rows_to_come
 from mask_impact.runs.record import failure_record, loaded_warnings
-from mask_impact.runs.replaced import Replaced
+from mask_impact.runs.replaced import ReplacedResults
 from mask_impact.runs.result_names import differing_settings
 from mask_impact.runs.run import Run
 
 
-def unfinished(plans: Sequence[PlannedRun], failures: list[Failure]) -> list[PlannedRun]:
+def still_to_measure(plans: Sequence[PlannedRun], failures: list[Failure]) -> list[PlannedRun]:
     """The plans whose results are not there yet; a line for each of the others, of which what is missing is made.
 
     One whose missing files cannot be written is noted in `failures`. Raises RequestError if reports are asked for and
     the page that they are made of is not there.
     """
-    warn(plans)
-    left, replaced = [], Replaced(plans[0].settings).names()
+    print_warnings(plans)
+    left, replaced = [], ReplacedResults(plans[0].settings).names()
     for plan in plans:
         if plan.choice.name in replaced and is_done(plan):
             console.say(f"{plan.choice.name}: replaced before this batch was cut off", plan.settings.quiet)
             continue
         if plan.finished:
             try:
-                if completed(plan):
+                if make_missing_files(plan):
                     continue
-            except Exception as error:  # as in `failing_into`
+            except Exception as error:  # as in `catch_failure`
                 failures.append(Failure(plan, str(as_run_error(error))))
                 console.fault(f"{plan.choice.name}: {failures[-1].reason}")
                 continue
         if plan.choice.earlier:
-            what = "it goes on behind the steps that are there" if plan.choice.goes_on else "it is measured again"
+            what = "it goes on behind the steps that are there" if plan.choice.resumes else "it is measured again"
             console.say(f"{plan.choice.name}: {plan.choice.earlier}; {what}", plan.settings.quiet)
         left.append(plan)
     return left
 
 
-def warn(plans: Sequence[PlannedRun]) -> None:
-    """A line for whatever the user may not expect of these prompts. Raises RequestError as `unfinished` does."""
+def print_warnings(plans: Sequence[PlannedRun]) -> None:
+    """A line for whatever the user may not expect of these prompts. Raises RequestError as `still_to_measure` does."""
     if any(plan.settings.report for plan in plans):
         report.page()
     for warning in dict.fromkeys(line for plan in plans for line in plan.warnings):
@@ -97,11 +97,11 @@ class Failure:
 
 
 @contextmanager
-def failing_into(failures: list[Failure], plan: PlannedRun, loaded: LoadedModel) -> Iterator[None]:
+def catch_failure(failures: list[Failure], plan: PlannedRun, loaded: LoadedModel) -> Iterator[None]:
     """Let a plan fail alone: its reason is said, recorded in its run file, and the plan noted in `failures`."""
     try:
         yield
-    except StopAsked as stopped:
+    except StopRequested as stopped:
         console.warn(f"{plan.choice.name}: {stopped}")
     except Exception as error:  # a batch goes on overnight, whatever one of its prompts meets
         reason = str(as_run_error(error))
@@ -141,7 +141,7 @@ def write(run: Run) -> list[Path]:
     folder = Path(settings.output_dir)
     workplace = unfinished_folder(folder, choice.name).parent
     *tables, run_file = write_results(table, folder, choice.name, formats, record, workplace)
-    run.kept.finish()
+    run.finished_steps.finish()
     if notice and "formats" not in settings.given:
         console.say(f"  {notice}", settings.quiet)
     if not settings.report and "report" not in choice.formats:
@@ -158,10 +158,10 @@ def exit_code(plans: Sequence[PlannedRun], failures: Sequence[Failure]) -> int:
     """The command's exit code; of several plans, a line says which failed, or are not finished."""
     failed = [failure.plan.choice.name for failure in failures]
     left = [plan.choice.name for plan in plans if plan.choice.name not in failed and not is_done(plan)]
-    if interrupts.asked() and (left or is_cut_off(plans, failed)):
+    if interrupts.stop_requested() and (left or is_cut_off(plans, failed)):
         console.fault("interrupted; what was finished is kept, and the same command goes on from there")
         return console.INTERRUPTED
-    Replaced(plans[0].settings).forget()
+    ReplacedResults(plans[0].settings).forget()
     if failed and len(plans) > 1:
         console.fault(f"{len(failed)} of {len(plans)} prompts failed: {', '.join(failed)}")
     if left:
@@ -173,7 +173,7 @@ def is_cut_off(plans: Sequence[PlannedRun], failed: Sequence[str]) -> bool:
     """Whether one of these plans was begun and not ended, or is still to replace what is there;
     `failed` are names that failed."""
     begun = any(unfinished_folder(Path(plan.settings.output_dir), plan.choice.name).exists() for plan in plans)
-    replaced = Replaced(plans[0].settings)
+    replaced = ReplacedResults(plans[0].settings)
     return begun or (
         replaced.path is not None and not {plan.choice.name for plan in plans} <= {*replaced.names(), *failed}
     )

@@ -21,7 +21,7 @@ from mask_impact.base.whole_files import make_folder, write_whole
 from mask_impact.results.paths import run_path, unfinished_folder
 from mask_impact.runs.batch import is_done
 from mask_impact.runs.finished_steps import FinishedSteps
-from mask_impact.runs.locks import alone
+from mask_impact.runs.locks import name_lock
 from mask_impact.runs.planning import PlannedRun
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ LONGEST_NAME, LONGEST_TOKEN, LONGEST_TEXT, LONGEST_REASON = 30, 20, 40, 250  # c
 Row = dict[str, Any]
 
 
-def close(plans: Sequence[PlannedRun], failures: Collection[Failure]) -> None:
+def print_and_write(plans: Sequence[PlannedRun], failures: Collection[Failure]) -> None:
     """After a batch, print its table and write its summary; nothing for a prompt of the command line.
 
     `plans` are all its entries, `failures` those that failed now.
@@ -57,12 +57,12 @@ def close(plans: Sequence[PlannedRun], failures: Collection[Failure]) -> None:
     if settings.batch_file is None:
         return
     reasons = {failure.plan.choice.name: failure.reason for failure in failures}
-    rows = [summarised(plan, reasons.get(plan.choice.name)) for plan in plans]
+    rows = [summary_row(plan, reasons.get(plan.choice.name)) for plan in plans]
     path = summary_path(settings.output_dir, settings.batch_file)
     for line in table_lines(rows):
         console.say(line, settings.quiet)
     try:
-        with alone(path.parent, path.stem) as held:
+        with name_lock(path.parent, path.stem) as held:
             if held:
                 place = FinishedSteps(path.parent, f".{path.stem}")  # no result has such a name
                 make_folder(place.folder)
@@ -82,24 +82,24 @@ def summary_path(folder: str, batch_file: str) -> Path:
     return Path(folder) / f"{Path(batch_file).stem}_summary.csv"
 
 
-def summarised(plan: PlannedRun, reason: str | None) -> Row:
+def summary_row(plan: PlannedRun, reason: str | None) -> Row:
     """What the entry's run file tells, and of one that failed now the reason, whether or not it could be recorded."""
     row = dict.fromkeys(COLUMNS) | {"name": plan.choice.name, "tokens": len(plan.prompt.token_ids)}
     path = run_path(Path(plan.settings.output_dir), plan.choice.name)
     try:
-        told = row | record_row(json.loads(path.read_text(encoding="utf-8")))
+        summary = row | row_from_record(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        told = row | unfinished_row(path.parent, plan.choice.name)
+        summary = row | row_without_run_file(path.parent, plan.choice.name)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        told = row | {"status": "unreadable", "reason": f"{path.name} cannot be read"}
+        summary = row | {"status": "unreadable", "reason": f"{path.name} cannot be read"}
     if reason is None:
-        other = told["status"] == "complete" and not is_done(plan)
-        return row | {"status": "missing", "reason": "a run with other settings has this name"} if other else told
-    kept = "; the result of this name is kept" if told["status"] == "complete" else ""
-    return told | {"status": "failed", "reason": reason + kept}
+        other = summary["status"] == "complete" and not is_done(plan)
+        return row | {"status": "missing", "reason": "a run with other settings has this name"} if other else summary
+    kept = "; the result of this name is kept" if summary["status"] == "complete" else ""
+    return summary | {"status": "failed", "reason": reason + kept}
 
 
-def unfinished_row(folder: Path, name: str) -> Row:
+def row_without_run_file(folder: Path, name: str) -> Row:
     """What there is of a run without a run file: its steps, if it was begun."""
     if not unfinished_folder(folder, name).exists():
         return {"status": "missing"}
@@ -107,7 +107,7 @@ def unfinished_row(folder: Path, name: str) -> Row:
     return {"status": "unfinished", "steps": steps, "reason": "the same command goes on from there"}
 
 
-def record_row(record: Row) -> Row:
+def row_from_record(record: Row) -> Row:
     """The columns that a run record tells.
     Raises LookupError, TypeError or AttributeError for what is no such record."""
     if record["status"] != "complete":
@@ -140,7 +140,7 @@ def utf8(text: str) -> str:
 
 def table_lines(rows: Sequence[Row]) -> list[str]:
     """The table for the terminal: a line of headings, a line for each row, and how many have which status."""
-    names = short_names([console.harmless(row["name"]) for row in rows], LONGEST_NAME)
+    names = short_names([console.escape_unprintable(row["name"]) for row in rows], LONGEST_NAME)
     cells = [SHOWN, *map(shown, rows, names)]
     widths = [max(map(columns_of, column)) for column in zip(*cells)]
     lines = ["  ".join(aligned(*each) for each in zip(SHOWN, line, widths)).rstrip() for line in cells]
@@ -165,7 +165,7 @@ def shown(row: Row, name: str) -> tuple[str, ...]:
         row["status"],
         *numbers,
         top,
-        cut(console.harmless(end), longest),
+        cut(console.escape_unprintable(end), longest),
     )
 
 

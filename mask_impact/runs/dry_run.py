@@ -14,7 +14,7 @@ from mask_impact.base.formats import formats_for
 from mask_impact.models.devices import find_device
 from mask_impact.models.info import ModelInfo
 from mask_impact.runs import batch
-from mask_impact.runs.messages import counted, counts, extent
+from mask_impact.runs.messages import counts, extent, plural
 from mask_impact.runs.planning import PlannedRun, masked_positions, most_rows
 from mask_impact.settings.text import Settings
 
@@ -27,7 +27,7 @@ ASSUMED = (
 
 
 @dataclass(frozen=True)
-class Sizes:
+class LayerSizes:
     """Numbers of a layer's weights, from the configuration:
     all, which a token passes, and those after attention, for a row."""
 
@@ -37,13 +37,13 @@ class Sizes:
 
 def report(plans: Sequence[PlannedRun], model_info: ModelInfo) -> int:
     """Print a line for each plan and one for all of them; returns the exit code. Raises RequestError as a run would."""
-    batch.warn(plans)
+    batch.print_warnings(plans)
     quiet, left = plans[0].settings.quiet, [plan for plan in plans if not plan.finished]
     sizes = {plan.settings.part: layer_sizes(model_info.measured_config(plan.settings)) for plan in plans}
     config = model_info.measured_config(plans[0].settings)
     speed = multiplications_per_second(config, plans[0].settings) if all(sizes.values()) else None
     times = {
-        plan.choice.name: seconds(
+        plan.choice.name: estimated_seconds(
             plan, layers(plan, model_info), model_info.layers(plan.settings), sizes[plan.settings.part], speed
         )
         for plan in left
@@ -51,14 +51,16 @@ def report(plans: Sequence[PlannedRun], model_info: ModelInfo) -> int:
     }
     for plan in plans:
         estimate = f", about {duration(times[plan.choice.name])}" if plan.choice.name in times else ""
-        console.say(f"{plan.choice.name}: {told(plan, model_info)}{estimate}{presence(plan)}", quiet)
-    console.say(total(plans, left, times, speed), quiet)
+        console.say(f"{plan.choice.name}: {plan_size(plan, model_info)}{estimate}{existing_note(plan)}", quiet)
+    console.say(total_line(plans, left, times, speed), quiet)
     return console.SUCCESS
 
 
-def total(plans: Sequence[PlannedRun], left: Sequence[PlannedRun], times: dict[str, float], speed: float | None) -> str:
+def total_line(
+    plans: Sequence[PlannedRun], left: Sequence[PlannedRun], times: dict[str, float], speed: float | None
+) -> str:
     """The line for all of them, with what the times assume."""
-    to_run = f"dry run: {counted(len(plans), 'prompt')}, {len(left)} to measure"
+    to_run = f"dry run: {plural(len(plans), 'prompt')}, {len(left)} to measure"
     if not left:
         return f"{to_run}; nothing was written"
     if speed is None:
@@ -69,10 +71,10 @@ def total(plans: Sequence[PlannedRun], left: Sequence[PlannedRun], times: dict[s
     return f"{to_run}, about {duration(sum(times.values()))}: {assumed}; nothing was written"
 
 
-def told(plan: PlannedRun, model_info: ModelInfo) -> str:
+def plan_size(plan: PlannedRun, model_info: ModelInfo) -> str:
     """Tokens, steps, layers, rows and bytes. Layers are at most so many:
     that one has no softmax attention can come out later."""
-    heads = number(model_info.measured_config(plan.settings), "num_attention_heads")
+    heads = config_number(model_info.measured_config(plan.settings), "num_attention_heads")
     count = len(layers(plan, model_info))
     if heads is None:
         return f"{counts(plan, count)}, rows unknown until the weights are loaded"
@@ -82,16 +84,20 @@ def told(plan: PlannedRun, model_info: ModelInfo) -> str:
     return f"{counts(plan, count)}, {extent(plan, [heads] * count, formats)}" + (f" ({notice})" if notice else "")
 
 
-def presence(plan: PlannedRun) -> str:
+def existing_note(plan: PlannedRun) -> str:
     """What is there of the result, or of a run of it that was cut off."""
     if not plan.finished:
-        return "; cut off before, and goes on behind the steps that are there" if plan.choice.goes_on else ""
-    return f"; there already, of which {', '.join(plan.lacks)} is to be made" if plan.lacks else "; there already"
+        return "; cut off before, and goes on behind the steps that are there" if plan.choice.resumes else ""
+    return (
+        f"; there already, of which {', '.join(plan.missing_files)} is to be made"
+        if plan.missing_files
+        else "; there already"
+    )
 
 
 def layers(plan: PlannedRun, model_info: ModelInfo) -> list[int]:
     """The layers asked for, without those that the configuration says have no softmax attention."""
-    asked, others = plan.settings.layers, model_info.other_layers(plan.settings)
+    asked, others = plan.settings.layers, model_info.layers_without_softmax(plan.settings)
     return [
         layer
         for layer in range(model_info.layers(plan.settings))
@@ -99,20 +105,20 @@ def layers(plan: PlannedRun, model_info: ModelInfo) -> list[int]:
     ]
 
 
-def layer_sizes(config: PreTrainedConfig) -> Sizes | None:
+def layer_sizes(config: PreTrainedConfig) -> LayerSizes | None:
     """A decoder layer's sizes, a gated MLP and the chosen experts assumed;
     None where the configuration does not give them."""
-    width, heads = number(config, "hidden_size"), number(config, "num_attention_heads")
+    width, heads = config_number(config, "hidden_size"), config_number(config, "num_attention_heads")
     if not width or not heads:
         return None
-    of_head = number(config, "head_dim") or width // heads
-    keys = number(config, "num_key_value_heads") or heads
-    inner = number(config, "moe_intermediate_size") or number(config, "intermediate_size") or 4 * width
-    row = width * heads * of_head + 3 * width * inner * (number(config, "num_experts_per_tok") or 1)
-    return Sizes(row + width * of_head * (heads + 2 * keys), row)
+    of_head = config_number(config, "head_dim") or width // heads
+    keys = config_number(config, "num_key_value_heads") or heads
+    inner = config_number(config, "moe_intermediate_size") or config_number(config, "intermediate_size") or 4 * width
+    row = width * heads * of_head + 3 * width * inner * (config_number(config, "num_experts_per_tok") or 1)
+    return LayerSizes(row + width * of_head * (heads + 2 * keys), row)
 
 
-def number(config: PreTrainedConfig, name: str) -> int | None:
+def config_number(config: PreTrainedConfig, name: str) -> int | None:
     """What the configuration says under this name, if that is one number for all layers."""
     try:
         value = getattr(config, name, None)
@@ -121,7 +127,9 @@ def number(config: PreTrainedConfig, name: str) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def seconds(plan: PlannedRun, measured: Sequence[int], of_model: int, sizes: Sizes, speed: float) -> float:
+def estimated_seconds(
+    plan: PlannedRun, measured: Sequence[int], of_model: int, sizes: LayerSizes, speed: float
+) -> float:
     """The time of a run: each token through every layer once, and each step's rows through the measured ones.
 
     `rerun` sends a layer's whole input through it for each masked token.

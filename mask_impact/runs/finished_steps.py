@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mask_impact.base.errors import RunError, first_line
-from mask_impact.base.json_text import json_bytes, plain
+from mask_impact.base.json_text import json_bytes, json_value
 from mask_impact.base.whole_files import make_folder, write_whole
 from mask_impact.measure.step import PassFingerprint
 from mask_impact.results.paths import unfinished_folder
@@ -38,16 +38,16 @@ Item = TypeVar("Item")
 class FinishedStep:
     """One finished step: its distances, what a later step needs of it, and the table's axes so far.
 
-    `record` is the step in the run file, `texts` and `places` are the table's tokens and further columns by then,
+    `record` is the step in the run file, `texts` and `extra_columns` are the table's tokens and further columns by then,
     `seconds` the run's measuring time by then, `started` when it began.
     """
 
     distances: StepDistances
     fingerprint: PassFingerprint
     record: dict[str, Any]
-    cells: list[tuple[str, int]]
+    heatmap_rows: list[tuple[str, int]]
     texts: list[str]
-    places: dict[str, pa.Array]
+    extra_columns: dict[str, pa.Array]
     seconds: float
     started: str
 
@@ -58,20 +58,20 @@ class FinishedStep:
             name: torch.from_numpy(getattr(distances, name)).contiguous() for name in ("l2", "cosine", "positions")
         }
         tensors |= {f"{module}.{layer}": answer.cpu().contiguous() for (module, layer), answer in own_answers.items()}
-        told = {
+        metadata = {
             "step": distances.step,
             "next_id": self.fingerprint.next_id,
             "digest": self.fingerprint.digest,
             "record": self.record,
-            "cells": self.cells,
+            "cells": self.heatmap_rows,
             "texts": self.texts,
             "seconds": self.seconds,
             "started": self.started,
-            "places": {name: [str(column.type), column.to_pylist()] for name, column in self.places.items()},
+            "places": {name: [str(column.type), column.to_pylist()] for name, column in self.extra_columns.items()},
             "checksum": checksum(tensors),
         }
         try:
-            save_file(tensors, path, {METADATA: json.dumps(plain(told))})
+            save_file(tensors, path, {METADATA: json.dumps(json_value(metadata))})
         except SafetensorError as error:
             raise OSError(first_line(error)) from error
 
@@ -79,23 +79,23 @@ class FinishedStep:
     def read(cls, path: Path) -> FinishedStep:
         """The step in a file. Raises OSError, SafetensorError, ValueError or LookupError for what is none."""
         with safe_open(path, "pt") as file:
-            told = json.loads(file.metadata()[METADATA])
+            metadata = json.loads(file.metadata()[METADATA])
             tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
-        if told["checksum"] != checksum(tensors):
+        if metadata["checksum"] != checksum(tensors):
             raise ValueError(f"{path}: what it holds is not what was written")
         l2, cosine, positions = (tensors.pop(name).numpy() for name in ("l2", "cosine", "positions"))
         own_answers = {
             (module, int(layer)): answer for name, answer in tensors.items() for module, layer in [name.split(".")]
         }
         return cls(
-            StepDistances(told["step"], l2, cosine, positions),
-            PassFingerprint(told["next_id"], told["digest"], own_answers),
-            told["record"],
-            [(variant, layer) for variant, layer in told["cells"]],
-            told["texts"],
-            {name: pa.array(values, pa.type_for_alias(kind)) for name, (kind, values) in told["places"].items()},
-            told["seconds"],
-            told["started"],
+            StepDistances(metadata["step"], l2, cosine, positions),
+            PassFingerprint(metadata["next_id"], metadata["digest"], own_answers),
+            metadata["record"],
+            [(variant, layer) for variant, layer in metadata["cells"]],
+            metadata["texts"],
+            {name: pa.array(values, pa.type_for_alias(kind)) for name, (kind, values) in metadata["places"].items()},
+            metadata["seconds"],
+            metadata["started"],
         )
 
 
@@ -115,23 +115,23 @@ class FinishedSteps(Sequence[FinishedStep]):
 
     def __init__(self, folder: Path, name: str):
         self.folder = unfinished_folder(folder, name).parent
-        self.note = unfinished_folder(folder, name)
+        self.record_file = unfinished_folder(folder, name)
         self._read = lru_cache(maxsize=2)(FinishedStep.read)
 
     def begin(self, record: dict[str, Any]) -> None:
         """Note what is being run, before its first step. Raises RunError, one line, if that cannot be written."""
         make_folder(self.folder)
-        write_whole({self.note: lambda path: path.write_bytes(json_bytes(record))})
+        write_whole({self.record_file: lambda path: path.write_bytes(json_bytes(record))})
 
-    def append(self, part: FinishedStep) -> None:
+    def append(self, step: FinishedStep) -> None:
         """Keep one more step. Raises RunError, one line, if it cannot be written."""
         number = len(self)
-        write_whole({self._path(number): part.save}, to_disk=False)
+        write_whole({self._path(number): step.save}, to_disk=False)
         self._length = number + 1
 
     def finish(self) -> None:
         """Note that the result is written: what is here is of no more use, but for whoever reads it at this moment."""
-        self.note.unlink(missing_ok=True)
+        self.record_file.unlink(missing_ok=True)
 
     def clear_steps(self) -> None:
         """Forget every step. Raises RunError where one cannot be removed,
@@ -175,17 +175,17 @@ class FinishedSteps(Sequence[FinishedStep]):
 class Column(Sequence, Generic[Item]):
     """One thing of each step and, behind them, what is only in memory (`more`)."""
 
-    def __init__(self, parts: FinishedSteps, of: Callable[[FinishedStep], Item]):
-        self.parts, self.of, self.more = parts, of, []
+    def __init__(self, steps: FinishedSteps, of: Callable[[FinishedStep], Item]):
+        self.steps, self.of, self.more = steps, of, []
 
     def __len__(self) -> int:
-        return len(self.parts) + len(self.more)
+        return len(self.steps) + len(self.more)
 
     def __getitem__(self, number: int) -> Item:
         if not -len(self) <= number < len(self):
             raise IndexError(number)
         number %= len(self)
-        return self.of(self.parts[number]) if number < len(self.parts) else self.more[number - len(self.parts)]
+        return self.of(self.steps[number]) if number < len(self.steps) else self.more[number - len(self.steps)]
 
 
 def _is_finished_step(path: Path, number: int) -> bool:
@@ -200,16 +200,18 @@ def unfinished_table(folder: Path, name: str) -> tuple[ResultTable, dict[str, An
 
     Raises OSError or ValueError where its record cannot be read.
     """
-    parts = FinishedSteps(folder, name)
-    if not len(parts):
+    steps = FinishedSteps(folder, name)
+    if not len(steps):
         return None
-    record, last = json.loads(parts.note.read_bytes()), parts[-1]
-    layers = list(dict.fromkeys(layer for _, layer in last.cells))
+    record, last = json.loads(steps.record_file.read_bytes()), steps[-1]
+    layers = list(dict.fromkeys(layer for _, layer in last.heatmap_rows))
     record |= {
-        "steps": [part.record for part in parts],
+        "steps": [step.record for step in steps],
         "layers": layers,
-        "variants": list(dict.fromkeys(name for name, _ in last.cells)),
-        "rows": sum(part.distances.l2.size for part in parts),
-        "generated_text": "".join(part.record["next"]["text"] for part in parts),
+        "variants": list(dict.fromkeys(name for name, _ in last.heatmap_rows)),
+        "rows": sum(step.distances.l2.size for step in steps),
+        "generated_text": "".join(step.record["next"]["text"] for step in steps),
     }
-    return ResultTable(last.texts, last.cells, parts.column(lambda part: part.distances), last.places), record
+    return ResultTable(
+        last.texts, last.heatmap_rows, steps.column(lambda step: step.distances), last.extra_columns
+    ), record

@@ -18,7 +18,7 @@ ATTEMPTS = 100  # at a lock whose file others remove in the same moment
 
 
 @contextmanager
-def alone(folder: Path, name: str) -> Iterator[bool]:
+def name_lock(folder: Path, name: str) -> Iterator[bool]:
     """Hold a result's name in a folder, as the one process that writes it; False where another one has it.
 
     The lock is the operating system's and ends with the process that holds it; its file is removed at the end. Raises
@@ -26,7 +26,7 @@ def alone(folder: Path, name: str) -> Iterator[bool]:
     """
     key = blake2b(name_key(name).encode(), digest_size=16).hexdigest()  # of a length that any name's lock can have
     path = unfinished_folder(folder, f".{key}.lock").parent
-    lock = _taken(path)
+    lock = _acquired(path)
     try:
         yield lock is not None
     finally:
@@ -39,7 +39,7 @@ def alone(folder: Path, name: str) -> Iterator[bool]:
                 path.parent.rmdir()
 
 
-def _taken(path: Path) -> FileLock | None:
+def _acquired(path: Path) -> FileLock | None:
     """The lock of this file, or None where another process has it.
 
     One that waited at a file which its holder then removed holds nothing: the file must be the same before and after.

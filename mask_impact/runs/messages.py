@@ -13,7 +13,7 @@ from tqdm import tqdm
 from mask_impact.base import console
 from mask_impact.base.formats import file_sizes
 from mask_impact.models.loading import LoadedModel
-from mask_impact.results.strongest import STRONGEST, spared, strongest_tokens
+from mask_impact.results.strongest import STRONGEST, left_out_note, strongest_tokens
 from mask_impact.runs.planning import PlannedRun, heads_of_layers, most_heatmaps, most_rows
 from mask_impact.runs.run import Run
 
@@ -23,7 +23,7 @@ LONGEST_SHOWN = 80  # characters of the generated text
 @contextmanager
 def progress(run: Run, quiet: bool) -> Iterator[tqdm]:
     """One bar over the run's generation steps and layers, with the time left; none where nobody looks."""
-    name = console.harmless(run.plan.choice.name[:30]) if run.plan.choice else None
+    name = console.escape_unprintable(run.plan.choice.name[:30]) if run.plan.choice else None
     total = run.plan.steps * len(run.parts)
     begun = len(run.steps) * len(run.parts)
     with tqdm(
@@ -49,24 +49,24 @@ def before(plan: PlannedRun, loaded: LoadedModel) -> None:
 
 def counts(plan: PlannedRun, layers: int) -> str:
     """What is measured: tokens, steps, layers."""
-    steps = [counted(plan.steps, "step")] if plan.prompt.site.generates else []
-    return ", ".join([plan.prompt.described(), *steps, counted(layers, plan.prompt.site.layer)])
+    steps = [plural(plan.steps, "step")] if plan.prompt.site.generates else []
+    return ", ".join([plan.prompt.described(), *steps, plural(layers, plan.prompt.site.layer)])
 
 
 def extent(plan: PlannedRun, heads: Sequence[int], formats: tuple[str, ...]) -> str:
     """How large the table of layers that have these numbers of heads can be, and its files."""
     rows = most_rows(plan, heads)
     found = file_sizes(rows, formats, most_heatmaps(plan, heads), len(heads))
-    sizes = ", ".join(f"{form} {megabytes(size)}" for form, size in found.items())
+    sizes = ", ".join(f"{form} {readable_size(size)}" for form, size in found.items())
     return f"at most {rows:,} rows ({sizes})"
 
 
-def counted(number: int, what: str) -> str:
+def plural(number: int, what: str) -> str:
     """`1 step`, `2 steps`."""
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
-def megabytes(size: int) -> str:
+def readable_size(size: int) -> str:
     """A number of bytes, rounded for reading."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} KB"
 
@@ -75,7 +75,7 @@ def after(run: Run, paths: Sequence[Path]) -> None:
     """Say which tokens the run depended on, what was generated and written, and how to look at it."""
     if run.undefined:
         console.warn(
-            f"{run.plan.choice.name}: {counted(run.undefined, 'distance')} undefined, where masking leaves no key at "
+            f"{run.plan.choice.name}: {plural(run.undefined, 'distance')} undefined, where masking leaves no key at "
             "all: empty in CSV, null in JSON"
         )
     if times := run.method.rows.halvings:
@@ -91,12 +91,12 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
     """The lines after a run."""
     table, first = run.table(), run.steps[0]["next"]
     if ends := {"end token": "an end token", "context length": "the model's context length"}.get(run.stopped_by()):
-        yield f"stopped at {ends} after {len(run.steps)} of {counted(run.plan.steps_asked, 'step')}"
+        yield f"stopped at {ends} after {len(run.steps)} of {plural(run.plan.steps_asked, 'step')}"
     if strongest := strongest_tokens(table, STRONGEST):
-        variant, where = table.cells[0][0], "strongest at step 0" if first else "strongest"
+        variant, where = table.heatmap_rows[0][0], "strongest at step 0" if first else "strongest"
         shown = ", ".join(f"{token.text!r} at {token.position} ({token.total:.3g})" for token in strongest)
         shown = "none, every distance is at or below its noise floor" if only_noise(run.steps[0], variant) else shown
-        yield f"{where} ({variant} L2 summed over {run.plan.prompt.site.layer}s{spared(table)}): {shown}"
+        yield f"{where} ({variant} L2 summed over {run.plan.prompt.site.layer}s{left_out_note(table)}): {shown}"
     said = "given" if run.plan.continuation_ids else "generated"
     answer = (
         f"{said} {shortened(run.generated_text)!r} (first token's probability {rounded(first['probability'])}); "

@@ -18,31 +18,31 @@ from mask_impact.results.reading import read_table
 from mask_impact.results.stored_table import StoredTable
 from mask_impact.results.writing import WRITERS
 from mask_impact.runs.finished_steps import FinishedSteps
-from mask_impact.runs.locks import alone
+from mask_impact.runs.locks import name_lock
 from mask_impact.runs.planning import PlannedRun
 
 READ_FIRST = ("parquet", "csv", "json")
 
 
-def completed(plan: PlannedRun) -> bool:
+def make_missing_files(plan: PlannedRun) -> bool:
     """Make what a finished result lacks, with a line for each result; False where its table turns out to be unreadable.
 
     Raises RunError where what it lacks cannot be written.
     """
     folder, name, quiet = Path(plan.settings.output_dir), plan.choice.name, plan.settings.quiet
-    replacing = (OutputFolder(folder, only=name).begun(name) or {}).get("overwrite") is True
+    replacing = (OutputFolder(folder, only=name).unfinished_record(name) or {}).get("overwrite") is True
     if replacing:
         console.say(f"{folder / name}: a run that was to replace it was cut off; with --overwrite it goes on", quiet)
     elif unfinished_folder(folder, name).parent.exists():
         with suppress(RunError):
-            sweep(folder, name)
-    if not plan.lacks:
+            clear_killed_run(folder, name)
+    if not plan.missing_files:
         console.say(
             f"{folder / name}: this result is there, with the same settings; --overwrite measures it again", quiet
         )
         return True
     try:
-        made = [*formats_of_present(plan), *report_of_present(plan)]
+        made = [*write_missing_formats(plan), *write_missing_report(plan)]
     except RequestError as error:
         console.warn(f"{name}: {error}; it is measured again")
         return False
@@ -51,9 +51,9 @@ def completed(plan: PlannedRun) -> bool:
     return True
 
 
-def sweep(folder: Path, name: str) -> None:
+def clear_killed_run(folder: Path, name: str) -> None:
     """Remove what a killed process left of a run whose result is whole, unless one is at work there."""
-    with alone(folder, name) as held:
+    with name_lock(folder, name) as held:
         if held:
             FinishedSteps(folder, name).clear()
 
@@ -64,10 +64,10 @@ def table_path(plan: PlannedRun) -> Path:
     return results_path(Path(plan.settings.output_dir), plan.choice.name, form)
 
 
-def formats_of_present(plan: PlannedRun) -> list[Path]:
+def write_missing_formats(plan: PlannedRun) -> list[Path]:
     """Write the formats that are missing. Raises RequestError for a table that cannot be read,
     RunError if it cannot be written."""
-    missing = [form for form in plan.lacks if form in FORMATS]
+    missing = [form for form in plan.missing_files if form in FORMATS]
     if not missing:
         return []
     table, run = read_table(table_path(plan))
@@ -80,10 +80,10 @@ def formats_of_present(plan: PlannedRun) -> list[Path]:
     return list(files)
 
 
-def report_of_present(plan: PlannedRun) -> list[Path]:
+def write_missing_report(plan: PlannedRun) -> list[Path]:
     """Write the report, if it is missing; where the table is too long for one, a line says so.
-    Raises as `formats_of_present`."""
-    if "report" not in plan.lacks:
+    Raises as `write_missing_formats`."""
+    if "report" not in plan.missing_files:
         return []
     if too_long := report.report_fault(plan.choice.record.get("rows", 0)):
         console.warn(f"{plan.choice.name}: {too_long}")

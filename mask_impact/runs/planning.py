@@ -46,11 +46,11 @@ class PlannedRun:
 
     @property
     def finished(self) -> bool:
-        """Whether the result is there already: what is missing of it (`lacks`) can be made of its table."""
+        """Whether the result is there already: what is missing of it (`missing_files`) can be made of its table."""
         return self.choice.record is not None and not self.choice.formats.isdisjoint(FORMATS)
 
     @property
-    def lacks(self) -> tuple[str, ...]:
+    def missing_files(self) -> tuple[str, ...]:
         """The formats asked for that a finished result does not have (Parquet does for JSON where that
         was too large), and "report"."""
         wanted, _ = formats_for(self.choice.record.get("rows", 0), self.settings.formats, explicit=False)
@@ -63,7 +63,7 @@ def plan_all(entries: Sequence[Settings], model_info: ModelInfo) -> list[Planned
     plans, choices, own, faults = [], [], [], [*entries[0].file_faults]
     for settings in entries:
         own.append({})
-        with collect_faults(faults, settings.placed):
+        with collect_faults(faults, settings.with_place):
             plans.append(plan(settings, model_info))
             own[-1] = plans[-1].prompt.facts()
     facts: list[dict[str, object]] = []
@@ -94,7 +94,7 @@ def computed_with() -> dict[str, str | int]:
 def plan(settings: Settings, model_info: ModelInfo) -> PlannedRun:
     """The entry's inputs and steps. Raises RequestError with its faults."""
     prompt, continuation = PromptInputs([]), None
-    faults = layer_faults(settings, model_info.layers(settings), model_info.other_layers(settings))
+    faults = layer_faults(settings, model_info.layers(settings), model_info.layers_without_softmax(settings))
     with collect_faults(faults):
         prompt = model_info.prompt_inputs(settings)
     with collect_faults(faults):
@@ -126,10 +126,10 @@ def layer_faults(settings: Settings, layers: int, others: Collection[int]) -> li
     )
     has = "vision encoder has blocks" if settings.part == "encoder" else "model has layers"
     faults = [f"layers: {found} out of range; the {has} 0 to {layers - 1}"] if beyond else []
-    return faults + other_faults(asked, others, [layer for layer in range(layers) if layer not in others])
+    return faults + unmeasurable_layer_faults(asked, others, [layer for layer in range(layers) if layer not in others])
 
 
-def other_faults(asked: Sequence[int], others: dict[int, str], measurable: Sequence[int]) -> list[str]:
+def unmeasurable_layer_faults(asked: Sequence[int], others: dict[int, str], measurable: Sequence[int]) -> list[str]:
     """A fault for each layer asked for that cannot be measured."""
     shown = ", ".join(map(str, measurable)) or "none"
     return [
@@ -162,7 +162,7 @@ def refuse_skipped(plans: Sequence[PlannedRun], loaded: LoadedModel) -> None:
     for settings in (plan.settings for plan in plans):
         parts, skipped = loaded.sites[settings.part]
         measurable = [part.index for part in parts]
-        faults += map(settings.placed, other_faults(settings.layers or (), skipped, measurable))
+        faults += map(settings.with_place, unmeasurable_layer_faults(settings.layers or (), skipped, measurable))
     if faults:
         raise RequestError(*faults)
 
@@ -180,8 +180,8 @@ def heads_of_layers(plan: PlannedRun, loaded: LoadedModel) -> list[int]:
 def most_rows(plan: PlannedRun, heads: Sequence[int]) -> int:
     """The most rows that the plan's table can have, of layers that have these numbers of heads."""
     kinds = {"full": len(heads), "attn": len(heads), "heads": sum(heads)}
-    cells = sum(kinds[variant] for variant in plan.settings.variants)
-    return cells * sum(masked_positions(plan))
+    heatmap_rows = sum(kinds[variant] for variant in plan.settings.variants)
+    return heatmap_rows * sum(masked_positions(plan))
 
 
 def most_heatmaps(plan: PlannedRun, heads: Sequence[int]) -> int:

@@ -11,38 +11,38 @@ from mask_impact.base import console, interrupts
 from mask_impact.base.errors import NameTaken, RunError
 from mask_impact.models.loading import LoadedModel
 from mask_impact.results.folder import OutputFolder
-from mask_impact.runs.batch import Failure, failing_into, is_done
+from mask_impact.runs.batch import Failure, catch_failure, is_done
 from mask_impact.runs.finished_steps import FinishedSteps
-from mask_impact.runs.locks import alone
+from mask_impact.runs.locks import name_lock
 from mask_impact.runs.planning import PlannedRun
-from mask_impact.runs.record import begun_record
-from mask_impact.runs.replaced import Replaced
-from mask_impact.runs.result_names import NameChoice, differing_settings, fit
+from mask_impact.runs.record import unfinished_record
+from mask_impact.runs.replaced import ReplacedResults
+from mask_impact.runs.result_names import NameChoice, differing_settings, try_name
 
 
-def claimed(plans: Sequence[PlannedRun], loaded: LoadedModel, failures: list[Failure]) -> Iterator[PlannedRun]:
+def locked_plans(plans: Sequence[PlannedRun], loaded: LoadedModel, failures: list[Failure]) -> Iterator[PlannedRun]:
     """Each plan in turn, for as long as this process alone may write its result, until Ctrl-C is pressed.
 
     A plan that another process measures now, or has finished meanwhile, is passed over with a line;
     one that cannot be begun is noted in `failures`.
     """
-    with interrupts.listening():
+    with interrupts.deferred():
         for plan in plans:
-            if interrupts.asked():
+            if interrupts.stop_requested():
                 return
             with ExitStack() as held:
-                mine = None
-                with failing_into(failures, plan, loaded):
-                    mine = claim(plan, loaded, held)
-                if mine is not None:
-                    yield mine
-                    with failing_into(failures, plan, loaded):
-                        if not finished_steps_of(mine).note.exists() and is_done(mine):
-                            Replaced(mine.settings).add(mine.choice.name)
-                        tidy(mine)
+                locked = None
+                with catch_failure(failures, plan, loaded):
+                    locked = lock_plan(plan, loaded, held)
+                if locked is not None:
+                    yield locked
+                    with catch_failure(failures, plan, loaded):
+                        if not finished_steps_of(locked).record_file.exists() and is_done(locked):
+                            ReplacedResults(locked.settings).add(locked.choice.name)
+                        clear_leftovers(locked)
 
 
-def claim(plan: PlannedRun, loaded: LoadedModel, held: ExitStack) -> PlannedRun | None:
+def lock_plan(plan: PlannedRun, loaded: LoadedModel, held: ExitStack) -> PlannedRun | None:
     """Take the plan's name until `held` is closed, and note what is being run;
     the plan as it stands now, or None where nothing is left to do.
 
@@ -50,8 +50,8 @@ def claim(plan: PlannedRun, loaded: LoadedModel, held: ExitStack) -> PlannedRun 
     or where nothing can be written.
     """
     folder, name = Path(plan.settings.output_dir), plan.choice.name
-    if not held.enter_context(alone(folder, name)):
-        other = OutputFolder(folder, only=name).begun(name)
+    if not held.enter_context(name_lock(folder, name)):
+        other = OutputFolder(folder, only=name).unfinished_record(name)
         if other is not None and (differing := differing_settings(other, plan.settings, plan.facts)):
             raise NameTaken(
                 f"its name was taken meanwhile by a run with other settings ({', '.join(differing)}); "
@@ -59,7 +59,7 @@ def claim(plan: PlannedRun, loaded: LoadedModel, held: ExitStack) -> PlannedRun 
             )
         console.warn(f"{name}: another run is measuring it now; it is left to that one")
         return None
-    choice = fit(name, plan.settings, plan.facts, OutputFolder(folder, only=name))
+    choice = try_name(name, plan.settings, plan.facts, OutputFolder(folder, only=name))
     if isinstance(choice, str):
         if not plan.settings.overwrite:
             raise NameTaken(f"its name was taken meanwhile by {choice}; give it another name or output_dir")
@@ -67,29 +67,29 @@ def claim(plan: PlannedRun, loaded: LoadedModel, held: ExitStack) -> PlannedRun 
     if choice.record is not None and plan.choice.record is None:
         console.say(f"{name}: another run has finished it meanwhile", plan.settings.quiet)
         return None
-    parts = finished_steps_of(plan)
-    if not choice.goes_on:
-        parts.clear()
+    steps = finished_steps_of(plan)
+    if not choice.resumes:
+        steps.clear()
     try:
-        parts.begin(begun_record(plan, loaded))
+        steps.begin(unfinished_record(plan, loaded))
     except RunError:
-        tidy(plan)
+        clear_leftovers(plan)
         raise
     return replace(plan, choice=choice)
 
 
-def tidy(plan: PlannedRun) -> None:
+def clear_leftovers(plan: PlannedRun) -> None:
     """Forget what a finished run was made of, and one that ended without a step to go on from.
 
     It stays beside tables without a run file, of which it alone says what they are.
     """
-    present, name, parts = (
+    existing, name, steps = (
         OutputFolder(Path(plan.settings.output_dir), only=plan.choice.name),
         plan.choice.name,
         finished_steps_of(plan),
     )
-    if not parts.note.exists() or (not len(parts) and (present.record(name) or not present.files(name))):
-        parts.clear()
+    if not steps.record_file.exists() or (not len(steps) and (existing.record(name) or not existing.files(name))):
+        steps.clear()
 
 
 def finished_steps_of(plan: PlannedRun) -> FinishedSteps:

@@ -73,7 +73,7 @@ def failure_record(plan: PlannedRun, loaded: LoadedModel, reason: str) -> dict[s
     return {"schema_version": SCHEMA_VERSION, "status": "failed", "reason": reason, **plan_record(plan, loaded)}
 
 
-def begun_record(plan: PlannedRun, loaded: LoadedModel) -> dict[str, Any]:
+def unfinished_record(plan: PlannedRun, loaded: LoadedModel) -> dict[str, Any]:
     """The record of a run before its first step: its settings, and whether it replaces a result."""
     return {
         "schema_version": SCHEMA_VERSION,

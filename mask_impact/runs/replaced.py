@@ -13,7 +13,7 @@ from mask_impact.results.paths import unfinished_folder
 from mask_impact.settings.text import Settings
 
 
-class Replaced:
+class ReplacedResults:
     """Names of the results that a batch file's entries have replaced, kept on disk until the batch comes to its end.
 
     Nothing is kept of a prompt of the command line, nor without --overwrite.

@@ -21,7 +21,7 @@ from mask_impact.results.paths import RESULT_FILE
 SPELT_OUT = ("computed_with",)  # facts of which a conflict says more than their name
 
 
-class Run(Protocol):
+class NamedSettings(Protocol):
     """What this module needs of a `Settings`."""
 
     title: str
@@ -29,10 +29,10 @@ class Run(Protocol):
     output_dir: str
     overwrite: bool
 
-    def numbers(self) -> dict[str, object]:
+    def changing_numbers(self) -> dict[str, object]:
         """The settings that change the numbers."""
 
-    def placed(self, fault: str) -> str:
+    def with_place(self, fault: str) -> str:
         """The fault behind the entry's place in its batch file."""
 
 
@@ -41,17 +41,17 @@ class NameChoice:
     """The name for a run; `record` is the finished run of the same settings found there, `formats` its result files.
 
     Among the formats is "report" if its report is there. `earlier` says what became of an earlier run of this name that
-    is no result; `goes_on` is whether that was this very run, whose finished steps need not be measured again.
+    is no result; `resumes` is whether that was this very run, whose finished steps need not be measured again.
     """
 
     name: str
     record: dict | None = None
     formats: frozenset[str] = frozenset()
     earlier: str = ""
-    goes_on: bool = False
+    resumes: bool = False
 
 
-def differing_settings(record: Mapping, settings: Run, facts: Mapping[str, object]) -> list[str]:
+def differing_settings(record: Mapping, settings: NamedSettings, facts: Mapping[str, object]) -> list[str]:
     """Names of what differs between a run record and a request; empty if its numbers would be the same.
 
     `facts` are what the request was resolved to, under the names that they have at the record's top level
@@ -59,7 +59,7 @@ def differing_settings(record: Mapping, settings: Run, facts: Mapping[str, objec
     """
     settings_then = record.get("settings")
     then = {**(settings_then if isinstance(settings_then, Mapping) else {}), **{key: record.get(key) for key in facts}}
-    now = {**settings.numbers(), **facts}
+    now = {**settings.changing_numbers(), **facts}
     return [
         difference(key, then.get(key), value) for key, value in now.items() if key not in then or then[key] != value
     ]
@@ -74,14 +74,14 @@ def difference(key: str, then: object, now: object) -> str:
     )
 
 
-def choose_names(entries: Sequence[Run], facts: Sequence[Mapping[str, object]]) -> list[NameChoice]:
+def choose_names(entries: Sequence[NamedSettings], facts: Sequence[Mapping[str, object]]) -> list[NameChoice]:
     """A name for every entry, no two alike; raises RequestError with every fault."""
     reserved = {name_key(entry.name) for entry in entries if entry.name is not None}
-    present = {folder: OutputFolder(Path(folder)) for folder in {entry.output_dir for entry in entries}}
+    existing = {folder: OutputFolder(Path(folder)) for folder in {entry.output_dir for entry in entries}}
     choices, faults = [], []
     for entry, known in zip(entries, facts, strict=True):
         try:
-            choices.append(choose_name(entry, known, reserved, present[entry.output_dir]))
+            choices.append(choose_name(entry, known, reserved, existing[entry.output_dir]))
             reserved.add(name_key(choices[-1].name))
         except RequestError as error:
             faults.extend(error.faults)
@@ -91,54 +91,64 @@ def choose_names(entries: Sequence[Run], facts: Sequence[Mapping[str, object]]) 
 
 
 def choose_name(
-    settings: Run, facts: Mapping[str, object], reserved: Collection[str] = (), present: OutputFolder | None = None
+    settings: NamedSettings,
+    facts: Mapping[str, object],
+    reserved: Collection[str] = (),
+    existing: OutputFolder | None = None,
 ) -> NameChoice:
     """The name for one run. A derived name is the first of `x`, `x_2`, `x_3` ... that is free or holds this very run.
 
     A given name that something else holds raises RequestError, unless `overwrite` is set. `reserved` are the
-    `name_key`s that a derived name has to leave alone; `present` is what the output folder holds, if that is known
+    `name_key`s that a derived name has to leave alone; `existing` is what the output folder holds, if that is known
     already.
     """
-    present = present or OutputFolder(Path(settings.output_dir))
+    existing = existing or OutputFolder(Path(settings.output_dir))
     if settings.name is not None:
-        return _given_name(settings, facts, present)
+        return _given_name(settings, facts, existing)
     base = derive_name(settings.title)
     candidates = itertools.chain([base], (f"{base}_{n}" for n in itertools.count(2)))
     free = (name for name in candidates if name_key(name) not in reserved)
-    return next(choice for name in free if isinstance(choice := fit(name, settings, facts, present), NameChoice))
+    return next(choice for name in free if isinstance(choice := try_name(name, settings, facts, existing), NameChoice))
 
 
-def _given_name(settings: Run, facts: Mapping[str, object], present: OutputFolder) -> NameChoice:
-    choice = fit(settings.name, settings, facts, present)
+def _given_name(settings: NamedSettings, facts: Mapping[str, object], existing: OutputFolder) -> NameChoice:
+    choice = try_name(settings.name, settings, facts, existing)
     if isinstance(choice, NameChoice):
         return choice
     if settings.overwrite:
-        return NameChoice(present.as_written(settings.name))
+        return NameChoice(existing.spelling_of(settings.name))
     raise RequestError(
-        settings.placed(
+        settings.with_place(
             f"the name {settings.name!r} is taken in {settings.output_dir!r} by {choice}; "
             "choose another or add --overwrite"
         )
     )
 
 
-def fit(name: str, settings: Run, facts: Mapping[str, object], present: OutputFolder) -> NameChoice | str:
+def try_name(
+    name: str, settings: NamedSettings, facts: Mapping[str, object], existing: OutputFolder
+) -> NameChoice | str:
     """The choice of this name, or what holds it already."""
-    own, files, record, begun = present.as_written(name), present.files(name), present.record(name), present.begun(name)
-    same = begun is not None and not differing_settings(begun, settings, facts)
-    goes_on = same and (not settings.overwrite or begun.get("overwrite") is True)
-    if settings.overwrite and goes_on:
-        return NameChoice(own, earlier="cut off before", goes_on=True)
+    own, files, record, unfinished = (
+        existing.spelling_of(name),
+        existing.files(name),
+        existing.record(name),
+        existing.unfinished_record(name),
+    )
+    same = unfinished is not None and not differing_settings(unfinished, settings, facts)
+    resumes = same and (not settings.overwrite or unfinished.get("overwrite") is True)
+    if settings.overwrite and resumes:
+        return NameChoice(own, earlier="cut off before", resumes=True)
     failed = record is not None and record.get("status") == "failed"
-    if begun is not None and not same and not settings.overwrite and (failed or record is None):
-        return f"an unfinished run with other settings ({', '.join(differing_settings(begun, settings, facts))})"
+    if unfinished is not None and not same and not settings.overwrite and (failed or record is None):
+        return f"an unfinished run with other settings ({', '.join(differing_settings(unfinished, settings, facts))})"
     if record is None:
-        if files and begun is None:
+        if files and unfinished is None:
             return "files without a readable run record"
-        return NameChoice(own, earlier="cut off before" if begun else "", goes_on=goes_on)
+        return NameChoice(own, earlier="cut off before" if unfinished else "", resumes=resumes)
     differing = differing_settings(record, settings, facts)
     if failed and (settings.name is not None or not differing):
-        return NameChoice(own, earlier=f"failed before ({record.get('reason')})", goes_on=goes_on)
+        return NameChoice(own, earlier=f"failed before ({record.get('reason')})", resumes=resumes)
     if differing:
         return f"a run with other settings ({', '.join(differing)})"
     if settings.overwrite or record.get("status") != "complete":

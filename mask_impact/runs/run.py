@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mask_impact.base import console, interrupts
-from mask_impact.base.errors import StopAsked
-from mask_impact.base.json_text import plain
+from mask_impact.base.errors import StopRequested
+from mask_impact.base.json_text import json_value
 from mask_impact.measure.generation import context_full, ends
 from mask_impact.measure.next_token import greedy, picking, saved_settings
 from mask_impact.measure.step import MeasuredLayer, ModelInputs, Step
@@ -43,8 +43,10 @@ class Run:
         self.parts = measured_parts(plan.settings, loaded)
         _, self.skipped = loaded.sites[plan.settings.part]
         self.method = method_of(plan.settings)
-        self.kept = None if plan.choice is None else FinishedSteps(Path(plan.settings.output_dir), plan.choice.name)
-        done = () if self.kept is None else self.kept.column(lambda part: part.fingerprint)
+        self.finished_steps = (
+            None if plan.choice is None else FinishedSteps(Path(plan.settings.output_dir), plan.choice.name)
+        )
+        done = () if self.finished_steps is None else self.finished_steps.column(lambda step: step.fingerprint)
         self.inputs = ModelInputs(
             plan.prompt.token_ids,
             plan.steps,
@@ -62,23 +64,23 @@ class Run:
             plan.prompt.at,
         )
         self.steps: list[dict[str, Any]] = []
-        self.distances = [] if self.kept is None else self.kept.column(lambda part: part.distances)
-        self.cells: list[tuple[str, int]] = []
+        self.distances = [] if self.finished_steps is None else self.finished_steps.column(lambda step: step.distances)
+        self.heatmap_rows: list[tuple[str, int]] = []
         self.each: list[np.ndarray] = []
         self.last: Step | None = None
         self._open: list[MeasuredLayer] = []
         self._texts: list[str] = []
         self._started, self._clock = now(), time.monotonic()
-        if self.kept:
-            self.steps = [part.record for part in self.kept]
-            self._started, self._clock = self.kept[-1].started, self._clock - self.kept[-1].seconds
+        if self.finished_steps:
+            self.steps = [step.record for step in self.finished_steps]
+            self._started, self._clock = self.finished_steps[-1].started, self._clock - self.finished_steps[-1].seconds
 
     def _start_over(self) -> None:
         console.warn(
             f"{self.plan.choice.name}: the model's answers differ in their last bits from those of the steps that are "
             "there; the run starts over"
         )
-        self.kept.clear_steps()
+        self.finished_steps.clear_steps()
         self.steps = []
         self._started, self._clock = now(), time.monotonic()
 
@@ -95,7 +97,7 @@ class Run:
             (name, layer, layer.variants.index(name)) for name in names for layer in layers if name in layer.variants
         ]
         self.last = layers[0].step
-        self.cells = [(name, layer.layer) for name, layer, _ in rows]
+        self.heatmap_rows = [(name, layer.layer) for name, layer, _ in rows]
         self.each = [layer.each for layer in layers if layer.each is not None]
         masked = self.last.masked
         distances = StepDistances(
@@ -105,7 +107,7 @@ class Run:
             masked,
         )
         self.steps.append(self._step_record(rows, distances))
-        if self.kept is None:
+        if self.finished_steps is None:
             self.distances.append(distances)
         elif len(self.steps) == self.plan.steps or ends(self.last, self.inputs):
             self.distances.more.append(distances)
@@ -115,20 +117,20 @@ class Run:
     def _keep(self, distances: StepDistances) -> None:
         """Keep a step that is not the last one, in a file of its own. Raises StopAsked where Ctrl-C was pressed meanwhile."""
         seen = len(self.last.token_ids)
-        self.kept.append(
+        self.finished_steps.append(
             FinishedStep(
                 distances,
                 self.last.fingerprint,
                 self.steps[-1],
-                self.cells,
+                self.heatmap_rows,
                 self.texts[:seen],
                 self.plan.prompt.columns(seen),
                 self.seconds,
                 self._started,
             )
         )
-        if interrupts.asked():
-            raise StopAsked(
+        if interrupts.stop_requested():
+            raise StopRequested(
                 f"stopped after {len(self.steps)} of {self.plan.steps} steps; the same command goes on from there"
             )
 
@@ -181,7 +183,7 @@ class Run:
     def table(self) -> ResultTable:
         """The long table of the steps measured so far."""
         seen = len(self.last.token_ids)
-        return ResultTable(self.texts[:seen], self.cells, self.distances, self.plan.prompt.columns(seen))
+        return ResultTable(self.texts[:seen], self.heatmap_rows, self.distances, self.plan.prompt.columns(seen))
 
     def to_dataframe(self) -> pd.DataFrame:
         """The long table as a DataFrame, with the run record in `attrs["run"]`;
@@ -217,7 +219,7 @@ class Run:
 
     def record(self) -> dict[str, Any]:
         """What produced the table, in plain JSON types: written as {name}_run.json, and in `df.attrs["run"]`."""
-        return plain(
+        return json_value(
             {
                 "schema_version": SCHEMA_VERSION,
                 "status": "complete",
@@ -232,7 +234,7 @@ class Run:
                 ],
                 "stopped_by": self.stopped_by(),
                 "generation": saved_settings(self.loaded.model.generation_config) if self.plan.generates else None,
-                "variants": list(dict.fromkeys(name for name, _ in self.cells)),
+                "variants": list(dict.fromkeys(name for name, _ in self.heatmap_rows)),
                 "layers": [part.index for part in self.parts],
                 "skipped_layers": [{"layer": layer, "reason": why} for layer, why in self.skipped.items()],
                 "steps": self.steps,

@@ -71,7 +71,9 @@ class _File:
         self.options = options(kind)
         self.defaults = defaults(kind)
         self.faults: set[tuple[int, str]] = set()
-        self.elsewhere: dict[str, tuple[str, set[int]]] = {}  # keys of another script: which one, and their lines
+        self.other_script_keys: dict[
+            str, tuple[str, set[int]]
+        ] = {}  # keys of another script: which one, and their lines
         self.known: dict[int, Members] = {}
         self.names: dict[str, int] = {}
 
@@ -86,7 +88,7 @@ class _File:
         enabled = [entry for entry in entries if entry is not None]
         if nodes and not enabled:
             self.faults.add((line, "no entry of prompts is enabled; set enabled: true in at least one"))
-        for key, (script, lines) in self.elsewhere.items():
+        for key, (script, lines) in self.other_script_keys.items():
             also = f" (on {len(lines)} lines)" if len(lines) > 1 else ""
             self.faults.add((min(lines), f"{key}{also} is a key of {script}; run that with this file"))
         return enabled
@@ -147,7 +149,7 @@ class _File:
         chosen: dict[str, Any] = {}
         for key, (line, node) in members.items():
             if script := self.kind.OTHER_SCRIPT_KEYS.get(key):
-                self.elsewhere.setdefault(key, (script, set()))[1].add(line)
+                self.other_script_keys.setdefault(key, (script, set()))[1].add(line)
             elif fault := self.misplaced(key, level):
                 self.faults.add((line, fault))
             elif key not in ("defaults", "prompts"):
@@ -191,7 +193,7 @@ class _File:
             return [self.plain(item) if isinstance(item, yaml.ScalarNode) else [] for item in node.value]
         try:
             value = self.loader.construct_object(node)
-            return joined(value) if isinstance(value, str) else value
+            return join_surrogates(value) if isinstance(value, str) else value
         except Exception:  # PyYAML fails with whatever it meets inside: 2024-13-45, !!bool maybe, !!timestamp x
             raise ValueError(f"{quoted(node.value)} has no value in YAML; put it in quotes if text is meant") from None
 
@@ -209,14 +211,14 @@ class _File:
         if own.pop("enabled", True) is False:
             return None
         chosen = {**shared, **own, **flags}
-        idle = self.kind.idle(self.defaults | chosen) - own.keys()
-        chosen = {name: value for name, value in chosen.items() if name not in idle}
+        inapplicable = self.kind.inapplicable(self.defaults | chosen) - own.keys()
+        chosen = {name: value for name, value in chosen.items() if name not in inapplicable}
         given = frozenset(name for name, value in chosen.items() if value is not None)
         if isinstance(node, yaml.MappingNode):
             chosen |= self.prompt(node, members, own, self.kind.takes_prompt(self.defaults | chosen))
             together = self.defaults | chosen | {"given": given}
             self.faults.update((_line(node), fault) for fault in self.kind.contradictions(together))
-        self.one_of_its_name(members, own)
+        self.check_unique_name(members, own)
         return chosen | {"given": given, "place": f"{self.path}:{_line(node)}", "warnings": self.warnings(members, own)}
 
     def prompt(self, node: yaml.Node, members: Members, own: Mapping[str, Any], needed: bool) -> dict[str, str]:
@@ -243,7 +245,7 @@ class _File:
             self.faults.update((line, f"prompt_file: {fault}") for fault in error.faults)
             return {}
 
-    def one_of_its_name(self, members: Members, own: Mapping[str, Any]) -> None:
+    def check_unique_name(self, members: Members, own: Mapping[str, Any]) -> None:
         """Sees to it that no other enabled entry has this name."""
         if isinstance(name := own.get("name"), str):
             line, key = members["name"][0], name_key(name)
@@ -267,7 +269,7 @@ class _File:
         )
 
 
-def joined(text: str) -> str:
+def join_surrogates(text: str) -> str:
     """The text with each pair of surrogates, as which JSON writes what lies past U+FFFF,
     as the character that it stands for."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

@@ -11,7 +11,7 @@ from mask_impact import __version__
 from mask_impact.base.errors import RequestError
 from mask_impact.settings import readers
 from mask_impact.settings.option import UNREADABLE, Option, defaults, options, read_value
-from mask_impact.settings.prompt_files import input_waits, read_prompt
+from mask_impact.settings.prompt_files import read_prompt, stdin_has_data
 from mask_impact.settings.readers import did_you_mean, quoted
 from mask_impact.settings.text import COMMAND_FLAGS, DEFAULT_PROMPT_FILE, Kind, Settings
 
@@ -48,12 +48,14 @@ def read(
     SystemExit(0) after `--help` and `--version`.
     """
     parser = _parser(program, kind, description, examples)
-    namespace, strays = parser.parse_known_args(argv)
+    namespace, unrecognised = parser.parse_known_args(argv)
     # argparse makes an empty list of --flag=--
-    said = {name: ["--" if word == [] else word for word in words] for name, words in vars(namespace).items() if words}
-    faults = _stray_faults(strays, parser, kind.OTHER_SCRIPT_KEYS) + _conflicts(said, options(kind))
-    config = said.pop("config", [None])[-1]
-    flags = {name: _value(words, options(kind)[name], faults) for name, words in said.items()}
+    words_given = {
+        name: ["--" if word == [] else word for word in words] for name, words in vars(namespace).items() if words
+    }
+    faults = _unrecognised_faults(unrecognised, parser, kind.OTHER_SCRIPT_KEYS) + _conflicts(words_given, options(kind))
+    config = words_given.pop("config", [None])[-1]
+    flags = {name: _value(words, options(kind)[name], faults) for name, words in words_given.items()}
     if config is not None:
         from mask_impact.settings import batch_file
 
@@ -61,7 +63,7 @@ def read(
         if path is UNREADABLE:
             raise RequestError(*faults)
         return batch_file.read(path, flags, kind, faults)
-    if strays:  # a misspelt --prompt leaves none: looking for the default file would only add a misleading fault
+    if unrecognised:  # a misspelt --prompt leaves none: looking for the default file would only add a misleading fault
         raise RequestError(*faults)
     return [_single(flags, kind, faults)]
 
@@ -121,34 +123,36 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, row: Option, default: o
         group.add_argument(row.off_flag, dest=name, action="append_const", const=False, help=f"not {row.flag}")
 
 
-def _stray_faults(strays: Sequence[str], parser: argparse.ArgumentParser, elsewhere: Mapping[str, str]) -> list[str]:
+def _unrecognised_faults(
+    unrecognised: Sequence[str], parser: argparse.ArgumentParser, other_script_keys: Mapping[str, str]
+) -> list[str]:
     """Faults of the words that belong to no flag; the value after an unknown flag is passed over in silence."""
     known = [flag for action in parser._actions for flag in action.option_strings]
     faults = []
-    for word in (word for word in strays if word.startswith("-")):
+    for word in (word for word in unrecognised if word.startswith("-")):
         flag = word.split("=")[0]
-        script = elsewhere.get(flag.removeprefix("--").replace("-", "_"))
+        script = other_script_keys.get(flag.removeprefix("--").replace("-", "_"))
         faults.append(
             f"{flag} is a flag of {script}; run that"
             if script
             else f"unknown flag {quoted(word)}{did_you_mean(flag, known)}; see --help"
         )
-    if strays and not faults:
-        words = ", ".join(map(quoted, strays))
+    if unrecognised and not faults:
+        words = ", ".join(map(quoted, unrecognised))
         faults.append(f"unexpected {words}; give the prompt with --prompt, in quotes if it has spaces")
     return list(dict.fromkeys(faults))
 
 
-def _conflicts(said: Mapping[str, list[Any]], table: Mapping[str, Option]) -> list[str]:
+def _conflicts(words_given: Mapping[str, list[Any]], table: Mapping[str, Option]) -> list[str]:
     faults = []
-    barred = [row.flag for name, row in table.items() if name in said and not row.with_config]
-    if "config" in said and barred:
+    barred = [row.flag for name, row in table.items() if name in words_given and not row.with_config]
+    if "config" in words_given and barred:
         faults.append(
             f"--config does not go with {', '.join(barred)}; write that into the file's entries, or leave --config out"
         )
-    elif "prompt" in said and "prompt_file" in said:
+    elif "prompt" in words_given and "prompt_file" in words_given:
         faults.append("--prompt does not go with --prompt-file; keep one of them")
-    for name, words in said.items():
+    for name, words in words_given.items():
         if len(set(words)) > 1 and not (name in table and table[name].repeatable):
             flag = table[name].flag if name in table else "--config"
             given = f"and {table[name].off_flag}" if True in words else " and ".join(map(quoted, words))
@@ -188,7 +192,7 @@ def _warnings(flags: Mapping[str, Any], source: str | None) -> tuple[str, ...]:
     if str(flags.get("prompt", "")).endswith(("\n", "\r")):
         kept = "the text ends in a line break, which is kept and can change the answer"
         return (f"--prompt: {kept}; leave it out if it is not meant",)
-    if source is not None and "prompt_file" not in flags and input_waits():
+    if source is not None and "prompt_file" not in flags and stdin_has_data():
         return (f"the prompt is that of {source}; text on standard input was not read, --prompt-file - reads it",)
     return ()
 

@@ -33,7 +33,7 @@ def read_text(path: str) -> str:
         raise RequestError(f"{path}: this is a folder; name a text file in it")
     try:
         with open(path, "rb") as file:
-            return decode(limited(file, path), path)
+            return decode(read_limited(file, path), path)
     except FileNotFoundError:
         raise RequestError(f"{path}: there is no such file; check the path") from None
     except OSError as error:
@@ -55,10 +55,10 @@ def decode(data: bytes, where: str) -> str:
 def _standard_input() -> bytes:
     if sys.stdin is None:
         raise RequestError("--prompt-file -: there is no standard input; name a file or use --prompt TEXT")
-    return limited(sys.stdin.buffer, "standard input")
+    return read_limited(sys.stdin.buffer, "standard input")
 
 
-def input_waits() -> bool:
+def stdin_has_data() -> bool:
     """Whether standard input is a pipe or a file with bytes that nobody has read;
     never waits, and false where that cannot be told."""
     try:
@@ -79,7 +79,7 @@ def bytes_in_pipe(number: int) -> int:
     return int.from_bytes(fcntl.ioctl(number, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
-def limited(file: BinaryIO, where: str) -> bytes:
+def read_limited(file: BinaryIO, where: str) -> bytes:
     """All bytes of a file; RequestError where they are more than any prompt has,
     as those of /dev/zero, which never end."""
     data = file.read(MOST_BYTES + 1)

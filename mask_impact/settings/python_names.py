@@ -28,16 +28,16 @@ def in_python(kind: type, message: str) -> str:
     message = YAML_KEY.sub("", message)
     for script, function in FUNCTIONS.items():
         message = message.replace(f"run it with {script}", f"call {function}")
-    said = QUOTED.split(message)
+    pieces = QUOTED.split(message)
     for name, row in options(kind).items():
         word = row.python or name
-        for place in range(0, len(said), 2):  # what is quoted between, the caller has written
-            said[place] = renamed(said[place], row.flag, word if row.metavar else f"{word}=True", row.metavar)
-            said[place] = renamed(said[place], row.off_flag, f"{word}=False") if row.off_flag else said[place]
-            said[place] = (
-                renamed(said[place], name, word) if "_" in name else said[place]
+        for place in range(0, len(pieces), 2):  # what is quoted between, the caller has written
+            pieces[place] = renamed(pieces[place], row.flag, word if row.metavar else f"{word}=True", row.metavar)
+            pieces[place] = renamed(pieces[place], row.off_flag, f"{word}=False") if row.off_flag else pieces[place]
+            pieces[place] = (
+                renamed(pieces[place], name, word) if "_" in name else pieces[place]
             )  # others are words of English too
-    return "".join(said)
+    return "".join(pieces)
 
 
 def renamed(message: str, flag: str, word: str, metavar: str = "") -> str:

@@ -22,7 +22,7 @@ UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 Reader = Callable[[Any], Any]
 
 
-def found(value: object) -> str:
+def described(value: object) -> str:
     """How a value is named in a fault: short, on one line, with the remedy where YAML read text as something else."""
     if value is None:
         return "nothing (null)"
@@ -43,9 +43,9 @@ def quoted(value: object) -> str:
     return shown if len(shown) <= LONGEST_QUOTE else shown[:LONGEST_QUOTE] + "..."
 
 
-def misfit(expected: str, value: object) -> ValueError:
+def wrong_value(expected: str, value: object) -> ValueError:
     """The error of a value that is no such thing."""
-    return ValueError(f"expected {expected}, found {found(value)}")
+    return ValueError(f"expected {expected}, found {described(value)}")
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
@@ -58,13 +58,13 @@ def text(value: object) -> str:
     """Text that can be written as UTF-8 (a command line in another encoding leaves lone surrogates)."""
     if not isinstance(value, str):
         hint = " in quotes" if isinstance(value, (int, float)) and not isinstance(value, bool) else ""
-        raise misfit("text" + hint, value)
+        raise wrong_value("text" + hint, value)
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise ValueError(f"expected UTF-8 text, found other bytes in {quoted(value)}")
     return value
 
 
-def some_text(value: object) -> str:
+def nonempty_text(value: object) -> str:
     """Text that is not empty."""
     words = text(value)
     if words == "":
@@ -82,9 +82,9 @@ def prompt_text(value: object) -> str | tuple[int, ...]:
     return words
 
 
-def some_text_or_ids(value: object) -> str | tuple[int, ...]:
+def nonempty_text_or_ids(value: object) -> str | tuple[int, ...]:
     """Text that is not empty, or token ids, as of a prompt."""
-    return token_ids(value) if isinstance(value, tuple) else some_text(value)
+    return token_ids(value) if isinstance(value, tuple) else nonempty_text(value)
 
 
 def token_ids(value: Sequence[Any]) -> tuple[int, ...]:
@@ -97,20 +97,20 @@ def token_ids(value: Sequence[Any]) -> tuple[int, ...]:
         raise ValueError("expected token ids, found none (it is empty)")
     for one in value:
         if type(one) is not int or not 0 <= one < 10**18:
-            raise misfit("token ids (whole numbers from 0, a list or an array of shape (n,) or (1, n))", one)
+            raise wrong_value("token ids (whole numbers from 0, a list or an array of shape (n,) or (1, n))", one)
     return tuple(value)
 
 
-def plain(value: Any) -> Any:
+def yaml_value(value: Any) -> Any:
     """A value of Python as YAML would have it: what numpy and torch hold, also in lists, as lists and numbers."""
     with suppress(Exception):  # no array, or one without numbers, as on torch's meta device
         value = value.tolist()
-    return [plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+    return [yaml_value(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def path(value: object) -> str:
     """A path, a leading `~` replaced by the home folder."""
-    name = some_text(os.fspath(value) if isinstance(value, os.PathLike) else value)
+    name = nonempty_text(os.fspath(value) if isinstance(value, os.PathLike) else value)
     if "\0" in name:
         raise ValueError(f"expected a path, found a null character in {quoted(name)}")
     return os.path.expanduser(name)
@@ -120,24 +120,24 @@ def paths(value: object) -> tuple[str, ...]:
     """One path, or a list of them."""
     items = [value] if isinstance(value, (str, os.PathLike)) else [] if value is None else value
     if not isinstance(items, (list, tuple)):
-        raise misfit("a path or a list of paths", value)
+        raise wrong_value("a path or a list of paths", value)
     return tuple(map(path, items))
 
 
 def switch(value: object) -> bool:
     """True or false."""
     if not isinstance(value, bool):
-        raise misfit("true or false", value)
+        raise wrong_value("true or false", value)
     return value
 
 
 def whole_number(value: object) -> int:
     """A whole number from 1 to MOST_NUMBER, of any type that counts as one, but no truth value."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise misfit(f"a whole number from 1 to {MOST_NUMBER}", value)
+        raise wrong_value(f"a whole number from 1 to {MOST_NUMBER}", value)
     number = value.__index__()
     if not 1 <= number <= MOST_NUMBER:
-        raise misfit(f"a whole number from 1 to {MOST_NUMBER}", number)
+        raise wrong_value(f"a whole number from 1 to {MOST_NUMBER}", number)
     return number
 
 
@@ -155,7 +155,7 @@ def memory(value: object) -> int:
     )
     number = int(float(words[1]) * UNITS[words[2].lower()]) if words else value
     if type(number) is not int or not LEAST_MEMORY <= number <= MOST_MEMORY:
-        raise misfit("a size from 1MB on, such as 500MB or 2GB", value)
+        raise wrong_value("a size from 1MB on, such as 500MB or 2GB", value)
     return number
 
 
@@ -167,7 +167,7 @@ def one_of(*choices: str) -> Reader:
 def _one_of(choices: tuple[str, ...], value: object) -> str:
     if not isinstance(value, str) or value not in choices:
         hint = did_you_mean(value, choices) if isinstance(value, str) else ""
-        raise ValueError(f"expected one of {', '.join(choices)}, found {found(value)}{hint}")
+        raise ValueError(f"expected one of {', '.join(choices)}, found {described(value)}{hint}")
     return value
 
 
@@ -179,7 +179,7 @@ def several_of(*choices: str) -> Reader:
 def _several_of(choices: tuple[str, ...], value: object) -> tuple[str, ...]:
     items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value
     if not isinstance(items, (list, tuple, set, frozenset)) or not items or items == [""]:
-        raise misfit(f"one or more of {', '.join(choices)}", value)
+        raise wrong_value(f"one or more of {', '.join(choices)}", value)
     for item in items:
         _one_of(choices, item)
     return tuple(choice for choice in choices if choice in items)
@@ -200,14 +200,14 @@ def layer_numbers(value: object) -> tuple[int, ...]:
 
 def _layer(value: object) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < MOST_LAYERS:
-        raise misfit("layer numbers counted from 0, such as 0-3,10", value)
+        raise wrong_value("layer numbers counted from 0, such as 0-3,10", value)
     return value.__index__()
 
 
 def _layer_range(part: str) -> range:
     ends = re.fullmatch(r"([0-9]{1,9})(?:\s*-\s*([0-9]{1,9}))?", part, re.ASCII)
     if not ends:
-        raise misfit("layer numbers counted from 0, such as 0-3,10", part)
+        raise wrong_value("layer numbers counted from 0, such as 0-3,10", part)
     first, last = _layer(int(ends[1])), _layer(int(ends[2] or ends[1]))
     if last < first:
         raise ValueError(f"the range {part} runs backwards; write {last}-{first}")
@@ -230,7 +230,7 @@ def cell(value: object) -> str:
         return "all"
     if not isinstance(value, str) or not CELL.fullmatch(value):
         number = type(value) in (int, float)  # of 1,2 within braces YAML reads a 1, and of 1:2,3 a 62
-        raise misfit(
+        raise wrong_value(
             "a cell as ROW,COL or IMAGE:ROW,COL, counted from 0, or all" + " (in YAML in quotes)" * number, value
         )
     image, row, column = cell_numbers(value)
@@ -247,7 +247,7 @@ def device_name(value: object) -> str:
     """The name of a device, as torch spells it, or `auto`."""
     if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?", value, re.ASCII):
         hint = did_you_mean(value, ("auto", "cpu", "cuda", "mps")) if isinstance(value, str) else ""
-        raise ValueError(f"expected auto, cpu, cuda, cuda:N or mps, found {found(value)}{hint}")
+        raise ValueError(f"expected auto, cpu, cuda, cuda:N or mps, found {described(value)}{hint}")
     return value
 
 

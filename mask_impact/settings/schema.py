@@ -81,19 +81,19 @@ def described(row: Option, default: object) -> Schema:
     """The schema of a setting's value, with its meaning and its default."""
     meaning = row.meaning + (f" (default: {row.default_shown})" if row.default_shown else "")
     shown = {} if default is None else {"default": list(default) if isinstance(default, tuple) else default}
-    return {"description": meaning.replace("`", "")} | shown | of_reader(row.read)
+    return {"description": meaning.replace("`", "")} | shown | schema_of_reader(row.read)
 
 
-def of_reader(read: Reader) -> Schema:
+def schema_of_reader(read: Reader) -> Schema:
     """The schema of what a reader takes. Raises KeyError for a reader that has none yet."""
     if isinstance(read, partial):
-        return MADE[read.func](*read.args)
-    return PLAIN[read]
+        return SCHEMA_MAKERS[read.func](*read.args)
+    return SCHEMAS[read]
 
 
 def optional(read: Reader) -> Schema:
     """A value that the reader reads, or null."""
-    inner = of_reader(read)
+    inner = schema_of_reader(read)
     return {"anyOf": [*inner.get("anyOf", [inner]), {"type": "null"}]}
 
 
@@ -115,7 +115,7 @@ def several_of(choices: tuple[str, ...]) -> Schema:
 
 def file_name() -> Schema:
     """Text that mask_impact/runs/result_names.py takes for a file name, but for its length in bytes."""
-    devices = "|".join("".join(any_case(one) for one in name) for name in sorted(file_names.DEVICES))
+    devices = "|".join("".join(any_case(one) for one in name) for name in sorted(file_names.RESERVED_NAMES))
     return {
         "type": "string",
         "maxLength": file_names.LONGEST_GIVEN,
@@ -173,10 +173,10 @@ def layer_numbers() -> Schema:
 
 CELL_NUMBER = f"[0-9]{{1,6}}{PLAIN_SPACE}"
 PATH: Schema = {"type": "string", "pattern": "^[^\\u0000]+$"}
-PLAIN: dict[Reader, Schema] = {
+SCHEMAS: dict[Reader, Schema] = {
     readers.text: {"type": "string"},
-    readers.some_text: {"type": "string", "minLength": 1},
-    readers.some_text_or_ids: {"type": "string", "minLength": 1},
+    readers.nonempty_text: {"type": "string", "minLength": 1},
+    readers.nonempty_text_or_ids: {"type": "string", "minLength": 1},
     readers.prompt_text: {"type": "string", "minLength": 1},
     readers.path: PATH,
     readers.paths: {"anyOf": [PATH, {"type": "array", "items": PATH}, {"type": "null"}]},
@@ -188,7 +188,7 @@ PLAIN: dict[Reader, Schema] = {
     readers.cell: cell(),
     settings._file_name: file_name(),
 }
-MADE: dict[Callable[..., Any], Callable[..., Schema]] = {
+SCHEMA_MAKERS: dict[Callable[..., Any], Callable[..., Schema]] = {
     readers._optional: optional,
     readers._one_of: one_of,
     readers._several_of: several_of,

@@ -22,7 +22,7 @@ COMMAND_FLAGS = {  # flags of the command that are no settings: a front door rea
     "--version": "print the versions of this project and of its libraries, and stop",
 }
 
-TOKENS = ("prompt", "continuation")  # which may be token ids from Python
+MAY_BE_IDS = ("prompt", "continuation")  # which may be token ids from Python
 
 
 Kind = TypeVar("Kind", bound="Settings")
@@ -83,7 +83,7 @@ class Settings:
     )
     continuation: str | tuple[int, ...] | None = option(
         "--continuation",
-        readers.optional(readers.some_text_or_ids),
+        readers.optional(readers.nonempty_text_or_ids),
         "measure these next tokens in place of the model's own",
         None,
         metavar="TEXT",
@@ -172,7 +172,7 @@ class Settings:
     )
     revision: str | None = option(
         "--revision",
-        readers.optional(readers.some_text),
+        readers.optional(readers.nonempty_text),
         "the hub model's branch, tag or commit",
         None,
         metavar="R",
@@ -294,7 +294,7 @@ class Settings:
             object.__setattr__(self, name, read_value(row.read, getattr(self, name), f"{name}: ", faults))
         faults += self.contradictions(vars(self))
         if faults:
-            raise RequestError(*map(self.placed, faults))
+            raise RequestError(*map(self.with_place, faults))
 
     @classmethod
     def from_python(cls: type[Kind], **arguments: object) -> Kind:
@@ -335,7 +335,7 @@ class Settings:
         return True
 
     @staticmethod
-    def idle(chosen: Mapping[str, Any]) -> frozenset[str]:
+    def inapplicable(chosen: Mapping[str, Any]) -> frozenset[str]:
         """The settings that have no meaning beside these:
         given for an entry they are faults, given for many passed over."""
         return frozenset()
@@ -360,7 +360,7 @@ class Settings:
         """The batch file that the entry stands in."""
         return self.place.rpartition(":")[0] or None
 
-    def placed(self, fault: str) -> str:
+    def with_place(self, fault: str) -> str:
         """The fault, with the place of the batch entry in front where there is one."""
         return f"{self.place}: {fault}" if self.place else fault
 
@@ -369,7 +369,7 @@ class Settings:
         plain = {name: getattr(self, name) for name in options(type(self))} | {"num_tokens": self.most_steps}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
-    def numbers(self) -> dict[str, object]:
+    def changing_numbers(self) -> dict[str, object]:
         """Those settings of the record that change the numbers, and not only where and how they are written."""
         table = options(type(self))
         return {name: value for name, value in self.to_record().items() if table[name].changes_numbers}
@@ -398,8 +398,8 @@ def _arguments(kind: type, arguments: Mapping[str, Any]) -> tuple[dict[str, Any]
         name = fields.get(word, word)
         if (type(value).__module__, type(value).__name__) in (("torch", "dtype"), ("torch", "device")):
             value = str(value).removeprefix("torch.")  # written as in the other two ways
-        value = readers.plain(value)
-        if name in TOKENS and isinstance(value, list):
+        value = readers.yaml_value(value)
+        if name in MAY_BE_IDS and isinstance(value, list):
             value = tuple(value)
         if name not in options(kind):
             faults.append(

@@ -13,7 +13,7 @@ from mask_impact.settings.text import Settings
 
 MASK_MODES = ("text", "vision", "both")
 PARTS = ("decoder", "encoder")
-OF_PROMPTS = ("prompt", "prompt_file", "num_tokens", "continuation", "chat", "system", "thinking", "mask_mode")
+PROMPT_SETTINGS = ("prompt", "prompt_file", "num_tokens", "continuation", "chat", "system", "thinking", "mask_mode")
 DESCRIPTION = """\
 Which earlier word or image patch does a vision-language model's next token depend on, \
 at which layer, through which head?
@@ -102,7 +102,7 @@ class VisionSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.takes_prompt(vars(self)) and self.prompt is None:
-            raise RequestError(self.placed("prompt: expected text, found none"))
+            raise RequestError(self.with_place("prompt: expected text, found none"))
 
     @staticmethod
     def takes_prompt(chosen: Mapping[str, Any]) -> bool:
@@ -110,9 +110,9 @@ class VisionSettings(Settings):
         return chosen["part"] == "decoder"
 
     @staticmethod
-    def idle(chosen: Mapping[str, Any]) -> frozenset[str]:
+    def inapplicable(chosen: Mapping[str, Any]) -> frozenset[str]:
         """The settings that mean nothing for the part that is measured."""
-        return frozenset(OF_PROMPTS if chosen["part"] == "encoder" else ("at",))
+        return frozenset(PROMPT_SETTINGS if chosen["part"] == "encoder" else ("at",))
 
     @staticmethod
     def contradictions(chosen: Mapping[str, Any]) -> list[str]:
@@ -147,7 +147,9 @@ class VisionSettings(Settings):
 def encoder_faults(chosen: Mapping[str, Any]) -> list[str]:
     """Faults of settings that do not go with the encoder. The mask mode of every run, `text`, says nothing."""
     faults = []
-    unused = [name for name in OF_PROMPTS if name in chosen["given"] and (name, chosen[name]) != ("mask_mode", "text")]
+    unused = [
+        name for name in PROMPT_SETTINGS if name in chosen["given"] and (name, chosen[name]) != ("mask_mode", "text")
+    ]
     if unused:
         faults.append(
             f"part encoder measures a picture alone and predicts nothing, found {', '.join(unused)}; "

@@ -345,8 +345,8 @@ def test_the_estimate_grows_with_the_measured_cells(at, places, method, models):
     settings = VisionSettings(model=str(models / "vl"), image="cat.png", part="encoder", at=at, method=method)
     model_info = qwen3_vl.examine(settings)
     plan = planning.plan(settings, model_info)
-    found = dry_run.seconds(
-        plan, dry_run.layers(plan, model_info), model_info.layers(settings), dry_run.Sizes(token=3, row=2), 1e3
+    found = dry_run.estimated_seconds(
+        plan, dry_run.layers(plan, model_info), model_info.layers(settings), dry_run.LayerSizes(token=3, row=2), 1e3
     )
     again, calls = (60 * 2, 1) if method == "renormalize" else (15 * 60 * 3, 15)
     assert found == pytest.approx((60 * 3 * 2 + places * again * 2) / 1e3 + dry_run.LAYER_SECONDS * places * calls * 2)

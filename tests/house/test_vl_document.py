@@ -30,7 +30,7 @@ OWN = {
     "patch_size": 16,
     "merge_size": 2,
     "temporal_patch_size": 2,
-    **qwen3_vl.PLAIN,
+    **qwen3_vl.DEFAULT_PROCESSOR,
 }  # what Qwen3-VL's image processor comes with
 
 

@@ -61,7 +61,7 @@ def test_no_file_name_drives_the_terminal(folder, ask):
 
 def test_further_columns_and_missing_rows_are_kept(folder, ask):
     further = {"span": pa.array(["x", None, "z"]), "weight": pa.array([1, None, 2**53])}
-    table = ResultTable(list("abc"), [("Full", 0), ("Full", 2)], places=further)
+    table = ResultTable(list("abc"), [("Full", 0), ("Full", 2)], extra_columns=further)
     table.steps.append(StepDistances(4, *np.ones((2, 2, 2)), np.array([0, 2])))
     write_results(table, folder, "more", ("csv",), {"status": "complete", "dtypes": {"results": "float64"}})
     for source, target in (("csv", "parquet"), ("csv", "json")):

@@ -15,7 +15,7 @@ from repository import ROOT
 from mask_impact import __main__, read_results
 from mask_impact.base.terminal import BLOCKS
 from mask_impact.lookup.compare import distances_apart
-from mask_impact.lookup.find import ranges, shorter
+from mask_impact.lookup.find import abbreviated, ranges
 from mask_impact.lookup.heatmap_text import ROUNDING, UNDEFINED, ZERO, levels_of, scales
 from mask_impact.results.strongest import strongest_tokens
 from mask_impact.results.table import COLUMNS, ResultTable, StepDistances
@@ -381,8 +381,8 @@ def test_as_a_command(results, encoding, blocks):
 
 def test_ranges_and_heads():
     assert ranges([0]) == "0" and ranges([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8" and ranges([]) == ""
-    assert shorter(["Full", *(f"Head_{n}" for n in range(16))]) == ["Full", "Head_0 to Head_15"]
-    assert shorter(["Head_0"]) == ["Head_0"]
+    assert abbreviated(["Full", *(f"Head_{n}" for n in range(16))]) == ["Full", "Head_0 to Head_15"]
+    assert abbreviated(["Head_0"]) == ["Head_0"]
 
 
 def test_no_model_library_is_imported(results):

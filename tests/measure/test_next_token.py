@@ -161,7 +161,7 @@ def test_a_question_about_a_picture_is_answered_as_generate_does(two_pictures):
         "image_processor": vision_zoo.processor(),
     }
     asked = VisionSettings.from_python(prompt=QUESTION, image="cat.png", num_output_tokens=STEPS)
-    prompt = planning.plan(asked, qwen3_vl.of_loaded(*loaded.values(), asked)).prompt
+    prompt = planning.plan(asked, qwen3_vl.from_loaded(*loaded.values(), asked)).prompt
     texts = []
     for _ in range(2):
         third = [text[len(prompt.token_ids) + 2] for text in texts]

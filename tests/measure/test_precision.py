@@ -10,7 +10,7 @@ from measuring import measure, relative_error
 from measuring_encoder import GRIDS, blocks
 from planting import measured, own_numbers_errors, planted_layer, recorded, weights_of
 
-from mask_impact.base.precision import switches
+from mask_impact.base.precision import rounding_settings
 from mask_impact.measure.check import measurable_parts
 from mask_impact.measure.distances import Separation
 from mask_impact.measure.loop import measured_layers
@@ -135,7 +135,7 @@ def tf32():
 
 
 def tf32_state():
-    return [getattr(place, name) for place, name, _ in switches()]
+    return [getattr(place, name) for place, name, _ in rounding_settings()]
 
 
 def test_tf32_is_off_in_every_pass_and_as_it_was_while_the_caller_is_at_work(tf32):
@@ -164,4 +164,4 @@ def test_tf32_is_off_in_the_vision_encoder(tf32):
 def test_before_torch_2_9_the_older_switches_serve(monkeypatch):
     """There `cudnn.conv` is not there to be asked."""
     monkeypatch.delattr(type(torch.backends.cudnn), "conv")
-    assert [name for _, name, _ in switches()] == ["allow_tf32", "allow_tf32"]
+    assert [name for _, name, _ in rounding_settings()] == ["allow_tf32", "allow_tf32"]

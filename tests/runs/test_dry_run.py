@@ -165,7 +165,7 @@ def test_rows_are_those_of_the_loaded_model(name, tmp_path):
     zoo.save(name, tmp_path / name)
     plan, model_info = planned(tmp_path / name, num_tokens=3)
     rows = planning.rows_to_come(plan, loading.load(model_info, plan.settings))
-    assert f"at most {rows:,} rows" in dry_run.told(plan, model_info)
+    assert f"at most {rows:,} rows" in dry_run.plan_size(plan, model_info)
     assert dry_run.layer_sizes(model_info.config.get_text_config()).token > 0
 
 
@@ -196,16 +196,16 @@ def test_rows_are_those_of_the_loaded_vision_model(tmp_path):
     vision_zoo.save("qwen3_vl", tmp_path / "vl")
     plan, model_info = planned(tmp_path / "vl", VisionSettings, qwen3_vl.examine, chat=False)
     rows = planning.rows_to_come(plan, loading.load(model_info, plan.settings))
-    assert f"at most {rows:,} rows" in dry_run.told(plan, model_info)
+    assert f"at most {rows:,} rows" in dry_run.plan_size(plan, model_info)
 
 
 def test_heads_that_differ_by_layer_leave_the_rows_and_the_time_open(tmp_path):
     zoo.save("llama", tmp_path / "llama")
     plan, model_info = planned(tmp_path / "llama")
     object.__setattr__(model_info.config, "num_attention_heads", [2, 4, 2])
-    assert dry_run.told(plan, model_info).endswith("rows unknown until the weights are loaded")
+    assert dry_run.plan_size(plan, model_info).endswith("rows unknown until the weights are loaded")
     assert dry_run.layer_sizes(model_info.config) is None
-    assert "cannot be told without the weights" in dry_run.total([plan], [plan], {}, None)
+    assert "cannot be told without the weights" in dry_run.total_line([plan], [plan], {}, None)
 
 
 def test_a_layer_has_the_weights_that_the_model_has(tmp_path):
@@ -220,11 +220,11 @@ def test_a_layer_has_the_weights_that_the_model_has(tmp_path):
 
 def test_time_grows_with_steps_layers_and_the_literal_method(tmp_path):
     zoo.save("llama", tmp_path / "llama")
-    sizes = dry_run.Sizes(1000, 600)
+    sizes = dry_run.LayerSizes(1000, 600)
 
     def time_of(**settings):
         plan, model_info = planned(tmp_path / "llama", **settings)
-        return dry_run.seconds(plan, dry_run.layers(plan, model_info), 3, sizes, 1e6)
+        return dry_run.estimated_seconds(plan, dry_run.layers(plan, model_info), 3, sizes, 1e6)
 
     prompt = 6
     assert time_of() == pytest.approx((prompt * 3 * 1000 + prompt * 600 * 3) / 1e6 + 3 * dry_run.LAYER_SECONDS)

@@ -99,8 +99,8 @@ def test_ctrl_c_twice_stops_at_once(command, monkeypatch):
 def test_under_nohup_ctrl_c_stays_without_effect():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with interrupts.listening():
+        with interrupts.deferred():
             os.kill(os.getpid(), signal.SIGINT)
-            assert not interrupts.asked() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            assert not interrupts.stop_requested() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)

@@ -121,7 +121,7 @@ def test_an_overwriting_batch_cut_off_at_its_very_end_begins_anew_next_time(comm
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("mask_impact.runs.batch_summary.close", killed)
+        patch.setattr("mask_impact.runs.batch_summary.print_and_write", killed)
         with pytest.raises(Killed):
             command("--config", batch, "--overwrite")
     assert [line.split(": ")[1] for line in command("--config", batch, "--overwrite")[1][:2]] == [

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("here")
 
 
 def test_a_result_that_another_run_measures_is_left_to_it(command):
-    with locks.alone(Path("output"), "X") as held:
+    with locks.name_lock(Path("output"), "X") as held:
         assert held
         code, _, err = command(*TEXT)
     assert code == 1 and err == [
@@ -67,7 +67,7 @@ def test_a_name_that_other_settings_have_at_work_fails_alone_and_unrecorded(comm
     loaded = batch.load
 
     def slowly(*words):
-        held = locks.alone(Path("output"), "x")
+        held = locks.name_lock(Path("output"), "x")
         held.__enter__()
         begun = {"status": "unfinished", "settings": {"variants": ["full"]}}
         Path("output/.partial/x").mkdir()

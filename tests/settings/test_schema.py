@@ -262,7 +262,7 @@ def named(read: values.Reader) -> str:
 
 @pytest.mark.parametrize("read", {named(read): read for read in readers()}.values(), ids=named)
 def test_reader_and_schema_agree(read):
-    chance, rules, seen = random.Random(named(read)), schema.of_reader(read), set()
+    chance, rules, seen = random.Random(named(read)), schema.schema_of_reader(read), set()
     for value in [*SCALARS, *PIECES, *(any_value(chance) for _ in range(2000))]:
         good, why = True, ""
         try:
@@ -286,7 +286,7 @@ def test_reader_and_schema_agree(read):
 )
 def test_what_only_the_reader_can_tell(read, value):
     """The exceptions that the module's docstring names; whoever finds a pattern for one may take it out."""
-    assert fits(value, schema.of_reader(read))
+    assert fits(value, schema.schema_of_reader(read))
     with pytest.raises(ValueError):
         read(value)
 

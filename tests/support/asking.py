@@ -28,5 +28,5 @@ def vl_ask(vl_command, vl):
 def planned(model, paths, mask_mode="both", **settings):
     """The inputs of the question about these pictures."""
     asked = VisionSettings.from_python(prompt=QUESTION, image=paths, mask_mode=mask_mode, **settings)
-    model_info = qwen3_vl.of_loaded(model, vision_zoo.tokenizer(), vision_zoo.processor(), asked)
+    model_info = qwen3_vl.from_loaded(model, vision_zoo.tokenizer(), vision_zoo.processor(), asked)
     return planning.plan(asked, model_info).prompt

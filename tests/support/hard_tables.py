@@ -87,11 +87,13 @@ HARD_FLOATS[-1:] = np.array([0x15AE43FD], np.uint32).view(np.float32)
 
 def hard_table(tokens=HOSTILE_TOKENS, steps=3, dtype=np.float32):
     """Heads that differ per layer, one more position per step, hard floats and random bits in every cell."""
-    cells = [("Full", 0), ("Full", 2), ("Attn", 0), ("Attn", 2), ("Head_0", 0), ("Head_0", 2), ("Head_1", 2)]
-    table = ResultTable(list(tokens), cells)
+    heatmap_rows = [("Full", 0), ("Full", 2), ("Attn", 0), ("Attn", 2), ("Head_0", 0), ("Head_0", 2), ("Head_1", 2)]
+    table = ResultTable(list(tokens), heatmap_rows)
     first = len(tokens) - max(steps, 1) + 1
     for step in range(steps):
-        l2, cosine = (hard_distances((len(cells), first + step), dtype, seed) for seed in (2 * step, 2 * step + 1))
+        l2, cosine = (
+            hard_distances((len(heatmap_rows), first + step), dtype, seed) for seed in (2 * step, 2 * step + 1)
+        )
         table.steps.append(StepDistances(step, l2, cosine))
     return table
 
@@ -109,7 +111,7 @@ def hard_distances(shape, dtype, seed):
 def rows_of(table):
     """The table as the design describes it, one row at a time, by a second implementation."""
     for step in table.steps:
-        for cell, (variant, layer) in enumerate(table.cells):
+        for cell, (variant, layer) in enumerate(table.heatmap_rows):
             for position in range(step.l2.shape[1]):
                 yield (
                     step.step,

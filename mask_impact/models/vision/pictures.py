@@ -62,7 +62,7 @@ def examine(path: str) -> Picture:
     """
     data = _bytes(path)
     image, frames = _decoded(data, path)
-    note = None if frames == 1 else f"{shown(path)}: {frames} frames; the first is taken"
+    note = None if frames == 1 else f"{printable(path)}: {frames} frames; the first is taken"
     return Picture(path, image.width, image.height, hashlib.sha256(data).hexdigest(), note)
 
 
@@ -73,7 +73,7 @@ def load(path: str, sha256: str | None = None) -> Image.Image:
     """
     data = _bytes(path)
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise RequestError(f"{shown(path)}: the picture is no longer the one that was looked at; run again")
+        raise RequestError(f"{printable(path)}: the picture is no longer the one that was looked at; run again")
     return _decoded(data, path)[0]
 
 
@@ -87,7 +87,7 @@ def data_uri(image: Image.Image, widest: int = 1024) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def shown(path: str) -> str:
+def printable(path: str) -> str:
     """A path on one line: what does not print (line breaks, control characters, lone surrogates) is escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(path))
 
@@ -102,7 +102,7 @@ def _written(image: Image.Image, kind: str, **options: object) -> bytes | None:
 
 
 def _bytes(path: str) -> bytes:
-    name = shown(path)
+    name = printable(path)
     if str(path).lower().endswith(VIDEO_SUFFIXES) and os.path.exists(path):
         raise _video(name)
     if ADDRESS.search(str(path)) and not os.path.exists(path):
@@ -133,7 +133,7 @@ def _video(name: str) -> RequestError:
 
 def _decoded(data: bytes, path: str) -> tuple[Image.Image, int]:
     """The first frame in RGB, upright, and the number of frames."""
-    name = shown(path)
+    name = printable(path)
     if _is_video(data):
         raise _video(name)
     with _quiet():
@@ -145,7 +145,7 @@ def _decoded(data: bytes, path: str) -> tuple[Image.Image, int]:
         except MemoryError:
             raise
         except Exception:  # whatever a parser of damaged bytes raises
-            raise RequestError(f"{name}: {_what_else(data)}; convert it to PNG or JPEG") from None
+            raise RequestError(f"{name}: {_what_it_is(data)}; convert it to PNG or JPEG") from None
         with image:
             if image.width * image.height > MOST_PIXELS:
                 raise _too_large(name, image.size)
@@ -166,7 +166,7 @@ def _frame(image: Image.Image, name: str) -> tuple[Image.Image, int]:
         raise _too_large(name) from None
     except Exception as error:  # whatever a decoder of damaged bytes raises
         raise RequestError(
-            f"{name}: this {image.format} picture is truncated or damaged ({shown(first_line(error))}); "
+            f"{name}: this {image.format} picture is truncated or damaged ({printable(first_line(error))}); "
             "save or download it again"
         ) from None
 
@@ -196,7 +196,7 @@ def _is_video(data: bytes) -> bool:
     return data[:4] == b"\x1aE\xdf\xa3" or (data[:4] == b"RIFF" and data[8:12] == b"AVI ")
 
 
-def _what_else(data: bytes) -> str:
+def _what_it_is(data: bytes) -> str:
     """What a file is that Pillow does not open."""
     head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if data[4:8] == b"ftyp":

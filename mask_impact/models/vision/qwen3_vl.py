@@ -19,10 +19,10 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from mask_impact.base.errors import RequestError, collect_faults, first_line
 from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import find_checkpoint
-from mask_impact.models.compiled import as_written
+from mask_impact.models.compiled import unwrap_compiled
 from mask_impact.models.files import read_file
-from mask_impact.models.info import ModelInfo, loaded_name, read_candidate
-from mask_impact.models.refusals import naming, refuse_quantised, refuse_strange_weights, refuse_unloaded
+from mask_impact.models.info import ModelInfo, loaded_name, read_info
+from mask_impact.models.refusals import naming_model, refuse_quantised, refuse_unloaded, refuse_unmeasurable_weights
 from mask_impact.models.tokens import chat_ids
 from mask_impact.models.vision import pictures
 from mask_impact.models.vision.cells import encoder_inputs
@@ -35,7 +35,9 @@ from mask_impact.sites.vision_encoder import VISION_ENCODER
 
 KINDS = ("qwen3_vl", "qwen3_vl_moe")
 ANOTHER_MODEL = "choose a Qwen3-VL model, such as Qwen/Qwen3-VL-2B-Instruct"
-PLAIN = dict(size={"shortest_edge": 65_536, "longest_edge": 16_777_216}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+DEFAULT_PROCESSOR = dict(
+    size={"shortest_edge": 65_536, "longest_edge": 16_777_216}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class VisionModelInfo(ModelInfo):
             return encoder_inputs(settings, self.config, images, self.processor, blocks)
         counts = [image.tokens for image in images]
         ids = self.question_ids(settings)
-        ids = self.completed(ids, counts) if is_ids(settings.prompt) else self.expanded(ids, counts)
+        ids = self.with_image_tokens(ids, counts) if is_ids(settings.prompt) else self.expanded(ids, counts)
         return VisionInputs(ids, tuple(images), settings.mask_mode, self.config.image_token_id, self.processor)
 
     def measured_config(self, settings: VisionSettings) -> PreTrainedConfig:
@@ -82,7 +84,7 @@ class VisionModelInfo(ModelInfo):
         picture = [config.vision_start_token_id, config.image_token_id, config.vision_end_token_id]
         return picture * len(settings.image) + self.tokenizer(settings.prompt)["input_ids"]
 
-    def completed(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
+    def with_image_tokens(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
         """Given ids with every picture's tokens: as they are, or expanded where they have one for each picture.
 
         Raises RequestError for other runs of image tokens: the model takes each for one picture.
@@ -129,7 +131,7 @@ def examine(settings: VisionSettings, checkpoint: Checkpoint | None = None) -> V
     checkpoint = checkpoint or find_checkpoint(
         settings.model, settings.revision, settings.trust_remote_code, settings.DEMO
     )
-    model_info = read_candidate(settings, checkpoint, refuse_config)
+    model_info = read_info(settings, checkpoint, refuse_config)
     if model_info.tokenizer.chat_template is None:
         model_info.tokenizer.chat_template = processors_template(checkpoint)
     processor = read_file(
@@ -156,7 +158,7 @@ def refuse_config(name: str, config: PreTrainedConfig, code: bool = False) -> No
         alone = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
         kind = "a model of text alone: run it with mask_impact_analysis.py, or" if alone else "no Qwen3-VL;"
         raise RequestError(f"--model {name!r} ({config.model_type}) is {kind} {ANOTHER_MODEL}")
-    with naming(name):
+    with naming_model(name):
         refuse_class(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)], config)
     refuse_quantised(name, config)
 
@@ -184,7 +186,7 @@ def refuse_sizes(name: str, processor: Qwen2VLImageProcessorPil) -> None:
         )
 
 
-def of_loaded(
+def from_loaded(
     model: PreTrainedModel | None,
     tokenizer: PreTrainedTokenizerBase | None,
     image_processor: Any,
@@ -193,11 +195,11 @@ def of_loaded(
     """The candidate of a Qwen3-VL that the caller has loaded; `image_processor` is any image processor of it, or None
     for the one that Qwen3-VL has. Raises RequestError for a model of another kind, and for settings that would load
     another."""
-    model = as_written(model)
+    model = unwrap_compiled(model)
     refuse_unloaded(model, tokenizer)
     name = loaded_name(model, settings, refuse_loaded)
     vision = model.config.vision_config
-    own = {key: getattr(image_processor, key, plain) for key, plain in PLAIN.items()}
+    own = {key: getattr(image_processor, key, plain) for key, plain in DEFAULT_PROCESSOR.items()}
     processor = Qwen2VLImageProcessorPil(
         patch_size=vision.patch_size,
         merge_size=vision.spatial_merge_size,
@@ -214,4 +216,4 @@ def refuse_loaded(model: PreTrainedModel) -> None:
         raise RequestError(
             f"{type(model).__name__} is no Qwen3-VL that answers; load one with AutoModelForImageTextToText"
         )
-    refuse_strange_weights(model)
+    refuse_unmeasurable_weights(model)
