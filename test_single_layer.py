@@ -71,7 +71,7 @@ def measure_first_layer(model: str, prompt: str) -> SingleLayer:
     model_info = info.examine(settings)
     ids = planning.plan(settings, model_info).prompt.token_ids
     loaded = loading.load(model_info, settings)
-    first = loaded.parts[:1]
+    first = loaded.parts()[:1]
     inputs = ModelInputs(ids, steps=1)
     [fast] = measured_layers(loaded.model, first, inputs, Method("renormalize"))
     [plain] = measured_layers(loaded.model, first, inputs, Method("rerun"))

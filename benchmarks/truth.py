@@ -51,7 +51,7 @@ def vision_demo() -> loading.LoadedModel:
 def summed(loaded: loading.LoadedModel, inputs: ModelInputs) -> tuple[dict[str, np.ndarray], int]:
     """L2 summed over layers, by kind of variant (position,), and the token that the model predicts."""
     totals = {kind: np.zeros(len(inputs.token_ids)) for kind in ("Full", "Attn", "Heads")}
-    for layer in measured_layers(loaded.model, loaded.parts, inputs):
+    for layer in measured_layers(loaded.model, loaded.parts(), inputs):
         totals["Full"] += layer.l2[0]
         totals["Attn"] += layer.l2[1]
         totals["Heads"] += layer.l2[2:].sum(0)

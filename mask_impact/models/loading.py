@@ -55,6 +55,10 @@ class LoadedModel:
     sites: Mapping[str, tuple[list[LayerParts], dict[int, str]]]
     notes: tuple[str, ...] = ()
 
+    def parts(self, site: str = "decoder") -> list[LayerParts]:
+        """The layers of a site that can be measured."""
+        return self.sites[site][0]
+
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer that the model was saved or given with."""
@@ -151,8 +155,7 @@ def has_experts(model: PreTrainedModel) -> bool:
 
 def measured_parts(settings: Settings, loaded: LoadedModel) -> list[LayerParts]:
     """The parts of the layers that these settings ask for."""
-    parts, _ = loaded.sites[settings.part]
-    return [part for part in parts if settings.layers is None or part.index in settings.layers]
+    return [part for part in loaded.parts(settings.part) if settings.layers is None or part.index in settings.layers]
 
 
 def method_of(settings: Settings) -> Method:

@@ -211,7 +211,7 @@ def test_heads_that_differ_by_layer_leave_the_rows_and_the_time_open(tmp_path):
 def test_a_layer_has_the_weights_that_the_model_has(tmp_path):
     zoo.save("llama", tmp_path / "llama")
     plan, model_info = planned(tmp_path / "llama")
-    layer = loading.load(model_info, plan.settings).parts[0].layer
+    layer = loading.load(model_info, plan.settings).parts()[0].layer
     sizes = dry_run.layer_sizes(model_info.config)
     matrices = {name: weight.numel() for name, weight in layer.named_parameters() if weight.dim() == 2}
     assert sizes.token == sum(matrices.values())
