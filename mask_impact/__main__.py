@@ -1,4 +1,4 @@
-"""A look-up from the shell: results that are there, shown, compared, made into a report, or written in another format.
+"""Commands for existing results: show, compare, make a report, export to another format.
 
 python -m mask_impact show output/capital --step 0 --variant Full
 """
@@ -17,7 +17,7 @@ from mask_impact.settings import readers
 from mask_impact.settings.command_line import Parser, versions
 
 DESCRIPTION = """\
-Looks at results that are there. RESULT is a result file, a run file, or a name such as output/capital."""
+Shows, compares and converts existing results. RESULT is a result file, a run file, or a name such as output/capital."""
 EXAMPLES = """\
 examples:
   python -m mask_impact show output/capital_results.csv --step 0 --variant Full
@@ -26,11 +26,11 @@ examples:
   python -m mask_impact report output/capital
   python -m mask_impact export output/capital_results.csv --to parquet
 
-BATCH_MODE_GUIDE.md has a section on them. NO_COLOR switches the colours off."""
+BATCH_MODE_GUIDE.md has a section on these commands. NO_COLOR switches the colours off."""
 
 
 def read(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The request; raises RequestError for a wrong one, SystemExit(0) after --help and --version."""
+    """The parsed command line; raises RequestError for a wrong one, SystemExit(0) after --help and --version."""
     form = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, "epilog": EXAMPLES}
     parser = Parser(prog="python -m mask_impact", description=DESCRIPTION, **form)
     parser.add_argument("--version", action="version", version=versions(), help="print versions and stop")
@@ -62,7 +62,7 @@ def read(argv: Sequence[str] | None = None) -> argparse.Namespace:
     export = command("export", "write a result in another format, beside it", "result")
     export.add_argument("--to", metavar="FORMAT", action=Once, choices=FORMATS, required=True, help=", ".join(FORMATS))
     for each in (report, export):
-        each.add_argument("--overwrite", action="store_true", help="replace the file that is there")
+        each.add_argument("--overwrite", action="store_true", help="replace an existing file")
     return parser.parse_args(argv)
 
 
@@ -80,7 +80,7 @@ class Once(argparse.Action):
 
 
 def count(word: str) -> int:
-    """A number from 1 on."""
+    """A flag's whole number, from 1 on."""
     try:
         return readers.whole_number(readers.number_in_flag(word))
     except ValueError as error:
@@ -88,7 +88,7 @@ def count(word: str) -> int:
 
 
 def step_number(word: str) -> int:
-    """A number from 0 on."""
+    """A flag's generation step, a whole number from 0 on."""
     number = readers.number_in_flag(word)
     if not isinstance(number, int) or number < 0:
         raise argparse.ArgumentTypeError(f"expected a generation step, counted from 0, found {readers.quoted(word)}")
@@ -96,7 +96,7 @@ def step_number(word: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None, screen: terminal.Screen = terminal.Screen()) -> int:
-    """From the command line to the answer; returns the exit code. `screen` is what standard output can show."""
+    """Run one command and return the exit code; `screen` is what standard output can show."""
     try:
         asked = read(argv)
         answer(asked, screen)
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None, screen: terminal.Screen = terminal.S
 
 
 def answer(asked: argparse.Namespace, screen: terminal.Screen) -> None:
-    """Do what is asked; the modules that read tables are imported here, after a wrong flag was answered."""
+    """Run the command asked for. Modules that read tables are imported here, so that a wrong flag is answered first."""
     from mask_impact.lookup import find
     from mask_impact.lookup import show as lookup
 

@@ -1,5 +1,4 @@
-"""What a front door says in single lines, and the code it exits with.
-Imports nothing slow: a wrong flag is answered at once."""
+"""Prints a front door's lines and gives its exit code. Imports nothing slow: a wrong flag is answered at once."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ SUCCESS, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
 
 def exit_code(main: Callable[[], int]) -> int:
-    """Run a front door; turn what it raises into one line a fault on standard error, and into the exit code."""
+    """Run a front door and return its exit code; print what it raises on standard error, one line for each fault."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -38,7 +37,7 @@ def exit_code(main: Callable[[], int]) -> int:
                 "`pip install -r requirements.txt`, and call the Python of that environment (.venv/bin/python)"
             )
             return WRONG_REQUEST
-        except Exception as error:  # which nobody foresaw: one line all the same, with the place that raised it
+        except Exception as error:  # unforeseen: still one line, with the file and line that raised it
             fault(str(as_run_error(error)))
             return FAILED
         except KeyboardInterrupt:
@@ -47,7 +46,7 @@ def exit_code(main: Callable[[], int]) -> int:
 
 
 def leave(code: int) -> None:
-    """End the process. An interrupted one ends at once: a download in other threads would be waited for."""
+    """End the process; after Ctrl-C without waiting for other threads, such as a download."""
     if code == INTERRUPTED:
         os._exit(code)
     sys.exit(code)
@@ -59,35 +58,33 @@ def command(main: Callable[..., int], name: str) -> Callable[[], None]:
 
 
 def say(line: str, quiet: bool = False) -> None:
-    """One line on standard output; whatever could drive the terminal is printed as its escape."""
+    """Print one line on standard output, unprintable characters as their escapes."""
     if not quiet:
         _print(escape_unprintable(line), sys.stdout)
 
 
 def draw(line: str) -> None:
-    """One line on standard output that is safe already (mask_impact/base/terminal.py), and may have colours."""
+    """Print one line on standard output as it is: safe already (mask_impact/base/terminal.py), perhaps with colours."""
     _print(line, sys.stdout)
 
 
 def fault(line: str) -> None:
-    """One line on standard error."""
+    """Print one fault on standard error."""
     _print(escape_unprintable(f"error: {line}"), sys.stderr)
 
 
 def warn(line: str) -> None:
-    """One line on standard error, for what did not stop the run."""
+    """Print one warning on standard error, about something that did not stop the run."""
     _print(escape_unprintable(f"warning: {line}"), sys.stderr)
 
 
 def escape_unprintable(text: str) -> str:
-    """The text with escapes in place of what is not to be printed:
-    control characters, and what turns the writing around."""
+    """The text with unprintable characters as escapes: controls, and marks that change the direction of the writing."""
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def _print(line: str, stream: TextIO) -> None:
-    """Print and flush. A reader that has gone (`| head`), or a full disk under a log,
-    is no reason to stop measuring."""
+    """Print and flush. A reader that has gone (`| head`) or a full disk under a log must not stop the measuring."""
     try:
         print(line, file=stream, flush=True)
     except OSError:

@@ -33,17 +33,16 @@ class RunError(RuntimeError):
 
 
 class NameTaken(RunError):
-    """Another run took the name of a result before this one could; what it wrote is not touched."""
+    """Another run took the result's name first; this run leaves its files alone."""
 
 
 class StopRequested(Exception):
-    """Ctrl-C was pressed, and the generation step at work then is finished and kept."""
+    """Ctrl-C was pressed; the generation step that was being measured is finished and kept."""
 
 
 @contextmanager
 def collect_faults(faults: list[str], with_place: Callable[[str], str] = str) -> Iterator[None]:
-    """Add the faults of a RequestError raised inside to `faults`, each put through `with_place`,
-    and go on after the block."""
+    """Add the faults of a RequestError raised inside to `faults`, each passed through `with_place`, and go on."""
     try:
         yield
     except RequestError as error:
@@ -51,17 +50,17 @@ def collect_faults(faults: list[str], with_place: Callable[[str], str] = str) ->
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind where it says nothing."""
+    """The first line of an error's message, or the name of its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error, of whatever library, means that memory ran out."""
+    """Whether an error, from any library, means that memory ran out."""
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
 def as_run_error(error: Exception) -> RunError:
-    """The error as a RunError of one line; one of no known kind with the place that raised it."""
+    """The error as a RunError of one line; an error of unknown kind with the file and line that raised it."""
     if isinstance(error, RunError):
         return error
     if out_of_memory(error):

@@ -18,12 +18,12 @@ RESERVED_NAMES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | RESERVED_PO
 
 
 def name_key(name: str) -> str:
-    """The form in which names are compared."""
+    """The form in which names are compared: one Unicode form, without case."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def check_name(name: str) -> str | None:
-    """What keeps `name` from being part of a file name on any system, or None."""
+    """Why `name` cannot be part of a file name on every system, or None if it can."""
     if not name.strip():
         return "a name must not be empty"
     if bad := re.search(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff/\\:*?"<>|]', name):

@@ -1,4 +1,4 @@
-"""The formats that a table can be written in, and what each costs on disk."""
+"""The formats that a table can be written in, and how large their files become."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ REPORT_ROWS = 5_000_000
 def formats_for(rows: int, formats: tuple[str, ...], explicit: bool) -> tuple[tuple[str, ...], str | None]:
     """The formats for a table of `rows` rows, and one line to print if they are not the ones wanted.
 
-    Past five million rows JSON gives way to Parquet. Where JSON was asked for by name (`explicit`), call this with the
-    most possible rows before the run too, and warn with the line; elsewhere the line is for the end of the run.
+    Past five million rows Parquet takes the place of JSON. If the user named JSON (`explicit`), callers ask before the
+    run too, with the most rows that it can have, and print the line as a warning; otherwise it is printed after the
+    run.
     """
     if "json" not in formats or rows <= JSON_ROWS:
         return formats, None
@@ -31,15 +32,17 @@ def formats_for(rows: int, formats: tuple[str, ...], explicit: bool) -> tuple[tu
 # Bytes per row, measured on tables of 60 to 1,024 English tokens in float32; benchmarks/tables.py prints them.
 _ROW_BYTES = {"csv": 51, "json": 51, "parquet": 9}
 
-# What Parquet has beside its rows, measured on runs of 3 to 28 layers: for each heatmap a row group with its place in
-# the footer, and the run record: its settings and, for each layer of a heatmap, five numbers.
+# Parquet's bytes beside its rows, measured on runs of 3 to 28 layers: for each heatmap a row group and its footer
+# entry; the run record's settings; and five numbers for each layer of a heatmap.
 _GROUP_BYTES, _RECORD_BYTES, _LAYER_BYTES = 1500, 2500, 100
 
 
 def file_sizes(rows: int, formats: tuple[str, ...], heatmaps: int, layers: int) -> dict[str, int]:
-    """Approximate bytes of each file to come, of so many heatmaps (a generation step and variant) of so many layers:
-    within about a third of the truth for float32, a factor of 2 for small tables. Pictures, which the run record of
-    Parquet holds, come on top."""
+    """Estimated bytes of each file, for `heatmaps` pairs of generation step and variant with `layers` layers each.
+
+    Within about a third of the truth for float32, a factor of 2 for small tables. Pictures, which Parquet's run record
+    holds, come on top.
+    """
     sizes = {name: rows * _ROW_BYTES[name] for name in formats}
     if "parquet" in sizes:
         sizes["parquet"] += _RECORD_BYTES + heatmaps * (_GROUP_BYTES + layers * _LAYER_BYTES)

@@ -1,4 +1,4 @@
-"""The C library's heap, kept from falling to pieces."""
+"""Settings of the GNU C library's malloc that keep its heap from fragmenting."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ SMALL_PASS_BLOCK, LARGE_PASS_BLOCK, KEPT = 32 * 2**20, 14 * 2**20, 1024 * 2**20
 
 
 def set_malloc_thresholds(tokens: int) -> bool:
-    """Let large blocks be mapped in forward passes of so many tokens, and given back to the system when freed; True
-    where that could be asked for.
+    """Set the size from which malloc maps a block by itself, for forward passes of `tokens` tokens; True if it was set.
 
-    In long passes that is every block of a sequence's length. In the heap, keys and values that are kept come to lie
-    scattered among a layer's passing tensors, with holes between that are a little too small for the aligned blocks
-    that torch asks for: at 4,096 tokens on the shape of Qwen3-0.6B analyses needed 1.7 to 4.1 GB, by chance, and 1.7 to
-    1.9 with blocks past 14 MiB mapped. Short passes keep what they can, up to 1 GiB: a mapped block costs a page fault
-    for every 4 KiB, each time. Giving back past 256 MiB made 100,000 to 200,000 faults in every pass of 1,024 tokens,
-    of up to two seconds.
+    A mapped block goes back to the system when it is freed. In long passes every block of a sequence's length is
+    mapped. In the heap, the keys and values that are kept would lie scattered among a layer's short-lived tensors, with
+    holes between them a little too small for the aligned blocks that torch asks for: at 4,096 tokens on the shape of
+    Qwen3-0.6B analyses needed 1.7 to 4.1 GB, by chance, and 1.7 to 1.9 GB with blocks past 14 MiB mapped.
+
+    Short passes keep up to 1 GiB in the heap, as a mapped block costs a page fault for every 4 KiB, each time. Giving
+    back what is past 256 MiB made 100,000 to 200,000 faults in every pass of 1,024 tokens, up to two seconds.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,4 +1,4 @@
-"""Ctrl-C: once, and the generation step at work is finished first; twice, and all stops at once."""
+"""Ctrl-C: pressed once, the current generation step is finished first; pressed twice, everything stops at once."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ _stop_requested = threading.Event()
 
 
 def stop_requested() -> bool:
-    """Whether to stop, since Ctrl-C was pressed while `deferred`."""
+    """Whether Ctrl-C was pressed inside `deferred`."""
     return _stop_requested.is_set()
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Note the first Ctrl-C inside; a second one raises KeyboardInterrupt.
+    """Remember the first Ctrl-C inside without raising; the second raises KeyboardInterrupt.
 
-    Only a program's main thread can listen, and one that ignores Ctrl-C (under nohup) goes on ignoring it.
+    Does nothing outside the main thread, which alone can handle signals, and in a program that ignores Ctrl-C (under
+    nohup).
     """
     _stop_requested.clear()
     before = signal.getsignal(signal.SIGINT)
@@ -40,6 +41,6 @@ def deferred() -> Iterator[None]:
 def _note_first(_signal: int, _frame: Any) -> None:
     _stop_requested.set()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Not by print, which may be at work in the very line that was interrupted; on a terminal behind the progress bar.
-    with suppress(OSError):  # a reader that has gone, as that of a pipe does at the same Ctrl-C
+    # Not by print, as the signal may have interrupted a print; on a terminal below the progress bar.
+    with suppress(OSError):  # the reader of a pipe ends at the same Ctrl-C
         os.write(2, b"\n" * os.isatty(2) + NOTICE)

@@ -1,4 +1,4 @@
-"""The JSON text of a record: numpy made plain, NaN made null, lists of plain values on one line."""
+"""A record as JSON text: numpy as plain numbers and lists, NaN as null, lists of plain values on one line."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ def json_text(record: Any) -> str:
 
 
 def json_bytes(value: Any) -> bytes:
-    """The text in UTF-8; a lone surrogate, which a prompt from a badly encoded command line can hold,
-    becomes its JSON escape."""
+    """The JSON text in UTF-8. A lone surrogate, which a badly encoded command line can give, becomes its escape."""
     return json_text(value).encode("utf-8", "backslashreplace")
 
 
 def json_value(value: Any) -> Any:
-    """`value` in dicts, lists, strings, ints and finite floats; what is not finite becomes None."""
+    """`value` in dicts, lists, strings, ints and finite floats; NaN and infinities become None."""
     if isinstance(value, Mapping):
         return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -45,7 +44,7 @@ def _lines(value: Any, indent: str) -> str:
 
 
 def _flat_or_lines(value: Any, indent: str) -> str:
-    """A list's item on one line if it holds no container, as most do."""
+    """An item of a list: on one line if it holds no container, as most do."""
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     nested = any(isinstance(item, (dict, list)) for item in items)
     return _lines(value, indent) if nested else _flat(value)

@@ -1,4 +1,4 @@
-"""Products of float32 that are of float32."""
+"""Float32 products with all digits of float32, and each dtype's tolerance."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ AUTOCAST = ("cpu", "cuda", "mps")  # kinds of devices for which a caller may hav
 
 
 def rounding_settings() -> list[tuple[Any, str, Any]]:
-    """Torch's settings for float32 rounding in products: each an object, its attribute, and the value that keeps all
-    digits."""
-    backends: Any = torch.backends  # which has other attributes in each version
-    cuda, cudnn, cpu = backends.cuda, backends.cudnn, backends.mkldnn
+    """torch's settings for float32 rounding: each an object, its attribute, and the value that keeps all digits."""
+    cuda, cudnn, cpu = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
     if not hasattr(cudnn, "conv"):  # before torch 2.9
         return [(cuda.matmul, "allow_tf32", False), (cudnn, "allow_tf32", False)]
     places = (cuda.matmul, cudnn.conv, cudnn.rnn, cpu.matmul, cpu.conv, cpu.rnn)
@@ -24,7 +22,7 @@ def rounding_settings() -> list[tuple[Any, str, Any]]:
 
 
 class _WithoutTF32:
-    """TF32 is switched off while any thread is inside."""
+    """Switches TF32 off while any thread is inside."""
 
     def __init__(self) -> None:
         self.lock, self.inside = threading.Lock(), 0
@@ -55,10 +53,11 @@ _without_tf32 = _WithoutTF32()
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """No product inside rounds float32: not to the 10 bits of TF32, as convolutions on a GPU do unless told not to and
-    matrix products where the caller has asked for it, and not to the dtype of an autocast around the call.
+    """Keep products inside from rounding float32, to the 10 bits of TF32 or to the dtype of an autocast around the
+    call.
 
-    As it was on leaving, when no other thread is inside; so nothing that waits for its caller may be inside.
+    TF32 is torch's default for convolutions on a GPU, and a caller may have asked for it in matrix products. The
+    settings are restored when the last thread leaves, so a generator must not yield inside.
     """
     with _without_tf32, ExitStack() as stack:
         for kind in filter(torch.is_autocast_enabled, AUTOCAST):

@@ -1,4 +1,4 @@
-r"""What standard output can show, and text from anywhere made safe for it.
+"""What a terminal can show, and text from models and files made safe for it.
 
     screen = Screen.of(sys.stdout)
     screen.quoted("\x1b[2J")         # "\x1b[2J" in quotes, with a backslash and no escape character
@@ -36,7 +36,7 @@ class Screen:
 
     @classmethod
     def of(cls, stream: TextIO) -> Screen:
-        """What can be written to `stream`, in the encoding that it has now."""
+        """The screen behind `stream`, by the encoding that the stream has now."""
         wanted = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         able = os.name != "nt" or "WT_SESSION" in os.environ  # Windows' old console shows the codes themselves
         return cls(
@@ -77,7 +77,7 @@ class Screen:
         return shown + " " * (width - columns_of(shown))
 
     def lines(self, text: str, indent: str = "") -> Iterator[str]:
-        """The text, safe, broken between words into lines of at most the width, all but the first behind `indent`."""
+        """The text, safe, wrapped between words at the screen's width; lines after the first begin with `indent`."""
         yield from textwrap.wrap(self.safe(text), self.width, subsequent_indent=indent, break_on_hyphens=False)
 
     def painted(self, text: str, level: int) -> str:
@@ -101,9 +101,9 @@ def _columns(character: str) -> int:
 
 
 def _graphemes(text: str, unicode: bool) -> list[tuple[str, int]]:
-    """The text as what may not be cut apart, each with its columns: a character with its marks, or an escape."""
+    """The text in pieces that must not be cut, each with its columns: a character with its marks, or an escape."""
     graphemes: list[tuple[str, int]] = []
-    marks = MOST_MARKS  # that the last unit has; none may follow an escape
+    marks = MOST_MARKS  # of the last grapheme; an escape takes none
     for character in text:
         mark = unicodedata.category(character).startswith("M")
         if (
@@ -124,8 +124,8 @@ def _graphemes(text: str, unicode: bool) -> list[tuple[str, int]]:
 
 
 def _needs_escape(character: str) -> bool:
-    """Whether a character does something other than take its place: controls, formats and bidirectional marks, spaces
-    other than the plain one, surrogates, private and unassigned ones, selectors of another width, halves of flags."""
+    """Whether a character does more than fill its columns: controls, formats and bidirectional marks, spaces other than
+    the plain one, surrogates, private and unassigned characters, variation selectors, halves of flags."""
     if character == " ":
         return False
     selector = "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"

@@ -22,10 +22,11 @@ def write_whole(
 ) -> None:
     """Write every file under a temporary name, delete `outdated`, then give the files their names, in order.
 
-    `files` maps each final path to the function that writes it. Temporary files lie in `folder`, on the same file
-    system, which this process alone writes to, or else beside the final ones. Until all of them are written nothing
-    that exists is touched; however it ends, no temporary file stays. With `to_disk` a full disk shows, and a power cut
-    finds them, before they have their names. Raises RunError, one line with file and reason.
+    `files` maps each final path to the function that writes it. Temporary files lie in `folder` (on the same file
+    system, written to by this process alone), or else beside the final ones. Existing files stay as they are until all
+    new ones are written, and no temporary file stays, however it ends. With `to_disk` the bytes are on the disk before
+    a file gets its name: a full disk raises in time, and a power cut leaves whole files. Raises RunError, one line with
+    file and reason.
     """
     outdated = list(outdated)
     temporaries = {path: (folder or path.parent) / f".{path.name}.{os.getpid()}.tmp" for path in files}
@@ -75,23 +76,22 @@ def _one_line(done: str, path: Path) -> Iterator[None]:
 
 
 def _check_replaceable(path: Path) -> None:
-    """Raise PermissionError while the old result is still whole: a spreadsheet that has a file open lets nobody else
-    write it."""
+    """Raise PermissionError, while the old result is still whole, for a file that a spreadsheet holds open."""
     if path.exists():
         with open(path, "r+b"):
             pass
 
 
 def _to_disk(path: Path) -> None:
-    """Let a full disk show now, and not after the file has its name."""
+    """Flush the file to the disk, so that a full disk raises before the file has its name."""
     with open(path, "r+b") as file:
         os.fsync(file.fileno())
 
 
 def _sweep(files: Collection[Path], seconds: float) -> None:
-    """Remove what killed processes left of these files, untouched for so long.
+    """Remove the temporary files of killed processes for these files, untouched for `seconds`.
 
-    Each folder is listed once, as a batch's may hold thousands.
+    Each folder is listed once, as a batch's may hold thousands of files.
     """
     prefixes = tuple(f".{path.name}." for path in files)
     for folder in {path.parent for path in files}:
@@ -103,7 +103,7 @@ def _sweep(files: Collection[Path], seconds: float) -> None:
 
 
 def _remove_abandoned(path: Path, seconds: float) -> None:
-    """Remove a temporary file that nobody has written to for so long."""
+    """Remove a temporary file that nothing has written to for `seconds`."""
     with suppress(OSError):
         if time.time() - path.stat().st_mtime >= seconds:
             path.unlink()

@@ -1,5 +1,4 @@
-"""The one table of settings, and the ways in which they are given:
-flags, YAML, Python; the schema and the guide's table are made of it.
+"""The one table of settings, from which flags, YAML keys, Python arguments, the schemas and the guide's table are made.
 
-It knows what may be asked for. It never knows a model, nor how a setting is carried out.
+It knows what a user may ask for. It never knows a model, nor how a setting is carried out.
 """

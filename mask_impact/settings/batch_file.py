@@ -1,7 +1,7 @@
 """The batch file: from YAML to a list of `Settings`, one per enabled entry.
 
-The file is read as a tree of nodes and not as ready-made dicts: nodes have line numbers, and keys that stand twice. An
-alias is the same node again, so a file that aliases its way to billions of values stays as small as it was written.
+The file is read as a tree of nodes, not as dicts: nodes keep line numbers, and keys that stand twice. An alias is the
+same node again, so that nested aliases, which could stand for billions of values, take no more room than the file.
 """
 
 import os
@@ -34,8 +34,9 @@ def read(
 ) -> list[Kind]:
     """The settings of every enabled entry. `flags` are values that the command line gave: they win over the file.
 
-    Raises RequestError with `faults` (those of the command line) and all of the file's own, each with file and line.
-    For a dry run they go into the `file_faults` of those entries that can be read, so that these are checked further.
+    Raises RequestError with `faults` (those of the command line) and all of the file's own, each with file and line. A
+    dry run gets the entries that can be read all the same, with these faults in their `file_faults`, and checks them
+    further.
     """
     file = _File(path, kind)
     try:
@@ -58,7 +59,7 @@ def readable(entries: Sequence[dict[str, Any]], kind: type[Kind], faults: tuple[
     sound = []
     for entry in entries:
         if "prompt" in entry or not kind.takes_prompt(defaults(kind) | entry):
-            with collect_faults([]):  # what it would say is among the faults
+            with collect_faults([]):  # its faults are in `faults` already
                 sound.append(kind(**entry, file_faults=faults))
     return sound
 
@@ -71,14 +72,13 @@ class _File:
         self.options = options(kind)
         self.defaults = defaults(kind)
         self.faults: set[tuple[int, str]] = set()
-        self.other_script_keys: dict[
-            str, tuple[str, set[int]]
-        ] = {}  # keys of another script: which one, and their lines
+        # Keys of another script: which script, and the keys' lines.
+        self.other_script_keys: dict[str, tuple[str, set[int]]] = {}
         self.known: dict[int, Members] = {}
         self.names: dict[str, int] = {}
 
-    def entries(self, flags: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The keyword arguments of every enabled entry's settings; they are good if `faults` is empty afterwards."""
+    def entries(self, flags: Mapping[str, object]) -> list[dict[str, object]]:
+        """The keyword arguments of every enabled entry's settings; valid only if `faults` is empty afterwards."""
         top = self.members(self.root(), "the file")
         shared = self.settings(top, "top")
         if "defaults" in top:
@@ -94,8 +94,7 @@ class _File:
         return enabled
 
     def root(self) -> yaml.Node:
-        """The file's mapping. Raises RequestError for a file that cannot be read, is not YAML, is empty,
-        or holds something else."""
+        """The file's mapping. Raises RequestError if it cannot be read, is not YAML, is empty, or is no mapping."""
         text = read_text(self.path)
         try:
             self.loader = yaml.SafeLoader(text)
@@ -114,14 +113,14 @@ class _File:
     def members(self, node: yaml.Node, what: str) -> Members:
         """The keys of a mapping; its own win over merged ones (`<<`)."""
         if id(node) not in self.known:
-            self.known[id(node)] = {}  # what a mapping that merges itself finds
+            self.known[id(node)] = {}  # for a mapping that merges itself
             own = self.own_members(node, what)
             _, bases = own.pop("<<", (0, None))
             self.known[id(node)] = self.merged(bases) | own
         return self.known[id(node)]
 
     def own_members(self, node: yaml.Node, what: str) -> Members:
-        """The keys written in a mapping. Anything but a mapping is a fault and has none."""
+        """The keys written in a mapping itself; a node of another kind is a fault and has none."""
         own: Members = {}
         if not isinstance(node, yaml.MappingNode):
             self.faults.add((_line(node), f"{what}: expected keys with values, found {_shown(node)}; {EXAMPLE}"))
@@ -137,7 +136,7 @@ class _File:
         return own
 
     def merged(self, node: yaml.Node | None) -> Members:
-        """The keys that `<<` brings: of one mapping, or of a list of which the earlier win."""
+        """The keys that `<<` brings in, from one mapping or from a list of them, in which an earlier one wins."""
         together: Members = {}
         bases = node.value if isinstance(node, yaml.SequenceNode) else [node]
         for base in reversed(bases if node else []):
@@ -175,8 +174,8 @@ class _File:
             ],
         )
 
-    def value(self, key: str, line: int, node: yaml.Node) -> Any:
-        """A setting's value; where it is wrong a fault, and UNREADABLE."""
+    def value(self, key: str, line: int, node: yaml.Node) -> object:
+        """A setting's value; if it is wrong, UNREADABLE and one more fault."""
         faults: list[str] = []
         read = switch if key == "enabled" else self.options[key].read
         value = read_value(lambda node: read(self.plain(node)), node, f"{key}: ", faults)
@@ -186,7 +185,7 @@ class _File:
         return value
 
     def plain(self, node: yaml.Node) -> object:
-        """The node as a Python value; of a list's items only the scalars, as no setting has more levels."""
+        """The node as a Python value; of a list only the scalar items, as no setting is nested deeper."""
         if isinstance(node, yaml.MappingNode):
             return {}
         if isinstance(node, yaml.SequenceNode):
@@ -194,10 +193,12 @@ class _File:
         try:
             value = self.loader.construct_object(node)
             return join_surrogates(value) if isinstance(value, str) else value
-        except Exception:  # PyYAML fails with whatever it meets inside: 2024-13-45, !!bool maybe, !!timestamp x
+        except Exception:  # PyYAML raises errors of any kind: 2024-13-45, !!bool maybe, !!timestamp x
             raise ValueError(f"{quoted(node.value)} has no value in YAML; put it in quotes if text is meant") from None
 
     def prompts(self, top: Members) -> tuple[int, list[yaml.Node]]:
+        """The line of `prompts` and its entries; a fault and no entries if it is not a list with some."""
+        """The line of `prompts` and its entries; a fault and no entries if it is not a list with some."""
         line, node = top.get("prompts", (1, None))
         if isinstance(node, yaml.SequenceNode) and node.value:
             return line, node.value
@@ -221,8 +222,8 @@ class _File:
         self.check_unique_name(members, own)
         return chosen | {"given": given, "place": f"{self.path}:{_line(node)}", "warnings": self.warnings(members, own)}
 
-    def prompt(self, node: yaml.Node, members: Members, own: Mapping[str, Any], needed: bool) -> dict[str, str]:
-        """Prompt and prompt file of an entry that names a file (relative to the batch file); otherwise nothing."""
+    def prompt(self, node: yaml.Node, members: Members, own: Mapping[str, object], needed: bool) -> dict[str, str]:
+        """Prompt and prompt file of an entry that names a file; otherwise nothing. Both or none of them are a fault."""
         found = {name for name in ("prompt", "prompt_file") if own.get(name) is not None}
         if len(found) == 2:
             self.faults.add((_line(node), "an entry has both prompt and prompt_file; keep one of them"))
@@ -233,8 +234,7 @@ class _File:
         return {}
 
     def prompt_in_file(self, source: str, line: int) -> dict[str, str]:
-        """Prompt and prompt file, the path relative to the batch file;
-        where it cannot be read, nothing and a fault at `line`."""
+        """Prompt and prompt file, relative to the batch file; nothing and a fault at `line` if it cannot be read."""
         path = os.path.join(os.path.dirname(self.path), source)
         if source == "-":
             self.faults.add((line, "prompt_file: standard input is for the command line; name a file"))
@@ -245,8 +245,8 @@ class _File:
             self.faults.update((line, f"prompt_file: {fault}") for fault in error.faults)
             return {}
 
-    def check_unique_name(self, members: Members, own: Mapping[str, Any]) -> None:
-        """Sees to it that no other enabled entry has this name."""
+    def check_unique_name(self, members: Members, own: Mapping[str, object]) -> None:
+        """Add a fault if another enabled entry has this entry's name."""
         if isinstance(name := own.get("name"), str):
             line, key = members["name"][0], name_key(name)
             if key in self.names:
@@ -259,7 +259,9 @@ class _File:
                 )
             self.names.setdefault(key, line)
 
-    def warnings(self, members: Members, own: Mapping[str, Any]) -> tuple[str, ...]:
+    def warnings(self, members: Members, own: Mapping[str, object]) -> tuple[str, ...]:
+        """A warning for a prompt that ends in a line break, as YAML's `|` leaves one."""
+        """A warning for a prompt that ends in a line break, as YAML's `|` leaves one."""
         prompt = own.get("prompt")
         if not isinstance(prompt, str) or not prompt.endswith(("\n", "\r")):
             return ()
@@ -270,8 +272,7 @@ class _File:
 
 
 def join_surrogates(text: str) -> str:
-    """The text with each pair of surrogates, as which JSON writes what lies past U+FFFF,
-    as the character that it stands for."""
+    """The text with each pair of surrogates, JSON's way to write a character past U+FFFF, replaced by the character."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
@@ -280,7 +281,7 @@ def _line(node: yaml.Node) -> int:
 
 
 def _shown(node: yaml.Node | None) -> str:
-    """How a node is named in a fault."""
+    """A node as faults show it: nothing, a list, a mapping, or its text in quotes."""
     if node is None or node.tag == NULL:
         return "nothing"
     if isinstance(node, yaml.SequenceNode):

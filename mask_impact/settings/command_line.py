@@ -49,7 +49,7 @@ def read(
     """
     parser = _parser(program, kind, description, examples)
     namespace, unrecognised = parser.parse_known_args(argv)
-    # argparse makes an empty list of --flag=--
+    # argparse turns --flag=-- into an empty list
     words_given = {
         name: ["--" if word == [] else word for word in words] for name, words in vars(namespace).items() if words
     }
@@ -63,7 +63,7 @@ def read(
         if path is UNREADABLE:
             raise RequestError(*faults)
         return batch_file.read(path, flags, kind, faults)
-    if unrecognised:  # a misspelt --prompt leaves none: looking for the default file would only add a misleading fault
+    if unrecognised:  # after a misspelt --prompt, looking for the default file would only add a misleading fault
         raise RequestError(*faults)
     return [_single(flags, kind, faults)]
 
@@ -89,7 +89,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _parser(program: str, kind: type, description: str, examples: str) -> argparse.ArgumentParser:
-    """Every flag collects its words in a list, so that a flag given twice is seen."""
+    """The parser of all flags; each collects its values in a list, so that a flag given twice is noticed."""
     usage = "%(prog)s [--prompt TEXT | --prompt-file FILE | --config FILE] [flags]"
     parser = Parser(
         prog=program,
@@ -126,7 +126,7 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, row: Option, default: o
 def _unrecognised_faults(
     unrecognised: Sequence[str], parser: argparse.ArgumentParser, other_script_keys: Mapping[str, str]
 ) -> list[str]:
-    """Faults of the words that belong to no flag; the value after an unknown flag is passed over in silence."""
+    """A fault for each unknown flag, not for its value; or else one for all words that belong to no flag."""
     known = [flag for action in parser._actions for flag in action.option_strings]
     faults = []
     for word in (word for word in unrecognised if word.startswith("-")):
@@ -186,19 +186,19 @@ def _single(flags: dict[str, Any], kind: type[Kind], faults: list[str]) -> Kind:
     return kind(**chosen, given=frozenset(flags), warnings=_warnings(flags, chosen["prompt_file"]))
 
 
-def _warnings(flags: Mapping[str, Any], source: str | None) -> tuple[str, ...]:
-    """Lines on the prompt: a line break at its end, and piped text that the file `source`, which no flag named,
-    was read in place of."""
+def _warnings(flags: Mapping[str, object], source: str | None) -> tuple[str, ...]:
+    """Warnings about the prompt: a line break at its end; or text on standard input that nothing read, as no flag named
+    a prompt and the default file `source` was taken."""
     if str(flags.get("prompt", "")).endswith(("\n", "\r")):
         kept = "the text ends in a line break, which is kept and can change the answer"
         return (f"--prompt: {kept}; leave it out if it is not meant",)
     if source is not None and "prompt_file" not in flags and stdin_has_data():
-        return (f"the prompt is that of {source}; text on standard input was not read, --prompt-file - reads it",)
+        return (f"the prompt is that of {source}, standard input was not read; to read it, add --prompt-file -",)
     return ()
 
 
-def _prompt(source: str | None) -> dict[str, Any]:
-    """The prompt in a file; if none is named in the default file, which then has to be there."""
+def _prompt(source: str | None) -> dict[str, object]:
+    """The prompt in the file `source`, or in the default file if that is None. Raises RequestError if it is missing."""
     if source is None and not os.path.exists(DEFAULT_PROMPT_FILE):
         raise RequestError(
             f"no prompt is given and there is no {DEFAULT_PROMPT_FILE} in this folder; "

@@ -43,7 +43,7 @@ def _shown(default: object) -> str:
 
 
 def with_table(guide: str) -> str:
-    """The guide's text with its table between the two marks replaced by the present one."""
+    """The guide's text with the table between the two marks made anew."""
     first, last = TABLE_MARKS
     between = re.compile(f"{re.escape(first)}.*?{re.escape(last)}", re.DOTALL)
     return between.sub(lambda _: f"{first}\n{guide_table()}\n{last}", guide)

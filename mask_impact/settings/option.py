@@ -17,8 +17,8 @@ UNREADABLE = object()  # stands for a wrong value until all faults are listed
 class Option:
     """One row of the table: how a setting is given and what it means.
 
-    `scope` says where the setting may stand in a batch file: "run" at the top level alone, "prompt" there, under
-    `defaults` and in an entry, "entry" in an entry alone, "flag" nowhere.
+    `scope` says where the setting may stand in a batch file: "run" only at the top level; "prompt" at the top level,
+    under `defaults` or in an entry; "entry" only in an entry; "flag" nowhere.
     """
 
     flag: str
@@ -32,7 +32,7 @@ class Option:
     default_shown: str = ""
     with_config: bool = True  # may the flag go with --config?
     repeatable: bool = False  # given several times, the flag's values are a list
-    is_path: bool = False  # which in a batch file is relative to that file
+    is_path: bool = False  # in a batch file relative to that file
     changes_numbers: bool = True  # or only where and how results are written?
 
     @property
@@ -40,8 +40,8 @@ class Option:
         """What has one value of it: a prompt, or the whole run."""
         return "prompt" if self.scope in ("prompt", "entry") else "run"
 
-    def from_flag(self, given: Sequence[Any]) -> Any:
-        """The value of what a flag was given, each time it was given. Raises ValueError as the reader does."""
+    def from_flag(self, given: Sequence[str | bool]) -> object:
+        """The setting's value, from all the values that its flag was given. Raises ValueError as the reader does."""
         if self.repeatable:
             return self.read(list(given))
         return self.read(readers.number_in_flag(given[-1]) if self.read is readers.whole_number else given[-1])
@@ -66,8 +66,8 @@ def defaults(kind: type) -> dict[str, Any]:
     }
 
 
-def read_value(read: Reader, value: object, label: str, faults: list[str]) -> Any:
-    """The value read; where that fails UNREADABLE, and one more of `faults`."""
+def read_value(read: Reader, value: object, label: str, faults: list[str]) -> object:
+    """The value read; if the reader refuses it, UNREADABLE and one more of `faults`."""
     try:
         return read(value)
     except ValueError as error:
@@ -76,6 +76,6 @@ def read_value(read: Reader, value: object, label: str, faults: list[str]) -> An
 
 
 def unknown(what: str, word: str, valid: Iterable[str]) -> str:
-    """The fault of a word that is none of the valid ones."""
+    """The fault of a word that is not among the valid ones."""
     valid = list(valid)
     return f"unknown {what} {readers.quoted(word)}{readers.did_you_mean(word, valid) or ';'} valid: {', '.join(valid)}"

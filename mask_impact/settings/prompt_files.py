@@ -59,8 +59,7 @@ def _standard_input() -> bytes:
 
 
 def stdin_has_data() -> bool:
-    """Whether standard input is a pipe or a file with bytes that nobody has read;
-    never waits, and false where that cannot be told."""
+    """Whether standard input is a pipe or file with unread bytes, as far as the system tells; never waits."""
     try:
         number = sys.stdin.fileno()
         found = os.fstat(number)
@@ -80,9 +79,8 @@ def bytes_in_pipe(number: int) -> int:
 
 
 def read_limited(file: BinaryIO, where: str) -> bytes:
-    """All bytes of a file; RequestError where they are more than any prompt has,
-    as those of /dev/zero, which never end."""
+    """All bytes of a file. Raises RequestError for more than any prompt has, such as the endless ones of /dev/zero."""
     data = file.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
-        raise RequestError(f"{where}: more than {MOST_BYTES:,} bytes, which is no text for a model; name another file")
+        raise RequestError(f"{where}: more than {MOST_BYTES:,} bytes, too long for a prompt; name another file")
     return data

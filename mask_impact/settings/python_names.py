@@ -1,5 +1,4 @@
-"""Faults as a caller from Python reads them: each setting by its argument,
-where the message of all three ways names its flag."""
+"""Messages for callers from Python: they name a setting by its argument, where the shared message names its flag."""
 
 import re
 from collections.abc import Iterator
@@ -8,14 +7,14 @@ from contextlib import contextmanager
 from mask_impact.base.errors import RequestError, RunError
 from mask_impact.settings.option import options
 
-YAML_KEY = re.compile(r" \(in YAML [^)]*\)")  # the way of a batch file, told beside that of the flag
+YAML_KEY = re.compile(r" \(in YAML [^)]*\)")  # which messages give beside the flag
 FUNCTIONS = {"mask_impact_analysis.py": "run_masking_experiment", "mask_impact_vl.py": "run_vl_masking_experiment"}
 QUOTED = re.compile(r"""(?<!\w)('[^']*'|"[^"]*")""")
 
 
 @contextmanager
 def name_python_arguments(kind: type) -> Iterator[None]:
-    """Let what is raised inside, or in the function so decorated, name the settings of `kind` by their arguments."""
+    """Make errors raised inside, or in a decorated function, name the settings of `kind` by their arguments."""
     try:
         yield
     except (RequestError, RunError) as error:
@@ -31,16 +30,16 @@ def in_python(kind: type, message: str) -> str:
     pieces = QUOTED.split(message)
     for name, row in options(kind).items():
         word = row.python or name
-        for place in range(0, len(pieces), 2):  # what is quoted between, the caller has written
+        for place in range(0, len(pieces), 2):  # the pieces between are quotes of the caller's own words
             pieces[place] = renamed(pieces[place], row.flag, word if row.metavar else f"{word}=True", row.metavar)
             pieces[place] = renamed(pieces[place], row.off_flag, f"{word}=False") if row.off_flag else pieces[place]
             pieces[place] = (
                 renamed(pieces[place], name, word) if "_" in name else pieces[place]
-            )  # others are words of English too
+            )  # other names are English words too
     return "".join(pieces)
 
 
 def renamed(message: str, flag: str, word: str, metavar: str = "") -> str:
-    """The message with the word for a whole flag, and for the metavar that stands behind it as its value."""
+    """The message with `word` in place of the flag, and of the metavar that follows it."""
     value = f"(?: {metavar})?" if metavar else ""
     return re.sub(rf"(?<![\w/\\-]){flag}{value}(?![\w/\\-])", word, message)

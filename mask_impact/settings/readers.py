@@ -23,7 +23,7 @@ Reader = Callable[[Any], Any]
 
 
 def described(value: object) -> str:
-    """How a value is named in a fault: short, on one line, with the remedy where YAML read text as something else."""
+    """A value as faults show it: short, on one line, with the remedy where YAML read text as another type."""
     if value is None:
         return "nothing (null)"
     if isinstance(value, bool):
@@ -44,7 +44,8 @@ def quoted(value: object) -> str:
 
 
 def wrong_value(expected: str, value: object) -> ValueError:
-    """The error of a value that is no such thing."""
+    """The error of a reader that expected something else."""
+    """The error of a reader that expected something else."""
     return ValueError(f"expected {expected}, found {described(value)}")
 
 
@@ -66,14 +67,14 @@ def text(value: object) -> str:
 
 def nonempty_text(value: object) -> str:
     """Text that is not empty."""
-    words = text(value)
-    if words == "":
+    """Text that is not empty."""
+    if text(value) == "":
         raise ValueError("expected text, found none (it is empty)")
     return words
 
 
 def prompt_text(value: object) -> str | tuple[int, ...]:
-    """A prompt: text, or token ids as Python gives them, in a tuple, which neither a flag nor YAML can hold."""
+    """A prompt: text, or token ids in a tuple, which only Python can give."""
     if isinstance(value, tuple):
         return token_ids(value)
     words = text(value)
@@ -83,7 +84,7 @@ def prompt_text(value: object) -> str | tuple[int, ...]:
 
 
 def nonempty_text_or_ids(value: object) -> str | tuple[int, ...]:
-    """Text that is not empty, or token ids, as of a prompt."""
+    """Text that is not empty, or token ids in a tuple."""
     return token_ids(value) if isinstance(value, tuple) else nonempty_text(value)
 
 
@@ -101,8 +102,8 @@ def token_ids(value: Sequence[Any]) -> tuple[int, ...]:
     return tuple(value)
 
 
-def yaml_value(value: Any) -> Any:
-    """A value of Python as YAML would have it: what numpy and torch hold, also in lists, as lists and numbers."""
+def yaml_value(value: object) -> object:
+    """A Python value in YAML's types: arrays and tensors, also inside lists, become lists and numbers."""
     with suppress(Exception):  # no array, or one without numbers, as on torch's meta device
         value = value.tolist()
     return [yaml_value(one) for one in value] if isinstance(value, (list, tuple)) else value
@@ -125,14 +126,15 @@ def paths(value: object) -> tuple[str, ...]:
 
 
 def switch(value: object) -> bool:
-    """True or false."""
+    """True or False."""
+    """True or False."""
     if not isinstance(value, bool):
         raise wrong_value("true or false", value)
     return value
 
 
 def whole_number(value: object) -> int:
-    """A whole number from 1 to MOST_NUMBER, of any type that counts as one, but no truth value."""
+    """A whole number from 1 to MOST_NUMBER, of any integer type but bool."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise wrong_value(f"a whole number from 1 to {MOST_NUMBER}", value)
     number = value.__index__()
@@ -142,7 +144,7 @@ def whole_number(value: object) -> int:
 
 
 def number_in_flag(given: str) -> int | str:
-    """A flag's text as a number, or as it is where it is none, for the reader to find fault with."""
+    """A flag's text as a number; unchanged if it is none, so that the reader names the fault."""
     return int(given) if re.fullmatch(r"[+-]?[0-9]{1,18}", given) else given
 
 
@@ -160,7 +162,8 @@ def memory(value: object) -> int:
 
 
 def one_of(*choices: str) -> Reader:
-    """A reader of one of these words."""
+    """Reader of one of these words."""
+    """Reader of one of these words."""
     return partial(_one_of, choices)
 
 
@@ -229,7 +232,7 @@ def cell(value: object) -> str:
     if isinstance(value, str) and value.strip(" \t\n\r\f\v") == "all":
         return "all"
     if not isinstance(value, str) or not CELL.fullmatch(value):
-        number = type(value) in (int, float)  # of 1,2 within braces YAML reads a 1, and of 1:2,3 a 62
+        number = type(value) in (int, float)  # inside braces YAML reads 1,2 as 1, and 1:2,3 as 62
         raise wrong_value(
             "a cell as ROW,COL or IMAGE:ROW,COL, counted from 0, or all" + " (in YAML in quotes)" * number, value
         )
@@ -238,13 +241,13 @@ def cell(value: object) -> str:
 
 
 def cell_numbers(value: str) -> tuple[int, ...]:
-    """Picture, row and column of a cell that was read."""
-    [numbers] = CELL.findall(value)
-    return tuple(int(number or 0) for number in numbers)
+    """Picture, row and column of a cell in the form that `cell` returns."""
+    return tuple(int(number or 0) for number in CELL.fullmatch(value).groups())
 
 
 def device_name(value: object) -> str:
-    """The name of a device, as torch spells it, or `auto`."""
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?", value, re.ASCII):
         hint = did_you_mean(value, ("auto", "cpu", "cuda", "mps")) if isinstance(value, str) else ""
         raise ValueError(f"expected auto, cpu, cuda, cuda:N or mps, found {described(value)}{hint}")
@@ -252,7 +255,7 @@ def device_name(value: object) -> str:
 
 
 def optional(reader: Reader) -> Reader:
-    """The reader, with None (null in YAML) let through: back to the default."""
+    """A reader that also takes None (null in YAML), which stands for the default."""
     return partial(_optional, reader)
 
 

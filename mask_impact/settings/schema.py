@@ -3,9 +3,9 @@
     python -m mask_impact.settings.schema            # writes both again
     python -m mask_impact.settings.schema --check    # exits 1 with one line for each that is another
 
-Whatever a reader of mask_impact/settings/readers.py takes, its schema takes. The schema also takes what no pattern can
-tell: a range of layers that runs backwards, a name of few characters and many bytes, `3.0`, which JSON does not tell
-from `3`, and, of pictures, an entry without a prompt, as the encoder takes none.
+A schema takes whatever the setting's reader (mask_impact/settings/readers.py) takes. It also takes what no pattern can
+exclude: a range of layers that runs backwards, a name of few characters but many bytes, `3.0`, which JSON does not tell
+from `3`; and, where pictures may be given, an entry without a prompt, as the encoder takes none.
 """
 
 import json
@@ -46,9 +46,8 @@ def batch_schema(kind: type[Settings]) -> Schema:
         "not": {"required": ["prompt"]},
     }
     given = {"properties": {"prompt_file": {"type": "null"}}, "required": ["prompt"]}
-    without = {
-        "not": {"anyOf": [{"required": ["prompt"]}, {"required": ["prompt_file"]}]}
-    }  # of an encoder, wherever that is said
+    # For the encoder; `part` may stand at another level.
+    without = {"not": {"anyOf": [{"required": ["prompt"]}, {"required": ["prompt_file"]}]}}
     entry = {
         **members(kind, "entry"),
         "anyOf": [
@@ -92,12 +91,14 @@ def schema_of_reader(read: Reader) -> Schema:
 
 
 def optional(read: Reader) -> Schema:
-    """A value that the reader reads, or null."""
+    """What the reader takes, or null."""
+    """What the reader takes, or null."""
     inner = schema_of_reader(read)
     return {"anyOf": [*inner.get("anyOf", [inner]), {"type": "null"}]}
 
 
 def one_of(choices: tuple[str, ...]) -> Schema:
+    """One of these words."""
     """One of these words."""
     return {"enum": list(choices)}
 
@@ -114,7 +115,7 @@ def several_of(choices: tuple[str, ...]) -> Schema:
 
 
 def file_name() -> Schema:
-    """Text that mask_impact/runs/result_names.py takes for a file name, but for its length in bytes."""
+    """Text that mask_impact/base/file_names.py takes as a file name; its length in bytes is not checked."""
     devices = "|".join("".join(any_case(one) for one in name) for name in sorted(file_names.RESERVED_NAMES))
     return {
         "type": "string",
@@ -144,7 +145,7 @@ def cell() -> Schema:
 
 
 def memory() -> Schema:
-    """A number of bytes, or text with a unit; that such text is too little or too much only the reader tells."""
+    """A number of bytes, or text with a unit, in which only the reader finds too few or too many bytes."""
     number = {"type": "integer", "minimum": readers.LEAST_MEMORY, "maximum": readers.MOST_MEMORY}
     return {
         "anyOf": [
@@ -158,7 +159,7 @@ def memory() -> Schema:
 
 
 def layer_numbers() -> Schema:
-    """Numbers up to 9999, which in text may have nine digits with the zeros in front."""
+    """Numbers up to 9999; in text they may have up to nine digits, with zeros in front."""
     number = {"type": "integer", "minimum": 0, "maximum": readers.MOST_LAYERS - 1}
     digits = "0{0,5}[0-9]{1,4}"
     part = f"{SPACE}{digits}({PLAIN_SPACE}-{PLAIN_SPACE}{digits})?{SPACE}"

@@ -22,7 +22,7 @@ COMMAND_FLAGS = {  # flags of the command that are no settings: a front door rea
     "--version": "print the versions of this project and of its libraries, and stop",
 }
 
-MAY_BE_IDS = ("prompt", "continuation")  # which may be token ids from Python
+MAY_BE_IDS = ("prompt", "continuation")  # settings that may be token ids if given from Python
 
 
 Kind = TypeVar("Kind", bound="Settings")
@@ -39,12 +39,12 @@ def _file_name(value: object) -> str:
 class Settings:
     """One prompt's run, resolved and checked. Raises RequestError, with every fault, when it is made of wrong values.
 
-    `given` names what was set and not left at its default, `place` is `file:line` of a batch entry, and `warnings` are
-    lines for the user, `file_faults` what else is wrong in the batch file of a dry run; these four take no part in
-    comparisons.
+    `given` has the names that were set and not left at their defaults, `place` is the `file:line` of a batch entry,
+    `warnings` are lines for the user, and `file_faults` are other faults of a dry run's batch file. These four take no
+    part in comparisons.
     """
 
-    DEMO: ClassVar[str] = "text"  # the folder of `demo` that the model of that name lies in
+    DEMO: ClassVar[str] = "text"  # the folder in `demo/` of the model that `--model demo` stands for
     OTHER_SCRIPT_KEYS: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("image", "mask_mode", "max_image_tokens", "part", "at"), "mask_impact_vl.py"
     )
@@ -286,7 +286,7 @@ class Settings:
     warnings: tuple[str, ...] = field(default=(), compare=False)
     file_faults: tuple[str, ...] = field(default=(), compare=False)
 
-    part = "decoder"  # what is measured of the model; a setting where there is a choice, so no annotation here
+    part = "decoder"  # which part of the model is measured; no annotation, as it is a field only in VisionSettings
 
     def __post_init__(self) -> None:
         faults: list[str] = []
@@ -298,9 +298,9 @@ class Settings:
 
     @classmethod
     def from_python(cls: type[Kind], **arguments: object) -> Kind:
-        """Settings from keyword arguments, by field name or by its name in Python; None stands for the default. A
-        prompt of token ids leaves out the chat.
+        """Settings from keyword arguments, by field name or by its name in Python; None stands for the default.
 
+        A prompt of token ids switches chat off.
         Raises RequestError (a ValueError) for unknown names and wrong values, all of them at once.
         """
         chosen, faults = _arguments(cls, arguments)
@@ -318,8 +318,8 @@ class Settings:
         return cls(**chosen, given=given)
 
     @staticmethod
-    def contradictions(chosen: Mapping[str, Any]) -> list[str]:
-        """Faults of settings that do not go together, with `given` among them. UNREADABLE values agree with all."""
+    def contradictions(chosen: Mapping[str, object]) -> list[str]:
+        """Faults of settings that do not go together; `chosen` also has `given`. UNREADABLE conflicts with nothing."""
         if is_ids(chosen.get("prompt")):
             return chat_faults(chosen)
         faults = []
@@ -330,25 +330,24 @@ class Settings:
         return faults
 
     @staticmethod
-    def takes_prompt(chosen: Mapping[str, Any]) -> bool:
-        """Whether what is measured begins with a prompt."""
+    def takes_prompt(chosen: Mapping[str, object]) -> bool:
+        """Whether these settings need a prompt."""
         return True
 
     @staticmethod
-    def inapplicable(chosen: Mapping[str, Any]) -> frozenset[str]:
-        """The settings that have no meaning beside these:
-        given for an entry they are faults, given for many passed over."""
+    def inapplicable(chosen: Mapping[str, object]) -> frozenset[str]:
+        """Names of settings without meaning beside these: faults in an entry, ignored where many entries share them."""
         return frozenset()
 
     @staticmethod
-    def faults_without_prompt(chosen: Mapping[str, Any]) -> list[str]:
-        """Faults of settings that a prompt has to be given with: the default file's does not go with them."""
+    def faults_without_prompt(chosen: Mapping[str, object]) -> list[str]:
+        """Faults of settings that need a prompt given with them, as the default prompt file does not go with them."""
         return []
 
     @property
     def title(self) -> str:
-        """What a result's name is made of where none is given."""
-        return str(self.prompt)
+        """The text that a result's name is made from if none is given."""
+        return self.prompt
 
     @property
     def most_steps(self) -> int | None:
@@ -357,11 +356,11 @@ class Settings:
 
     @property
     def batch_file(self) -> str | None:
-        """The batch file that the entry stands in."""
+        """The batch file that the entry stands in, if any."""
         return self.place.rpartition(":")[0] or None
 
     def with_place(self, fault: str) -> str:
-        """The fault, with the place of the batch entry in front where there is one."""
+        """The fault, with the entry's file and line in front if it is of a batch file."""
         return f"{self.place}: {fault}" if self.place else fault
 
     def to_record(self) -> dict[str, object]:
@@ -370,18 +369,18 @@ class Settings:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
     def changing_numbers(self) -> dict[str, object]:
-        """Those settings of the record that change the numbers, and not only where and how they are written."""
+        """The settings of `to_record` that change the numbers, not only where and how they are written."""
         table = options(type(self))
         return {name: value for name, value in self.to_record().items() if table[name].changes_numbers}
 
 
 def is_ids(value: object) -> bool:
-    """Whether a prompt or a continuation that was read is token ids, and no text."""
+    """Whether a prompt or a continuation, as its reader returns it, is token ids and not text."""
     return isinstance(value, tuple)
 
 
-def chat_faults(chosen: Mapping[str, Any]) -> list[str]:
-    """The fault of settings of a chat that are asked for beside token ids."""
+def chat_faults(chosen: Mapping[str, object]) -> list[str]:
+    """A fault if settings of a chat are given with token ids."""
     asked = [
         name for name in ("chat", "system", "thinking") if name in chosen["given"] and chosen[name] not in (False, None)
     ]
@@ -397,7 +396,7 @@ def _arguments(kind: type, arguments: Mapping[str, Any]) -> tuple[dict[str, Any]
     for word, value in arguments.items():
         name = fields.get(word, word)
         if (type(value).__module__, type(value).__name__) in (("torch", "dtype"), ("torch", "device")):
-            value = str(value).removeprefix("torch.")  # written as in the other two ways
+            value = str(value).removeprefix("torch.")  # as flags and YAML write it
         value = readers.yaml_value(value)
         if name in MAY_BE_IDS and isinstance(value, list):
             value = tuple(value)

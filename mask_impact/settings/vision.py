@@ -29,15 +29,14 @@ BATCH_MODE_GUIDE.md explains every flag, the batch file and the result files."""
 
 
 def with_default(name: str, default: object, **columns: Any) -> Any:
-    """The setting of text runs of this name, with another default, and other columns where they differ."""
+    """The text run's setting of this name, with another default and these columns changed."""
     own = Settings.__dataclass_fields__[name].metadata["option"]
     return dataclasses.field(default=default, metadata={"option": dataclasses.replace(own, **columns)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class VisionSettings(Settings):
-    """One prompt's run with a vision-language model, or a picture's in its encoder,
-    resolved and checked; see Settings."""
+    """One prompt's run with a vision-language model, or a run of its encoder, resolved and checked; see Settings."""
 
     DEMO: ClassVar[str] = "vision"
     OTHER_SCRIPT_KEYS: ClassVar[Mapping[str, str]] = {}
@@ -144,8 +143,8 @@ class VisionSettings(Settings):
         return " ".join([*stems, "encoder", str(self.at)] if self.part == "encoder" else [*stems, str(self.prompt)])
 
 
-def encoder_faults(chosen: Mapping[str, Any]) -> list[str]:
-    """Faults of settings that do not go with the encoder. The mask mode of every run, `text`, says nothing."""
+def encoder_faults(chosen: Mapping[str, object]) -> list[str]:
+    """Faults of settings that do not go with the encoder; the default mask mode, `text`, does."""
     faults = []
     unused = [
         name for name in PROMPT_SETTINGS if name in chosen["given"] and (name, chosen[name]) != ("mask_mode", "text")

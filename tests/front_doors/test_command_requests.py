@@ -101,7 +101,7 @@ def test_a_file_that_never_ends_is_not_waited_for(flag, command, llama, monkeypa
     assert (code, out, err) == (
         2,
         [],
-        ["error: /dev/zero: more than 1,000 bytes, which is no text for a model; name another file"],
+        ["error: /dev/zero: more than 1,000 bytes, too long for a prompt; name another file"],
     )
     Path("long.txt").write_text("x" * 1001, encoding="utf-8")
     assert command("--model", llama, flag, "long.txt")[2] == [
