@@ -1,5 +1,4 @@
-"""Tables of distances and the run record beside them:
-their columns, formats and files, reading and writing them, the report.
+"""Tables of distances and the run record beside them: columns, file formats, reading and writing, the report.
 
 It knows what a result holds. It never knows how its numbers are made.
 """

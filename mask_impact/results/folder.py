@@ -1,4 +1,4 @@
-"""What is in an output folder, and whether it can be written to."""
+"""An output folder: which results it has, and whether it can be written to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mask_impact.results.paths import RESULT_FILE, UNFINISHED
 
 
 def folder_faults(folder: Path) -> list[str]:
-    """A fault if results could not be written into the folder; nothing is left in it."""
+    """A fault if the folder cannot be written to; the try leaves nothing in it."""
     try:
         nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         if not nearest.is_dir():
@@ -26,9 +26,10 @@ def folder_faults(folder: Path) -> list[str]:
 
 
 class OutputFolder:
-    """What is in an output folder, or there of one name in this very spelling; nothing, if there is no such folder.
+    """The results in an output folder, or those of the name `only` in this very spelling; none if there is no such
+    folder.
 
-    Raises RequestError if it cannot be listed.
+    Raises RequestError if the folder cannot be listed.
     """
 
     def __init__(self, folder: Path, only: str | None = None):
@@ -41,21 +42,21 @@ class OutputFolder:
         self._unfinished = {name_key(path.name): path for path in unfinished if path.is_dir()}
 
     def files(self, name: str) -> list[Path]:
-        """The result files of a name, run record first."""
+        """The result files of a name, the run file first."""
         return self._files.get(name_key(name), [])
 
     def record(self, name: str) -> dict | None:
-        """The run record of a name, if there is a readable one."""
+        """The record in a name's run file; None if there is no readable one."""
         files = self.files(name)
         return _record(files[0]) if files and files[0].name.lower().endswith("_run.json") else None
 
     def unfinished_record(self, name: str) -> dict | None:
-        """What the name's unfinished run says that it is, if there is one."""
+        """The record of a name's unfinished run; None if there is no readable one."""
         folder = self._unfinished.get(name_key(name))
         return None if folder is None else _record(folder / "run.json")
 
     def spelling_of(self, name: str) -> str:
-        """The name in the spelling that it has there."""
+        """The name as its files in the folder spell it; as given if there are none."""
         if files := self.files(name):
             return RESULT_FILE.fullmatch(files[0].name)[1]
         unfinished = self._unfinished.get(name_key(name))
@@ -63,7 +64,7 @@ class OutputFolder:
 
 
 def _of_name(folder: Path, name: str) -> list[Path]:
-    """The result files of a name in this spelling, looked for one by one: a folder of thousands takes long to list."""
+    """The result files of a name in this spelling, looked up one by one: a folder of thousands takes long to list."""
     endings = ["run.json", "report.html", *(f"results.{form}" for form in FORMATS)]
     return [path for ending in endings if (path := folder / f"{name}_{ending}").exists()]
 

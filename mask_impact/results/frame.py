@@ -1,4 +1,4 @@
-"""From a DataFrame back to a table."""
+"""Turns a DataFrame back into a table."""
 
 from __future__ import annotations
 
@@ -14,18 +14,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-TYPE_COLUMN, PICTURE_COLUMNS = (
-    "token_type",
-    ("image_index", "patch_row", "patch_col"),
-)  # further columns of a vision-language run
+# Extra columns of a vision-language run.
+TYPE_COLUMN, PICTURE_COLUMNS = "token_type", ("image_index", "patch_row", "patch_col")
 
 
 def table_of(frame: pd.DataFrame) -> ResultTable:
-    """The table of a DataFrame as `read_results` gives it.
-    Raises RequestError if rows are missing or in another order."""
-    if (
-        len(frame) and (last := frame["token_position"].max()) >= MOST_NUMBER
-    ):  # for every one of them there would be a token
+    """The table of a DataFrame from `read_results`. Raises RequestError if rows are missing or in another order."""
+    # A table has a token for every position.
+    if len(frame) and (last := frame["token_position"].max()) >= MOST_NUMBER:
         raise RequestError(f"a result has fewer than {MOST_NUMBER:,} positions, and here one is {last:,}")
     heatmap_rows = frame[["variant", "layer"]].drop_duplicates()
     table = ResultTable([], [(variant, int(layer)) for variant, layer in heatmap_rows.itertuples(index=False)])
@@ -47,13 +43,13 @@ def table_of(frame: pd.DataFrame) -> ResultTable:
 
 
 def step_of(number: int, rows: pd.DataFrame, heatmap_rows: int) -> StepDistances:
-    """One step's rows, cell by cell, as arrays; in a run of text they are those of all positions."""
+    """One step's rows as arrays (heatmap row, position), given the number of heatmap rows; a run of text has all positions."""
     positions = rows["token_position"].to_numpy()[: len(rows) // max(1, heatmap_rows)] if TYPE_COLUMN in rows else None
     return StepDistances(number, *(rows[name].to_numpy().reshape(heatmap_rows, -1) for name in DISTANCES), positions)
 
 
 def extra_column(values: pd.Series) -> pa.Array:
-    """One of the further columns, (position,): null where the table has no row."""
+    """One of the extra columns, (position,): null where the table has no row."""
     if values.name == TYPE_COLUMN:
         return pa.array(values.tolist(), pa.string(), from_pandas=True)
     return pa.array(values.fillna(-1).astype("int64").to_numpy(), mask=values.isna().to_numpy())

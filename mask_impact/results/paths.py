@@ -21,12 +21,12 @@ def report_path(folder: Path, name: str) -> Path:
     return Path(folder) / f"{name}_report.html"
 
 
-UNFINISHED = ".partial"  # where runs lie that are not finished
+UNFINISHED = ".partial"  # the folder of unfinished runs, in the output folder
 
 
 RESULT_FILE = re.compile(r"(.+)_(?:run\.json|(report)\.html|results\.([^.]+))", re.IGNORECASE | re.DOTALL)
 
 
 def unfinished_folder(folder: Path, name: str) -> Path:
-    """Where a run that is not finished says what it is. What else it has lies beside that."""
+    """Where the record of an unfinished run lies; its finished steps lie beside it."""
     return Path(folder) / UNFINISHED / name / "run.json"

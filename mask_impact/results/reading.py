@@ -30,8 +30,8 @@ _BLOCK_BYTES = 1 << 24
 
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
-# The only float32 that is not its shortest text read as a float64 and rounded: that gives the one above it. All
-# 2,139,095,040 finite float32 from 0 up were tried.
+# The only float32 whose shortest text, read as a float64 and rounded to float32, gives another number: the one above
+# it. All 2,139,095,040 finite float32 from 0 up were tried.
 _TWICE_ROUNDED = 7.038531e-26
 
 
@@ -39,10 +39,10 @@ def read_results(path: str | Path) -> pd.DataFrame:
     """The long table of {name}_results.csv, .json or .parquet; every token and every bit of a distance as measured.
 
     Integers are int64, tokens text (`NA`, `007` and the empty token included), undefined distances NaN. Distances are
-    float32, or float64 where the run says so; without a run file, where float32 does not hold the numbers. Columns
-    after the seven are kept, an index that pandas wrote is dropped. `attrs["run"]` has the run record, where the file
-    or {name}_run.json beside it holds one. Raises RequestError, one line, for a file that is missing, cut short, or not
-    a result.
+    float32, or float64 if the run record says so or, without a record, if float32 cannot hold the numbers. Columns
+    after the seven are kept, an index that pandas wrote is dropped. `attrs["run"]` has the run record, if the file or
+    {name}_run.json beside it holds one. Raises RequestError, one line, for a file that is missing, cut short, or not a
+    result.
     """
     table, run = read_table(path)
     frame = table.to_pandas()
@@ -52,8 +52,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
 
 
 def read_table(path: str | Path) -> tuple[pa.Table, dict[str, Any] | None]:
-    """The table as `read_results` reads it, still Arrow's, further columns in the types of the file;
-    and the run record or None."""
+    """The table of `read_results` as an Arrow table, extra columns in the file's types; and the run record or None."""
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -119,7 +118,7 @@ _READERS: dict[str, Callable[[Path], tuple[pa.Table, dict[str, Any] | None]]] = 
 
 
 def _typed(table: pa.Table, distance: pa.DataType) -> pa.Table:
-    """The seven columns in their types; a further column that is empty throughout becomes numbers, all NaN."""
+    """The seven columns in their types; an extra column that is empty throughout becomes numbers, all NaN."""
     types = column_types(distance)
     empty = {field.name: pa.float64() for field in table.schema if pa.types.is_null(field.type)}
     kinds = {field.name: field.type for field in table.schema} | empty | types
@@ -127,7 +126,7 @@ def _typed(table: pa.Table, distance: pa.DataType) -> pa.Table:
 
 
 def _in_its_dtype(wide: pa.Table, run: dict[str, Any] | None) -> pa.Table:
-    """The distances in the dtype that the run names; without one, in float32 if that has the same texts."""
+    """The distances in the dtype that the run record names; without one, in float32 if its texts are the same."""
     dtypes = (run or {}).get("dtypes")
     named = dtypes.get("results") if isinstance(dtypes, dict) else None
     if named == "float64":
@@ -140,7 +139,7 @@ def _in_its_dtype(wide: pa.Table, run: dict[str, Any] | None) -> pa.Table:
 
 
 def _narrowed(table: pa.Table) -> pa.Table:
-    """The distances as the float32 whose shortest texts are the texts of these float64."""
+    """The distances as those float32 whose shortest texts were read as these float64."""
     for name in DISTANCES:
         wide = table[name].to_numpy()
         with np.errstate(over="ignore"):
@@ -158,7 +157,7 @@ def _neighbouring_run(path: Path) -> dict[str, Any] | None:
 
 
 def run_record_of(path: Path, text: bytes) -> dict[str, Any]:
-    """The run record in the text of a file. Raises RequestError if there is none."""
+    """The run record in a file's text. Raises RequestError if the text holds none."""
     try:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -169,8 +168,7 @@ def run_record_of(path: Path, text: bytes) -> dict[str, Any]:
 
 
 def _without_index(table: pa.Table) -> pa.Table:
-    """The table without the index that pandas wrote:
-    in CSV the one column before the seven, in Parquet those it named itself."""
+    """The table without pandas' index: in CSV one column before the seven, in Parquet those with pandas' own names."""
     names = table.column_names
     first = 1 if tuple(names[1 : 1 + len(COLUMNS)]) == COLUMNS else 0
     return table.select(
@@ -187,7 +185,7 @@ def _check_columns(path: Path, found: list[str]) -> None:
 
 
 def _check_end(path: Path) -> None:
-    """A CSV file that was cut short rarely ends with a line's end."""
+    """Raise RequestError for a CSV file that does not end with a line break, as most that were cut short."""
     with open(path, "rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - 1))
@@ -196,6 +194,8 @@ def _check_end(path: Path) -> None:
 
 
 def _check_rows(path: Path, rows: int, run: dict[str, Any] | None) -> None:
+    """Raise RequestError if the run record counts other rows."""
+    """Raise RequestError if the run record counts other rows."""
     expected = (run or {}).get("rows")
     if isinstance(expected, int) and rows != expected:
         raise RequestError(

@@ -1,4 +1,4 @@
-"""A report, {name}_report.html: the viewer with one run inside, opened by a double click with nothing to load.
+"""Writes a report, {name}_report.html: the viewer with one run inside, which a double click opens.
 
     write_report("output/capital_results.csv", None, "output/capital_report.html")
 
@@ -44,9 +44,9 @@ def write_report(
 ) -> None:
     """Write the page with a run inside; until it is whole it lies in the folder `temporaries`, if that is given.
 
-    `table` is a table, or a file that `read_results` reads. `run` is the run record; None takes the one that belongs to
-    the table, if there is one. Raises RequestError for a table that cannot be read, has more than REPORT_ROWS rows, or
-    lacks rows, and for a page that is not there; RunError if the report cannot be written.
+    `table` is a table, or a file for `read_results`. `run` is the run record; None takes the one that belongs to the
+    table, if any. Raises RequestError for a table that cannot be read, has more than REPORT_ROWS rows, or lacks rows,
+    and if the viewer's page is missing; RunError if the report cannot be written.
     """
     path = Path(path)
     frame = read_results(table) if isinstance(table, (str, Path)) else table
@@ -68,7 +68,7 @@ def write_report(
 
 
 def report_fault(rows: int) -> str | None:
-    """Why a table of so many rows has no report, or None."""
+    """Why a table of `rows` rows gets no report, or None."""
     if rows <= REPORT_ROWS:
         return None
     return (
@@ -78,7 +78,7 @@ def report_fault(rows: int) -> str | None:
 
 
 def page() -> tuple[str, str]:
-    """The viewer's page up to where the run goes, and the rest. Raises RequestError if it is not there."""
+    """The viewer's page up to where the run goes, and the rest of it. Raises RequestError if the page is missing."""
     try:
         before, end, after = PAGE.read_text(encoding="utf-8").rpartition(END)
     except OSError as error:
@@ -91,7 +91,7 @@ def page() -> tuple[str, str]:
 
 
 def blocks(table: ResultTable, run: Mapping[str, Any] | None, name: str) -> Iterator[str]:
-    """The script elements, one after the other, so that no more than one heatmap's text is in memory."""
+    """The script elements one by one, so that the text of only one heatmap is in memory."""
     variants = list(dict.fromkeys(variant for variant, _ in table.heatmap_rows))
     rows = {
         variant: [row for row, (other, _) in enumerate(table.heatmap_rows) if other == variant] for variant in variants
@@ -131,14 +131,13 @@ def blocks(table: ResultTable, run: Mapping[str, Any] | None, name: str) -> Iter
 
 
 def positions_of(step: StepDistances) -> int | list[int]:
-    """The step's positions: how many, where they are all from 0 on."""
+    """The step's positions; only their number if they are all from 0 on."""
     count = len(step.positions)
     return count if count and step.positions[-1] == count - 1 else step.positions.tolist()
 
 
 def picture_cells(table: ResultTable) -> list[list[int]] | None:
-    """Image, patch row and patch column of each of the table's tokens, -1 in each for text;
-    None for a run without pictures."""
+    """Picture, row and column of each token's cell, -1 in each for text; None for a run without pictures."""
     if not set(PICTURE_COLUMNS) <= set(table.extra_columns):
         return None
     return [

@@ -1,4 +1,4 @@
-"""A table in an Arrow table, read back a piece at a time."""
+"""A table that was read from a file, for writing it again piece by piece."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ _BATCH_ROWS = 262_144
 
 
 class StoredTable:
-    """A table that was read, in the form that the writers take:
-    `schema`, `batches`, `heatmaps`; text as a dictionary."""
+    """An Arrow table with what the writers need of a table: `schema`, `batches`, `heatmaps`; text as a dictionary."""
 
     def __init__(self, table: pa.Table):
         text = pa.dictionary(pa.int32(), pa.string())
@@ -27,7 +26,7 @@ class StoredTable:
             yield self._batch(first, min(first + _BATCH_ROWS, self._table.num_rows))
 
     def heatmaps(self) -> Iterator[pa.RecordBatch]:
-        """The whole table, one batch for each run of rows of one generation step and variant."""
+        """The whole table, one batch for each stretch of rows with the same generation step and variant."""
         columns = [self._table[name].combine_chunks() for name in ("generation_step", "variant")]
         step, variant = (column.dictionary_encode().indices.to_numpy() for column in columns)
         ends = np.flatnonzero((np.diff(step) != 0) | (np.diff(variant) != 0)) + 1

@@ -11,7 +11,7 @@ import numpy as np
 
 from mask_impact.results.table import ResultTable
 
-STRONGEST = 3  # tokens that a run names by itself
+STRONGEST = 3  # tokens that a run prints and records
 METRICS = {"l2": "L2 distance", "cosine": "cosine distance"}  # the names of StepDistances' arrays, in words
 
 
@@ -27,18 +27,17 @@ class StrongToken:
 
 
 def left_out_note(table: ResultTable) -> str:
-    """What a heading says of the position that is left out."""
+    """The end of a heading: which position is left out, if one is."""
     return "" if table.left_out is None else f", position {table.left_out} left out"
 
 
 def strongest_tokens(
     table: ResultTable, count: int, step: int = 0, variant: str | None = None, metric: str = "l2"
 ) -> list[StrongToken]:
-    """The `count` strongest tokens of the table's step number `step` (its place in the list),
-    largest sum over layers first.
+    """The `count` strongest tokens of step `step` (its place in the table's list), largest sum over layers first.
 
-    `variant` is the table's first one if None. The table's `left_out` position is,
-    and tokens whose distance is undefined in every layer.
+    `variant` is the table's first one if None. Left out are the table's `left_out` position, and tokens whose distance
+    is undefined in every layer.
     """
     variant = table.heatmap_rows[0][0] if variant is None else variant
     rows = [number for number, (kind, _) in enumerate(table.heatmap_rows) if kind == variant]

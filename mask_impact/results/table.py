@@ -1,11 +1,11 @@
 """The long table of a run: one row per generation step, variant, layer and masked position.
 
     table = ResultTable(tokens=["The", " cat"], heatmap_rows=[("Full", 0), ("Attn", 0)])
-    table.steps.append(StepDistances(step=0, l2=l2, cosine=cosine))     # each (cell, position)
+    table.steps.append(StepDistances(step=0, l2=l2, cosine=cosine))     # each (heatmap row, position)
     table.to_dataframe()
 
-A cell is one variant of one layer, one row of a heatmap. The distances stay the arrays that were measured; the other
-columns follow from them and are made a few hundred thousand rows at a time.
+A heatmap row is one variant at one layer. The distances stay the arrays that were measured; the other columns follow
+from them and are made a few hundred thousand rows at a time.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def column_types(distance: pa.DataType) -> dict[str, pa.DataType]:
 class StepDistances:
     """The distances of one generation step.
 
-    `l2` and `cosine` are (cell, position), both float32 or both float64, at least 0, NaN where undefined. `positions`
-    (position,) are those that were masked, ascending; None for all from 0 on. Raises ValueError if shapes or dtypes
-    differ.
+    `l2` and `cosine` are (heatmap row, position), both float32 or both float64, at least 0, NaN where undefined.
+    `positions` (position,) are those that were masked, ascending; None for all from 0 on. Raises ValueError if shapes
+    or dtypes differ.
     """
 
     step: int
@@ -53,7 +53,7 @@ class StepDistances:
             self.positions = np.arange(self.l2.shape[-1])
         if self.l2.ndim != 2 or self.l2.shape != self.cosine.shape or self.positions.shape != self.l2.shape[1:]:
             raise ValueError(
-                f"distances are (cell, position): l2 has {self.l2.shape}, cosine {self.cosine.shape}, "
+                f"distances are (heatmap row, position): l2 has {self.l2.shape}, cosine {self.cosine.shape}, "
                 f"positions {self.positions.shape}"
             )
         if self.l2.dtype != self.cosine.dtype or self.l2.dtype not in (np.float32, np.float64):
@@ -64,10 +64,10 @@ class StepDistances:
 class ResultTable:
     """Every distance of a run, with the names of its axes.
 
-    `tokens` has the text of every position of the longest step. `heatmap_rows` has the (variant, layer) pairs, variant-major:
-    Full over all layers, Attn over all layers, Head_0 over its layers, ... Step `k` covers its own positions, and may
-    be read from a file each time it is asked for. `extra_columns` are further columns by name, (position,) like `tokens`:
-    text, or whole numbers where they are not null.
+    `tokens` has the text of every position of the longest step. `heatmap_rows` has the (variant, layer) pairs,
+    variant-major: Full over all layers, Attn over all layers, Head_0 over its layers, ... Step `k` covers its own
+    positions; `steps` may read it from a file each time it is used. `extra_columns` are the columns after the seven by
+    name, (position,) like `tokens`: text, or whole numbers that may be null.
     """
 
     tokens: list[str]
@@ -77,7 +77,7 @@ class ResultTable:
 
     @property
     def left_out(self) -> int | None:
-        """The position that lists and scales leave out: 0, the usual attention sink, unless it is a picture's cell."""
+        """The position that lists and scales leave out: 0, the usual attention sink, or None if a cell is there."""
         return left_out(self.extra_columns)
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class ResultTable:
 
     @property
     def schema(self) -> pa.Schema:
-        """The Arrow schema of every batch: the seven columns and the further ones, text as a dictionary."""
+        """The Arrow schema of every batch: the seven columns and the extra ones, text as a dictionary."""
         types = self.types
         coded = {
             name: pa.dictionary(pa.int32(), pa.string()) if pa.types.is_string(kind) else kind
@@ -106,14 +106,14 @@ class ResultTable:
         return pa.schema(list(coded.items()))
 
     def columns(self, step: StepDistances, rows: slice = slice(None)) -> pa.RecordBatch:
-        """The rows of `step`, or of some of its cells, cell by cell; undefined distances are null.
+        """The table's rows for `step`, or for some of its heatmap rows, in order; undefined distances are null.
 
-        Raises ValueError if the step has another number of cells than the table, or more positions than tokens.
+        Raises ValueError if the step has another number of heatmap rows than the table, or more positions than tokens.
         """
         if len(step.l2) != len(self.heatmap_rows) or step.positions.max(initial=-1) >= len(self.tokens):
             raise ValueError(
-                f"step {step.step} is {step.l2.shape} (cell, position), its last position "
-                f"{step.positions.max(initial=-1)}; the table has {len(self.heatmap_rows)} cells and {len(self.tokens)} tokens"
+                f"step {step.step} is {step.l2.shape} (heatmap row, position), its last position "
+                f"{step.positions.max(initial=-1)}; the table has {len(self.heatmap_rows)} heatmap rows and {len(self.tokens)} tokens"
             )
         chosen, l2, cosine = self.heatmap_rows[rows], step.l2[rows].ravel(), step.cosine[rows].ravel()
         count = len(step.positions)
@@ -160,13 +160,13 @@ class ResultTable:
 
 
 def left_out(extra_columns: Mapping[str, pa.Array]) -> int | None:
-    """The position that lists and scales leave out, by the further columns of a table."""
+    """The position that lists and scales leave out, from the extra columns: 0, or None if a picture's cell is there."""
     kinds = extra_columns.get("token_type", ())
     return None if len(kinds) and kinds[0].as_py() == "vision" else 0
 
 
 def tiled(values: pa.Array, times: int) -> pa.Array:
-    """The values over and over, text as a dictionary."""
+    """The values repeated `times` times in a row, text as a dictionary."""
     if pa.types.is_string(values.type):
         coded = values.dictionary_encode()
         return pa.DictionaryArray.from_arrays(np.tile(coded.indices, times), coded.dictionary)

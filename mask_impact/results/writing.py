@@ -1,4 +1,4 @@
-"""Writing a result: {name}_results.csv, .json, .parquet, and {name}_run.json, which is last and makes it exist.
+"""Writes a result: {name}_results.csv, .json, .parquet, and last {name}_run.json, without which it does not exist.
 
 write_results(table, Path("output"), "capital", ("csv", "json"), run_record)
 """
@@ -36,12 +36,11 @@ def write_results(
 ) -> list[Path]:
     """Write the table in each of `formats`, then the run file; return the paths in that order.
 
-    Until they are whole the files lie in the folder `temporaries`, if that is given.
-
-    An earlier result of this name stays whole until every new file is written; then its run file goes first, so that
-    the result exists with its own run file or not at all. Its tables in other formats and its report are deleted.
-    `run_record` gets the number of rows as "rows", by which a table that was cut short is known. Raises RunError, one
-    line, if a file cannot be written or a distance is infinite; KeyError for an unknown format.
+    Until they are whole the files lie in the folder `temporaries`, if that is given. An earlier result of this name
+    stays whole until every new file is written. Then its run file is deleted first, so that a result exists with its
+    own run file or not at all; its tables in other formats and its report are deleted too. The run file gets the number
+    of rows as "rows", by which readers notice a table that was cut short. Raises RunError, one line, if a file cannot
+    be written or a distance is infinite; KeyError for an unknown format.
     """
     _refuse_infinities(table)
     text = json_bytes({**run_record, "rows": len(table)})
@@ -75,7 +74,7 @@ def write_csv(table: ResultTable, path: Path, run_text: bytes = b"{}") -> None:
 
 
 def write_json(table: ResultTable, path: Path, run_text: bytes = b"{}") -> None:
-    """One object of columns, a column to a line; undefined distances null. Never more than a batch is in memory."""
+    """One object of columns, a column to a line; undefined distances null. Only one batch is in memory at a time."""
     with open(path, "wb") as file:
         for column, name in enumerate(table.schema.names):
             file.write(f'{"," if column else "{"}\n"{name}": ['.encode())
@@ -98,7 +97,7 @@ def _joined(column: pa.Array) -> pa.Buffer | bytes:
 def write_parquet(table: ResultTable, path: Path, run_text: bytes = b"{}") -> None:
     """Snappy, one row group for each generation step and variant, the run record under `mask_impact_run`.
 
-    `store_schema=False` leaves out Arrow's own schema, with which other readers would show text as categories.
+    `store_schema=False` leaves out Arrow's own schema, which would make other readers show text as categories.
     """
     coded = [name for name in table.schema.names if name not in DISTANCES]
     with pq.ParquetWriter(path, table.schema, compression="snappy", use_dictionary=coded, store_schema=False) as writer:
@@ -111,6 +110,8 @@ WRITERS: dict[str, Callable[..., None]] = {"csv": write_csv, "json": write_json,
 
 
 def _refuse_infinities(table: ResultTable) -> None:
+    """Raise RunError, naming the place, if a distance is infinite."""
+    """Raise RunError, naming the place, if a distance is infinite."""
     for step in table.steps:
         for distances, column in ((step.l2, DISTANCES[0]), (step.cosine, DISTANCES[1])):
             found = np.argwhere(np.isinf(distances))
