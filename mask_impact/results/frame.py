@@ -43,7 +43,7 @@ def table_of(frame: pd.DataFrame) -> ResultTable:
 
 
 def step_of(number: int, rows: pd.DataFrame, heatmap_rows: int) -> StepDistances:
-    """One step's rows as arrays (heatmap row, position), given the number of heatmap rows; a run of text has all positions."""
+    """One step's rows as arrays (heatmap row, position), given how many heatmap rows; a text run has all positions."""
     positions = rows["token_position"].to_numpy()[: len(rows) // max(1, heatmap_rows)] if TYPE_COLUMN in rows else None
     return StepDistances(number, *(rows[name].to_numpy().reshape(heatmap_rows, -1) for name in DISTANCES), positions)
 

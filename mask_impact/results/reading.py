@@ -195,7 +195,6 @@ def _check_end(path: Path) -> None:
 
 def _check_rows(path: Path, rows: int, run: dict[str, Any] | None) -> None:
     """Raise RequestError if the run record counts other rows."""
-    """Raise RequestError if the run record counts other rows."""
     expected = (run or {}).get("rows")
     if isinstance(expected, int) and rows != expected:
         raise RequestError(

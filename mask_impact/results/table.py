@@ -113,7 +113,8 @@ class ResultTable:
         if len(step.l2) != len(self.heatmap_rows) or step.positions.max(initial=-1) >= len(self.tokens):
             raise ValueError(
                 f"step {step.step} is {step.l2.shape} (heatmap row, position), its last position "
-                f"{step.positions.max(initial=-1)}; the table has {len(self.heatmap_rows)} heatmap rows and {len(self.tokens)} tokens"
+                f"{step.positions.max(initial=-1)}; the table has {len(self.heatmap_rows)} heatmap rows and "
+                f"{len(self.tokens)} tokens"
             )
         chosen, l2, cosine = self.heatmap_rows[rows], step.l2[rows].ravel(), step.cosine[rows].ravel()
         count = len(step.positions)

@@ -111,7 +111,6 @@ WRITERS: dict[str, Callable[..., None]] = {"csv": write_csv, "json": write_json,
 
 def _refuse_infinities(table: ResultTable) -> None:
     """Raise RunError, naming the place, if a distance is infinite."""
-    """Raise RunError, naming the place, if a distance is infinite."""
     for step in table.steps:
         for distances, column in ((step.l2, DISTANCES[0]), (step.cosine, DISTANCES[1])):
             found = np.argwhere(np.isinf(distances))

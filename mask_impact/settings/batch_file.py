@@ -198,7 +198,6 @@ class _File:
 
     def prompts(self, top: Members) -> tuple[int, list[yaml.Node]]:
         """The line of `prompts` and its entries; a fault and no entries if it is not a list with some."""
-        """The line of `prompts` and its entries; a fault and no entries if it is not a list with some."""
         line, node = top.get("prompts", (1, None))
         if isinstance(node, yaml.SequenceNode) and node.value:
             return line, node.value
@@ -260,7 +259,6 @@ class _File:
             self.names.setdefault(key, line)
 
     def warnings(self, members: Members, own: Mapping[str, object]) -> tuple[str, ...]:
-        """A warning for a prompt that ends in a line break, as YAML's `|` leaves one."""
         """A warning for a prompt that ends in a line break, as YAML's `|` leaves one."""
         prompt = own.get("prompt")
         if not isinstance(prompt, str) or not prompt.endswith(("\n", "\r")):

@@ -45,7 +45,6 @@ def quoted(value: object) -> str:
 
 def wrong_value(expected: str, value: object) -> ValueError:
     """The error of a reader that expected something else."""
-    """The error of a reader that expected something else."""
     return ValueError(f"expected {expected}, found {described(value)}")
 
 
@@ -66,7 +65,6 @@ def text(value: object) -> str:
 
 
 def nonempty_text(value: object) -> str:
-    """Text that is not empty."""
     """Text that is not empty."""
     if text(value) == "":
         raise ValueError("expected text, found none (it is empty)")
@@ -127,7 +125,6 @@ def paths(value: object) -> tuple[str, ...]:
 
 def switch(value: object) -> bool:
     """True or False."""
-    """True or False."""
     if not isinstance(value, bool):
         raise wrong_value("true or false", value)
     return value
@@ -162,7 +159,6 @@ def memory(value: object) -> int:
 
 
 def one_of(*choices: str) -> Reader:
-    """Reader of one of these words."""
     """Reader of one of these words."""
     return partial(_one_of, choices)
 
@@ -246,7 +242,6 @@ def cell_numbers(value: str) -> tuple[int, ...]:
 
 
 def device_name(value: object) -> str:
-    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?", value, re.ASCII):
         hint = did_you_mean(value, ("auto", "cpu", "cuda", "mps")) if isinstance(value, str) else ""

@@ -92,13 +92,11 @@ def schema_of_reader(read: Reader) -> Schema:
 
 def optional(read: Reader) -> Schema:
     """What the reader takes, or null."""
-    """What the reader takes, or null."""
     inner = schema_of_reader(read)
     return {"anyOf": [*inner.get("anyOf", [inner]), {"type": "null"}]}
 
 
 def one_of(choices: tuple[str, ...]) -> Schema:
-    """One of these words."""
     """One of these words."""
     return {"enum": list(choices)}
 
