@@ -1,5 +1,4 @@
-"""Two results of the same variants, layers and positions:
-where they differ, by how much, and which strongest tokens changed.
+"""Compares two results of the same variants, layers and positions: distances, and which strongest tokens changed.
 
 compare(Path("output/a_results.csv"), Path("output/b_results.csv"), Screen())
 """
@@ -26,8 +25,10 @@ MOST_LISTED = 5
 
 
 def compare(one: Path, other: Path, screen: Screen, metric: str = "l2") -> None:
-    """Print how far the two tables lie apart, in the steps that both have. Raises RequestError if they have none, or if
-    their variants, layers or positions differ."""
+    """Print how far the two tables lie apart, in the steps that both have.
+
+    Raises RequestError if they share no step, or if their variants, layers or positions differ.
+    """
     frames = [read(path) for path in (one, other)]
     whole = [as_table(path, frame) for path, frame in zip((one, other), frames)]
     tables = in_shared_steps(*whole)
@@ -48,13 +49,13 @@ def compare(one: Path, other: Path, screen: Screen, metric: str = "l2") -> None:
 
 
 def measured_at(run: Mapping[str, Any]) -> str:
-    """At which cell an encoder's run was measured."""
+    """The end of a line: at which cell a run of the encoder was measured; empty for other runs."""
     at = setting(run, "at")
     return "" if at is None else ", the mean over all measured cells" if at == "all" else f", measured at cell {at}"
 
 
 def in_shared_steps(one: ResultTable, other: ResultTable) -> list[ResultTable]:
-    """The two tables without the steps that one of them has alone; as they are where they share none."""
+    """The two tables with only the steps that both have; unchanged if they share none."""
     shared = {step.step for step in one.steps} & {step.step for step in other.steps}
     return [
         replace(table, steps=[step for step in table.steps if step.step in shared or not shared])
@@ -63,7 +64,7 @@ def in_shared_steps(one: ResultTable, other: ResultTable) -> list[ResultTable]:
 
 
 def steps_left_out(one: ResultTable, other: ResultTable, screen: Screen) -> Iterator[str]:
-    """A line on the generation steps that are not compared, as one of the two has them alone."""
+    """A line with the generation steps that are not compared, as only one of the two has them."""
     steps = [{step.step for step in table.steps} for table in (one, other)]
     alone = [
         f"{ranges(sorted(own - another))} of {name}"
@@ -75,7 +76,7 @@ def steps_left_out(one: ResultTable, other: ResultTable, screen: Screen) -> Iter
 
 
 def differing_axes(one: ResultTable, other: ResultTable) -> list[str]:
-    """What keeps two tables from being compared cell by cell, a fault for each axis."""
+    """Why two tables cannot be compared distance by distance, a fault for each axis that differs."""
     faults = []
     for name, pair in {
         "generation steps": [ranges([step.step for step in table.steps]) for table in (one, other)],
@@ -86,12 +87,12 @@ def differing_axes(one: ResultTable, other: ResultTable) -> list[str]:
         if pair[0] != pair[1]:
             faults.append(f"their {name} differ ({short(pair[0])} and {short(pair[1])})")
     if not faults and one.heatmap_rows != other.heatmap_rows:
-        faults.append("they have other layers in some variants")
+        faults.append("their layers differ in some variants")
     return faults
 
 
 def positions_of(table: ResultTable) -> str:
-    """The masked positions of each step, those of like steps once."""
+    """The masked positions of the steps; equal ones are listed once."""
     return ", ".join(dict.fromkeys(ranges(step.positions.tolist()) for step in table.steps))
 
 
@@ -106,7 +107,7 @@ def variants_of(table: ResultTable) -> list[str]:
 
 
 def differing_tokens(one: ResultTable, other: ResultTable, screen: Screen) -> Iterator[str]:
-    """A line that says where the two have other tokens at the same position, or none."""
+    """A line for each position where the tokens of the two differ, at most MOST_LISTED."""
     places = sorted({int(position) for step in one.steps for position in step.positions})
     found = [place for place in places if one.tokens[place] != other.tokens[place]]
     for place in found[:MOST_LISTED]:
@@ -114,11 +115,11 @@ def differing_tokens(one: ResultTable, other: ResultTable, screen: Screen) -> It
         a, b = (screen.quoted(table.tokens[place], room) for table in (one, other))
         yield f"position {place}: A {a} B {b}"
     if len(found) > MOST_LISTED:
-        yield f"... and other tokens at {len(found) - MOST_LISTED} more positions"
+        yield f"... and different tokens at {len(found) - MOST_LISTED} more positions"
 
 
 def differences(one: ResultTable, other: ResultTable, metric: str, screen: Screen) -> Iterator[str]:
-    """For each variant a line for each layer, or one for all of them where they are equal."""
+    """For each variant a line for each layer, or a single line if all its layers are equal."""
     if all(
         np.array_equal(getattr(a, metric), getattr(b, metric), equal_nan=True) for a, b in zip(one.steps, other.steps)
     ):
@@ -144,8 +145,9 @@ def differences(one: ResultTable, other: ResultTable, metric: str, screen: Scree
 
 
 def distances_apart(one: ResultTable, other: ResultTable, row: int, metric: str) -> tuple[float, float, float, int]:
-    """Of one cell over all steps: the largest and mean |A - B| (0 where all are undefined in both, NaN where no
-    distance is defined in both), A's largest distance, and how many are undefined in one of the two alone."""
+    """The largest and mean |A - B| of a heatmap row over all steps, A's largest distance, and how many distances are
+    undefined in only one of the two. Without a distance defined in both, the first two are 0 if the undefined ones
+    agree, else NaN."""
     a, b = (
         np.concatenate([getattr(step, metric)[row] for step in table.steps]).astype(np.float64)
         for table in (one, other)
@@ -158,7 +160,7 @@ def distances_apart(one: ResultTable, other: ResultTable, row: int, metric: str)
 
 
 def changes(one: ResultTable, other: ResultTable, metric: str, screen: Screen) -> Iterator[str]:
-    """The strongest tokens of each step and variant where they are others, or in another order."""
+    """The strongest tokens of each step and variant in which they differ or have another order."""
     total = changed = 0
     without = "" if one.left_out is None else f" (position {one.left_out} left out)"
     for place, step in enumerate(one.steps):

@@ -1,4 +1,4 @@
-"""A result in another format, bit for bit, with every column that it has.
+"""Writes an existing result in another format, bit for bit, with all its columns.
 
 export(Path("output/capital_results.csv"), "parquet", Screen())
 """
@@ -24,10 +24,10 @@ from mask_impact.results.writing import WRITERS
 
 
 def export(path: Path, form: str, screen: Screen, overwrite: bool = False) -> None:
-    """Write the result in a file beside it; its run file too, where only the Parquet file holds the run.
+    """Write the result in a file beside it, and its run file if only the Parquet file holds the run record.
 
-    Raises RequestError for a result that cannot be read, a file that is there (unless `overwrite`), a run file that is
-    another run's, and more rows than JSON holds; RunError if it cannot be written.
+    Raises RequestError for a result that cannot be read, a file that exists (unless `overwrite`), a run file of another
+    run, and more rows than JSON holds; RunError if it cannot be written.
     """
     if path.is_dir():
         raise RequestError(
@@ -52,7 +52,7 @@ def export(path: Path, form: str, screen: Screen, overwrite: bool = False) -> No
 
 
 def missing_run_file(path: Path, run: Mapping[str, Any]) -> Path | None:
-    """Where the run file belongs if it is not there. Raises RequestError if another run's is."""
+    """The path of the run file if it is missing. Raises RequestError if another run's file is there."""
     match = RESULT_FILE.fullmatch(path.name)
     file = None if match is None else run_path(path.parent, match[1])
     if file is None or not file.exists():

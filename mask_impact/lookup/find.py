@@ -1,4 +1,4 @@
-"""Results found by what a user types: a name, a file, a folder; and read, whole or unfinished."""
+"""Finds results by what a user types (a name, a file, a folder), and reads them, finished or not."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ MOST_LISTED = 20
 
 
 def find(word: str) -> Path:
-    """The table that a result file, a run file, a report or a name such as output/capital stands for; of a run that is
-    not finished, but has finished steps, their folder.
+    """The table's file for a result file, a run file, a report or a name such as output/capital.
 
-    Raises RequestError, one line, if there is none, saying which results there are.
+    For an unfinished run with finished steps it is their folder. Raises RequestError, one line with the results that
+    exist, if there is none.
     """
     try:
         path = Path(readers.path(word))
@@ -61,12 +61,12 @@ def find(word: str) -> Path:
 
 
 def why_missing(folders: list[Path], name: str) -> str:
-    """What is there in place of the table of result `name`."""
+    """Why result `name` has no table: an unfinished run, or no such result, with the names that exist."""
     for folder in folders:
         if any(unfinished_folder(folder, name).parent.glob("step_*")):
             return f"this run is not finished; {str(folder / name)!r} stands for the steps that it has"
         if ended := how_it_ended(folder, name):
-            return f"this run is not finished ({ended}), it has no table"
+            return f"this run is not finished ({ended}) and has no table; run it again"
     where = " or ".join(repr(str(folder)) for folder in dict.fromkeys(folders))
     hint = readers.did_you_mean(name, names_in(folders))
     return f"there is no such result{hint or ';'} in {where} there is {results_in(folders)}"
@@ -86,14 +86,13 @@ def names_in(folders: list[Path]) -> list[str]:
 
 
 def results_in(folders: list[Path]) -> str:
-    """Those names in a line, or "none"."""
+    """The names of the results in these folders, in a line, or "none"."""
     names = names_in(folders)
     return ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "") or "none"
 
 
 def how_it_ended(folder: Path, name: str) -> str:
-    """How a run that has no table ended, and why, by its run file;
-    empty where that is not there, or says that it is complete."""
+    """How a run without a table ended, and why, by its run file; empty without one, or if it says `complete`."""
     if not (run := run_path(folder, name)).is_file():
         return ""
     record = json.loads(run.read_bytes())
@@ -103,25 +102,23 @@ def how_it_ended(folder: Path, name: str) -> str:
 
 
 def setting(run: Mapping[str, Any], name: str) -> Any:
-    """One of the settings in a run record, None where it has none."""
+    """A setting in a run record, or None."""
     settings = run.get("settings")
     return settings.get(name) if isinstance(settings, Mapping) else None
 
 
 def read(path: Path) -> pd.DataFrame:
-    """A table that has rows, and in each of them all but the distances. Raises RequestError for any other."""
+    """The DataFrame of a result. Raises RequestError if it has no rows, or a row lacks anything but distances."""
     frame = read_unfinished(path) if path.is_dir() else read_results(path)
     if frame.empty:
         raise RequestError(f"{path}: the table has no rows, so there is nothing to look at")
     if frame[list(KEYS)].isna().any(axis=None):
-        raise RequestError(
-            f"{path}: {', '.join(KEYS)} have a value in every row of a result, and here they have not; write it again"
-        )
+        raise RequestError(f"{path}: rows without a value for one of {', '.join(KEYS)}; write it again")
     return frame
 
 
 def read_unfinished(folder: Path) -> pd.DataFrame:
-    """The steps that are there of a run that is not finished. Raises RequestError if none can be read."""
+    """The finished steps of an unfinished run. Raises RequestError if none can be read."""
     from mask_impact.runs.finished_steps import SafetensorError, unfinished_table
 
     try:
@@ -129,7 +126,7 @@ def read_unfinished(folder: Path) -> pd.DataFrame:
         frame = None if table is None else table.to_dataframe()
     except (OSError, ValueError, SafetensorError) as error:
         raise RequestError(
-            f"{folder}: cannot be read ({first_line(error)}): the run has ended meanwhile, or start it again"
+            f"{folder}: cannot be read ({first_line(error)}); the run may have ended meanwhile, else start it again"
         ) from None
     if frame is None:
         raise RequestError(f"{folder}: no step in it can be read; start the run again")
@@ -148,13 +145,13 @@ def as_table(path: Path, frame: pd.DataFrame) -> ResultTable:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise RequestError for a file that is there, unless it may be replaced."""
+    """Raise RequestError for a file that exists, unless `overwrite`."""
     if path.exists() and not overwrite:
-        raise RequestError(f"{path} is there already; --overwrite replaces it")
+        raise RequestError(f"{path} exists already; --overwrite replaces it")
 
 
 def ranges(numbers: list[int]) -> str:
-    """`0-2, 5`."""
+    """Ascending numbers as text, such as `0-2, 5`."""
     parts: list[list[int]] = []
     for number in numbers:
         if parts and number == parts[-1][-1] + 1:
@@ -165,7 +162,7 @@ def ranges(numbers: list[int]) -> str:
 
 
 def abbreviated(variants: list[str]) -> list[str]:
-    """The variants, heads in a row as `Head_0 to Head_15`."""
+    """The variants, with more than three heads as `Head_0 to Head_15`."""
     heads = [name for name in variants if name.startswith("Head_")]
     whole = [name for name in variants if name not in heads]
     return [*whole, f"{heads[0]} to {heads[-1]}"] if len(heads) > 3 else [*whole, *heads]

@@ -16,10 +16,7 @@ from mask_impact.results.table import ResultTable
 
 UNDEFINED, ZERO, ROUNDING = -2, -1, 0  # levels beside those from 1 to LEVELS
 MARKS = {True: {UNDEFINED: "?", ZERO: "·", ROUNDING: "~"}, False: {UNDEFINED: "?", ZERO: ".", ROUNDING: "~"}}
-WIDEST, FOLDED = (
-    10,
-    5,
-)  # columns of a token, the gap included: at most, and where the picture does not fit into one piece
+WIDEST, FOLDED = 10, 5  # most columns of a token with its gap: in one piece, and in a picture of several pieces
 
 
 def block_picture(
@@ -28,8 +25,8 @@ def block_picture(
     """The lines of the picture of a table of one step and one variant.
 
     `floor` is the noise floor of each layer (None where unknown). Each layer has its own scale, up to its largest
-    distance without position 0; a larger one at position 0 is drawn like it. A picture that is too wide for the screen
-    comes in pieces.
+    distance without position 0; a larger one at position 0 looks the same. A picture that is too wide for the screen is
+    cut into pieces.
     """
     [step], layers = table.steps, [layer for _, layer in table.heatmap_rows]
     values = getattr(step, metric).astype(np.float64)
@@ -54,16 +51,16 @@ def block_picture(
 
 
 def scales(values: np.ndarray, positions: np.ndarray, left_out: int | None = 0) -> np.ndarray:
-    """The largest distance of each layer (layer,) without the position that is left out; with it where all others are
-    0, -1 where none is defined."""
+    """The largest distance of each layer (layer,) without the position left out; with it if all others are 0, -1 if
+    none is defined."""
     rest = values[:, positions != left_out]
     rest = np.where(np.isnan(rest), 0, rest).max(1, initial=0)
     return np.where(rest > 0, rest, np.where(np.isnan(values), -1, values).max(1, initial=-1))
 
 
 def levels_of(values: np.ndarray, largest: np.ndarray, floor: Sequence[float | None] | None = None) -> np.ndarray:
-    """The level of each distance (layer, position): UNDEFINED, ZERO, ROUNDING, or 1 to LEVELS,
-    in proportion to the layer's largest."""
+    """The level of each distance (layer, position): UNDEFINED, ZERO, ROUNDING (at or below the noise floor), or 1 to
+    LEVELS in proportion to the layer's largest."""
     floors = np.array([0 if value is None else value for value in floor or [None] * len(values)], dtype=np.float64)[
         :, None
     ]
@@ -77,7 +74,7 @@ def levels_of(values: np.ndarray, largest: np.ndarray, floor: Sequence[float | N
 
 
 def labels(table: ResultTable) -> list[str]:
-    """What stands over each column: the token without its first space, a picture's cell as `row,column`."""
+    """The heading of each column: the token without its first space, a picture's cell as `row,column`."""
     [step] = table.steps
     texts = [column_heading(token) for token in table.tokens]
     if {"patch_row", "patch_col"} <= set(table.extra_columns):
@@ -87,12 +84,12 @@ def labels(table: ResultTable) -> list[str]:
 
 
 def column_heading(token: str) -> str:
-    """A token over its column, where the space before a word takes room and says little."""
+    """A token without its first space, which takes room and says little; a token of spaces as underscores."""
     return token.removeprefix(" ") if token.strip(" ") else "_" * len(token)
 
 
 def column_widths(texts: Sequence[int], last: int, room: int) -> tuple[int, int]:
-    """Columns for each token with the gap behind it, and how many tokens stand side by side in `room` columns."""
+    """Columns for each token and its gap, and how many tokens stand side by side in `room` columns."""
     least = len(str(last)) + 1
     width = max(least, min(WIDEST, max(texts, default=0) + 1))
     if len(texts) * width > room:
@@ -108,7 +105,7 @@ def mark(level: int, screen: Screen) -> str:
 
 
 def legend(levels: np.ndarray, metric: str, screen: Screen, left_out: int | None = 0) -> str:
-    """What the characters mean; those beside the scale only where they occur."""
+    """What the characters mean; those outside the scale only if they occur."""
     words = {ZERO: "exactly 0", ROUNDING: "at or below the noise floor", UNDEFINED: "undefined, no key is left"}
     others = "".join(f"; {mark(level, screen)} {said}" for level, said in words.items() if (levels == level).any())
     ramp = BLOCKS if screen.unicode else RAMP
@@ -124,5 +121,5 @@ def legend(levels: np.ndarray, metric: str, screen: Screen, left_out: int | None
 
 
 def number(value: float) -> str:
-    """A distance in three digits; a dash where there is none."""
+    """A distance in three digits; a dash if it is undefined."""
     return f"{value:.3g}" if value >= 0 else "-"

@@ -1,4 +1,4 @@
-"""Looking at a result in the shell: finding it by its name, showing it, making its report.
+"""Shows a result in the shell, and makes its report.
 
 show(find("output/capital"), Screen())
 """
@@ -39,11 +39,11 @@ def show(
     metric: str = "l2",
     as_json: bool = False,
 ) -> None:
-    """Print what was run, the strongest tokens and the block picture of one step and variant;
-    with `as_json` the tokens alone.
+    """Print the run, the strongest tokens and the block picture of one step and variant; with `as_json` only the
+    tokens.
 
-    Raises RequestError for a table that cannot be read or is not whole,
-    and for a step or variant that it does not have.
+    Raises RequestError for a table that cannot be read or is not whole, and for a step or variant that it does not
+    have.
     """
     frame = read(path)
     run = frame.attrs.get("run") or {}
@@ -102,7 +102,7 @@ def show(
 
 
 def predicted(run: Mapping[str, Any], step: int, screen: Screen) -> Iterator[str]:
-    """Which token the step predicts, where the run record has it."""
+    """A line with the token that the step predicts, if the run record has it."""
     steps = run.get("steps")
     for record in steps if isinstance(steps, list) else ():
         following = record.get("next") if isinstance(record, Mapping) and record.get("step") == step else None
@@ -119,20 +119,20 @@ def strongest_lines(strongest: list[StrongToken], metric: str, screen: Screen, w
         line = f"{token.position:>6} {token.total:>9.3g}  {where}"
         yield line + screen.quoted(token.text, screen.width - len(line))
     if not strongest:
-        yield from screen.lines("  none: there is no defined distance but position 0's")
+        yield from screen.lines("  none: no distance is defined, except perhaps at position 0")
 
 
 def about(path: Path, run: Mapping[str, Any], screen: Screen) -> Iterator[str]:
-    """What was run, in a few lines."""
+    """A few lines on the run: file, model, prompt or encoder, pictures, generated text."""
     yield screen.bold(screen.cut(str(path), screen.width))
     if not run:
-        yield from screen.lines("without a run file beside it, so model and prompt are unknown")
+        yield from screen.lines("there is no run file beside it, so model and prompt are unknown")
         return
     if path.is_dir():
         steps, ended = ranges([step["step"] for step in run["steps"]]), how_it_ended(path.parent.parent, path.name)
         yield from screen.lines(f"not finished{ended and f' ({ended})'}: it has steps {steps} so far")
     elif run.get("status") != "complete":
-        yield from screen.lines(f"warning: its run file does not say that it is complete, but {run.get('status')!r}")
+        yield from screen.lines(f"warning: the status in its run file is {run.get('status')!r}, not 'complete'")
     room = screen.width - 11
     yield "model      " + screen.cut(f"{setting(run, 'model')} on {run.get('device')}", room)
     encoder = setting(run, "part") == "encoder"
@@ -148,13 +148,13 @@ def about(path: Path, run: Mapping[str, Any], screen: Screen) -> Iterator[str]:
 
 
 def measured_at(run: Mapping[str, Any]) -> str:
-    """Where a run of the encoder was measured."""
+    """At which cell a run of the encoder was measured."""
     at = setting(run, "at")
     return "the mean over all measured cells" if at == "all" else f"measured at cell {at} (row, column)"
 
 
 def noise_floor(run: Mapping[str, Any], table: ResultTable, metric: str) -> list[float | None] | None:
-    """The noise floor of each layer of a table of one step and variant, where the run record has it."""
+    """The noise floor of each layer of a table of one step and variant; None if the run record lacks it."""
     try:
         [record] = [record for record in run["steps"] if record["step"] == table.steps[0].step]
         floors = dict(zip(run["layers"], record[f"noise_floor_{metric}"][table.heatmap_rows[0][0]]))
@@ -165,7 +165,7 @@ def noise_floor(run: Mapping[str, Any], table: ResultTable, metric: str) -> list
 
 
 def report(path: Path, screen: Screen, overwrite: bool = False) -> None:
-    """Write the report of a result that is there. Raises RequestError if it has one, unless `overwrite`."""
+    """Write the report of an existing result. Raises RequestError if it has one, unless `overwrite`."""
     page = (
         report_path(path.parent.parent, path.name)
         if path.is_dir()

@@ -1,4 +1,4 @@
-"""One run and many: planned, named, locked, measured step by step, kept, gone on with, finished, told of.
+"""One run or a batch: planned, named, locked, measured step by step, resumed, finished, reported.
 
 It knows settings, models and results. It never knows how a layer is measured.
 """

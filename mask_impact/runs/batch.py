@@ -1,4 +1,4 @@
-"""The plans of one command: which are done already, what a failing one leaves, what a finished one writes."""
+"""The planned runs of one command: which are done already, what a failed one leaves, what a finished one writes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from mask_impact.runs.run import Run
 
 
 def still_to_measure(plans: Sequence[PlannedRun], failures: list[Failure]) -> list[PlannedRun]:
-    """The plans whose results are not there yet; a line for each of the others, of which what is missing is made.
+    """The plans that have no result yet. For each of the others, make the files that are missing and print a line.
 
-    One whose missing files cannot be written is noted in `failures`. Raises RequestError if reports are asked for and
-    the page that they are made of is not there.
+    A plan whose missing files cannot be written is added to `failures`. Raises RequestError if reports are asked for
+    and the viewer's page is missing.
     """
     print_warnings(plans)
     left, replaced = [], ReplacedResults(plans[0].settings).names()
@@ -55,7 +55,7 @@ def still_to_measure(plans: Sequence[PlannedRun], failures: list[Failure]) -> li
 
 
 def print_warnings(plans: Sequence[PlannedRun]) -> None:
-    """A line for whatever the user may not expect of these prompts. Raises RequestError as `still_to_measure` does."""
+    """Print the plans' warnings. Raises RequestError as `still_to_measure` does."""
     if any(plan.settings.report for plan in plans):
         report.page()
     for warning in dict.fromkeys(line for plan in plans for line in plan.warnings):
@@ -63,11 +63,10 @@ def print_warnings(plans: Sequence[PlannedRun]) -> None:
 
 
 def load(plans: Sequence[PlannedRun], model_info: ModelInfo) -> LoadedModel:
-    """The model with its weights, checked;
-    a line for each plan whose results will be large, and for what is not followed.
+    """The model with its weights, checked; prints warnings of large results and of generation settings not followed.
 
-    Raises RequestError for weights that do not fit,
-    and for layers asked for that turn out to have no softmax attention.
+    Raises RequestError for weights that do not fit, and for layers asked for that turn out to have no softmax
+    attention.
     """
     loaded = loading.load(model_info, plans[0].settings, {plan.settings.part for plan in plans})
     planning.refuse_skipped(plans, loaded)
@@ -78,7 +77,7 @@ def load(plans: Sequence[PlannedRun], model_info: ModelInfo) -> LoadedModel:
 
 
 def warn_of_size(plans: Sequence[PlannedRun], loaded: LoadedModel) -> None:
-    """A line for each plan whose table can be too long for the JSON, or for the report, that was asked for."""
+    """Print a warning for each plan whose table can be too long for the JSON or the report asked for."""
     for plan in plans:
         rows = rows_to_come(plan, loaded)
         _, warning = formats_for(rows, plan.settings.formats, explicit=True)
@@ -98,12 +97,12 @@ class Failure:
 
 @contextmanager
 def catch_failure(failures: list[Failure], plan: PlannedRun, loaded: LoadedModel) -> Iterator[None]:
-    """Let a plan fail alone: its reason is said, recorded in its run file, and the plan noted in `failures`."""
+    """Catch what a plan raises inside, so that the others go on; print it, record it in its run file and `failures`."""
     try:
         yield
     except StopRequested as stopped:
         console.warn(f"{plan.choice.name}: {stopped}")
-    except Exception as error:  # a batch goes on overnight, whatever one of its prompts meets
+    except Exception as error:  # whatever one prompt raises, a batch goes on overnight
         reason = str(as_run_error(error))
         failures.append(Failure(plan, reason))
         console.fault(f"{plan.choice.name}: {reason}")
@@ -115,8 +114,7 @@ def catch_failure(failures: list[Failure], plan: PlannedRun, loaded: LoadedModel
 
 
 def record_failure(plan: PlannedRun, loaded: LoadedModel, reason: str) -> None:
-    """Write the reason into the plan's run file; a whole result of that name, which was to be replaced,
-    stays. Raises RunError."""
+    """Write the reason into the plan's run file, unless a whole result has that name. Raises RunError."""
     folder, name = Path(plan.settings.output_dir), plan.choice.name
     if is_complete(run_path(folder, name)):
         console.warn(f"{name}: the result of this name is kept")
@@ -133,8 +131,10 @@ def is_complete(path: Path) -> bool:
 
 
 def write(run: Run) -> list[Path]:
-    """Write a finished run's files: its table in the formats asked for and those that its result has already, its
-    report likewise, and its run file. Returns their paths, the run file last."""
+    """Write a finished run's files and return their paths, the run file last.
+
+    The table is written in the formats asked for and those that its result has already; so is the report.
+    """
     settings, table, choice, record = run.plan.settings, run.table(), run.plan.choice, run.record()
     wanted = tuple(form for form in FORMATS if form in settings.formats or form in choice.formats)
     formats, notice = formats_for(len(table), wanted, "formats" in settings.given)
@@ -155,7 +155,7 @@ def write(run: Run) -> list[Path]:
 
 
 def exit_code(plans: Sequence[PlannedRun], failures: Sequence[Failure]) -> int:
-    """The command's exit code; of several plans, a line says which failed, or are not finished."""
+    """The command's exit code; prints which of several plans failed, and which are not finished."""
     failed = [failure.plan.choice.name for failure in failures]
     left = [plan.choice.name for plan in plans if plan.choice.name not in failed and not is_done(plan)]
     if interrupts.stop_requested() and (left or is_cut_off(plans, failed)):
@@ -170,8 +170,7 @@ def exit_code(plans: Sequence[PlannedRun], failures: Sequence[Failure]) -> int:
 
 
 def is_cut_off(plans: Sequence[PlannedRun], failed: Sequence[str]) -> bool:
-    """Whether one of these plans was begun and not ended, or is still to replace what is there;
-    `failed` are names that failed."""
+    """Whether a plan was begun and not ended, or has yet to replace its result; `failed` are names of failed ones."""
     begun = any(unfinished_folder(Path(plan.settings.output_dir), plan.choice.name).exists() for plan in plans)
     replaced = ReplacedResults(plans[0].settings)
     return begun or (
@@ -180,7 +179,7 @@ def is_cut_off(plans: Sequence[PlannedRun], failed: Sequence[str]) -> bool:
 
 
 def is_done(plan: PlannedRun) -> bool:
-    """Whether the plan's own result is there, whole."""
+    """Whether the plan's own result exists, whole."""
     record = OutputFolder(Path(plan.settings.output_dir), only=plan.choice.name).record(plan.choice.name)
     return (
         record is not None

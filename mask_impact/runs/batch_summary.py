@@ -1,6 +1,6 @@
 """The end of a batch: a table of all its entries, and `{config stem}_summary.csv` beside their results.
 
-Both are made of the run files, so that entries which were finished earlier, or failed, are in them like the others.
+Both are made from the run files, so that they have entries that were finished earlier, or failed, like the others.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ Row = dict[str, Any]
 
 
 def print_and_write(plans: Sequence[PlannedRun], failures: Collection[Failure]) -> None:
-    """After a batch, print its table and write its summary; nothing for a prompt of the command line.
+    """After a batch, print its table and write its summary; do nothing for a prompt of the command line.
 
-    `plans` are all its entries, `failures` those that failed now.
-    A summary that cannot be written is a warning, as every result is there.
+    `plans` are all entries, `failures` those that failed now. A summary that cannot be written is only a warning, as
+    every result is there.
     """
     settings = plans[0].settings
     if settings.batch_file is None:
@@ -78,12 +78,12 @@ def print_and_write(plans: Sequence[PlannedRun], failures: Collection[Failure]) 
 
 
 def summary_path(folder: str, batch_file: str) -> Path:
-    """Where the summary of a batch file lies. No result has a file of that ending."""
+    """Where the summary of a batch file lies. No file of a result ends so."""
     return Path(folder) / f"{Path(batch_file).stem}_summary.csv"
 
 
 def summary_row(plan: PlannedRun, reason: str | None) -> Row:
-    """What the entry's run file tells, and of one that failed now the reason, whether or not it could be recorded."""
+    """The row of an entry from its run file; `reason` is why it failed now, which may not have been recorded."""
     row = dict.fromkeys(COLUMNS) | {"name": plan.choice.name, "tokens": len(plan.prompt.token_ids)}
     path = run_path(Path(plan.settings.output_dir), plan.choice.name)
     try:
@@ -100,7 +100,7 @@ def summary_row(plan: PlannedRun, reason: str | None) -> Row:
 
 
 def row_without_run_file(folder: Path, name: str) -> Row:
-    """What there is of a run without a run file: its steps, if it was begun."""
+    """The row of a run without a run file: its finished steps, if it was begun."""
     if not unfinished_folder(folder, name).exists():
         return {"status": "missing"}
     steps = len(list(unfinished_folder(folder, name).parent.glob("step_*")))
@@ -108,8 +108,7 @@ def row_without_run_file(folder: Path, name: str) -> Row:
 
 
 def row_from_record(record: Row) -> Row:
-    """The columns that a run record tells.
-    Raises LookupError, TypeError or AttributeError for what is no such record."""
+    """The columns that a run record fills. Raises LookupError, TypeError or AttributeError if it is no run record."""
     if record["status"] != "complete":
         return {"status": str(record["status"]), "reason": str(record.get("reason") or "")}
     strongest = (record.get("strongest") or [{}])[0]  # records of earlier versions have none
@@ -127,14 +126,13 @@ def row_from_record(record: Row) -> Row:
 
 
 def write_summary(rows: Sequence[Row], path: Path) -> None:
-    """The rows as CSV in the form of the results:
-    text and the header quoted, numbers not, nothing where there is none."""
+    """Write the rows as CSV like the results': text and the header quoted, numbers not, missing values empty."""
     whole = [{name: utf8(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
     pa.csv.write_csv(pa.Table.from_pylist(whole, pa.schema(list(COLUMNS.items()))), path)
 
 
 def utf8(text: str) -> str:
-    """The text, a lone surrogate as its escape."""
+    """The text with lone surrogates as escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""`--dry-run`: what would run, and for how long, as far as that can be told without the weights."""
+"""`--dry-run`: prints what would run, and an estimate of the time, as far as known without the weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mask_impact.runs.planning import PlannedRun, masked_positions, most_rows
 from mask_impact.settings.text import Settings
 
 CALIBRATION_SECONDS = 0.1
-LAYER_SECONDS = 0.01  # what a layer takes at each step whatever its size: 9 ms in the demo model, on a busy core
+LAYER_SECONDS = 0.01  # of a layer at each step, whatever its size: 9 ms in the demo model, on a busy core
 ASSUMED = (
     "tokens and masked rows pass each layer's weights at the {speed:,.3g} GFLOP/s that a short matrix product reaches "
     "on {device} now, and each layer takes 10 ms a step besides; without loading, pictures and writing"
@@ -28,8 +28,7 @@ ASSUMED = (
 
 @dataclass(frozen=True)
 class LayerSizes:
-    """Numbers of a layer's weights, from the configuration:
-    all, which a token passes, and those after attention, for a row."""
+    """How many weights of a layer are used by a token (all), and by a masked row (those after attention)."""
 
     token: int
     row: int
@@ -59,7 +58,7 @@ def report(plans: Sequence[PlannedRun], model_info: ModelInfo) -> int:
 def total_line(
     plans: Sequence[PlannedRun], left: Sequence[PlannedRun], times: dict[str, float], speed: float | None
 ) -> str:
-    """The line for all of them, with what the times assume."""
+    """The line for all plans, with the assumptions behind the times."""
     to_run = f"dry run: {plural(len(plans), 'prompt')}, {len(left)} to measure"
     if not left:
         return f"{to_run}; nothing was written"
@@ -72,8 +71,7 @@ def total_line(
 
 
 def plan_size(plan: PlannedRun, model_info: ModelInfo) -> str:
-    """Tokens, steps, layers, rows and bytes. Layers are at most so many:
-    that one has no softmax attention can come out later."""
+    """Tokens, steps, layers, rows and bytes. Some layers may turn out to have no softmax attention when loaded."""
     heads = config_number(model_info.measured_config(plan.settings), "num_attention_heads")
     count = len(layers(plan, model_info))
     if heads is None:
@@ -85,18 +83,15 @@ def plan_size(plan: PlannedRun, model_info: ModelInfo) -> str:
 
 
 def existing_note(plan: PlannedRun) -> str:
-    """What is there of the result, or of a run of it that was cut off."""
+    """The end of a plan's line: whether its result exists, what of it is missing, or that a run of it was cut off."""
     if not plan.finished:
         return "; cut off before, and goes on behind the steps that are there" if plan.choice.resumes else ""
-    return (
-        f"; there already, of which {', '.join(plan.missing_files)} is to be made"
-        if plan.missing_files
-        else "; there already"
-    )
+    to_make = f", and {', '.join(plan.missing_files)} is made from it" if plan.missing_files else ""
+    return f"; there already{to_make}"
 
 
 def layers(plan: PlannedRun, model_info: ModelInfo) -> list[int]:
-    """The layers asked for, without those that the configuration says have no softmax attention."""
+    """The layers asked for, without those that have no softmax attention by the configuration."""
     asked, others = plan.settings.layers, model_info.layers_without_softmax(plan.settings)
     return [
         layer
@@ -106,8 +101,7 @@ def layers(plan: PlannedRun, model_info: ModelInfo) -> list[int]:
 
 
 def layer_sizes(config: PreTrainedConfig) -> LayerSizes | None:
-    """A decoder layer's sizes, a gated MLP and the chosen experts assumed;
-    None where the configuration does not give them."""
+    """A decoder layer's sizes, assuming a gated MLP and the chosen experts; None if the configuration lacks them."""
     width, heads = config_number(config, "hidden_size"), config_number(config, "num_attention_heads")
     if not width or not heads:
         return None
@@ -119,7 +113,7 @@ def layer_sizes(config: PreTrainedConfig) -> LayerSizes | None:
 
 
 def config_number(config: PreTrainedConfig, name: str) -> int | None:
-    """What the configuration says under this name, if that is one number for all layers."""
+    """The configuration's value of this name, if it is one number for all layers."""
     try:
         value = getattr(config, name, None)
     except Exception:  # a configuration whose layers differ refuses to give one value (Gemma 4's head_dim)
@@ -130,10 +124,10 @@ def config_number(config: PreTrainedConfig, name: str) -> int | None:
 def estimated_seconds(
     plan: PlannedRun, measured: Sequence[int], of_model: int, sizes: LayerSizes, speed: float
 ) -> float:
-    """The time of a run: each token through every layer once, and each step's rows through the measured ones.
+    """The time of a run: each token goes through every layer once, and each step's rows through the measured layers.
 
-    `rerun` sends a layer's whole input through it for each masked token.
-    Attention's own products and the vocabulary's are left out.
+    `rerun` sends a layer's whole input through it for each masked token. Attention's own products and the vocabulary's
+    are left out.
     """
     at = plan.prompt.at
     each, places = at.size, len(at.units or (None,))
@@ -148,12 +142,12 @@ def estimated_seconds(
 
 
 def multiplications_per_second(config: PreTrainedConfig, settings: Settings) -> float:
-    """How many numbers a second are multiplied and added on the device, in the dtype of the masked rows."""
+    """Multiplications with addition per second on the device, in the dtype of the masked rows."""
     device, dtype = find_device(settings), torch.float64 if settings.dtype == "float64" else torch.float32
     inner = min(4 * config.hidden_size, 16_384)
     left, right = torch.ones(64, config.hidden_size, dtype=dtype), torch.ones(config.hidden_size, inner, dtype=dtype)
     left, right = left.to(device), right.to(device)
-    float((left @ right)[0, 0])  # what is set up on the first call
+    float((left @ right)[0, 0])  # the first call sets things up
     done, started = 0, time.perf_counter()
     while time.perf_counter() - started < CALIBRATION_SECONDS:
         float((left @ right)[0, 0])  # waits for the device
@@ -162,7 +156,7 @@ def multiplications_per_second(config: PreTrainedConfig, settings: Settings) -> 
 
 
 def duration(time_taken: float) -> str:
-    """Seconds, minutes or hours, for reading."""
+    """A time as text, in seconds, minutes or hours."""
     if time_taken < 90:
         return f"{max(1, round(time_taken))} s"
     return f"{time_taken / 60:.0f} min" if time_taken < 5400 else f"{time_taken / 3600:.1f} h"

@@ -1,5 +1,4 @@
-"""Where a run finds its model and leaves its results:
-looked at before torch is imported, which takes seconds by itself."""
+"""Checks the model's files and the output folder before torch is imported, which takes seconds by itself."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from mask_impact.settings.text import Settings
 
 
 def check(settings: Settings) -> Checkpoint:
-    """The model's files. Raises RequestError for them and for an output folder that cannot be written, both at once."""
+    """The model's files. Raises RequestError with their faults and that of an output folder that is not writable."""
     faults = folder_faults(Path(settings.output_dir))
     with collect_faults(faults):
         checkpoint = find_checkpoint(settings.model, settings.revision, settings.trust_remote_code, settings.DEMO)

@@ -1,8 +1,8 @@
-"""Runs that are not finished, in OUTPUT/.partial/NAME/.
+"""Keeps the finished steps of unfinished runs, in OUTPUT/.partial/NAME/.
 
-`run.json` says what is being run, in the words of a finished run's file, and is there from the start; `step_0000.safetensors`
-and so on hold the finished steps, all but the last, with which the result itself is written. A killed run goes on at its
-next step, and the result's files are made from these, one step in memory at a time.
+`run.json` is there from the start and says what is being run, as a finished run's file does; `step_0000.safetensors`
+and so on hold the finished steps, except the last one, after which the result itself is written. A killed run goes on
+at its next step, and the result's files are made from these, one step in memory at a time.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ Item = TypeVar("Item")
 class FinishedStep:
     """One finished step: its distances, what a later step needs of it, and the table's axes so far.
 
-    `record` is the step in the run file, `texts` and `extra_columns` are the table's tokens and further columns by then,
-    `seconds` the run's measuring time by then, `started` when it began.
+    `record` is the step in the run file, `texts` and `extra_columns` are the table's tokens and extra columns so far,
+    `seconds` the run's measuring time so far, `started` when the run began.
     """
 
     distances: StepDistances
@@ -53,7 +53,7 @@ class FinishedStep:
 
     def save(self, path: Path) -> None:
         """Write the step; what `read` gives back is the same, bit for bit. Raises OSError."""
-        distances, own_answers = self.distances, self.fingerprint.own_answers
+        distances, rode = self.distances, self.fingerprint.rode
         tensors = {
             name: torch.from_numpy(getattr(distances, name)).contiguous() for name in ("l2", "cosine", "positions")
         }
@@ -77,12 +77,12 @@ class FinishedStep:
 
     @classmethod
     def read(cls, path: Path) -> FinishedStep:
-        """The step in a file. Raises OSError, SafetensorError, ValueError or LookupError for what is none."""
+        """The step in a file. Raises OSError, SafetensorError, ValueError or LookupError for any other file."""
         with safe_open(path, "pt") as file:
             metadata = json.loads(file.metadata()[METADATA])
             tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
         if metadata["checksum"] != checksum(tensors):
-            raise ValueError(f"{path}: what it holds is not what was written")
+            raise ValueError(f"{path}: its bytes are not those that were written")
         l2, cosine, positions = (tensors.pop(name).numpy() for name in ("l2", "cosine", "positions"))
         own_answers = {
             (module, int(layer)): answer for name, answer in tensors.items() for module, layer in [name.split(".")]
@@ -100,7 +100,7 @@ class FinishedStep:
 
 
 def checksum(tensors: dict[str, Tensor]) -> str:
-    """A digest of the tensors' bytes: of a file that was written shortly before a power cut, pages may be zeros."""
+    """A digest of the tensors' bytes: after a power cut, parts of a file just written may be zeros."""
     digest = blake2b(digest_size=16)
     for name in sorted(tensors):
         digest.update(tensors[name].contiguous().view(torch.uint8).numpy())
@@ -108,7 +108,7 @@ def checksum(tensors: dict[str, Tensor]) -> str:
 
 
 class FinishedSteps(Sequence[FinishedStep]):
-    """The finished steps of one run, read from their files; a file that is none ends the sequence.
+    """The finished steps of one run, read from their files; a missing or broken file ends the sequence.
 
     The two that were read last are kept in memory.
     """
@@ -119,7 +119,7 @@ class FinishedSteps(Sequence[FinishedStep]):
         self._read = lru_cache(maxsize=2)(FinishedStep.read)
 
     def begin(self, record: dict[str, Any]) -> None:
-        """Note what is being run, before its first step. Raises RunError, one line, if that cannot be written."""
+        """Write the record of what is being run, before its first step. Raises RunError, one line, if that fails."""
         make_folder(self.folder)
         write_whole({self.record_file: lambda path: path.write_bytes(json_bytes(record))})
 
@@ -130,12 +130,11 @@ class FinishedSteps(Sequence[FinishedStep]):
         self._length = number + 1
 
     def finish(self) -> None:
-        """Note that the result is written: what is here is of no more use, but for whoever reads it at this moment."""
+        """Delete the record, as the result is written; the steps stay for a process that may be reading them now."""
         self.record_file.unlink(missing_ok=True)
 
     def clear_steps(self) -> None:
-        """Forget every step. Raises RunError where one cannot be removed,
-        as on Windows while another program reads it."""
+        """Delete every step. Raises RunError if one cannot be removed, as on Windows while another program reads it."""
         self._length = 0
         self._read.cache_clear()
         for path in self.folder.glob("step_*"):
@@ -145,12 +144,12 @@ class FinishedSteps(Sequence[FinishedStep]):
             raise RunError(f"{left} could not be removed; close the program that has it open, or remove it")
 
     def clear(self) -> None:
-        """Forget the run. Raises RunError as `clear_steps` does."""
+        """Delete the run's folder. Raises RunError as `clear_steps` does."""
         self.clear_steps()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def column(self, of: Callable[[FinishedStep], Item]) -> Column[Item]:
-        """One thing of each step."""
+        """A sequence with `of` of each step."""
         return Column(self, of)
 
     def _path(self, number: int) -> Path:
@@ -173,7 +172,7 @@ class FinishedSteps(Sequence[FinishedStep]):
 
 
 class Column(Sequence, Generic[Item]):
-    """One thing of each step and, behind them, what is only in memory (`more`)."""
+    """`of` of each finished step, followed by what is only in memory (`more`)."""
 
     def __init__(self, steps: FinishedSteps, of: Callable[[FinishedStep], Item]):
         self.steps, self.of, self.more = steps, of, []
@@ -196,7 +195,7 @@ def _is_finished_step(path: Path, number: int) -> bool:
 
 
 def unfinished_table(folder: Path, name: str) -> tuple[ResultTable, dict[str, Any]] | None:
-    """The steps that are there of a run that is not finished, and its record; None if there are none.
+    """The finished steps of an unfinished run, and its record; None if there are no steps.
 
     Raises OSError or ValueError where its record cannot be read.
     """

@@ -1,4 +1,4 @@
-"""One process at a time for each result: the lock of its name, in OUTPUT/.partial/."""
+"""Locks a result's name, so that one process at a time writes it; the lock's file is in OUTPUT/.partial/."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from mask_impact.base.errors import RunError
 from mask_impact.base.file_names import name_key
 from mask_impact.results.paths import unfinished_folder
 
-ATTEMPTS = 100  # at a lock whose file others remove in the same moment
+ATTEMPTS = 100  # as other processes may remove the lock's file at the same moment
 
 
 @contextmanager
 def name_lock(folder: Path, name: str) -> Iterator[bool]:
-    """Hold a result's name in a folder, as the one process that writes it; False where another one has it.
+    """Hold the lock of a result's name in a folder while inside; False if another process holds it.
 
     The lock is the operating system's and ends with the process that holds it; its file is removed at the end. Raises
     RunError if it cannot be made.
     """
-    key = blake2b(name_key(name).encode(), digest_size=16).hexdigest()  # of a length that any name's lock can have
+    key = blake2b(
+        name_key(name).encode(), digest_size=16
+    ).hexdigest()  # short enough for any file system, however long the name
     path = unfinished_folder(folder, f".{key}.lock").parent
     lock = _acquired(path)
     try:
@@ -40,9 +42,9 @@ def name_lock(folder: Path, name: str) -> Iterator[bool]:
 
 
 def _acquired(path: Path) -> FileLock | None:
-    """The lock of this file, or None where another process has it.
+    """The lock of this file, or None if another process holds it.
 
-    One that waited at a file which its holder then removed holds nothing: the file must be the same before and after.
+    A lock of a file that its last holder has just removed locks nothing: the file must be the same before and after.
     """
     lock = FileLock(path, is_singleton=False)
     for _ in range(ATTEMPTS):

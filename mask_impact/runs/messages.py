@@ -22,7 +22,7 @@ LONGEST_SHOWN = 80  # characters of the generated text
 
 @contextmanager
 def progress(run: Run, quiet: bool) -> Iterator[tqdm]:
-    """One bar over the run's generation steps and layers, with the time left; none where nobody looks."""
+    """A progress bar over the run's generation steps and layers, with the time left; none outside a terminal."""
     name = console.escape_unprintable(run.plan.choice.name[:30]) if run.plan.choice else None
     total = run.plan.steps * len(run.parts)
     begun = len(run.steps) * len(run.parts)
@@ -39,7 +39,7 @@ def progress(run: Run, quiet: bool) -> Iterator[tqdm]:
 
 
 def before(plan: PlannedRun, loaded: LoadedModel) -> None:
-    """Say, in one line, what is to come."""
+    """Print one line with what will be measured."""
     heads = heads_of_layers(plan, loaded)
     console.say(
         f"{plan.choice.name}: {counts(plan, len(heads))}, {extent(plan, heads, plan.settings.formats)}",
@@ -54,7 +54,7 @@ def counts(plan: PlannedRun, layers: int) -> str:
 
 
 def extent(plan: PlannedRun, heads: Sequence[int], formats: tuple[str, ...]) -> str:
-    """How large the table of layers that have these numbers of heads can be, and its files."""
+    """The most rows of a plan's table, and the bytes of its files, for layers with these numbers of heads."""
     rows = most_rows(plan, heads)
     found = file_sizes(rows, formats, most_heatmaps(plan, heads), len(heads))
     sizes = ", ".join(f"{form} {readable_size(size)}" for form, size in found.items())
@@ -62,17 +62,17 @@ def extent(plan: PlannedRun, heads: Sequence[int], formats: tuple[str, ...]) -> 
 
 
 def plural(number: int, what: str) -> str:
-    """`1 step`, `2 steps`."""
+    """A number with its noun: `1 step`, `2 steps`."""
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def readable_size(size: int) -> str:
-    """A number of bytes, rounded for reading."""
+    """A number of bytes as text, in KB, MB or GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} KB"
 
 
 def after(run: Run, paths: Sequence[Path]) -> None:
-    """Say which tokens the run depended on, what was generated and written, and how to look at it."""
+    """Print warnings, the strongest tokens, what was generated and written, and how to look at it."""
     if run.undefined:
         console.warn(
             f"{run.plan.choice.name}: {plural(run.undefined, 'distance')} undefined, where masking leaves no key at "
@@ -80,15 +80,15 @@ def after(run: Run, paths: Sequence[Path]) -> None:
         )
     if times := run.method.rows.halvings:
         console.warn(
-            f"{run.plan.choice.name}: the GPU's memory ran out, and rows went through the layers {2**times} times "
-            "fewer at a time (rows_halved in the run file); a smaller --max-memory does so from the start"
+            f"{run.plan.choice.name}: the GPU's memory ran out, so {2**times} times fewer rows went through a layer at once "
+            "(rows_halved in the run file); a smaller --max-memory does so from the start"
         )
     for line in conclusion(run, paths):
         console.say(f"  {line}", run.plan.settings.quiet)
 
 
 def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
-    """The lines after a run."""
+    """The lines after a run: why it stopped, the strongest tokens, the generated text, the files."""
     table, first = run.table(), run.steps[0]["next"]
     if ends := {"end token": "an end token", "context length": "the model's context length"}.get(run.stopped_by()):
         yield f"stopped at {ends} after {len(run.steps)} of {plural(run.plan.steps_asked, 'step')}"
@@ -112,7 +112,7 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
 
 
 def only_noise(step: Mapping[str, Any], variant: str) -> bool:
-    """Whether no L2 distance of a step's variant is above its layer's noise floor; undefined ones are not."""
+    """Whether no L2 distance of a step's variant is above its layer's noise floor; undefined ones do not count."""
     pairs = zip(step["max_l2"][variant], step["noise_floor_l2"][variant])
     return not any(most > floor for most, floor in pairs if most is not None)
 

@@ -1,4 +1,4 @@
-"""A result that is there: what else is asked for, made of its table without measuring again."""
+"""Makes the files that an existing result lacks (formats, report) from its table, without measuring again."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ READ_FIRST = ("parquet", "csv", "json")
 
 
 def make_missing_files(plan: PlannedRun) -> bool:
-    """Make what a finished result lacks, with a line for each result; False where its table turns out to be unreadable.
+    """Make the files that a finished result lacks and print a line for each; False if its table cannot be read.
 
-    Raises RunError where what it lacks cannot be written.
+    Raises RunError if a file cannot be written.
     """
     folder, name, quiet = Path(plan.settings.output_dir), plan.choice.name, plan.settings.quiet
     replacing = (OutputFolder(folder, only=name).unfinished_record(name) or {}).get("overwrite") is True
@@ -47,12 +47,12 @@ def make_missing_files(plan: PlannedRun) -> bool:
         console.warn(f"{name}: {error}; it is measured again")
         return False
     for path in made:
-        console.say(f"{path}: made of the result that is there", quiet)
+        console.say(f"{path}: made from the result that is there", quiet)
     return True
 
 
 def clear_killed_run(folder: Path, name: str) -> None:
-    """Remove what a killed process left of a run whose result is whole, unless one is at work there."""
+    """Remove what a killed process left of a run whose result is whole, unless another process is at work there."""
     with name_lock(folder, name) as held:
         if held:
             FinishedSteps(folder, name).clear()
@@ -65,8 +65,7 @@ def table_path(plan: PlannedRun) -> Path:
 
 
 def write_missing_formats(plan: PlannedRun) -> list[Path]:
-    """Write the formats that are missing. Raises RequestError for a table that cannot be read,
-    RunError if it cannot be written."""
+    """Write the missing formats. Raises RequestError for a table that cannot be read, RunError if writing fails."""
     missing = [form for form in plan.missing_files if form in FORMATS]
     if not missing:
         return []
@@ -81,8 +80,7 @@ def write_missing_formats(plan: PlannedRun) -> list[Path]:
 
 
 def write_missing_report(plan: PlannedRun) -> list[Path]:
-    """Write the report, if it is missing; where the table is too long for one, a line says so.
-    Raises as `write_missing_formats`."""
+    """Write the missing report; warn if the table is too long for one. Raises as `write_missing_formats` does."""
     if "report" not in plan.missing_files:
         return []
     if too_long := report.report_fault(plan.choice.record.get("rows", 0)):

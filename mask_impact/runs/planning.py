@@ -1,4 +1,4 @@
-"""Checks of every entry before weights are loaded: whatever settings, tokenizer and file headers can reveal."""
+"""Plans every entry before weights are loaded, and checks whatever settings, tokenizer and file headers can reveal."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from mask_impact.settings.text import Settings, is_ids
 class PlannedRun:
     """One entry, ready to run: its inputs, the steps asked for and the most it can take, and the name of its results.
 
-    `warnings` are lines for the user, which the run file has too; `facts` are what else decides its numbers, as in a
-    run record (`differing_settings`).
+    `warnings` are lines for the user, which the run file has too; `facts` is what decides the numbers beside the
+    settings, as in a run record (`differing_settings`).
     """
 
     settings: Settings
@@ -46,20 +46,19 @@ class PlannedRun:
 
     @property
     def finished(self) -> bool:
-        """Whether the result is there already: what is missing of it (`missing_files`) can be made of its table."""
+        """Whether the result exists already, with a table; its `missing_files` can be made from that."""
         return self.choice.record is not None and not self.choice.formats.isdisjoint(FORMATS)
 
     @property
     def missing_files(self) -> tuple[str, ...]:
-        """The formats asked for that a finished result does not have (Parquet does for JSON where that
-        was too large), and "report"."""
+        """What a finished result lacks: formats asked for (with Parquet for too large a JSON), and "report"."""
         wanted, _ = formats_for(self.choice.record.get("rows", 0), self.settings.formats, explicit=False)
         asked = (*wanted, "report") if self.settings.report else wanted
         return tuple(what for what in asked if what not in self.choice.formats)
 
 
 def plan_all(entries: Sequence[Settings], model_info: ModelInfo) -> list[PlannedRun]:
-    """A plan for each entry; raises RequestError with the faults of all of them."""
+    """A plan for each entry. Raises RequestError with the faults of all entries."""
     plans, choices, own, faults = [], [], [], [*entries[0].file_faults]
     for settings in entries:
         own.append({})
@@ -81,7 +80,7 @@ def plan_all(entries: Sequence[Settings], model_info: ModelInfo) -> list[Planned
 
 
 def computed_with() -> dict[str, str | int]:
-    """What else decides the last bits of a result."""
+    """What decides the last bits of a result beside settings and model."""
     return {
         "torch": torch.__version__,
         "transformers": transformers.__version__,
@@ -116,7 +115,7 @@ def plan(settings: Settings, model_info: ModelInfo) -> PlannedRun:
 
 
 def layer_faults(settings: Settings, layers: int, others: Collection[int]) -> list[str]:
-    """A fault for each layer asked for that is not there, or is known to have no softmax attention."""
+    """A fault for layers asked for that the model does not have, and for each known to have no softmax attention."""
     asked = settings.layers or ()
     beyond = [layer for layer in asked if layer >= layers]
     found = (
@@ -140,8 +139,7 @@ def unmeasurable_layer_faults(asked: Sequence[int], others: dict[int, str], meas
 
 
 def id_faults(settings: Settings, tokens: Mapping[str, Sequence[int]], model_info: ModelInfo) -> list[str]:
-    """A fault for each of prompt and continuation that has a token without an embedding in the model,
-    given or the tokenizer's."""
+    """A fault for each of prompt and continuation with a token that the model has no embedding for."""
     size = getattr(model_info.config.get_text_config(), "vocab_size", None)
     faults = []
     for name, ids in tokens.items():
@@ -157,12 +155,14 @@ def id_faults(settings: Settings, tokens: Mapping[str, Sequence[int]], model_inf
 
 
 def refuse_skipped(plans: Sequence[PlannedRun], loaded: LoadedModel) -> None:
-    """Raise RequestError where layers are asked for that the loaded model turned out to have no softmax attention in."""
-    faults: list[str] = []
-    for settings in (plan.settings for plan in plans):
-        parts, skipped = loaded.sites[settings.part]
-        measurable = [part.index for part in parts]
-        faults += map(settings.with_place, unmeasurable_layer_faults(settings.layers or (), skipped, measurable))
+    """Raise RequestError for layers asked for that have no softmax attention in the loaded model."""
+    measurable = [part.index for part in loaded.parts]
+    faults = [
+        plan.settings.with_place(fault)
+        for plan in plans
+        if plan.settings.part == "decoder"
+        for fault in unmeasurable_layer_faults(plan.settings.layers or (), loaded.skipped, measurable)
+    ]
     if faults:
         raise RequestError(*faults)
 
@@ -173,12 +173,12 @@ def rows_to_come(plan: PlannedRun, loaded: LoadedModel) -> int:
 
 
 def heads_of_layers(plan: PlannedRun, loaded: LoadedModel) -> list[int]:
-    """How many heads each layer has that the plan measures."""
+    """The number of heads of each layer that the plan measures."""
     return [part.heads for part in measured_parts(plan.settings, loaded)]
 
 
 def most_rows(plan: PlannedRun, heads: Sequence[int]) -> int:
-    """The most rows that the plan's table can have, of layers that have these numbers of heads."""
+    """The most rows that the plan's table can have, for layers with these numbers of heads."""
     kinds = {"full": len(heads), "attn": len(heads), "heads": sum(heads)}
     heatmap_rows = sum(kinds[variant] for variant in plan.settings.variants)
     return heatmap_rows * sum(masked_positions(plan))

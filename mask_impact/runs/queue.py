@@ -1,4 +1,4 @@
-"""The plans of a batch, claimed one after the other, so that one process at a time writes a result."""
+"""Takes the plans of a batch one by one, each under its name's lock, so that one process at a time writes a result."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from mask_impact.runs.result_names import NameChoice, differing_settings, try_na
 
 
 def locked_plans(plans: Sequence[PlannedRun], loaded: LoadedModel, failures: list[Failure]) -> Iterator[PlannedRun]:
-    """Each plan in turn, for as long as this process alone may write its result, until Ctrl-C is pressed.
+    """Each plan in turn, with its name locked until the next is taken; ends when Ctrl-C is pressed.
 
-    A plan that another process measures now, or has finished meanwhile, is passed over with a line;
-    one that cannot be begun is noted in `failures`.
+    A plan that another process is measuring, or has finished meanwhile, is skipped with a line; one that cannot be
+    begun is added to `failures`.
     """
     with interrupts.deferred():
         for plan in plans:
@@ -43,11 +43,11 @@ def locked_plans(plans: Sequence[PlannedRun], loaded: LoadedModel, failures: lis
 
 
 def lock_plan(plan: PlannedRun, loaded: LoadedModel, held: ExitStack) -> PlannedRun | None:
-    """Take the plan's name until `held` is closed, and note what is being run;
-    the plan as it stands now, or None where nothing is left to do.
+    """Lock the plan's name until `held` is closed, and write the record of what is being run.
 
-    Steps of a run with other settings are forgotten. Raises RunError where such a run took the name meanwhile,
-    or where nothing can be written.
+    Returns the plan with its choice of name brought up to date, or None if nothing is left to do. Finished steps of a
+    run with other settings are deleted. Raises RunError if such a run took the name meanwhile, or if nothing can be
+    written.
     """
     folder, name = Path(plan.settings.output_dir), plan.choice.name
     if not held.enter_context(name_lock(folder, name)):
@@ -79,9 +79,9 @@ def lock_plan(plan: PlannedRun, loaded: LoadedModel, held: ExitStack) -> Planned
 
 
 def clear_leftovers(plan: PlannedRun) -> None:
-    """Forget what a finished run was made of, and one that ended without a step to go on from.
+    """Delete the finished steps of a run whose result is written, and the folder of a run that has none.
 
-    It stays beside tables without a run file, of which it alone says what they are.
+    The folder stays beside tables without a run file, as only its record says what they are.
     """
     existing, name, steps = (
         OutputFolder(Path(plan.settings.output_dir), only=plan.choice.name),

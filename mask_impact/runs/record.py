@@ -1,4 +1,4 @@
-"""The record of a run, {name}_run.json: what produced the table."""
+"""Makes a run's record, {name}_run.json: what produced the table."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
 
 
 def now() -> str:
-    """The time of day, UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """The time in UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def plan_record(plan: PlannedRun, loaded: LoadedModel) -> dict[str, Any]:
-    """The settings, the model and the machine, as the run file has them."""
+    """Settings, model and machine, as in the run file."""
     model_info, device = loaded.model_info, loaded.model.device
     return {
         "name": plan.choice.name if plan.choice else None,
@@ -49,7 +49,7 @@ def plan_record(plan: PlannedRun, loaded: LoadedModel) -> dict[str, Any]:
 
 
 def loaded_warnings(plan: PlannedRun, loaded: LoadedModel) -> list[str]:
-    """Lines on what the user may not expect of the loaded model."""
+    """Warnings about the loaded model: its own, and generation settings that are not followed."""
     left = saved_settings(loaded.model.generation_config)["not_followed"] if plan.generates else {}
     unfollowed = (
         f"--model {loaded.model_info.name!r} has generation settings that are not followed ({', '.join(left)}): "
@@ -69,7 +69,7 @@ def versions() -> dict[str, str]:
 
 
 def failure_record(plan: PlannedRun, loaded: LoadedModel, reason: str) -> dict[str, Any]:
-    """What is left of a run that failed: its settings and the reason."""
+    """The record of a run that failed: its settings and the reason."""
     return {"schema_version": SCHEMA_VERSION, "status": "failed", "reason": reason, **plan_record(plan, loaded)}
 
 

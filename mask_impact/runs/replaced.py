@@ -1,5 +1,4 @@
-"""What a batch with --overwrite has replaced so far,
-so that one that was cut off does not begin again with its first entry."""
+"""Remembers what a batch with --overwrite has replaced, so that after a cut-off it need not begin anew."""
 
 from __future__ import annotations
 
@@ -14,9 +13,9 @@ from mask_impact.settings.text import Settings
 
 
 class ReplacedResults:
-    """Names of the results that a batch file's entries have replaced, kept on disk until the batch comes to its end.
+    """Names of the results that a batch with --overwrite has replaced, kept on disk until the batch ends.
 
-    Nothing is kept of a prompt of the command line, nor without --overwrite.
+    Without --overwrite, and for a prompt of the command line, nothing is kept.
     """
 
     def __init__(self, settings: Settings):
@@ -27,21 +26,21 @@ class ReplacedResults:
             ).with_name("replaced.json")
 
     def names(self) -> list[str]:
-        """The names so far; none where they cannot be read."""
+        """The names so far; none if they cannot be read."""
         try:
             return [name for name in json.loads(self.path.read_bytes()) if isinstance(name, str)] if self.path else []
         except (OSError, ValueError, TypeError):
             return []
 
     def add(self, name: str) -> None:
-        """Note one more. Raises RunError, one line, if that cannot be written."""
+        """Add a name. Raises RunError, one line, if it cannot be written."""
         if self.path:
             make_folder(self.path.parent)
             names = [*self.names(), name]
             write_whole({self.path: lambda path: path.write_bytes(json_bytes(names))}, to_disk=False)
 
     def forget(self) -> None:
-        """The batch has come to its end: it begins anew next time. What cannot be removed stays."""
+        """Delete the names at the end of the batch, which begins anew next time. What cannot be deleted stays."""
         if self.path:
             with suppress(OSError):
                 self.path.unlink()

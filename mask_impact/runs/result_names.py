@@ -1,8 +1,8 @@
-"""Result names: made from a prompt, checked to be file names, and kept apart from results that exist.
+"""Chooses result names: given ones, or made from a prompt; never one that another result has.
 
-A name is taken in a folder if `{name}_run.json`, `{name}_report.html` or any `{name}_results.*` is there, or a run of
-that name that is not finished: `.partial/{name}/run.json`. Names are compared without case and in one Unicode form, as
-file systems that ignore both would confuse them.
+A name is taken in a folder if `{name}_run.json`, `{name}_report.html` or any `{name}_results.*` is there, or an
+unfinished run of that name, `.partial/{name}/run.json`. Names are compared without case and in one Unicode form, as
+some file systems ignore both.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mask_impact.base.file_names import derive_name, name_key
 from mask_impact.results.folder import OutputFolder
 from mask_impact.results.paths import RESULT_FILE
 
-SPELT_OUT = ("computed_with",)  # facts of which a conflict says more than their name
+SPELT_OUT = ("computed_with",)  # facts whose differing entries a conflict names, with both values
 
 
 class NamedSettings(Protocol):
@@ -38,10 +38,11 @@ class NamedSettings(Protocol):
 
 @dataclass(frozen=True)
 class NameChoice:
-    """The name for a run; `record` is the finished run of the same settings found there, `formats` its result files.
+    """The name for a run, and what exists under it.
 
-    Among the formats is "report" if its report is there. `earlier` says what became of an earlier run of this name that
-    is no result; `resumes` is whether that was this very run, whose finished steps need not be measured again.
+    `record` is that of a finished run of the same settings, `formats` are its tables' formats, and "report" if it has
+    one. `earlier` says how an earlier run of this name ended that left no result; `resumes` is whether that was this
+    very run, whose finished steps need not be measured again.
     """
 
     name: str
@@ -52,10 +53,10 @@ class NameChoice:
 
 
 def differing_settings(record: Mapping, settings: NamedSettings, facts: Mapping[str, object]) -> list[str]:
-    """Names of what differs between a run record and a request; empty if its numbers would be the same.
+    """What differs between a run record and a request, by name; empty if the numbers would be the same.
 
-    `facts` are what the request was resolved to, under the names that they have at the record's top level
-    (such as device and dtype); a fact is compared in place of a setting of the same name.
+    `facts` is what the request was resolved to, under the names at the record's top level (such as device); a fact is
+    compared in place of a setting of the same name.
     """
     settings_then = record.get("settings")
     then = {**(settings_then if isinstance(settings_then, Mapping) else {}), **{key: record.get(key) for key in facts}}
@@ -66,7 +67,7 @@ def differing_settings(record: Mapping, settings: NamedSettings, facts: Mapping[
 
 
 def difference(key: str, then: object, now: object) -> str:
-    """The name of what differs; of a mapping, each entry that does, with its two values."""
+    """The name of what differs; for facts in SPELT_OUT each entry that differs, with both values."""
     if not isinstance(then, Mapping) or not isinstance(now, Mapping) or key not in SPELT_OUT:
         return key
     return ", ".join(
@@ -96,11 +97,10 @@ def choose_name(
     reserved: Collection[str] = (),
     existing: OutputFolder | None = None,
 ) -> NameChoice:
-    """The name for one run. A derived name is the first of `x`, `x_2`, `x_3` ... that is free or holds this very run.
+    """The name for one run. A derived name is the first of `x`, `x_2`, `x_3` ... that is free or has this very run.
 
-    A given name that something else holds raises RequestError, unless `overwrite` is set. `reserved` are the
-    `name_key`s that a derived name has to leave alone; `existing` is what the output folder holds, if that is known
-    already.
+    Raises RequestError for a given name that something else has, unless `overwrite` is set. `reserved` are the
+    `name_key`s that a derived name must not take; `existing` is the output folder, if it was listed already.
     """
     existing = existing or OutputFolder(Path(settings.output_dir))
     if settings.name is not None:
@@ -128,7 +128,7 @@ def _given_name(settings: NamedSettings, facts: Mapping[str, object], existing: 
 def try_name(
     name: str, settings: NamedSettings, facts: Mapping[str, object], existing: OutputFolder
 ) -> NameChoice | str:
-    """The choice of this name, or what holds it already."""
+    """The choice of this name, or what has it already, in words."""
     own, files, record, unfinished = (
         existing.spelling_of(name),
         existing.files(name),

@@ -1,4 +1,4 @@
-"""One run while it is measured: its table, and the record of what produced it ({name}_run.json)."""
+"""A run while it is measured: collects its table and its record ({name}_run.json)."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ PER_CELL = ("baseline_norm", "noise_floor_l2", "noise_floor_cosine", "max_l2", "
 class Run:
     """Collects measured layers, in the order they come, into a table and a record.
 
-    `parts` are the layers asked for, `inputs` what the model is fed, `method` how it is measured. Where result files are to come
-    (the plan has a name), finished steps are kept in files, and the run begins behind those that are there.
+    `parts` are the layers asked for, `inputs` the model's inputs, `method` how it is measured. If result files are to
+    be written (the plan has a name), finished steps are kept in files, and the run begins behind those that exist.
     """
 
     def __init__(self, plan: PlannedRun, loaded: LoadedModel):
@@ -85,7 +85,7 @@ class Run:
         self._started, self._clock = now(), time.monotonic()
 
     def add(self, measured: MeasuredLayer) -> None:
-        """Take one more layer; after a step's last one the step is closed."""
+        """Add a measured layer; a step's last layer closes the step."""
         self._open.append(measured)
         if len(self._open) == len(self.parts):
             self._close_step()
@@ -115,7 +115,7 @@ class Run:
             self._keep(distances)
 
     def _keep(self, distances: StepDistances) -> None:
-        """Keep a step that is not the last one, in a file of its own. Raises StopAsked where Ctrl-C was pressed meanwhile."""
+        """Keep a step that is not the last one, in a file. Raises StopRequested if Ctrl-C was pressed meanwhile."""
         seen = len(self.last.token_ids)
         self.finished_steps.append(
             FinishedStep(
@@ -136,11 +136,11 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """How long was measured by now, the time of steps that are not measured again included."""
+        """Measuring time so far, with that of steps that were resumed from files."""
         return round(time.monotonic() - self._clock, 3)
 
     def _step_record(self, rows: list, distances: StepDistances) -> dict[str, Any]:
-        """Per variant one number for each measured layer, null where a layer has no such head."""
+        """The step in the run record: per variant a number for each measured layer, null where it has no such head."""
         step = self.last
         values = {kind: [getattr(layer, kind)[row] for _, layer, row in rows] for kind in PER_CELL[:3]}
         rest = distances.positions != left_out(self.plan.prompt.columns(1))
@@ -154,7 +154,7 @@ class Run:
         }
 
     def _token(self, token: int, probability: float) -> dict[str, Any]:
-        """A likely next token as it would read after the last one."""
+        """The record of a likely next token, its text as it reads after the last token."""
         text = token_texts(self.loaded.tokenizer, [self.last.token_ids[-1], token])[-1]
         return {"id": token, "text": text, "probability": probability}
 
@@ -167,13 +167,13 @@ class Run:
 
     @property
     def all_ids(self) -> list[int]:
-        """The prompt's tokens and those that were generated or given."""
+        """The ids of the prompt and of the tokens generated or given."""
         return [*self.last.token_ids, *([] if self.last.next_id is None else [self.last.next_id])]
 
     @property
     def generated_text(self) -> str | None:
-        """What the model generated, or the given continuation, as text; None where nothing is predicted."""
-        if not self.plan.prompt.site.generates:
+        """The text that the model generated, or the given continuation; None if nothing is predicted."""
+        if not self.plan.prompt.predicts:
             return None
         whole, prompt = (decode(self.loaded.tokenizer, ids) for ids in (self.all_ids, self.plan.prompt.token_ids))
         if whole.startswith(prompt):
@@ -186,29 +186,28 @@ class Run:
         return ResultTable(self.texts[:seen], self.heatmap_rows, self.distances, self.plan.prompt.columns(seen))
 
     def to_dataframe(self) -> pd.DataFrame:
-        """The long table as a DataFrame, with the run record in `attrs["run"]`;
-        its warnings are Python's for who called a front door."""
+        """The long table as a DataFrame, the run record in `attrs["run"]`; the record's warnings become Python's."""
         frame = self.table().to_dataframe()
         frame.attrs["run"] = self.record()
         for line in frame.attrs["run"]["warnings"]:
-            warnings.warn(line, stacklevel=4)  # past the front door and what names its arguments
+            warnings.warn(line, stacklevel=4)  # at the caller of the front door's function, past its decorator
         return frame
 
     @property
     def texts(self) -> list[str]:
-        """What each of `all_ids` adds to the text; made once for each step, as every token is decoded three times."""
+        """What each of `all_ids` adds to the text; made once for each step, as it decodes every token three times."""
         if len(self._texts) != len(self.all_ids):
             self._texts = self.plan.prompt.texts(token_texts(self.loaded.tokenizer, self.all_ids))
         return self._texts
 
     @property
     def undefined(self) -> int:
-        """How many distances are undefined, since masking leaves no key at all."""
+        """How many distances are undefined because masking leaves no key at all."""
         return sum(int(np.isnan(step.l2).sum()) for step in self.distances)
 
     def stopped_by(self) -> str | None:
-        """Why the run took no further step; None where there is but one."""
-        if not self.plan.prompt.site.generates:
+        """Why the run took no further step; None if nothing is predicted."""
+        if not self.plan.prompt.predicts:
             return None
         if len(self.steps) < self.plan.steps:
             return "end token"
@@ -218,7 +217,7 @@ class Run:
         return "continuation" if given and len(self.steps) == len(given) else "num_tokens"
 
     def record(self) -> dict[str, Any]:
-        """What produced the table, in plain JSON types: written as {name}_run.json, and in `df.attrs["run"]`."""
+        """What produced the table, in JSON types: the content of {name}_run.json, and `df.attrs["run"]`."""
         return json_value(
             {
                 "schema_version": SCHEMA_VERSION,
@@ -248,8 +247,7 @@ class Run:
         )
 
     def _each_record(self) -> dict[str, Any]:
-        """Full's L2 distances at each measured cell, where they were kept:
-        (layer, measured, position), float32 in base64."""
+        """Full's L2 distances at each measured cell, if kept: (layer, measured, position), float32 in base64."""
         if not self.each:
             return {}
         kept = np.stack(self.each).astype("<f4")
@@ -266,6 +264,6 @@ class Run:
 
 
 def largest(distances: np.ndarray) -> list[float]:
-    """The largest distance of each cell (cell, position); NaN where there is none."""
+    """The largest distance of each heatmap row, from (heatmap row, position); NaN if all are undefined."""
     filled = np.where(np.isnan(distances), -1, distances).max(1, initial=-1)
     return [float("nan") if value < 0 else value for value in filled]

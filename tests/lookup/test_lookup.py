@@ -126,7 +126,7 @@ def test_a_table_of_pictures_shows_the_masked_positions_alone(folder, ask):
 
 def test_undefined_is_not_zero(folder, ask):
     code, out, _ = ask("show", "output/one")
-    assert code == 0 and any("none: there is no defined distance" in line for line in out)
+    assert code == 0 and any("none: no distance is defined" in line for line in out)
     rows = [line for line in out if re.match(r" +[0-2] ", line)]
     assert len(rows) == 3 and all(line.split()[1:] == ["-", "???"] for line in rows)
     assert "? undefined" in " ".join(out) and "exactly 0" not in " ".join(out)
@@ -301,7 +301,7 @@ def test_other_axes_are_refused_by_name(folder, ask):
         (["show", "gaps_results.csv"], "rows are missing"),
         (["report", "gaps_results.csv"], "rows are missing"),
         (["compare", "gaps_results.csv", "output/france"], "rows are missing"),
-        (["show", "holes_results.csv"], "have a value in every row"),
+        (["show", "holes_results.csv"], "rows without a value for one of"),
         (["show", "huge_results.json"], "not a whole result file"),
         (["show", "deep_results.json"], "not a whole result file"),
         (["show", "far_results.csv"], "rows are missing"),

@@ -223,7 +223,7 @@ def test_a_result_that_is_there_gets_its_report_without_being_measured(command, 
     before = Path(f"output/cat_results.{formats}").stat().st_mtime_ns
     code, out, err = ask(command, llama, "--formats", formats, "--report")
     assert (code, err, len(loads)) == (0, [], 1)
-    assert "cat_report.html: made of the result that is there" in out[0]
+    assert "cat_report.html: made from the result that is there" in out[0]
     assert Path(f"output/cat_results.{formats}").stat().st_mtime_ns == before
     assert table_in("output/cat_report.html").to_dataframe().equals(read_results(f"output/cat_results.{formats}"))
     code, out, _ = ask(command, llama, "--formats", formats, "--report")

@@ -70,7 +70,7 @@ def test_what_is_there_already_is_said_and_not_counted(command):
     command("--config", "night.yaml")
     before = {name: Path(name).read_bytes() for name in files() if Path(name).is_file()}
     code, out, _ = command("--config", "night.yaml", "--dry-run", "--report")
-    assert code == 0 and all(line.endswith("KB); there already, of which report is to be made") for line in out[:2])
+    assert code == 0 and all(line.endswith("KB); there already, and report is made from it") for line in out[:2])
     assert out[2] == "dry run: 2 prompts, 0 to measure; nothing was written"
     assert all(line.endswith("KB); there already") for line in command("--config", "night.yaml", "--dry-run")[1][:2])
     assert before == {name: Path(name).read_bytes() for name in files() if Path(name).is_file()}

@@ -47,7 +47,7 @@ def test_a_missing_format_is_made_of_the_table(have, want, command, monkeypatch)
         code, out, err = command(*TEXT[:-1], want)
     made = [form for form in want.split(",") if form != have]
     assert (code, err) == (0, []) and out == [
-        f"{Path('output', f'x_results.{form}')}: made of the result that is there" for form in made
+        f"{Path('output', f'x_results.{form}')}: made from the result that is there" for form in made
     ]
     assert Path("output/x_run.json").read_bytes() == before
     for form in {"csv", "json"} & set(want.split(",")):

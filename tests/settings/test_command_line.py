@@ -97,7 +97,7 @@ def test_standard_input_may_be_missing_and_is_not_waited_for_in_vain(monkeypatch
     ]
 
 
-PIPED = "the prompt is that of prompt.txt; standard input was not read; to read it, add --prompt-file -"
+PIPED = "the prompt is that of prompt.txt, standard input was not read; to read it, add --prompt-file -"
 
 
 @pytest.fixture

@@ -478,7 +478,7 @@ class Place:
         }
 
     def watched(self, settings):
-        """In place of places.find: note the output folder, and refuse one that lies elsewhere on this machine."""
+        """In place of early_check.check: note the output folder, and refuse one that lies elsewhere on this machine."""
         folder = Path(os.path.abspath(settings.output_dir))
         self.asked = [folder]
         if not folder.is_relative_to(self.root):
