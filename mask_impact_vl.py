@@ -5,11 +5,7 @@
     python mask_impact_vl.py --model demo --image testimg.png --part encoder --at 1,2 --report
     python mask_impact_vl.py --config prompts_config_vl.yaml
 
-The method is that of mask_impact_analysis.py, whose docstring tells it; here tokens may be words or cells of a picture.
-A Qwen3-VL's encoder turns every picture into a grid of vision tokens, one for each cell of `merge_size` x `merge_size`
-patches, which stand in the prompt between <|vision_start|> and <|vision_end|>, row by row. In the decoder they are
-causal like every other token, and masked in place: no other token moves. Their features enter again between the first
-layers (DeepStack), which is no part of an update. A patch hidden in one layer is there for the next.
+The method is explained in mask_impact_analysis.py; here tokens may be words or cells of a picture.
 
     --mask-mode text, vision or both    hides in turn the text tokens (the default), the picture's cells, or both;
                                         `img0[3,5]` is row 3, column 5 of the first picture
@@ -69,8 +65,8 @@ def main(argv: list[str] | None = None, program: str = "mask_impact_vl.py") -> i
 
 
 def measure(plan: PlannedRun, loaded: LoadedModel, quiet: bool = True) -> Run:
-    """One prompt, or a picture's encoder: in every step, in every layer, each word or patch masked in turn."""
-    from mask_impact.measure.loop import measured_layers
+    """One prompt, or a picture's encoder: in every generation step and layer, each word or cell masked in turn."""
+    from mask_impact.measure.encoder import measured_layers
     from mask_impact.runs.messages import progress
     from mask_impact.runs.run import Run
 

@@ -1,4 +1,4 @@
-"""Adapters of peft: one that lies beside a model's weights and is measured with them, and one alone, which is no model.
+"""Adapters of peft: one beside a model's weights is measured with them; one alone is no model and is refused.
 
 state(folder)       # "loaded by peft 0.21.2", "not loaded: peft is not installed", or None for a folder without one
 """
@@ -17,7 +17,7 @@ MERGE = "merge it into its base with peft's merge_and_unload(), and"
 
 
 def peft_version() -> str | None:
-    """The version of peft, by which adapters are loaded; None where it is not installed."""
+    """The version of peft, which loads adapters; None if it is not installed."""
     try:
         return importlib.metadata.version("peft")
     except importlib.metadata.PackageNotFoundError:
@@ -25,7 +25,7 @@ def peft_version() -> str | None:
 
 
 def state(folder: Path) -> str | None:
-    """Whether the adapter in a folder is loaded with the model, and by what; None where there is none."""
+    """Whether the adapter in a folder is loaded with the model, and by which peft; None if there is no adapter."""
     if not (folder / CONFIG).is_file():
         return None
     version = peft_version()
@@ -33,30 +33,30 @@ def state(folder: Path) -> str | None:
 
 
 def is_loaded(folder: Path) -> bool:
-    """Whether there is an adapter in the folder that is loaded with the model."""
+    """Whether the folder has an adapter that is loaded with the model."""
     return (folder / CONFIG).is_file() and peft_version() is not None
 
 
 def notes(name: str, folder: Path) -> tuple[str, ...]:
-    """A line on the adapter in a model's folder, where there is one."""
+    """A line about the adapter in a model's folder, if there is one."""
     if not (folder / CONFIG).is_file():
         return ()
     if is_loaded(folder):
         return (f"--model {name!r}: the adapter beside its weights ({CONFIG}) is measured with it",)
     return (
-        f"--model {name!r}: the adapter beside its weights ({CONFIG}) is passed over, since peft is not installed; "
+        f"--model {name!r}: the adapter beside its weights ({CONFIG}) is ignored, as peft is not installed; "
         "install peft to measure with it",
     )
 
 
 def missing(folder: Path) -> list[str]:
-    """The adapter's weight file, where it would be loaded and is not there."""
+    """The adapter's weight file, if it is missing and the adapter would be loaded."""
     there = any((folder / name).is_file() or (folder / f"{name}.index.json").is_file() for name in WEIGHTS)
     return [WEIGHTS[0]] if is_loaded(folder) and not there else []
 
 
 def refuse_alone(name: str, folder: Path) -> None:
-    """Raise RequestError, by name, for a folder that holds an adapter and no weights of a model."""
+    """Raise RequestError, by name, for a folder with an adapter but no weights of a model."""
     if (folder / CONFIG).is_file() and not any(folder.glob("pytorch_model*.bin")):
         raise RequestError(
             f"--model {name!r} is an adapter of {base_of(folder)} ({CONFIG}), no model; {MERGE} save that"
@@ -74,7 +74,7 @@ def base_of(folder: Path) -> str:
 
 
 def refuse_wrapped(model: object) -> None:
-    """Raise RequestError for a loaded model that a class of peft's own is wrapped around."""
+    """Raise RequestError for a loaded model that is wrapped in a class of peft's."""
     if type(model).__module__.partition(".")[0] == "peft":
         inside = model.get_base_model() if hasattr(model, "get_base_model") else model.model
         raise RequestError(

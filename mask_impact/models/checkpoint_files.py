@@ -1,4 +1,4 @@
-"""A checkpoint's files: which there must be, whether they can be read, and what identifies them."""
+"""A checkpoint's files: which are needed, whether they can be read, and what identifies the checkpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mask_impact.results.paths import RESULT_FILE
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
-# What a folder's hash covers beside the weights: whatever transformers may read of it.
+# The files that a folder's hash covers beside the weights: whatever transformers may read.
 IDENTIFYING = re.compile(
     r"(tokenizer|vocab|merges|chat_template)[^.]*\..*|adapter_model.*|.+\.(json|txt|model|jinja|py|tiktoken|spm|bpe|codes|tokenizer|vocab)"
 )
@@ -30,8 +30,10 @@ TEMPLATES = "additional_chat_templates"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model's files: `name` as given, `folder` where they lie,
-    `repository` and `revision` (commit) if it is the hub's."""
+    """A model's files: its `name` as given, their `folder`; `repository` and `revision` (commit) if from the hub.
+
+    `code` is whether Python code that it brings along may run.
+    """
 
     name: str
     folder: Path
@@ -41,15 +43,15 @@ class Checkpoint:
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """What tells this checkpoint from any other: the hub's commit, or the SHA-256 of the folder's files; and
-        whether the adapter in it is loaded, where there is one."""
+        """What tells this checkpoint from any other: the hub's commit, or the SHA-256 of the folder's files; with an
+        adapter also whether it is loaded."""
         files = {"revision": self.revision} if self.revision else {"sha256": folder_hash(self.folder)}
         adapter = adapters.state(self.folder)
         return files if adapter is None else {**files, "adapter": adapter}
 
 
 def checked_folder(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint, if its configuration and weights are there and can be read; RequestError otherwise."""
+    """The checkpoint itself. Raises RequestError if its configuration or weights are missing or cannot be read."""
     folder = checkpoint.folder
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -83,7 +85,7 @@ def checked_folder(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files the checkpoint is made of, there or not."""
+    """The safetensors files that the checkpoint should have, existing or not."""
     if not (folder / WEIGHTS).is_file() and (folder / INDEX).is_file():
         try:
             shards = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
@@ -94,12 +96,12 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def missing_weights(folder: Path) -> list[str]:
-    """Names of the weight files that are not there, the adapter's last."""
+    """Names of the weight files that are missing, the adapter's last."""
     return [file.name for file in weight_files(folder) if not file.is_file()] + adapters.missing(folder)
 
 
 def check_header(name: str, file: Path) -> None:
-    """Raise RequestError if a safetensors file is cut off or none at all; only its header is read."""
+    """Raise RequestError for a file that is cut off or not safetensors; only its header is read."""
     try:
         with safe_open(file, framework="np"):
             pass
@@ -108,8 +110,9 @@ def check_header(name: str, file: Path) -> None:
 
 
 def folder_hash(folder: Path) -> str:
-    """SHA-256 over the names and contents of whatever transformers may read of a folder: configurations, tokenizer,
-    templates, code, weights and adapters. Results that happen to be written there and hidden files are none of it."""
+    """SHA-256 over the names and contents of the files that transformers may read in a folder: configurations,
+    tokenizer, templates, code, weights and adapters. Hidden files, and results that were written there, are left
+    out."""
     total = hashlib.sha256()
     for file in identifying_files(folder):
         with open(file, "rb") as stream:

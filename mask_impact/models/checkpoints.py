@@ -3,7 +3,7 @@
     checkpoint = find_checkpoint("Qwen/Qwen3-0.6B")     # configuration and tokenizer, from the cache or the hub
     checkpoint = with_weights(checkpoint)               # and the weights
 
-A model of the hub that is in the local cache is used as it is, without asking the hub.
+A model in the hub's local cache is used as it is, without asking the hub.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ DEMO = package_data("demo")
 
 
 def find_checkpoint(name: str, revision: str | None = None, code: bool = False, demo: str = "text") -> Checkpoint:
-    """The checkpoint's configuration and tokenizer, and its weights if they are at hand. `demo` is the kind
-    of model that `--model demo` stands for.
+    """The checkpoint's configuration and tokenizer, and its weights if they are on this machine.
 
-    Raises RequestError, by name, for a path that is no folder, a model that is not there or closed, a hub out of reach.
+    `demo` is the kind of model that `--model demo` stands for. Raises RequestError, by name, for a path that is no
+    folder, a model that does not exist or is closed, and a hub that cannot be reached.
     """
     path = DEMO / demo / "model" if name == "demo" else Path(os.path.expanduser(name))
     if name == "demo" and not path.is_dir():
@@ -35,7 +35,7 @@ def find_checkpoint(name: str, revision: str | None = None, code: bool = False, 
             f"--model demo: there is no {str(path)!r}; fetch the repository again, or train it: "
             f"python -m demo.{demo}.train"
         )
-    if os.path.isdir(path):  # unlike Path's own, it takes a name that is too long for one that is not there
+    if os.path.isdir(path):  # unlike Path.is_dir, it gives False for a name that is too long
         if revision is not None:
             raise RequestError(f"--revision {revision!r} does not go with the folder {name!r}; leave it out")
         return checked_folder(Checkpoint(name, path))
@@ -47,7 +47,7 @@ def find_checkpoint(name: str, revision: str | None = None, code: bool = False, 
 
 
 def with_weights(checkpoint: Checkpoint, quiet: bool = True) -> Checkpoint:
-    """The same checkpoint with its weights in the folder; only a model of the hub can lack them."""
+    """The same checkpoint with its weights in the folder; those of a hub's model are downloaded if they are missing."""
     if checkpoint.repository is None or not missing_weights(checkpoint.folder):
         return checkpoint
     patterns = [*SMALL_FILES, *missing_weights(checkpoint.folder), *adapters.WEIGHTS] + ["*.py"] * checkpoint.code

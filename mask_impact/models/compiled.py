@@ -1,5 +1,4 @@
-"""Compiled models, measured as they were written:
-a compiler would take our answers in a module's place for its code, and fail."""
+"""Undoes torch.compile while a model is measured: a compiler cannot compile the functions that measuring puts in."""
 
 from __future__ import annotations
 
@@ -9,18 +8,24 @@ from typing import Any
 
 from torch import nn
 
-WRAPPED, CALLABLE = "_orig_mod", "_torchdynamo_orig_callable"  # what torch.compile puts a module, or a function, into
+WRAPPED, CALLABLE = (
+    "_orig_mod",
+    "_torchdynamo_orig_callable",
+)  # where torch.compile keeps the module, or the function, that it wraps
 
 
 def unwrap_compiled(model: Any) -> Any:
-    """The model inside what `torch.compile(model)` gives; any other thing as it is."""
+    """The model inside the wrapper of `torch.compile(model)`; anything else as it is."""
     return getattr(model, WRAPPED, model)
 
 
 @contextmanager
 def uncompiled(model: nn.Module) -> Iterator[bool]:
-    """Undo `module.compile()` and torch.compile of modules and of their forward functions, in the model and all inside
-    it; whether there was any. As it was on leaving."""
+    """Undo `module.compile()` and torch.compile of modules and of their forward functions, in the model and everything
+    in it.
+
+    Gives whether there was any; all is as before on leaving.
+    """
     changes = [change for module in model.modules() for change in compiled_in(module)]
     before = [place[name] for place, name, _ in changes]
     try:
@@ -33,7 +38,7 @@ def uncompiled(model: nn.Module) -> Iterator[bool]:
 
 
 def compiled_in(module: nn.Module) -> Iterator[tuple[dict[str, Any], str, Any]]:
-    """What is compiled of a module itself: where it stands, under which name, and what was written there."""
+    """What is compiled in a module itself: the dict that holds it, its name there, and the uncompiled value."""
     if module._compiled_call_impl is not None:
         yield vars(module), "_compiled_call_impl", None
     if (written := getattr(vars(module).get("forward"), CALLABLE, None)) is not None:

@@ -11,7 +11,7 @@ TORCH_DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "
 
 
 def find_device(settings: Settings) -> torch.device:
-    """The device asked for; `auto` is CUDA, then Apple's MPS, then the CPU. Raises RequestError if it is absent."""
+    """The device asked for; `auto` is CUDA, then Apple's MPS, then the CPU. Raises RequestError if it is missing."""
     name = settings.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

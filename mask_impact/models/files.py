@@ -1,4 +1,4 @@
-"""A model's files read by transformers, without its words on the terminal."""
+"""Reads a model's files with transformers, without its output on the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mask_impact.models.checkpoint_files import Checkpoint
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' progress bars and warnings out of the terminal; faults are raised all the same."""
+    """Switch transformers' progress bars and warnings off inside; errors are raised all the same."""
     level = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity(transformers.logging.CRITICAL)
@@ -28,11 +28,10 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def read_file(checkpoint: Checkpoint, what: str, read: Callable, **options: Any) -> Any:
-    """What `read` makes of the checkpoint's folder. Raises RequestError, one line, whatever `read` raises,
-    but for want of memory."""
+    """What `read` returns for the checkpoint's folder. Raises RunError if memory runs out, else RequestError."""
     try:
         return read(checkpoint.folder, local_files_only=True, **options)
-    except Exception as error:  # the files are others', and fail in every way
+    except Exception as error:  # other people's files fail in every way
         if out_of_memory(error):
             raise as_run_error(error) from error
         remedy = "install what is missing" if isinstance(error, ImportError) else "fetch the model again"

@@ -1,4 +1,4 @@
-"""The hub: the network is touched here and nowhere else."""
+"""Downloads from the hub; only here is the network used."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROF
 
 
 def looks_like_path(name: str) -> bool:
-    """Whether a name that is no folder can only have been meant as one: hub names are `name` or `owner/name`."""
+    """Whether a name must be meant as a path: hub names are `name` or `owner/name`."""
     return bool(re.match(r"[./~]|[A-Za-z]:", name)) or "\\" in name or name.count("/") > 1
 
 
 def cached(name: str, revision: str | None, code: bool) -> Checkpoint | None:
-    """The model in the local cache, or None if it is not there whole."""
+    """The model in the local cache, or None if it is missing or incomplete there."""
     try:
         folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
     except errors.HFValidationError as error:
@@ -63,16 +63,14 @@ def from_hub(name: str, revision: str | None, code: bool) -> Checkpoint:
         )
     patterns = [*SMALL_FILES, "*.py"] if code else SMALL_FILES
     with hub_bars(shown=False):
-        # By the name of the revision, not by its commit:
-        # only so does the cache know next time what that name stands for.
-        fetch = lambda: snapshot_download(name, revision=revision, allow_patterns=patterns)
+        # By the revision's name, not its commit, so that the cache knows the name next time.
+        fetch = lambda: snapshot_download(name, revision=revision, allow_patterns=patterns)  # noqa: E731
         folder = Path(ask_hub(name, revision, fetch, SMALL_FILES_SECONDS))
     return Checkpoint(name, folder, name, folder.name, code)
 
 
 def refuse_adapter_of_hub(name: str, revision: str | None, files: Collection[str]) -> None:
-    """Raise RequestError for a repository, of these files, that holds an adapter;
-    its configuration alone is fetched."""
+    """Raise RequestError if these files of a repository are an adapter's; only its configuration is fetched."""
     if adapters.CONFIG in files:
         fetch = lambda: snapshot_download(name, revision=revision, allow_patterns=[adapters.CONFIG])
         with hub_bars(shown=False):
@@ -82,7 +80,7 @@ def refuse_adapter_of_hub(name: str, revision: str | None, files: Collection[str
 
 @contextmanager
 def hub_bars(shown: bool) -> Iterator[None]:
-    """Show the hub's own progress bars, or do not; as before on leaving."""
+    """Show the hub's own progress bars inside, or hide them."""
     hidden = are_progress_bars_disabled()
     if not shown:
         disable_progress_bars()
@@ -94,14 +92,14 @@ def hub_bars(shown: bool) -> Iterator[None]:
 
 
 def ask_hub(name: str, revision: str | None, ask: Callable[[], Any], seconds: float | None) -> Any:
-    """What the hub answers, within `seconds`. Raises RequestError, one line, if it refuses or cannot be reached;
-    RunError if what it sends cannot be stored."""
+    """The hub's answer, within `seconds`. Raises RequestError, one line, if it refuses or cannot be reached, RunError
+    if its files cannot be stored."""
     answer: dict[str, Any] = {}
 
     def run() -> None:
         try:
             answer["value"] = ask()
-        except Exception as error:  # handed to the caller's thread, which sorts it
+        except Exception as error:  # raised in the caller's thread
             answer["error"] = error
 
     thread = threading.Thread(target=run, daemon=True)
@@ -118,7 +116,7 @@ def ask_hub(name: str, revision: str | None, ask: Callable[[], Any], seconds: fl
 
 
 def hub_fault(name: str, revision: str | None, error: Exception) -> str:
-    """One line for what the hub, or the way to it, answered."""
+    """One line for an error of the hub or of the connection to it."""
     if isinstance(error, errors.GatedRepoError):
         return (
             f"--model {name!r} is gated: ask for access on its page of the hub and log in (`hf auth login`); {USE_DEMO}"

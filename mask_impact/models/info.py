@@ -1,4 +1,4 @@
-"""A model as it is asked for, before its weights are loaded: configuration, tokenizer, device."""
+"""A model before its weights are loaded: configuration, tokenizer, files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SOFTMAX_KINDS = ("attention", "full_attention", "sliding_attention", "chunked_at
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """All that is known of a model without its weights. `checkpoint` is None for a model that the caller has loaded.
+    """What is known of a model without its weights. `checkpoint` is None for a model that the caller has loaded.
 
     `AUTO_CLASS` loads the weights; `SITES` are the parts of the model that can be measured, by their names in settings.
     """
@@ -53,13 +53,16 @@ class ModelInfo:
         """The configuration of the layers that these settings measure."""
         return self.config.get_text_config()
 
+    def encoder_parts(self, model: PreTrainedModel, method: Method) -> list[LayerParts]:
+        """The encoder's measurable blocks, checked; empty without an encoder. Raises RequestError, RunError."""
+        return []
+
     def layers(self, settings: Settings) -> int:
-        """How many layers there are, of which these settings measure some."""
+        """How many layers the measured part has."""
         return layer_count(self.measured_config(settings))
 
     def layers_without_softmax(self, settings: Settings) -> dict[int, str]:
-        """The layers whose kind, as the configuration names it, is no softmax attention;
-        what it does not name comes out later."""
+        """Layers without softmax attention by the configuration, with the reason; loading may show more of them."""
         config = self.measured_config(settings)
         kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
         return {
@@ -68,8 +71,7 @@ class ModelInfo:
 
     @property
     def context_length(self) -> int | None:
-        """The most positions the model was built for, rotary scaling included,
-        or None where its configuration sets no limit."""
+        """The most positions the model was built for, rotary scaling included; None if the configuration has none."""
         config = self.config.get_text_config()
         length = getattr(config, "max_position_embeddings", None)
         return (
@@ -80,21 +82,20 @@ class ModelInfo:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Lines on what the user may not expect of the model."""
+        """Lines about the model that the user may not expect."""
         return adapters.notes(self.checkpoint.name, self.checkpoint.folder) if self.checkpoint else ()
 
     def prompt_inputs(self, settings: Settings) -> PromptInputs:
-        """What the model is fed for this prompt. Raises RequestError with its faults."""
+        """The model's inputs for this prompt. Raises RequestError with its faults."""
         return PromptInputs(self.question_ids(settings))
 
     def question_ids(self, settings: Settings) -> list[int]:
-        """The prompt's token ids, before pictures take their places in it.
-        Raises RequestError as `prompt_inputs` does."""
+        """The prompt's token ids, before pictures' tokens are put in. Raises RequestError as `prompt_inputs` does."""
         return prompt_ids(self.tokenizer, settings)
 
     @property
     def identity(self) -> dict[str, str]:
-        """What tells the model from any other, as far as that can be known."""
+        """What tells the model from any other, as far as is known."""
         if self.checkpoint is not None:
             return self.checkpoint.identity
         commit = getattr(self.config, "_commit_hash", None)
@@ -102,28 +103,26 @@ class ModelInfo:
 
 
 def rope_kinds(config: PreTrainedConfig) -> list[dict[str, Any]]:
-    """The rotary parameters of each kind of layer;
-    one without any where positions are learned, whatever a stray key says."""
+    """The rotary parameters of each kind of layer; a single empty one if the model's positions are learned."""
     given = (getattr(config, "rope_parameters", None) or {}) if hasattr(type(config), "rope_parameters") else {}
     return [kind for kind in given.values() if isinstance(kind, dict)] or [given]
 
 
 def scaled_length(length: int, rope: dict[str, Any]) -> int:
-    """The most positions with these rotary parameters, of a model whose configuration says `length`; the types of rope
-    that are not named here have the extended number there."""
+    """The most positions with these rotary parameters, if the configuration says `length`. For types of rope that are
+    not named here the configuration has the extended number already."""
     factor = rope.get("factor") if rope.get("rope_type") in ("linear", "dynamic", "yarn") else None
     return max(length, int((rope.get("original_max_position_embeddings") or length) * factor)) if factor else length
 
 
 def examine(settings: Settings, checkpoint: Checkpoint | None = None) -> ModelInfo:
-    """A model of text, with everything that configuration and tokenizer tell.
-    Raises RequestError, by name, with all faults."""
+    """A text model, from its configuration and tokenizer. Raises RequestError, by name, with all faults."""
     return read_info(settings, checkpoint, refuse_config)
 
 
 def read_info(settings: Settings, checkpoint: Checkpoint | None, refuse: Callable[..., None]) -> ModelInfo:
-    """Everything that configuration and tokenizer tell; `refuse` raises RequestError for a configuration of another
-    kind of model. Raises RequestError, by name, with all faults."""
+    """A model from its configuration and tokenizer; `refuse` raises RequestError for the configuration of another kind
+    of model. Raises RequestError, by name, with all faults."""
     code = settings.trust_remote_code
     checkpoint = checkpoint or find_checkpoint(settings.model, settings.revision, code, settings.DEMO)
     faults: list[str] = []
@@ -142,16 +141,16 @@ def read_info(settings: Settings, checkpoint: Checkpoint | None, refuse: Callabl
 def from_loaded(
     model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, settings: Settings
 ) -> ModelInfo:
-    """The candidate of a model that the caller has loaded. Raises RequestError for one that cannot be measured, for one
-    of the two alone, and for settings that would load another."""
+    """The ModelInfo of a model that the caller has loaded. Raises RequestError for a model that cannot be measured, for
+    only one of model and tokenizer, and for settings that would load another model."""
     model = unwrap_compiled(model)
     refuse_unloaded(model, tokenizer)
     return ModelInfo(loaded_name(model, settings, refuse_loaded), model.config, tokenizer)
 
 
 def loaded_name(model: PreTrainedModel, settings: Settings, refuse: Callable[[PreTrainedModel], None]) -> str:
-    """The name of a model that the caller has loaded. Raises RequestError, with all faults, for what `refuse` refuses
-    and for settings that would load another."""
+    """The name of a model that the caller has loaded. Raises RequestError, with all faults, if `refuse` does, and for
+    settings that would load another model."""
     name = str(model.config.name_or_path or "memory")
     usual = defaults(type(settings))
     faults = [

@@ -1,4 +1,4 @@
-"""A model with its weights: loaded, checked, and ready to be measured."""
+"""Loads a model's weights, and checks that the model can be measured."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ from mask_impact.models.tokens import end_ids
 from mask_impact.settings.text import Settings
 from mask_impact.sites.parts import LayerParts
 
-OLD_CONSTANTS = ("attn.masked_bias",)  # which old GPT-2 checkpoints hold, and no model needs
-NO_ADAPTER = {
-    "subfolder": "none"
-}  # where transformers looks for one; it would tell of the adapter's misfits and not of the base's
-# Why weights are refused: transformers would fill what misses with random numbers, leave the rest out, and go on.
+OLD_CONSTANTS = ("attn.masked_bias",)  # in old GPT-2 checkpoints; no model needs them
+# Where transformers looks for an adapter: nowhere, as it would then report the adapter's misfits and not the base's.
+NO_ADAPTER = {"subfolder": "none"}
+# Why weights are refused: transformers would fill missing ones with random numbers, leave out the others, and go on.
 MISFITS = {
     "missing_keys": "lacks weights of its model, which would be random numbers",
     "mismatched_keys": "has weights of another shape than its configuration says",
@@ -47,8 +46,11 @@ _locks: WeakKeyDictionary[PreTrainedModel, threading.RLock] = WeakKeyDictionary(
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A loaded model, checked: of each site that was asked for, by its name in settings, the layers that can be measured,
-    and the others by index with the reason why not; `notes` are lines for the user."""
+    """A loaded model, checked.
+
+    `parts` are the layers that can be measured, `skipped` the others by index with the reason, `encoder` the blocks of
+    its encoder if that was asked for, `notes` lines for the user.
+    """
 
     model_info: ModelInfo
     model: PreTrainedModel
@@ -72,10 +74,10 @@ class LoadedModel:
 
 
 def load(model_info: ModelInfo, settings: Settings, wanted: Collection[str] = ("decoder",)) -> LoadedModel:
-    """Load the weights, move them to the device and check the parts of the model that are wanted.
+    """Load the weights, move them to the device and check the parts (decoder, encoder) that are wanted.
 
-    Raises RequestError for weights that do not fit the model,
-    RunError where memory runs out or a check of the loaded model fails.
+    Raises RequestError for weights that do not fit the model, RunError if memory runs out or a check of the model
+    fails.
     """
     checkpoint, device = with_weights(model_info.checkpoint, settings.quiet), find_device(settings)
     dtype, method = wanted_dtype(settings, device), quantisation(model_info.config)
@@ -96,7 +98,7 @@ def load(model_info: ModelInfo, settings: Settings, wanted: Collection[str] = ("
         refuse_misfits(checkpoint.name, info)
         add_adapter(checkpoint, model)
         try:
-            if method is not None:  # dequantised weights need not be in the dtype of the others
+            if method is not None:  # dequantised weights may have another dtype than the others
                 model = model.to(model_info.config.dtype if dtype == "auto" else dtype)
             return prepare(model_info, model.to(device), settings, wanted)
         except RequestError:
@@ -106,8 +108,7 @@ def load(model_info: ModelInfo, settings: Settings, wanted: Collection[str] = ("
 
 
 def add_adapter(checkpoint: Checkpoint, model: PreTrainedModel) -> None:
-    """Load the adapter that lies beside the weights, where peft can.
-    Raises RequestError for one that does not fit the model."""
+    """Load the adapter beside the weights if peft is installed. Raises RequestError if it does not fit the model."""
     if adapters.is_loaded(checkpoint.folder):
         load = lambda folder, **_: model.load_adapter(str(folder), ignore_mismatched_sizes=True)
         refuse_misfits(checkpoint.name, read_file(checkpoint, "adapter", load).to_dict())
@@ -133,9 +134,9 @@ def refuse_misfits(name: str, info: dict[str, Any]) -> None:
 
 
 def prepare(model_info: ModelInfo, model: PreTrainedModel, settings: Settings, wanted: Collection[str]) -> LoadedModel:
-    """Check a loaded model, in the parts that are wanted, and find its layers.
+    """Check a loaded model in the parts (decoder, encoder) that are wanted, and find its layers.
 
-    Experts run by themselves in float64, for which grouped kernels do not exist.
+    In float64 experts run one by one, as there are no grouped kernels for it.
     """
     model.eval()
     if model.dtype == torch.float64 and has_experts(model):
@@ -149,25 +150,26 @@ def prepare(model_info: ModelInfo, model: PreTrainedModel, settings: Settings, w
 
 
 def has_experts(model: PreTrainedModel) -> bool:
-    """Whether the model lets its implementation of experts be chosen."""
+    """Whether the model has experts whose implementation can be chosen."""
     return getattr(model, "_can_set_experts_implementation", lambda: False)()
 
 
 def measured_parts(settings: Settings, loaded: LoadedModel) -> list[LayerParts]:
-    """The parts of the layers that these settings ask for."""
-    return [part for part in loaded.parts(settings.part) if settings.layers is None or part.index in settings.layers]
+    """The layers that these settings ask for."""
+    parts = loaded.encoder if settings.part == "encoder" else loaded.parts
+    return [part for part in parts if settings.layers is None or part.index in settings.layers]
 
 
 def method_of(settings: Settings) -> Method:
-    """How these settings measure."""
+    """The method of measurement that these settings ask for."""
     dtype = torch.float32 if settings.measure_dtype == "float32" else None
     return Method(settings.method, settings.variants, dtype, rows=RowBudget.of_memory(settings.max_memory))
 
 
 @contextmanager
 def ready(model_info: ModelInfo, settings: Settings, model: PreTrainedModel | None = None) -> Iterator[LoadedModel]:
-    """The candidate's model, loaded and checked; one that the caller has loaded is as it was on leaving, and no other
-    thread measures it meanwhile."""
+    """The model of `model_info`, loaded and checked. A `model` that the caller has loaded is as before on leaving, and
+    no other thread measures it meanwhile."""
     if model is None:
         with LOADING:
             loaded = load(model_info, settings, {settings.part})
@@ -188,6 +190,6 @@ def ready(model_info: ModelInfo, settings: Settings, model: PreTrainedModel | No
 
 
 def model_lock(model: PreTrainedModel) -> AbstractContextManager:
-    """The lock of a loaded model: to be measured, it is changed for a while."""
+    """The lock of a loaded model, as measuring changes the model for a while."""
     with LOADING:
         return _locks.setdefault(model, threading.RLock())

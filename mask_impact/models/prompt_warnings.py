@@ -1,4 +1,4 @@
-"""What a user may not expect of the tokens that were made of a prompt, a line each."""
+"""Warnings about the tokens of a prompt, where they are not what a user may expect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mask_impact.settings.text import Settings, is_ids
 
 
 def prompt_warnings(model_info: ModelInfo, settings: Settings, ids: Sequence[int]) -> list[str]:
-    """A line for each surprise in the prompt's token ids, with its place in the batch file where there is one."""
+    """A line for each surprise in the prompt's token ids, with the entry's place in the batch file if it has one."""
     tokenizer, lines = model_info.tokenizer, []
     if (last := appended_token(tokenizer, settings)) is not None:
         lines.append(
@@ -33,7 +33,7 @@ def prompt_warnings(model_info: ModelInfo, settings: Settings, ids: Sequence[int
 
 
 def appended_token(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> int | None:
-    """The special token that the tokenizer puts behind a prompt of text, if any: a chat's end is its template's own."""
+    """The special token that the tokenizer appends to a prompt of text, if any; a chat ends as its template says."""
     if settings.chat or is_ids(settings.prompt):
         return None
     ids, bare = (tokenizer(settings.prompt, add_special_tokens=special)["input_ids"] for special in (True, False))

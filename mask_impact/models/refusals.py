@@ -19,8 +19,8 @@ ANOTHER_MODEL = "choose a causal language model, such as Qwen/Qwen3-0.6B"
 
 
 def refuse_config(name: str, config: PreTrainedConfig, code: bool) -> None:
-    """Raise RequestError, by name, for models that are no decoder-only language models or cannot be measured."""
-    known = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    """Raise RequestError, by name, for a model that is not a decoder-only language model or cannot be measured."""
+    known = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else None
     if config.is_encoder_decoder:
         raise RequestError(
             f"--model {name!r} ({config.model_type}) is an encoder-decoder model, which is not measured; "
@@ -55,7 +55,7 @@ def refuse_quantised(name: str, config: PreTrainedConfig) -> None:
 
 
 def is_encoder(config: PreTrainedConfig) -> bool:
-    """Whether the model sees the tokens on both sides: one for masked words that was not configured as a decoder."""
+    """Whether the model sees tokens on both sides: a masked language model that is not configured as a decoder."""
     built = (config.architectures or [""])[0]
     masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING and getattr(config, "is_decoder", None) is False
     return masked or built.endswith(("MaskedLM", "Classification", "QuestionAnswering"))
@@ -63,7 +63,7 @@ def is_encoder(config: PreTrainedConfig) -> bool:
 
 @contextmanager
 def naming_model(name: str) -> Iterator[None]:
-    """Put the model's name before what a check says of it, and what to do after it."""
+    """Put the model's name in front of the faults of a check inside, and a remedy behind them."""
     try:
         yield
     except RequestError as error:
@@ -71,7 +71,7 @@ def naming_model(name: str) -> Iterator[None]:
 
 
 def refuse_empty(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise RequestError for the tokenizer without words that transformers makes of a folder without one."""
+    """Raise RequestError for a tokenizer without words, as transformers makes it from a folder that has none."""
     if len(tokenizer.get_vocab()) <= len(tokenizer.get_added_vocab()):
         raise RequestError(
             f"--model {name!r}: its folder has no tokenizer; add the files it came with "
@@ -87,14 +87,13 @@ def quantisation(config: PreTrainedConfig) -> str | None:
 
 
 def dequantisers() -> dict[str, Any]:
-    """Configurations that make transformers dequantise on loading, by method; what this version of transformers has."""
+    """Configurations that make transformers dequantise on loading, by method, as far as this version has them."""
     names = {"mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
     return {method: getattr(transformers, name) for method, name in names.items() if hasattr(transformers, name)}
 
 
 def refuse_unloaded(model: object, tokenizer: object) -> None:
-    """Raise RequestError for what is no loaded model and tokenizer:
-    one of the two, their names, or each in the other's place."""
+    """Raise RequestError unless both are loaded objects: one alone, names, or the two in each other's place."""
     if model is None or tokenizer is None:
         raise RequestError("model and tokenizer go together; give both, or neither and a model_name")
     adapters.refuse_wrapped(model)
@@ -107,8 +106,7 @@ def refuse_unloaded(model: object, tokenizer: object) -> None:
 
 
 def refuse_loaded(model: PreTrainedModel) -> None:
-    """Raise RequestError, by name, for a loaded model of another kind, without a language-model head,
-    or with quantised weights."""
+    """Raise RequestError, by name, for a loaded model of another kind, without a head, or with unusable weights."""
     name = type(model).__name__
     if model.config.is_encoder_decoder or is_encoder(model.config):
         raise RequestError(f"{name} is no decoder-only model; load a causal language model with AutoModelForCausalLM")
@@ -118,7 +116,7 @@ def refuse_loaded(model: PreTrainedModel) -> None:
 
 
 def refuse_unmeasurable_weights(model: PreTrainedModel) -> None:
-    """Raise RequestError, by name, for a loaded model with quantised weights, or without some of them in memory."""
+    """Raise RequestError, by name, for a loaded model with quantised weights, or with some that are not in memory."""
     name = type(model).__name__
     absent = [weight for weight, values in model.named_parameters() if values.is_meta]
     if absent:

@@ -1,4 +1,4 @@
-"""Token ids to the text people read, and prompts to token ids."""
+"""Turns token ids into readable text, and prompts into token ids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mask_impact.base.errors import RequestError
 from mask_impact.settings.text import Settings, is_ids
 
 REPLACEMENT = "\ufffd"
-PROBE_WORDS = "qxzsystem", "qxzprompt"  # which no chat template has of its own
+PROBE_WORDS = "qxzsystem", "qxzprompt"  # words that no chat template has itself
 
 Part = dict[str, str]
 Form = Callable[[str], str | list[Part]]
@@ -22,8 +22,8 @@ Form = Callable[[str], str | list[Part]]
 def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
     """What each token adds to the decoded text; joined, the list gives the text.
 
-    A token that is not whole UTF-8 by itself shows its vocabulary piece, never a replacement character, and one without
-    any text its piece too, or `<id>` where the vocabulary has none.
+    A token that is not whole UTF-8 by itself, or has no text, shows its vocabulary piece, never a replacement
+    character; if the vocabulary has none, `<id>`.
     """
     texts, anchor = [], []
     for token in ids:
@@ -38,7 +38,7 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]
 
 
 def has_text(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
-    """Whether the token can add anything to a text: a decoder may drop it where it is a first space, but not twice."""
+    """Whether the token can add text; it is decoded twice in a row, as a decoder may drop a first space."""
     return decode(tokenizer, [token, token]) != ""
 
 
@@ -49,15 +49,14 @@ def added_text(tokenizer: PreTrainedTokenizerBase, anchor: list[int], token: int
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
-    """The text of these tokens, special ones included, nothing tidied up."""
+    """The text of these tokens, special ones included, without transformers' clean-up."""
     return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[int]:
-    """The prompt's token ids, in the model's chat template where `chat` is set;
-    those of a prompt that is ids already as they are.
+    """The prompt's token ids, in the model's chat template if `chat` is set; a prompt of ids is returned as it is.
 
-    Raises RequestError if there are none.
+    Raises RequestError if there are no tokens.
     """
     if is_ids(settings.prompt):
         return list(settings.prompt)
@@ -68,8 +67,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[i
 
 
 def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Sequence[Part] = ()) -> list[int]:
-    """The prompt, with the parts that stand `before` it,
-    as the user's message of a chat that is waiting for its answer."""
+    """The ids of a chat that waits for its answer: the prompt, behind the parts `before` it, as the user's message."""
     if not tokenizer.chat_template:
         raise RequestError(
             "chat is on, but the model has no chat template; leave chat off: --no-chat (in YAML chat: false)"
@@ -87,11 +85,11 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Seq
 
 
 def accepted_forms(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Sequence[Part]) -> tuple[Form, Form]:
-    """How the template takes the text of system and user:
-    as it is or, where that is refused or dropped, as a list of parts.
+    """How the template takes the texts of system and user: as strings or, if it refuses or drops them, as lists of
+    parts.
 
-    Two words show which text comes through. With parts before it the user's text is one of them. Raises RequestError
-    where a prompt of text alone is always dropped, or what the template raises.
+    Two probe words show which text comes through. With parts `before` it the user's text is always a part. Raises
+    RequestError if the template drops every prompt without other parts, else what the template raises.
     """
     taken, errors = [], []
     for forms in product(
@@ -121,7 +119,7 @@ def render_chat(
     prompt: str,
     **options: bool,
 ) -> Any:
-    """A chat that is waiting for its answer, as the template renders it."""
+    """A chat that waits for its answer, as the template renders it."""
     messages = [{"role": "user", "content": forms[1](prompt)}]
     if settings.system is not None:
         messages.insert(0, {"role": "system", "content": forms[0](system)})
@@ -136,8 +134,7 @@ def content_parts(text: str, before: Sequence[Part] = ()) -> list[Part]:
 
 
 def continuation_ids(tokenizer: PreTrainedTokenizerBase, continuation: str | tuple[int, ...]) -> list[int]:
-    """The ids of a given continuation, text tokenised by itself without special tokens.
-    Raises RequestError if there are none."""
+    """The ids of a given continuation; text is tokenised without special tokens. Raises RequestError if empty."""
     if is_ids(continuation):
         return list(continuation)
     ids = tokenizer(continuation, add_special_tokens=False)["input_ids"]

@@ -1,5 +1,4 @@
-"""Qwen3-VL: pictures to patches, cells and tokens, and the questions about them.
-Only here is it known that pictures exist.
+"""Qwen3-VL: pictures to patches, cells and tokens, and the questions about them. Only here do pictures exist.
 
 It never knows how a layer is measured.
 """

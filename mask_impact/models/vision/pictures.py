@@ -1,4 +1,4 @@
-"""Picture files as a person sees them: first frame, EXIF rotation applied, RGB over white, every fault one line.
+"""Reads picture files as a person sees them: first frame, EXIF rotation applied, RGB over white.
 
 >>> load("cat.png").size == (examine("cat.png").width, examine("cat.png").height)
 """
@@ -22,7 +22,18 @@ from PIL import Image
 from mask_impact.base.errors import RequestError, first_line
 
 MOST_PIXELS = 178_956_970  # Pillow's own limit of error: 512 MiB as RGB
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "ICO", "AVIF", "JPEG2000")  # none that runs a program
+FORMATS = (
+    "PNG",
+    "JPEG",
+    "GIF",
+    "WEBP",
+    "TIFF",
+    "BMP",
+    "PPM",
+    "ICO",
+    "AVIF",
+    "JPEG2000",
+)  # none for which Pillow runs a program
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 AVIF_BRANDS = (b"avif", b"avis")
@@ -42,10 +53,10 @@ TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture file, looked at.
+    """What is known of a picture file.
 
-    `width` and `height` in pixels as a person sees it (EXIF rotation applied), `sha256` of the file, `note`: a line for
-    the user or None (a file of several frames, of which the first is taken).
+    `width` and `height` are in pixels, EXIF rotation applied, `sha256` is the file's, `note` is a line for the user or
+    None (a file of several frames, of which the first is taken).
     """
 
     path: str
@@ -69,7 +80,7 @@ def examine(path: str) -> Picture:
 def load(path: str, sha256: str | None = None) -> Image.Image:
     """The picture in RGB as a person sees it: first frame, upright, alpha over white.
 
-    Raises RequestError as examine does, and for a file that has not this hash.
+    Raises RequestError as `examine` does, and for a file with another hash than `sha256`.
     """
     data = _bytes(path)
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
@@ -88,12 +99,12 @@ def data_uri(image: Image.Image, widest: int = 1024) -> str:
 
 
 def printable(path: str) -> str:
-    """A path on one line: what does not print (line breaks, control characters, lone surrogates) is escaped."""
+    """A path on one line, unprintable characters (line breaks, control characters, lone surrogates) escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(path))
 
 
 def _written(image: Image.Image, kind: str, **options: object) -> bytes | None:
-    """The bytes of the picture, or None where it is larger than a JPEG can be."""
+    """The bytes of the picture's file, or None if it is larger than a JPEG can be."""
     if kind == "JPEG" and max(image.size) > 65_500:
         return None
     file = io.BytesIO()
@@ -197,7 +208,7 @@ def _is_video(data: bytes) -> bool:
 
 
 def _what_it_is(data: bytes) -> str:
-    """What a file is that Pillow does not open."""
+    """What a file is that Pillow does not open, in words."""
     head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if data[4:8] == b"ftyp":
         return f"Pillow cannot read this {'AVIF' if data[8:12] in AVIF_BRANDS else 'HEIC'} picture"

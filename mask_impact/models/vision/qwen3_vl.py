@@ -1,7 +1,7 @@
-"""Qwen3-VL: all that is known of a model without its weights, and what it makes of a prompt and its pictures.
+"""A Qwen3-VL before its weights are loaded, and its inputs for a prompt with pictures.
 
-The inputs are made by one path whatever is installed: the image processor that needs no torchvision, and the tokenizer
-with its chat template, each `<|image_pad|>` of it repeated once for each token of its picture.
+The inputs are made in the same way whatever is installed: by the image processor that needs no torchvision, and the
+tokenizer with its chat template, in which each `<|image_pad|>` is repeated once for each token of its picture.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DEFAULT_PROCESSOR = dict(
 
 @dataclass(frozen=True)
 class VisionModelInfo(ModelInfo):
-    """All that is known of a Qwen3-VL without its weights."""
+    """What is known of a Qwen3-VL without its weights."""
 
     AUTO_CLASS: ClassVar[type] = AutoModelForImageTextToText
     SITES: ClassVar[Mapping[str, Site]] = {"decoder": DECODER, "encoder": VISION_ENCODER}
@@ -52,8 +52,8 @@ class VisionModelInfo(ModelInfo):
     def prompt_inputs(self, settings: VisionSettings) -> VisionInputs:
         """The prompt with its pictures, or the pictures' cells where the encoder is measured.
 
-        Raises RequestError for pictures that cannot be read or seen, a cell that is not there,
-        and a prompt that does not go with them.
+        Raises RequestError for pictures that cannot be read or have a size the model cannot take, a cell that is
+        missing, and a prompt that does not go with the pictures.
         """
         faults: list[str] = []
         images: list[SeenPicture] = []
@@ -85,9 +85,9 @@ class VisionModelInfo(ModelInfo):
         return picture * len(settings.image) + self.tokenizer(settings.prompt)["input_ids"]
 
     def with_image_tokens(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
-        """Given ids with every picture's tokens: as they are, or expanded where they have one for each picture.
+        """Given ids with all image tokens: unchanged, or expanded if they have one image token for each picture.
 
-        Raises RequestError for other runs of image tokens: the model takes each for one picture.
+        Raises RequestError for other runs of image tokens, as the model takes each run for one picture.
         """
         image, counts = self.config.image_token_id, list(counts)
         runs = [len(list(run)) for token, run in groupby(ids) if token == image]
@@ -100,8 +100,8 @@ class VisionModelInfo(ModelInfo):
         return self.expanded(ids, [1] * sum(counts) if runs == counts else counts)
 
     def expanded(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
-        """The ids with each image token repeated as often as its picture has tokens. Raises RequestError where the text
-        itself holds image or video tokens."""
+        """The ids with each image token repeated as often as its picture has tokens. Raises RequestError if the text
+        itself has image or video tokens."""
         image, video = self.config.image_token_id, self.config.video_token_id
         if video in ids:
             raise RequestError(
@@ -127,7 +127,7 @@ class VisionModelInfo(ModelInfo):
 
 
 def examine(settings: VisionSettings, checkpoint: Checkpoint | None = None) -> VisionModelInfo:
-    """A Qwen3-VL, with everything that its small files tell. Raises RequestError, by name, with all faults."""
+    """A Qwen3-VL, from all its files but the weights. Raises RequestError, by name, with all faults."""
     checkpoint = checkpoint or find_checkpoint(
         settings.model, settings.revision, settings.trust_remote_code, settings.DEMO
     )
@@ -142,7 +142,7 @@ def examine(settings: VisionSettings, checkpoint: Checkpoint | None = None) -> V
 
 
 def processors_template(checkpoint: Checkpoint) -> str | None:
-    """The chat template that a processor keeps beside its tokenizer (chat_template.json), or None."""
+    """The chat template in the processor's own file (chat_template.json), or None."""
     file = checkpoint.folder / "chat_template.json"
     try:
         return json.loads(file.read_text(encoding="utf-8"))["chat_template"] if file.is_file() else None
@@ -153,7 +153,7 @@ def processors_template(checkpoint: Checkpoint) -> str | None:
 
 
 def refuse_config(name: str, config: PreTrainedConfig, code: bool = False) -> None:
-    """Raise RequestError, by name, for what is no Qwen3-VL."""
+    """Raise RequestError, by name, for a model that is not a Qwen3-VL."""
     if config.model_type not in KINDS:
         alone = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
         kind = "a model of text alone: run it with mask_impact_analysis.py, or" if alone else "no Qwen3-VL;"
@@ -164,7 +164,7 @@ def refuse_config(name: str, config: PreTrainedConfig, code: bool = False) -> No
 
 
 def refuse_misfit(name: str, config: PreTrainedConfig, processor: Qwen2VLImageProcessorPil) -> None:
-    """Raise RequestError, by name, if the image processor cuts pictures otherwise than the model takes them."""
+    """Raise RequestError, by name, if the image processor cuts pictures into other sizes than the model takes."""
     refuse_sizes(name, processor)
     vision = config.vision_config
     model = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
@@ -177,7 +177,7 @@ def refuse_misfit(name: str, config: PreTrainedConfig, processor: Qwen2VLImagePr
 
 
 def refuse_sizes(name: str, processor: Qwen2VLImageProcessorPil) -> None:
-    """Raise RequestError, by name, if the image processor does not tell the fewest and the most pixels of a picture."""
+    """Raise RequestError, by name, if the image processor lacks the fewest and the most pixels of a picture."""
     fewest, most = (processor.size.get(edge) for edge in ("shortest_edge", "longest_edge"))
     if not (isinstance(fewest, int) and isinstance(most, int) and 0 < fewest <= most):
         raise RequestError(
@@ -192,9 +192,9 @@ def from_loaded(
     image_processor: Any,
     settings: VisionSettings,
 ) -> VisionModelInfo:
-    """The candidate of a Qwen3-VL that the caller has loaded; `image_processor` is any image processor of it, or None
-    for the one that Qwen3-VL has. Raises RequestError for a model of another kind, and for settings that would load
-    another."""
+    """The ModelInfo of a Qwen3-VL that the caller has loaded; `image_processor` is any image processor for it, or None
+    for Qwen3-VL's own. Raises RequestError for a model of another kind, and for settings that would load another
+    model."""
     model = unwrap_compiled(model)
     refuse_unloaded(model, tokenizer)
     name = loaded_name(model, settings, refuse_loaded)
@@ -211,7 +211,7 @@ def from_loaded(
 
 
 def refuse_loaded(model: PreTrainedModel) -> None:
-    """Raise RequestError, by name, for a loaded model that is no Qwen3-VL, or has quantised weights."""
+    """Raise RequestError, by name, for a loaded model that is not a Qwen3-VL, or has unusable weights."""
     if model.config.model_type not in KINDS or model.get_output_embeddings() is None:
         raise RequestError(
             f"{type(model).__name__} is no Qwen3-VL that answers; load one with AutoModelForImageTextToText"
