@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None, program: str = "mask_impact_vl.py") -> i
 
 def measure(plan: PlannedRun, loaded: LoadedModel, quiet: bool = True) -> Run:
     """One prompt, or a picture's encoder: in every generation step and layer, each word or cell masked in turn."""
-    from mask_impact.measure.encoder import measured_layers
+    from mask_impact.measure.loop import measured_layers
     from mask_impact.runs.messages import progress
     from mask_impact.runs.run import Run
 

@@ -14,7 +14,8 @@ AUTOCAST = ("cpu", "cuda", "mps")  # kinds of devices for which a caller may hav
 
 def rounding_settings() -> list[tuple[Any, str, Any]]:
     """torch's settings for float32 rounding: each an object, its attribute, and the value that keeps all digits."""
-    cuda, cudnn, cpu = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    backends: Any = torch.backends  # which has other attributes in each version
+    cuda, cudnn, cpu = backends.cuda, backends.cudnn, backends.mkldnn
     if not hasattr(cudnn, "conv"):  # before torch 2.9
         return [(cuda.matmul, "allow_tf32", False), (cudnn, "allow_tf32", False)]
     places = (cuda.matmul, cudnn.conv, cudnn.rnn, cpu.matmul, cpu.conv, cpu.rnn)

@@ -53,10 +53,6 @@ class ModelInfo:
         """The configuration of the layers that these settings measure."""
         return self.config.get_text_config()
 
-    def encoder_parts(self, model: PreTrainedModel, method: Method) -> list[LayerParts]:
-        """The encoder's measurable blocks, checked; empty without an encoder. Raises RequestError, RunError."""
-        return []
-
     def layers(self, settings: Settings) -> int:
         """How many layers the measured part has."""
         return layer_count(self.measured_config(settings))

@@ -156,8 +156,7 @@ def has_experts(model: PreTrainedModel) -> bool:
 
 def measured_parts(settings: Settings, loaded: LoadedModel) -> list[LayerParts]:
     """The layers that these settings ask for."""
-    parts = loaded.encoder if settings.part == "encoder" else loaded.parts
-    return [part for part in parts if settings.layers is None or part.index in settings.layers]
+    return [part for part in loaded.parts(settings.part) if settings.layers is None or part.index in settings.layers]
 
 
 def method_of(settings: Settings) -> Method:

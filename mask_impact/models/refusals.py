@@ -20,7 +20,7 @@ ANOTHER_MODEL = "choose a causal language model, such as Qwen/Qwen3-0.6B"
 
 def refuse_config(name: str, config: PreTrainedConfig, code: bool) -> None:
     """Raise RequestError, by name, for a model that is not a decoder-only language model or cannot be measured."""
-    known = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)] if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else None
+    known = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if config.is_encoder_decoder:
         raise RequestError(
             f"--model {name!r} ({config.model_type}) is an encoder-decoder model, which is not measured; "

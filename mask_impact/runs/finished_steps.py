@@ -53,7 +53,7 @@ class FinishedStep:
 
     def save(self, path: Path) -> None:
         """Write the step; what `read` gives back is the same, bit for bit. Raises OSError."""
-        distances, rode = self.distances, self.fingerprint.rode
+        distances, own_answers = self.distances, self.fingerprint.own_answers
         tensors = {
             name: torch.from_numpy(getattr(distances, name)).contiguous() for name in ("l2", "cosine", "positions")
         }

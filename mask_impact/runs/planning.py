@@ -156,13 +156,11 @@ def id_faults(settings: Settings, tokens: Mapping[str, Sequence[int]], model_inf
 
 def refuse_skipped(plans: Sequence[PlannedRun], loaded: LoadedModel) -> None:
     """Raise RequestError for layers asked for that have no softmax attention in the loaded model."""
-    measurable = [part.index for part in loaded.parts]
-    faults = [
-        plan.settings.with_place(fault)
-        for plan in plans
-        if plan.settings.part == "decoder"
-        for fault in unmeasurable_layer_faults(plan.settings.layers or (), loaded.skipped, measurable)
-    ]
+    faults: list[str] = []
+    for settings in (plan.settings for plan in plans):
+        parts, skipped = loaded.sites[settings.part]
+        measurable = [part.index for part in parts]
+        faults += map(settings.with_place, unmeasurable_layer_faults(settings.layers or (), skipped, measurable))
     if faults:
         raise RequestError(*faults)
 

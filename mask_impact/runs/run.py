@@ -173,7 +173,7 @@ class Run:
     @property
     def generated_text(self) -> str | None:
         """The text that the model generated, or the given continuation; None if nothing is predicted."""
-        if not self.plan.prompt.predicts:
+        if not self.plan.prompt.site.generates:
             return None
         whole, prompt = (decode(self.loaded.tokenizer, ids) for ids in (self.all_ids, self.plan.prompt.token_ids))
         if whole.startswith(prompt):
@@ -207,7 +207,7 @@ class Run:
 
     def stopped_by(self) -> str | None:
         """Why the run took no further step; None if nothing is predicted."""
-        if not self.plan.prompt.predicts:
+        if not self.plan.prompt.site.generates:
             return None
         if len(self.steps) < self.plan.steps:
             return "end token"

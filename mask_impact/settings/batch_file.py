@@ -77,7 +77,7 @@ class _File:
         self.known: dict[int, Members] = {}
         self.names: dict[str, int] = {}
 
-    def entries(self, flags: Mapping[str, object]) -> list[dict[str, object]]:
+    def entries(self, flags: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The keyword arguments of every enabled entry's settings; valid only if `faults` is empty afterwards."""
         top = self.members(self.root(), "the file")
         shared = self.settings(top, "top")
@@ -174,7 +174,7 @@ class _File:
             ],
         )
 
-    def value(self, key: str, line: int, node: yaml.Node) -> object:
+    def value(self, key: str, line: int, node: yaml.Node) -> Any:
         """A setting's value; if it is wrong, UNREADABLE and one more fault."""
         faults: list[str] = []
         read = switch if key == "enabled" else self.options[key].read
@@ -221,7 +221,7 @@ class _File:
         self.check_unique_name(members, own)
         return chosen | {"given": given, "place": f"{self.path}:{_line(node)}", "warnings": self.warnings(members, own)}
 
-    def prompt(self, node: yaml.Node, members: Members, own: Mapping[str, object], needed: bool) -> dict[str, str]:
+    def prompt(self, node: yaml.Node, members: Members, own: Mapping[str, Any], needed: bool) -> dict[str, str]:
         """Prompt and prompt file of an entry that names a file; otherwise nothing. Both or none of them are a fault."""
         found = {name for name in ("prompt", "prompt_file") if own.get(name) is not None}
         if len(found) == 2:
@@ -244,7 +244,7 @@ class _File:
             self.faults.update((line, f"prompt_file: {fault}") for fault in error.faults)
             return {}
 
-    def check_unique_name(self, members: Members, own: Mapping[str, object]) -> None:
+    def check_unique_name(self, members: Members, own: Mapping[str, Any]) -> None:
         """Add a fault if another enabled entry has this entry's name."""
         if isinstance(name := own.get("name"), str):
             line, key = members["name"][0], name_key(name)
@@ -258,8 +258,7 @@ class _File:
                 )
             self.names.setdefault(key, line)
 
-    def warnings(self, members: Members, own: Mapping[str, object]) -> tuple[str, ...]:
-        """A warning for a prompt that ends in a line break, as YAML's `|` leaves one."""
+    def warnings(self, members: Members, own: Mapping[str, Any]) -> tuple[str, ...]:
         prompt = own.get("prompt")
         if not isinstance(prompt, str) or not prompt.endswith(("\n", "\r")):
             return ()

@@ -186,18 +186,18 @@ def _single(flags: dict[str, Any], kind: type[Kind], faults: list[str]) -> Kind:
     return kind(**chosen, given=frozenset(flags), warnings=_warnings(flags, chosen["prompt_file"]))
 
 
-def _warnings(flags: Mapping[str, object], source: str | None) -> tuple[str, ...]:
+def _warnings(flags: Mapping[str, Any], source: str | None) -> tuple[str, ...]:
     """Warnings about the prompt: a line break at its end; or text on standard input that nothing read, as no flag named
     a prompt and the default file `source` was taken."""
     if str(flags.get("prompt", "")).endswith(("\n", "\r")):
         kept = "the text ends in a line break, which is kept and can change the answer"
         return (f"--prompt: {kept}; leave it out if it is not meant",)
     if source is not None and "prompt_file" not in flags and stdin_has_data():
-        return (f"the prompt is that of {source}, standard input was not read; to read it, add --prompt-file -",)
+        return (f"the prompt is that of {source}; text on standard input was not read, --prompt-file - reads it",)
     return ()
 
 
-def _prompt(source: str | None) -> dict[str, object]:
+def _prompt(source: str | None) -> dict[str, Any]:
     """The prompt in the file `source`, or in the default file if that is None. Raises RequestError if it is missing."""
     if source is None and not os.path.exists(DEFAULT_PROMPT_FILE):
         raise RequestError(

@@ -40,7 +40,7 @@ class Option:
         """What has one value of it: a prompt, or the whole run."""
         return "prompt" if self.scope in ("prompt", "entry") else "run"
 
-    def from_flag(self, given: Sequence[str | bool]) -> object:
+    def from_flag(self, given: Sequence[Any]) -> Any:
         """The setting's value, from all the values that its flag was given. Raises ValueError as the reader does."""
         if self.repeatable:
             return self.read(list(given))
@@ -66,7 +66,7 @@ def defaults(kind: type) -> dict[str, Any]:
     }
 
 
-def read_value(read: Reader, value: object, label: str, faults: list[str]) -> object:
+def read_value(read: Reader, value: object, label: str, faults: list[str]) -> Any:
     """The value read; if the reader refuses it, UNREADABLE and one more of `faults`."""
     try:
         return read(value)

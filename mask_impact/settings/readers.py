@@ -66,7 +66,8 @@ def text(value: object) -> str:
 
 def nonempty_text(value: object) -> str:
     """Text that is not empty."""
-    if text(value) == "":
+    words = text(value)
+    if words == "":
         raise ValueError("expected text, found none (it is empty)")
     return words
 
@@ -100,7 +101,7 @@ def token_ids(value: Sequence[Any]) -> tuple[int, ...]:
     return tuple(value)
 
 
-def yaml_value(value: object) -> object:
+def yaml_value(value: Any) -> Any:
     """A Python value in YAML's types: arrays and tensors, also inside lists, become lists and numbers."""
     with suppress(Exception):  # no array, or one without numbers, as on torch's meta device
         value = value.tolist()
@@ -238,7 +239,8 @@ def cell(value: object) -> str:
 
 def cell_numbers(value: str) -> tuple[int, ...]:
     """Picture, row and column of a cell in the form that `cell` returns."""
-    return tuple(int(number or 0) for number in CELL.fullmatch(value).groups())
+    [numbers] = CELL.findall(value)
+    return tuple(int(number or 0) for number in numbers)
 
 
 def device_name(value: object) -> str:

@@ -318,7 +318,7 @@ class Settings:
         return cls(**chosen, given=given)
 
     @staticmethod
-    def contradictions(chosen: Mapping[str, object]) -> list[str]:
+    def contradictions(chosen: Mapping[str, Any]) -> list[str]:
         """Faults of settings that do not go together; `chosen` also has `given`. UNREADABLE conflicts with nothing."""
         if is_ids(chosen.get("prompt")):
             return chat_faults(chosen)
@@ -330,24 +330,24 @@ class Settings:
         return faults
 
     @staticmethod
-    def takes_prompt(chosen: Mapping[str, object]) -> bool:
+    def takes_prompt(chosen: Mapping[str, Any]) -> bool:
         """Whether these settings need a prompt."""
         return True
 
     @staticmethod
-    def inapplicable(chosen: Mapping[str, object]) -> frozenset[str]:
+    def inapplicable(chosen: Mapping[str, Any]) -> frozenset[str]:
         """Names of settings without meaning beside these: faults in an entry, ignored where many entries share them."""
         return frozenset()
 
     @staticmethod
-    def faults_without_prompt(chosen: Mapping[str, object]) -> list[str]:
+    def faults_without_prompt(chosen: Mapping[str, Any]) -> list[str]:
         """Faults of settings that need a prompt given with them, as the default prompt file does not go with them."""
         return []
 
     @property
     def title(self) -> str:
         """The text that a result's name is made from if none is given."""
-        return self.prompt
+        return str(self.prompt)
 
     @property
     def most_steps(self) -> int | None:
@@ -379,7 +379,7 @@ def is_ids(value: object) -> bool:
     return isinstance(value, tuple)
 
 
-def chat_faults(chosen: Mapping[str, object]) -> list[str]:
+def chat_faults(chosen: Mapping[str, Any]) -> list[str]:
     """A fault if settings of a chat are given with token ids."""
     asked = [
         name for name in ("chat", "system", "thinking") if name in chosen["given"] and chosen[name] not in (False, None)

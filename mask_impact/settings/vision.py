@@ -143,7 +143,7 @@ class VisionSettings(Settings):
         return " ".join([*stems, "encoder", str(self.at)] if self.part == "encoder" else [*stems, str(self.prompt)])
 
 
-def encoder_faults(chosen: Mapping[str, object]) -> list[str]:
+def encoder_faults(chosen: Mapping[str, Any]) -> list[str]:
     """Faults of settings that do not go with the encoder; the default mask mode, `text`, does."""
     faults = []
     unused = [
