@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 def main(argv: list[str] | None = None, program: str = "mask_impact_analysis.py") -> int:
     """From the command line to result files; returns the exit code."""
     # Settings, one for each prompt. A wrong request or a missing model stops here, before torch is imported.
-    entries = command_line.read(argv, program)
+    entries: list[Settings] = command_line.read(argv)
     from mask_impact.runs import early_check
 
     checkpoint = early_check.check(entries[0])
@@ -61,14 +61,15 @@ def main(argv: list[str] | None = None, program: str = "mask_impact_analysis.py"
         return dry_run.report(asked, model_info)
     failures: list[batch.Failure] = []
     plans = batch.still_to_measure(asked, failures)
-    loaded = batch.load(plans, model_info) if plans else None
+    if plans:
+        loaded = batch.load(plans, model_info)
 
-    # The measurement and its files. A prompt that fails is recorded, the others go on; a batch ends with a table.
-    for plan in queue.locked_plans(plans, loaded, failures):
-        with batch.catch_failure(failures, plan, loaded):
-            messages.before(plan, loaded)
-            run = measure(plan, loaded, entries[0].quiet)
-            messages.after(run, batch.write(run))
+        # The measurement and its files. A prompt that fails is recorded, the others go on; a batch ends with a table.
+        for plan in queue.locked_plans(plans, loaded, failures):
+            with batch.catch_failure(failures, plan, loaded):
+                messages.before(plan, loaded)
+                run = measure(plan, loaded, entries[0].quiet)
+                messages.after(run, batch.write(plan, run))
     batch_summary.print_and_write(asked, failures)
     return batch.exit_code(asked, failures)
 
@@ -113,7 +114,7 @@ def run_masking_experiment(
     asked = Settings.from_python(
         prompt=prompt, model_name=model_name, device=device, num_output_tokens=num_output_tokens, **settings
     )
-    named = model is tokenizer is None
+    named = model is None and tokenizer is None
     model_info = info.examine(asked) if named else info.from_loaded(model, tokenizer, asked)
     plan = planning.plan(asked, model_info)
     with loading.ready(model_info, asked, model) as loaded:

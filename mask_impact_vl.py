@@ -5,7 +5,11 @@
     python mask_impact_vl.py --model demo --image testimg.png --part encoder --at 1,2 --report
     python mask_impact_vl.py --config prompts_config_vl.yaml
 
-The method is explained in mask_impact_analysis.py; here tokens may be words or cells of a picture.
+The method is that of mask_impact_analysis.py, whose docstring tells it; tokens may be words or cells of a picture. A
+Qwen3-VL's encoder turns every picture into a grid of vision tokens, one for each cell of `merge_size` x `merge_size`
+patches, which stand in the prompt between <|vision_start|> and <|vision_end|>, row by row. In the decoder they are
+causal like every other token, and masked in place: no other token moves. Their features enter again between the first
+layers (DeepStack), which is no part of an update. A patch hidden in one layer is there for the next.
 
     --mask-mode text, vision or both    hides in turn the text tokens (the default), the picture's cells, or both;
                                         `img0[3,5]` is row 3, column 5 of the first picture
@@ -52,14 +56,15 @@ def main(argv: list[str] | None = None, program: str = "mask_impact_vl.py") -> i
         return dry_run.report(asked, model_info)
     failures: list[batch.Failure] = []
     plans = batch.still_to_measure(asked, failures)
-    loaded = batch.load(plans, model_info) if plans else None
+    if plans:
+        loaded = batch.load(plans, model_info)
 
-    # The measurement and its files. A prompt that fails is recorded, the others go on; a batch ends with a table.
-    for plan in queue.locked_plans(plans, loaded, failures):
-        with batch.catch_failure(failures, plan, loaded):
-            messages.before(plan, loaded)
-            run = measure(plan, loaded, entries[0].quiet)
-            messages.after(run, batch.write(run))
+        # The measurement and its files. A prompt that fails is recorded, the others go on; a batch ends with a table.
+        for plan in queue.locked_plans(plans, loaded, failures):
+            with batch.catch_failure(failures, plan, loaded):
+                messages.before(plan, loaded)
+                run = measure(plan, loaded, entries[0].quiet)
+                messages.after(run, batch.write(plan, run))
     batch_summary.print_and_write(asked, failures)
     return batch.exit_code(asked, failures)
 
@@ -81,7 +86,7 @@ def measure(plan: PlannedRun, loaded: LoadedModel, quiet: bool = True) -> Run:
 @python_names.name_python_arguments(VisionSettings)
 def run_vl_masking_experiment(
     prompt: str | Sequence[int] | None = None,
-    image: str | PathLike | Sequence[str | PathLike] | None = None,
+    image: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
     mask_mode: str = VisionSettings.mask_mode,
     model_name: str = VisionSettings.model,
     device: str = VisionSettings.device,
@@ -113,7 +118,7 @@ def run_vl_masking_experiment(
         num_output_tokens=num_output_tokens,
         **settings,
     )
-    named = model is tokenizer is None
+    named = model is None and tokenizer is None
     model_info = qwen3_vl.examine(asked) if named else qwen3_vl.from_loaded(model, tokenizer, image_processor, asked)
     plan = planning.plan(asked, model_info)
     with loading.ready(model_info, asked, model) as loaded:

@@ -30,8 +30,12 @@ BATCH_MODE_GUIDE.md has a section on these commands. NO_COLOR switches the colou
 
 
 def read(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The parsed command line; raises RequestError for a wrong one, SystemExit(0) after --help and --version."""
-    form = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, "epilog": EXAMPLES}
+    """The request; raises RequestError for a wrong one, SystemExit(0) after --help and --version."""
+    form: dict[str, Any] = {
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "allow_abbrev": False,
+        "epilog": EXAMPLES,
+    }
     parser = Parser(prog="python -m mask_impact", description=DESCRIPTION, **form)
     parser.add_argument("--version", action="version", version=versions(), help="print versions and stop")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

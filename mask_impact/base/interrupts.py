@@ -19,6 +19,11 @@ def stop_requested() -> bool:
     return _stop_requested.is_set()
 
 
+def forget() -> None:
+    """Ask nothing of the next command that was asked of this one."""
+    _stop_requested.clear()
+
+
 @contextmanager
 def deferred() -> Iterator[None]:
     """Remember the first Ctrl-C inside without raising; the second raises KeyboardInterrupt.
@@ -26,7 +31,7 @@ def deferred() -> Iterator[None]:
     Does nothing outside the main thread, which alone can handle signals, and in a program that ignores Ctrl-C (under
     nohup).
     """
-    _stop_requested.clear()
+    forget()
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
         yield

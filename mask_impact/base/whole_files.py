@@ -15,7 +15,7 @@ _ABANDONED_SECONDS = 3600
 
 
 def write_whole(
-    files: Mapping[Path, Callable[[Path], None]],
+    files: Mapping[Path, Callable[[Path], object]],
     outdated: Iterable[Path] = (),
     folder: Path | None = None,
     to_disk: bool = True,

@@ -30,20 +30,20 @@ def compare(one: Path, other: Path, screen: Screen, metric: str = "l2") -> None:
     Raises RequestError if they share no step, or if their variants, layers or positions differ.
     """
     frames = [read(path) for path in (one, other)]
-    whole = [as_table(path, frame) for path, frame in zip((one, other), frames)]
-    tables = in_shared_steps(*whole)
-    if faults := differing_axes(*tables):
+    whole_a, whole_b = (as_table(path, frame) for path, frame in zip((one, other), frames))
+    a, b = in_shared_steps(whole_a, whole_b)
+    if faults := differing_axes(a, b):
         raise RequestError(*(f"{one} and {other} cannot be compared: {fault}" for fault in faults))
     ends = [measured_at(frame.attrs.get("run") or {}) for frame in frames]
     names = [screen.cut(line, screen.width) for line in (f"A  {one}{ends[0]}", f"B  {other}{ends[1]}")]
     for line in [
         *names,
-        *steps_left_out(*whole, screen),
-        *differing_tokens(*tables, screen),
+        *steps_left_out(whole_a, whole_b, screen),
+        *differing_tokens(a, b, screen),
         "",
-        *differences(*tables, metric, screen),
+        *differences(a, b, metric, screen),
         "",
-        *changes(*tables, metric, screen),
+        *changes(a, b, metric, screen),
     ]:
         console.draw(line)
 
@@ -64,11 +64,11 @@ def in_shared_steps(one: ResultTable, other: ResultTable) -> list[ResultTable]:
 
 
 def steps_left_out(one: ResultTable, other: ResultTable, screen: Screen) -> Iterator[str]:
-    """A line with the generation steps that are not compared, as only one of the two has them."""
-    steps = [{step.step for step in table.steps} for table in (one, other)]
+    """A line on the generation steps that are not compared, as one of the two has them alone."""
+    a, b = ({step.step for step in table.steps} for table in (one, other))
     alone = [
         f"{ranges(sorted(own - another))} of {name}"
-        for name, own, another in (("A", *steps), ("B", *reversed(steps)))
+        for name, own, another in (("A", a, b), ("B", b, a))
         if own - another
     ]
     if alone:

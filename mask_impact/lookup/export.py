@@ -5,7 +5,7 @@ export(Path("output/capital_results.csv"), "parquet", Screen())
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def export(path: Path, form: str, screen: Screen, overwrite: bool = False) -> No
             f"{path}: {table.num_rows:,} rows are more than the {JSON_ROWS:,} that JSON holds; take parquet or csv"
         )
     text = json_bytes(run or {})
-    files = {target: partial(WRITERS[form], StoredTable(table), run_text=text)}
+    files: dict[Path, Callable[[Path], object]] = {target: partial(WRITERS[form], StoredTable(table), run_text=text)}
     if form != "parquet" and run is not None and (beside := missing_run_file(path, run)):
         files[beside] = lambda temporary: temporary.write_bytes(text)
     write_whole(files)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from pathlib import Path
+from typing import Any
 
 from mask_impact.base.errors import RequestError
 
@@ -73,8 +74,8 @@ def base_of(folder: Path) -> str:
     return repr(name) if name else "a base model that it does not name"
 
 
-def refuse_wrapped(model: object) -> None:
-    """Raise RequestError for a loaded model that is wrapped in a class of peft's."""
+def refuse_wrapped(model: Any) -> None:
+    """Raise RequestError for a loaded model that a class of peft's own is wrapped around."""
     if type(model).__module__.partition(".")[0] == "peft":
         inside = model.get_base_model() if hasattr(model, "get_base_model") else model.model
         raise RequestError(

@@ -27,8 +27,9 @@ def quiet_transformers() -> Iterator[None]:
             transformers.logging.enable_progress_bar()
 
 
-def read_file(checkpoint: Checkpoint, what: str, read: Callable, **options: Any) -> Any:
-    """What `read` returns for the checkpoint's folder. Raises RunError if memory runs out, else RequestError."""
+def read_file(checkpoint: Checkpoint, what: str, read: Callable[..., Any], **options: Any) -> Any:
+    """What `read` makes of the checkpoint's folder. Raises RequestError, one line, whatever `read` raises,
+    but for want of memory."""
     try:
         return read(checkpoint.folder, local_files_only=True, **options)
     except Exception as error:  # other people's files fail in every way

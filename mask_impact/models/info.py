@@ -22,7 +22,7 @@ from mask_impact.models.checkpoints import find_checkpoint
 from mask_impact.models.compiled import unwrap_compiled
 from mask_impact.models.files import quiet_transformers, read_file
 from mask_impact.models.inputs import PromptInputs
-from mask_impact.models.refusals import refuse_config, refuse_empty, refuse_loaded, refuse_unloaded
+from mask_impact.models.refusals import loaded_pair, refuse_config, refuse_empty, refuse_loaded
 from mask_impact.models.tokens import prompt_ids
 from mask_impact.settings.option import defaults
 from mask_impact.settings.text import Settings
@@ -41,8 +41,7 @@ class ModelInfo:
     `AUTO_CLASS` loads the weights; `SITES` are the parts of the model that can be measured, by their names in settings.
     """
 
-    AUTO_CLASS: ClassVar[type] = AutoModelForCausalLM
-    SITES: ClassVar[Mapping[str, Site]] = {"decoder": DECODER}
+    AUTO_CLASS: ClassVar[Any] = AutoModelForCausalLM
 
     name: str
     config: PreTrainedConfig
@@ -137,10 +136,9 @@ def read_info(settings: Settings, checkpoint: Checkpoint | None, refuse: Callabl
 def from_loaded(
     model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, settings: Settings
 ) -> ModelInfo:
-    """The ModelInfo of a model that the caller has loaded. Raises RequestError for a model that cannot be measured, for
-    only one of model and tokenizer, and for settings that would load another model."""
-    model = unwrap_compiled(model)
-    refuse_unloaded(model, tokenizer)
+    """The candidate of a model that the caller has loaded. Raises RequestError for one that cannot be measured, for one
+    of the two alone, and for settings that would load another."""
+    model, tokenizer = loaded_pair(unwrap_compiled(model), tokenizer)
     return ModelInfo(loaded_name(model, settings, refuse_loaded), model.config, tokenizer)
 
 

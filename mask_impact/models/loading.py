@@ -79,6 +79,7 @@ def load(model_info: ModelInfo, settings: Settings, wanted: Collection[str] = ("
     Raises RequestError for weights that do not fit the model, RunError if memory runs out or a check of the model
     fails.
     """
+    assert model_info.checkpoint, "a model that the caller has loaded is not loaded again"
     checkpoint, device = with_weights(model_info.checkpoint, settings.quiet), find_device(settings)
     dtype, method = wanted_dtype(settings, device), quantisation(model_info.config)
     options = {} if method is None else {"quantization_config": dequantisers()[method](dequantize=True)}
@@ -177,7 +178,7 @@ def ready(model_info: ModelInfo, settings: Settings, model: PreTrainedModel | No
     given, model = model, unwrap_compiled(model)
     with model_lock(model), uncompiled(model) as compiled:
         training = [module for module in model.modules() if module.training]
-        experts = model.config._experts_implementation if has_experts(model) else None
+        experts: Any = model.config._experts_implementation if has_experts(model) else None
         try:
             loaded = prepare(model_info, model, settings, {settings.part})
             yield replace(loaded, notes=(COMPILED,)) if compiled or given is not model else loaded
@@ -188,7 +189,7 @@ def ready(model_info: ModelInfo, settings: Settings, model: PreTrainedModel | No
                 model.set_experts_implementation(experts)
 
 
-def model_lock(model: PreTrainedModel) -> AbstractContextManager:
-    """The lock of a loaded model, as measuring changes the model for a while."""
+def model_lock(model: PreTrainedModel) -> AbstractContextManager[Any]:
+    """The lock of a loaded model: to be measured, it is changed for a while."""
     with LOADING:
         return _locks.setdefault(model, threading.RLock())

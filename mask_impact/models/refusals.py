@@ -19,8 +19,8 @@ ANOTHER_MODEL = "choose a causal language model, such as Qwen/Qwen3-0.6B"
 
 
 def refuse_config(name: str, config: PreTrainedConfig, code: bool) -> None:
-    """Raise RequestError, by name, for a model that is not a decoder-only language model or cannot be measured."""
-    known = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    """Raise RequestError, by name, for models that are no decoder-only language models or cannot be measured."""
+    known: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if config.is_encoder_decoder:
         raise RequestError(
             f"--model {name!r} ({config.model_type}) is an encoder-decoder model, which is not measured; "
@@ -92,8 +92,9 @@ def dequantisers() -> dict[str, Any]:
     return {method: getattr(transformers, name) for method, name in names.items() if hasattr(transformers, name)}
 
 
-def refuse_unloaded(model: object, tokenizer: object) -> None:
-    """Raise RequestError unless both are loaded objects: one alone, names, or the two in each other's place."""
+def loaded_pair(model: Any, tokenizer: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The two as they are. Raises RequestError for what is no loaded model and tokenizer:
+    one of the two, their names, or each in the other's place."""
     if model is None or tokenizer is None:
         raise RequestError("model and tokenizer go together; give both, or neither and a model_name")
     adapters.refuse_wrapped(model)
@@ -103,6 +104,7 @@ def refuse_unloaded(model: object, tokenizer: object) -> None:
                 f"{name}: expected a loaded {name} of transformers, found a {type(value).__name__}; "
                 "a model's name is given as model_name"
             )
+    return model, tokenizer
 
 
 def refuse_loaded(model: PreTrainedModel) -> None:

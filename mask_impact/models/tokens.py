@@ -25,12 +25,13 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]
     A token that is not whole UTF-8 by itself, or has no text, shows its vocabulary piece, never a replacement
     character; if the vocabulary has none, `<id>`.
     """
-    texts, anchor = [], []
+    texts: list[str] = []
+    anchor: list[int] = []
     for token in ids:
         alone = decode(tokenizer, [token])
         text = added_text(tokenizer, anchor, token, alone)
         if REPLACEMENT in alone or not (text or has_text(tokenizer, token)):
-            texts.append(tokenizer.convert_ids_to_tokens(token) or f"<{token}>")
+            texts.append(str(tokenizer.convert_ids_to_tokens(token) or f"<{token}>"))
             continue
         texts.append(text)
         anchor = [token]
@@ -49,8 +50,8 @@ def added_text(tokenizer: PreTrainedTokenizerBase, anchor: list[int], token: int
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
-    """The text of these tokens, special ones included, without transformers' clean-up."""
-    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    """The text of these tokens, special ones included, nothing tidied up."""
+    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> list[int]:
@@ -74,7 +75,8 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Seq
         )
     try:
         forms = accepted_forms(tokenizer, settings, before)
-        return render_chat(tokenizer, settings, forms, settings.system, settings.prompt, return_dict=True)["input_ids"]
+        texts = settings.system or "", str(settings.prompt)
+        return render_chat(tokenizer, settings, forms, *texts, return_dict=True)["input_ids"]
     except RequestError:
         raise
     except Exception as error:  # a template is a program of the model's own and may raise anything
@@ -91,10 +93,11 @@ def accepted_forms(tokenizer: PreTrainedTokenizerBase, settings: Settings, befor
     Two probe words show which text comes through. With parts `before` it the user's text is always a part. Raises
     RequestError if the template drops every prompt without other parts, else what the template raises.
     """
-    taken, errors = [], []
-    for forms in product(
-        (str, content_parts), (partial(content_parts, before=before),) if before else (str, content_parts)
-    ):
+    taken: list[tuple[bool, tuple[Form, Form]]] = []
+    errors: list[Exception] = []
+    either: tuple[Form, ...] = (str, content_parts)
+    users: tuple[Form, ...] = (partial(content_parts, before=before),) if before else either
+    for forms in product(either, users):
         try:
             text = render_chat(tokenizer, settings, forms, *PROBE_WORDS, tokenize=False)
         except Exception as error:
@@ -115,12 +118,12 @@ def render_chat(
     tokenizer: PreTrainedTokenizerBase,
     settings: Settings,
     forms: tuple[Form, Form],
-    system: str | None,
+    system: str,
     prompt: str,
-    **options: bool,
+    **options: Any,
 ) -> Any:
-    """A chat that waits for its answer, as the template renders it."""
-    messages = [{"role": "user", "content": forms[1](prompt)}]
+    """A chat that is waiting for its answer, as the template renders it."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": forms[1](prompt)}]
     if settings.system is not None:
         messages.insert(0, {"role": "system", "content": forms[0](system)})
     return tokenizer.apply_chat_template(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from mask_impact.base.errors import RequestError
 from mask_impact.base.file_names import name_key
@@ -34,10 +35,12 @@ class OutputFolder:
 
     def __init__(self, folder: Path, only: str | None = None):
         self._files: dict[str, list[Path]] = {}
+        self._spelled: dict[str, str] = {}
         found = _listed(folder) if only is None else _of_name(folder, only)
         for path in sorted(found, key=lambda path: not path.name.lower().endswith("_run.json")):
             if match := RESULT_FILE.fullmatch(path.name):
                 self._files.setdefault(name_key(match[1]), []).append(path)
+                self._spelled.setdefault(name_key(match[1]), match[1])
         unfinished = _listed(folder / UNFINISHED) if only is None else [folder / UNFINISHED / only]
         self._unfinished = {name_key(path.name): path for path in unfinished if path.is_dir()}
 
@@ -45,22 +48,20 @@ class OutputFolder:
         """The result files of a name, the run file first."""
         return self._files.get(name_key(name), [])
 
-    def record(self, name: str) -> dict | None:
-        """The record in a name's run file; None if there is no readable one."""
+    def record(self, name: str) -> dict[str, Any] | None:
+        """The run record of a name, if there is a readable one."""
         files = self.files(name)
         return _record(files[0]) if files and files[0].name.lower().endswith("_run.json") else None
 
-    def unfinished_record(self, name: str) -> dict | None:
-        """The record of a name's unfinished run; None if there is no readable one."""
+    def unfinished_record(self, name: str) -> dict[str, Any] | None:
+        """What the name's unfinished run says that it is, if there is one."""
         folder = self._unfinished.get(name_key(name))
         return None if folder is None else _record(folder / "run.json")
 
     def spelling_of(self, name: str) -> str:
-        """The name as its files in the folder spell it; as given if there are none."""
-        if files := self.files(name):
-            return RESULT_FILE.fullmatch(files[0].name)[1]
+        """The name in the spelling that it has there."""
         unfinished = self._unfinished.get(name_key(name))
-        return unfinished.name if unfinished else name
+        return self._spelled.get(name_key(name), unfinished.name if unfinished else name)
 
 
 def _of_name(folder: Path, name: str) -> list[Path]:
@@ -79,7 +80,7 @@ def _listed(folder: Path) -> list[Path]:
         raise RequestError(fault) from None
 
 
-def _record(path: Path) -> dict | None:
+def _record(path: Path) -> dict[str, Any] | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

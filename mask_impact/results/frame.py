@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -19,15 +19,16 @@ TYPE_COLUMN, PICTURE_COLUMNS = "token_type", ("image_index", "patch_row", "patch
 
 
 def table_of(frame: pd.DataFrame) -> ResultTable:
-    """The table of a DataFrame from `read_results`. Raises RequestError if rows are missing or in another order."""
-    # A table has a token for every position.
+    """The table of a DataFrame as `read_results` gives it.
+    Raises RequestError if rows are missing or in another order."""
+    # For every one of them there would be a token.
     if len(frame) and (last := frame["token_position"].max()) >= MOST_NUMBER:
         raise RequestError(f"a result has fewer than {MOST_NUMBER:,} positions, and here one is {last:,}")
     heatmap_rows = frame[["variant", "layer"]].drop_duplicates()
     table = ResultTable([], [(variant, int(layer)) for variant, layer in heatmap_rows.itertuples(index=False)])
-    steps = dict(list(frame.groupby("generation_step")))
-    if all(len(rows) % len(heatmap_rows) == 0 for rows in steps.values()):
-        table.steps = [step_of(int(step), rows, len(heatmap_rows)) for step, rows in steps.items()]
+    steps: list[tuple[Any, pd.DataFrame]] = list(frame.groupby("generation_step"))
+    if all(len(rows) % len(heatmap_rows) == 0 for _, rows in steps):
+        table.steps = [step_of(int(step), rows, len(heatmap_rows)) for step, rows in steps]
         tokens = frame.drop_duplicates("token_position").set_index("token_position")
         tokens = tokens.reindex(range(tokens.index.max() + 1 if len(tokens) else 0))
         table.tokens = tokens["token_masked"].fillna("").tolist()
@@ -45,7 +46,8 @@ def table_of(frame: pd.DataFrame) -> ResultTable:
 def step_of(number: int, rows: pd.DataFrame, heatmap_rows: int) -> StepDistances:
     """One step's rows as arrays (heatmap row, position), given how many heatmap rows; a text run has all positions."""
     positions = rows["token_position"].to_numpy()[: len(rows) // max(1, heatmap_rows)] if TYPE_COLUMN in rows else None
-    return StepDistances(number, *(rows[name].to_numpy().reshape(heatmap_rows, -1) for name in DISTANCES), positions)
+    l2, cosine = (rows[name].to_numpy().reshape(heatmap_rows, -1) for name in DISTANCES)
+    return StepDistances(number, l2, cosine, positions)
 
 
 def extra_column(values: pd.Series) -> pa.Array:

@@ -46,11 +46,11 @@ class StepDistances:
     step: int
     l2: np.ndarray
     cosine: np.ndarray
-    positions: np.ndarray | None = None
+    positions: np.ndarray
 
-    def __post_init__(self) -> None:
-        if self.positions is None:
-            self.positions = np.arange(self.l2.shape[-1])
+    def __init__(self, step: int, l2: np.ndarray, cosine: np.ndarray, positions: np.ndarray | None = None) -> None:
+        self.step, self.l2, self.cosine = step, l2, cosine
+        self.positions = np.arange(l2.shape[-1]) if positions is None else positions
         if self.l2.ndim != 2 or self.l2.shape != self.cosine.shape or self.positions.shape != self.l2.shape[1:]:
             raise ValueError(
                 f"distances are (heatmap row, position): l2 has {self.l2.shape}, cosine {self.cosine.shape}, "

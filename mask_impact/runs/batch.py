@@ -19,16 +19,17 @@ from mask_impact.results.folder import OutputFolder
 from mask_impact.results.paths import report_path, run_path, unfinished_folder
 from mask_impact.results.writing import write_failure, write_results
 from mask_impact.runs import planning
+from mask_impact.runs.finished_steps import FinishedSteps
 from mask_impact.runs.missing_formats import make_missing_files
-from mask_impact.runs.planning import PlannedRun, rows_to_come
+from mask_impact.runs.planning import NamedRun, rows_to_come
 from mask_impact.runs.record import failure_record, loaded_warnings
 from mask_impact.runs.replaced import ReplacedResults
 from mask_impact.runs.result_names import differing_settings
 from mask_impact.runs.run import Run
 
 
-def still_to_measure(plans: Sequence[PlannedRun], failures: list[Failure]) -> list[PlannedRun]:
-    """The plans that have no result yet. For each of the others, make the files that are missing and print a line.
+def still_to_measure(plans: Sequence[NamedRun], failures: list[Failure]) -> list[NamedRun]:
+    """The plans whose results are not there yet; a line for each of the others, of which what is missing is made.
 
     A plan whose missing files cannot be written is added to `failures`. Raises RequestError if reports are asked for
     and the viewer's page is missing.
@@ -36,8 +37,8 @@ def still_to_measure(plans: Sequence[PlannedRun], failures: list[Failure]) -> li
     print_warnings(plans)
     left, replaced = [], ReplacedResults(plans[0].settings).names()
     for plan in plans:
-        if plan.choice.name in replaced and is_done(plan):
-            console.say(f"{plan.choice.name}: replaced before this batch was cut off", plan.settings.quiet)
+        if plan.name in replaced and is_done(plan):
+            console.say(f"{plan.name}: replaced before this batch was cut off", plan.settings.quiet)
             continue
         if plan.finished:
             try:
@@ -45,25 +46,26 @@ def still_to_measure(plans: Sequence[PlannedRun], failures: list[Failure]) -> li
                     continue
             except Exception as error:  # as in `catch_failure`
                 failures.append(Failure(plan, str(as_run_error(error))))
-                console.fault(f"{plan.choice.name}: {failures[-1].reason}")
+                console.fault(f"{plan.name}: {failures[-1].reason}")
                 continue
         if plan.choice.earlier:
             what = "it goes on behind the steps that are there" if plan.choice.resumes else "it is measured again"
-            console.say(f"{plan.choice.name}: {plan.choice.earlier}; {what}", plan.settings.quiet)
+            console.say(f"{plan.name}: {plan.choice.earlier}; {what}", plan.settings.quiet)
         left.append(plan)
     return left
 
 
-def print_warnings(plans: Sequence[PlannedRun]) -> None:
-    """Print the plans' warnings. Raises RequestError as `still_to_measure` does."""
+def print_warnings(plans: Sequence[NamedRun]) -> None:
+    """A line for whatever the user may not expect of these prompts. Raises RequestError as `still_to_measure` does."""
     if any(plan.settings.report for plan in plans):
         report.page()
     for warning in dict.fromkeys(line for plan in plans for line in plan.warnings):
         console.warn(warning)
 
 
-def load(plans: Sequence[PlannedRun], model_info: ModelInfo) -> LoadedModel:
-    """The model with its weights, checked; prints warnings of large results and of generation settings not followed.
+def load(plans: Sequence[NamedRun], model_info: ModelInfo) -> LoadedModel:
+    """The model with its weights, checked;
+    a line for each plan whose results will be large, and for what is not followed.
 
     Raises RequestError for weights that do not fit, and for layers asked for that turn out to have no softmax
     attention.
@@ -76,46 +78,47 @@ def load(plans: Sequence[PlannedRun], model_info: ModelInfo) -> LoadedModel:
     return loaded
 
 
-def warn_of_size(plans: Sequence[PlannedRun], loaded: LoadedModel) -> None:
-    """Print a warning for each plan whose table can be too long for the JSON or the report asked for."""
+def warn_of_size(plans: Sequence[NamedRun], loaded: LoadedModel) -> None:
+    """A line for each plan whose table can be too long for the JSON, or for the report, that was asked for."""
     for plan in plans:
         rows = rows_to_come(plan, loaded)
         _, warning = formats_for(rows, plan.settings.formats, explicit=True)
         if warning and "formats" in plan.settings.given:
-            console.warn(f"{plan.choice.name}: {warning}")
+            console.warn(f"{plan.name}: {warning}")
         if plan.settings.report and rows > REPORT_ROWS:
-            console.warn(f"{plan.choice.name}: this run can have {rows:,} rows; past {REPORT_ROWS:,} it gets no report")
+            console.warn(f"{plan.name}: this run can have {rows:,} rows; past {REPORT_ROWS:,} it gets no report")
 
 
 @dataclass(frozen=True)
 class Failure:
     """A plan that failed, and why, in one line."""
 
-    plan: PlannedRun
+    plan: NamedRun
     reason: str
 
 
 @contextmanager
-def catch_failure(failures: list[Failure], plan: PlannedRun, loaded: LoadedModel) -> Iterator[None]:
-    """Catch what a plan raises inside, so that the others go on; print it, record it in its run file and `failures`."""
+def catch_failure(failures: list[Failure], plan: NamedRun, loaded: LoadedModel) -> Iterator[None]:
+    """Let a plan fail alone: its reason is said, recorded in its run file, and the plan noted in `failures`."""
     try:
         yield
     except StopRequested as stopped:
-        console.warn(f"{plan.choice.name}: {stopped}")
-    except Exception as error:  # whatever one prompt raises, a batch goes on overnight
+        console.warn(f"{plan.name}: {stopped}")
+    except Exception as error:  # a batch goes on overnight, whatever one of its prompts meets
         reason = str(as_run_error(error))
         failures.append(Failure(plan, reason))
-        console.fault(f"{plan.choice.name}: {reason}")
+        console.fault(f"{plan.name}: {reason}")
         try:
             if not isinstance(error, NameTaken):
                 record_failure(plan, loaded, reason)
         except RunError as second:
-            console.fault(f"{plan.choice.name}: the failure could not be recorded ({second})")
+            console.fault(f"{plan.name}: the failure could not be recorded ({second})")
 
 
-def record_failure(plan: PlannedRun, loaded: LoadedModel, reason: str) -> None:
-    """Write the reason into the plan's run file, unless a whole result has that name. Raises RunError."""
-    folder, name = Path(plan.settings.output_dir), plan.choice.name
+def record_failure(plan: NamedRun, loaded: LoadedModel, reason: str) -> None:
+    """Write the reason into the plan's run file; a whole result of that name, which was to be replaced,
+    stays. Raises RunError."""
+    folder, name = plan.folder, plan.name
     if is_complete(run_path(folder, name)):
         console.warn(f"{name}: the result of this name is kept")
     else:
@@ -130,35 +133,34 @@ def is_complete(path: Path) -> bool:
         return False
 
 
-def write(run: Run) -> list[Path]:
-    """Write a finished run's files and return their paths, the run file last.
-
-    The table is written in the formats asked for and those that its result has already; so is the report.
-    """
-    settings, table, choice, record = run.plan.settings, run.table(), run.plan.choice, run.record()
+def write(plan: NamedRun, run: Run) -> list[Path]:
+    """Write the plan's files, of its finished run: the table in the formats asked for and those that its result has
+    already, the report likewise, and the run file. Returns their paths, the run file last."""
+    settings, table, choice, record = plan.settings, run.table(), plan.choice, run.record()
     wanted = tuple(form for form in FORMATS if form in settings.formats or form in choice.formats)
     formats, notice = formats_for(len(table), wanted, "formats" in settings.given)
-    folder = Path(settings.output_dir)
-    workplace = unfinished_folder(folder, choice.name).parent
-    *tables, run_file = write_results(table, folder, choice.name, formats, record, workplace)
-    run.finished_steps.finish()
+    workplace = unfinished_folder(plan.folder, plan.name).parent
+    *tables, run_file = write_results(table, plan.folder, plan.name, formats, record, workplace)
+    FinishedSteps(plan.folder, plan.name).finish()
     if notice and "formats" not in settings.given:
         console.say(f"  {notice}", settings.quiet)
     if not settings.report and "report" not in choice.formats:
         return [*tables, run_file]
     if too_long := report.report_fault(len(table)):
-        console.warn(f"{choice.name}: {too_long}")
+        console.warn(f"{plan.name}: {too_long}")
         return [*tables, run_file]
-    page = report_path(folder, choice.name)
+    page = report_path(plan.folder, plan.name)
     report.write_report(table, record, page, workplace)
     return [*tables, page, run_file]
 
 
-def exit_code(plans: Sequence[PlannedRun], failures: Sequence[Failure]) -> int:
-    """The command's exit code; prints which of several plans failed, and which are not finished."""
-    failed = [failure.plan.choice.name for failure in failures]
-    left = [plan.choice.name for plan in plans if plan.choice.name not in failed and not is_done(plan)]
-    if interrupts.stop_requested() and (left or is_cut_off(plans, failed)):
+def exit_code(plans: Sequence[NamedRun], failures: Sequence[Failure]) -> int:
+    """The command's exit code; of several plans, a line says which failed, or are not finished."""
+    failed = [failure.plan.name for failure in failures]
+    left = [plan.name for plan in plans if plan.name not in failed and not is_done(plan)]
+    stopped = interrupts.stop_requested()
+    interrupts.forget()
+    if stopped and (left or is_cut_off(plans, failed)):
         console.fault("interrupted; what was finished is kept, and the same command goes on from there")
         return console.INTERRUPTED
     ReplacedResults(plans[0].settings).forget()
@@ -169,18 +171,17 @@ def exit_code(plans: Sequence[PlannedRun], failures: Sequence[Failure]) -> int:
     return console.FAILED if failed or left else console.SUCCESS
 
 
-def is_cut_off(plans: Sequence[PlannedRun], failed: Sequence[str]) -> bool:
-    """Whether a plan was begun and not ended, or has yet to replace its result; `failed` are names of failed ones."""
-    begun = any(unfinished_folder(Path(plan.settings.output_dir), plan.choice.name).exists() for plan in plans)
+def is_cut_off(plans: Sequence[NamedRun], failed: Sequence[str]) -> bool:
+    """Whether one of these plans was begun and not ended, or is still to replace what is there;
+    `failed` are names that failed."""
+    begun = any(unfinished_folder(plan.folder, plan.name).exists() for plan in plans)
     replaced = ReplacedResults(plans[0].settings)
-    return begun or (
-        replaced.path is not None and not {plan.choice.name for plan in plans} <= {*replaced.names(), *failed}
-    )
+    return begun or (replaced.path is not None and not {plan.name for plan in plans} <= {*replaced.names(), *failed})
 
 
-def is_done(plan: PlannedRun) -> bool:
-    """Whether the plan's own result exists, whole."""
-    record = OutputFolder(Path(plan.settings.output_dir), only=plan.choice.name).record(plan.choice.name)
+def is_done(plan: NamedRun) -> bool:
+    """Whether the plan's own result is there, whole."""
+    record = OutputFolder(plan.folder, only=plan.name).record(plan.name)
     return (
         record is not None
         and record.get("status") == "complete"

@@ -22,7 +22,7 @@ from mask_impact.results.paths import run_path, unfinished_folder
 from mask_impact.runs.batch import is_done
 from mask_impact.runs.finished_steps import FinishedSteps
 from mask_impact.runs.locks import name_lock
-from mask_impact.runs.planning import PlannedRun
+from mask_impact.runs.planning import NamedRun
 
 if TYPE_CHECKING:
     from mask_impact.runs.batch import Failure
@@ -47,8 +47,8 @@ LONGEST_NAME, LONGEST_TOKEN, LONGEST_TEXT, LONGEST_REASON = 30, 20, 40, 250  # c
 Row = dict[str, Any]
 
 
-def print_and_write(plans: Sequence[PlannedRun], failures: Collection[Failure]) -> None:
-    """After a batch, print its table and write its summary; do nothing for a prompt of the command line.
+def print_and_write(plans: Sequence[NamedRun], failures: Collection[Failure]) -> None:
+    """After a batch, print its table and write its summary; nothing for a prompt of the command line.
 
     `plans` are all entries, `failures` those that failed now. A summary that cannot be written is only a warning, as
     every result is there.
@@ -56,8 +56,8 @@ def print_and_write(plans: Sequence[PlannedRun], failures: Collection[Failure]) 
     settings = plans[0].settings
     if settings.batch_file is None:
         return
-    reasons = {failure.plan.choice.name: failure.reason for failure in failures}
-    rows = [summary_row(plan, reasons.get(plan.choice.name)) for plan in plans]
+    reasons = {failure.plan.name: failure.reason for failure in failures}
+    rows = [summary_row(plan, reasons.get(plan.name)) for plan in plans]
     path = summary_path(settings.output_dir, settings.batch_file)
     for line in table_lines(rows):
         console.say(line, settings.quiet)
@@ -82,14 +82,14 @@ def summary_path(folder: str, batch_file: str) -> Path:
     return Path(folder) / f"{Path(batch_file).stem}_summary.csv"
 
 
-def summary_row(plan: PlannedRun, reason: str | None) -> Row:
-    """The row of an entry from its run file; `reason` is why it failed now, which may not have been recorded."""
-    row = dict.fromkeys(COLUMNS) | {"name": plan.choice.name, "tokens": len(plan.prompt.token_ids)}
-    path = run_path(Path(plan.settings.output_dir), plan.choice.name)
+def summary_row(plan: NamedRun, reason: str | None) -> Row:
+    """What the entry's run file tells, and of one that failed now the reason, whether or not it could be recorded."""
+    row = dict.fromkeys(COLUMNS) | {"name": plan.name, "tokens": len(plan.prompt.token_ids)}
+    path = run_path(plan.folder, plan.name)
     try:
         summary = row | row_from_record(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        summary = row | row_without_run_file(path.parent, plan.choice.name)
+        summary = row | row_without_run_file(path.parent, plan.name)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         summary = row | {"status": "unreadable", "reason": f"{path.name} cannot be read"}
     if reason is None:

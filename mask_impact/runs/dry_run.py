@@ -14,8 +14,8 @@ from mask_impact.base.formats import formats_for
 from mask_impact.models.devices import find_device
 from mask_impact.models.info import ModelInfo
 from mask_impact.runs import batch
-from mask_impact.runs.messages import counts, extent, plural
-from mask_impact.runs.planning import PlannedRun, masked_positions, most_rows
+from mask_impact.runs.messages import plural, counts, extent
+from mask_impact.runs.planning import NamedRun, PlannedRun, masked_positions, most_rows
 from mask_impact.settings.text import Settings
 
 CALIBRATION_SECONDS = 0.1
@@ -34,29 +34,30 @@ class LayerSizes:
     row: int
 
 
-def report(plans: Sequence[PlannedRun], model_info: ModelInfo) -> int:
+def report(plans: Sequence[NamedRun], model_info: ModelInfo) -> int:
     """Print a line for each plan and one for all of them; returns the exit code. Raises RequestError as a run would."""
     batch.print_warnings(plans)
     quiet, left = plans[0].settings.quiet, [plan for plan in plans if not plan.finished]
-    sizes = {plan.settings.part: layer_sizes(model_info.measured_config(plan.settings)) for plan in plans}
+    parts = {plan.settings.part: layer_sizes(model_info.measured_config(plan.settings)) for plan in plans}
+    sizes = {part: size for part, size in parts.items() if size}
     config = model_info.measured_config(plans[0].settings)
-    speed = multiplications_per_second(config, plans[0].settings) if all(sizes.values()) else None
+    speed = multiplications_per_second(config, plans[0].settings) if len(sizes) == len(parts) else None
     times = {
-        plan.choice.name: estimated_seconds(
+        plan.name: estimated_seconds(
             plan, layers(plan, model_info), model_info.layers(plan.settings), sizes[plan.settings.part], speed
         )
         for plan in left
         if speed
     }
     for plan in plans:
-        estimate = f", about {duration(times[plan.choice.name])}" if plan.choice.name in times else ""
-        console.say(f"{plan.choice.name}: {plan_size(plan, model_info)}{estimate}{existing_note(plan)}", quiet)
+        estimate = f", about {duration(times[plan.name])}" if plan.name in times else ""
+        console.say(f"{plan.name}: {plan_size(plan, model_info)}{estimate}{existing_note(plan)}", quiet)
     console.say(total_line(plans, left, times, speed), quiet)
     return console.SUCCESS
 
 
 def total_line(
-    plans: Sequence[PlannedRun], left: Sequence[PlannedRun], times: dict[str, float], speed: float | None
+    plans: Sequence[NamedRun], left: Sequence[NamedRun], times: dict[str, float], speed: float | None
 ) -> str:
     """The line for all plans, with the assumptions behind the times."""
     to_run = f"dry run: {plural(len(plans), 'prompt')}, {len(left)} to measure"
@@ -82,8 +83,8 @@ def plan_size(plan: PlannedRun, model_info: ModelInfo) -> str:
     return f"{counts(plan, count)}, {extent(plan, [heads] * count, formats)}" + (f" ({notice})" if notice else "")
 
 
-def existing_note(plan: PlannedRun) -> str:
-    """The end of a plan's line: whether its result exists, what of it is missing, or that a run of it was cut off."""
+def existing_note(plan: NamedRun) -> str:
+    """What is there of the result, or of a run of it that was cut off."""
     if not plan.finished:
         return "; cut off before, and goes on behind the steps that are there" if plan.choice.resumes else ""
     return (

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import torch
@@ -80,7 +80,8 @@ class FinishedStep:
         """The step in a file. Raises OSError, SafetensorError, ValueError or LookupError for any other file."""
         with safe_open(path, "pt") as file:
             metadata = json.loads(file.metadata()[METADATA])
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
+            names = list(file.keys())
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in names}
         if metadata["checksum"] != checksum(tensors):
             raise ValueError(f"{path}: its bytes are not those that were written")
         l2, cosine, positions = (tensors.pop(name).numpy() for name in ("l2", "cosine", "positions"))
@@ -103,7 +104,7 @@ def checksum(tensors: dict[str, Tensor]) -> str:
     """A digest of the tensors' bytes: after a power cut, parts of a file just written may be zeros."""
     digest = blake2b(digest_size=16)
     for name in sorted(tensors):
-        digest.update(tensors[name].contiguous().view(torch.uint8).numpy())
+        digest.update(tensors[name].contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -148,10 +149,6 @@ class FinishedSteps(Sequence[FinishedStep]):
         self.clear_steps()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def column(self, of: Callable[[FinishedStep], Item]) -> Column[Item]:
-        """A sequence with `of` of each step."""
-        return Column(self, of)
-
     def _path(self, number: int) -> Path:
         return self.folder / f"step_{number:04}.safetensors"
 
@@ -165,22 +162,23 @@ class FinishedSteps(Sequence[FinishedStep]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, number: int) -> FinishedStep:
+    def __getitem__(self, number: int) -> FinishedStep:  # type: ignore[override]  # nobody takes a slice of it
         if not -len(self) <= number < len(self):
             raise IndexError(number)
         return self._read(self._path(number % len(self)))
 
 
-class Column(Sequence, Generic[Item]):
-    """`of` of each finished step, followed by what is only in memory (`more`)."""
+class Column(Sequence[Item]):
+    """One thing of each part and, behind them, what is only in memory (`more`)."""
 
-    def __init__(self, steps: FinishedSteps, of: Callable[[FinishedStep], Item]):
-        self.steps, self.of, self.more = steps, of, []
+    def __init__(self, steps: Sequence[FinishedStep], of: Callable[[FinishedStep], Item]):
+        self.steps, self.of = steps, of
+        self.more: list[Item] = []
 
     def __len__(self) -> int:
         return len(self.steps) + len(self.more)
 
-    def __getitem__(self, number: int) -> Item:
+    def __getitem__(self, number: int) -> Item:  # type: ignore[override]  # nobody takes a slice of it
         if not -len(self) <= number < len(self):
             raise IndexError(number)
         number %= len(self)
@@ -212,5 +210,5 @@ def unfinished_table(folder: Path, name: str) -> tuple[ResultTable, dict[str, An
         "generated_text": "".join(step.record["next"]["text"] for step in steps),
     }
     return ResultTable(
-        last.texts, last.heatmap_rows, steps.column(lambda step: step.distances), last.extra_columns
+        last.texts, last.heatmap_rows, Column(steps, lambda step: step.distances), last.extra_columns
     ), record

@@ -14,16 +14,16 @@ from mask_impact.base import console
 from mask_impact.base.formats import file_sizes
 from mask_impact.models.loading import LoadedModel
 from mask_impact.results.strongest import STRONGEST, left_out_note, strongest_tokens
-from mask_impact.runs.planning import PlannedRun, heads_of_layers, most_heatmaps, most_rows
+from mask_impact.runs.planning import NamedRun, PlannedRun, heads_of_layers, most_heatmaps, most_rows
 from mask_impact.runs.run import Run
 
 LONGEST_SHOWN = 80  # characters of the generated text
 
 
 @contextmanager
-def progress(run: Run, quiet: bool) -> Iterator[tqdm]:
-    """A progress bar over the run's generation steps and layers, with the time left; none outside a terminal."""
-    name = console.escape_unprintable(run.plan.choice.name[:30]) if run.plan.choice else None
+def progress(run: Run, quiet: bool) -> Iterator[tqdm[Any]]:
+    """One bar over the run's generation steps and layers, with the time left; none where nobody looks."""
+    name = console.escape_unprintable(run.plan.name[:30]) if run.plan.name else None
     total = run.plan.steps * len(run.parts)
     begun = len(run.steps) * len(run.parts)
     with tqdm(
@@ -38,11 +38,11 @@ def progress(run: Run, quiet: bool) -> Iterator[tqdm]:
         yield bar
 
 
-def before(plan: PlannedRun, loaded: LoadedModel) -> None:
-    """Print one line with what will be measured."""
+def before(plan: NamedRun, loaded: LoadedModel) -> None:
+    """Say, in one line, what is to come."""
     heads = heads_of_layers(plan, loaded)
     console.say(
-        f"{plan.choice.name}: {counts(plan, len(heads))}, {extent(plan, heads, plan.settings.formats)}",
+        f"{plan.name}: {counts(plan, len(heads))}, {extent(plan, heads, plan.settings.formats)}",
         plan.settings.quiet,
     )
 
@@ -75,13 +75,13 @@ def after(run: Run, paths: Sequence[Path]) -> None:
     """Print warnings, the strongest tokens, what was generated and written, and how to look at it."""
     if run.undefined:
         console.warn(
-            f"{run.plan.choice.name}: {plural(run.undefined, 'distance')} undefined, where masking leaves no key at "
+            f"{run.plan.name}: {plural(run.undefined, 'distance')} undefined, where masking leaves no key at "
             "all: empty in CSV, null in JSON"
         )
     if times := run.method.rows.halvings:
         console.warn(
-            f"{run.plan.choice.name}: the GPU's memory ran out, so {2**times} times fewer rows went through a layer at once "
-            "(rows_halved in the run file); a smaller --max-memory does so from the start"
+            f"{run.plan.name}: the GPU's memory ran out, and rows went through the layers {2**times} times "
+            "fewer at a time (rows_halved in the run file); a smaller --max-memory does so from the start"
         )
     for line in conclusion(run, paths):
         console.say(f"  {line}", run.plan.settings.quiet)
@@ -90,7 +90,8 @@ def after(run: Run, paths: Sequence[Path]) -> None:
 def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
     """The lines after a run: why it stopped, the strongest tokens, the generated text, the files."""
     table, first = run.table(), run.steps[0]["next"]
-    if ends := {"end token": "an end token", "context length": "the model's context length"}.get(run.stopped_by()):
+    endings = {"end token": "an end token", "context length": "the model's context length"}
+    if ends := endings.get(run.stopped_by() or ""):
         yield f"stopped at {ends} after {len(run.steps)} of {plural(run.plan.steps_asked, 'step')}"
     if strongest := strongest_tokens(table, STRONGEST):
         variant, where = table.heatmap_rows[0][0], "strongest at step 0" if first else "strongest"
@@ -98,11 +99,8 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
         shown = "none, every distance is at or below its noise floor" if only_noise(run.steps[0], variant) else shown
         yield f"{where} ({variant} L2 summed over {run.plan.prompt.site.layer}s{left_out_note(table)}): {shown}"
     said = "given" if run.plan.continuation_ids else "generated"
-    answer = (
-        f"{said} {shortened(run.generated_text)!r} (first token's probability {rounded(first['probability'])}); "
-        if first
-        else ""
-    )
+    text = shortened(run.generated_text or "")
+    answer = f"{said} {text!r} (first token's probability {rounded(first['probability'])}); " if first else ""
     *tables, record = (path for path in paths if path.suffix != ".html")
     written = ", ".join([str(tables[0]), *(path.suffix for path in tables[1:])])
     yield (f"{answer}wrote {written} and {record.name}; read with mask_impact.read_results({str(tables[0])!r})")

@@ -19,17 +19,17 @@ from mask_impact.results.stored_table import StoredTable
 from mask_impact.results.writing import WRITERS
 from mask_impact.runs.finished_steps import FinishedSteps
 from mask_impact.runs.locks import name_lock
-from mask_impact.runs.planning import PlannedRun
+from mask_impact.runs.planning import NamedRun
 
 READ_FIRST = ("parquet", "csv", "json")
 
 
-def make_missing_files(plan: PlannedRun) -> bool:
-    """Make the files that a finished result lacks and print a line for each; False if its table cannot be read.
+def make_missing_files(plan: NamedRun) -> bool:
+    """Make what a finished result lacks, with a line for each result; False where its table turns out to be unreadable.
 
     Raises RunError if a file cannot be written.
     """
-    folder, name, quiet = Path(plan.settings.output_dir), plan.choice.name, plan.settings.quiet
+    folder, name, quiet = plan.folder, plan.name, plan.settings.quiet
     replacing = (OutputFolder(folder, only=name).unfinished_record(name) or {}).get("overwrite") is True
     if replacing:
         console.say(f"{folder / name}: a run that was to replace it was cut off; with --overwrite it goes on", quiet)
@@ -58,34 +58,34 @@ def clear_killed_run(folder: Path, name: str) -> None:
             FinishedSteps(folder, name).clear()
 
 
-def table_path(plan: PlannedRun) -> Path:
+def table_path(plan: NamedRun) -> Path:
     """The result's table, in the format that is read fastest."""
     form = next(form for form in READ_FIRST if form in plan.choice.formats)
-    return results_path(Path(plan.settings.output_dir), plan.choice.name, form)
+    return results_path(plan.folder, plan.name, form)
 
 
-def write_missing_formats(plan: PlannedRun) -> list[Path]:
-    """Write the missing formats. Raises RequestError for a table that cannot be read, RunError if writing fails."""
+def write_missing_formats(plan: NamedRun) -> list[Path]:
+    """Write the formats that are missing. Raises RequestError for a table that cannot be read,
+    RunError if it cannot be written."""
     missing = [form for form in plan.missing_files if form in FORMATS]
     if not missing:
         return []
     table, run = read_table(table_path(plan))
     text = json_bytes(run or plan.choice.record)
-    folder, stored = Path(plan.settings.output_dir), StoredTable(table)
-    files = {
-        results_path(folder, plan.choice.name, form): partial(WRITERS[form], stored, run_text=text) for form in missing
-    }
+    folder, stored = plan.folder, StoredTable(table)
+    files = {results_path(folder, plan.name, form): partial(WRITERS[form], stored, run_text=text) for form in missing}
     write_whole(files)
     return list(files)
 
 
-def write_missing_report(plan: PlannedRun) -> list[Path]:
-    """Write the missing report; warn if the table is too long for one. Raises as `write_missing_formats` does."""
+def write_missing_report(plan: NamedRun) -> list[Path]:
+    """Write the report, if it is missing; where the table is too long for one, a line says so.
+    Raises as `write_missing_formats`."""
     if "report" not in plan.missing_files:
         return []
     if too_long := report.report_fault(plan.choice.record.get("rows", 0)):
-        console.warn(f"{plan.choice.name}: {too_long}")
+        console.warn(f"{plan.name}: {too_long}")
         return []
-    path = report_path(Path(plan.settings.output_dir), plan.choice.name)
+    path = report_path(plan.folder, plan.name)
     report.write_report(table_path(plan), plan.choice.record, path)
     return [path]

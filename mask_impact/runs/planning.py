@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import transformers
@@ -24,10 +25,9 @@ from mask_impact.settings.text import Settings, is_ids
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One entry, ready to run: its inputs, the steps asked for and the most it can take, and the name of its results.
+    """One entry, ready to run: its inputs, the steps asked for and the most it can take.
 
-    `warnings` are lines for the user, which the run file has too; `facts` is what decides the numbers beside the
-    settings, as in a run record (`differing_settings`).
+    `warnings` are lines for the user, which the run file has too.
     """
 
     settings: Settings
@@ -36,8 +36,6 @@ class PlannedRun:
     steps: int
     continuation_ids: list[int] | None = None
     warnings: tuple[str, ...] = ()
-    choice: NameChoice | None = None
-    facts: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def generates(self) -> bool:
@@ -45,9 +43,33 @@ class PlannedRun:
         return self.prompt.site.generates and self.continuation_ids is None
 
     @property
+    def name(self) -> str | None:
+        """The name of its results; None where none are written, as from Python."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedRun(PlannedRun):
+    """A planned run whose results are written: their name, with what is there of it (`choice`), and what else decides
+    its numbers, as in a run record (`facts`; see `differing_settings`)."""
+
+    choice: NameChoice
+    facts: Mapping[str, object]
+
+    @property
+    def name(self) -> str:
+        """The name of its results."""
+        return self.choice.name
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its results."""
+        return Path(self.settings.output_dir)
+
+    @property
     def finished(self) -> bool:
-        """Whether the result exists already, with a table; its `missing_files` can be made from that."""
-        return self.choice.record is not None and not self.choice.formats.isdisjoint(FORMATS)
+        """Whether the result is there already: what is missing of it (`missing_files`) can be made of its table."""
+        return bool(self.choice.record) and not self.choice.formats.isdisjoint(FORMATS)
 
     @property
     def missing_files(self) -> tuple[str, ...]:
@@ -57,15 +79,18 @@ class PlannedRun:
         return tuple(what for what in asked if what not in self.choice.formats)
 
 
-def plan_all(entries: Sequence[Settings], model_info: ModelInfo) -> list[PlannedRun]:
-    """A plan for each entry. Raises RequestError with the faults of all entries."""
-    plans, choices, own, faults = [], [], [], [*entries[0].file_faults]
+def plan_all(entries: Sequence[Settings], model_info: ModelInfo) -> list[NamedRun]:
+    """A plan for each entry; raises RequestError with the faults of all of them."""
+    plans: list[PlannedRun] = []
+    own: list[dict[str, object]] = []
+    facts: list[dict[str, object]] = []
+    choices: list[NameChoice] = []
+    faults = [*entries[0].file_faults]
     for settings in entries:
         own.append({})
         with collect_faults(faults, settings.with_place):
             plans.append(plan(settings, model_info))
             own[-1] = plans[-1].prompt.facts()
-    facts: list[dict[str, object]] = []
     with collect_faults(faults):
         common = {
             "device": str(find_device(entries[0])),
@@ -76,7 +101,7 @@ def plan_all(entries: Sequence[Settings], model_info: ModelInfo) -> list[Planned
         choices = choose_names(entries, facts)
     if faults:
         raise RequestError(*faults)
-    return [replace(plan, choice=choice, facts=known) for plan, choice, known in zip(plans, choices, facts)]
+    return [NamedRun(**vars(plan), choice=choice, facts=known) for plan, choice, known in zip(plans, choices, facts)]
 
 
 def computed_with() -> dict[str, str | int]:
@@ -107,15 +132,16 @@ def plan(settings: Settings, model_info: ModelInfo) -> PlannedRun:
         faults.append(f"the prompt has {len(ids)} tokens, more than the model's context of {limit}; shorten it")
     if faults:
         raise RequestError(*faults)
-    asked = min(settings.most_steps or len(continuation), len(continuation or ()) or settings.num_tokens)
+    given = len(continuation or ())
+    asked = min(settings.most_steps or given, given or settings.num_tokens)
     possible = asked if limit is None else limit - len(ids) + 1
     surprises = prompt_warnings(model_info, settings, ids) if prompt.site.generates else []
     warnings = (*model_info.notes, *settings.warnings, *prompt.notes(), *surprises)
     return PlannedRun(settings, prompt, asked, min(asked, possible), continuation, warnings)
 
 
-def layer_faults(settings: Settings, layers: int, others: Collection[int]) -> list[str]:
-    """A fault for layers asked for that the model does not have, and for each known to have no softmax attention."""
+def layer_faults(settings: Settings, layers: int, others: Mapping[int, str]) -> list[str]:
+    """A fault for each layer asked for that is not there, or is known to have no softmax attention."""
     asked = settings.layers or ()
     beyond = [layer for layer in asked if layer >= layers]
     found = (
@@ -128,7 +154,7 @@ def layer_faults(settings: Settings, layers: int, others: Collection[int]) -> li
     return faults + unmeasurable_layer_faults(asked, others, [layer for layer in range(layers) if layer not in others])
 
 
-def unmeasurable_layer_faults(asked: Sequence[int], others: dict[int, str], measurable: Sequence[int]) -> list[str]:
+def unmeasurable_layer_faults(asked: Sequence[int], others: Mapping[int, str], measurable: Sequence[int]) -> list[str]:
     """A fault for each layer asked for that cannot be measured."""
     shown = ", ".join(map(str, measurable)) or "none"
     return [

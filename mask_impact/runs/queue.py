@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 from mask_impact.base import console, interrupts
 from mask_impact.base.errors import NameTaken, RunError
@@ -14,14 +13,14 @@ from mask_impact.results.folder import OutputFolder
 from mask_impact.runs.batch import Failure, catch_failure, is_done
 from mask_impact.runs.finished_steps import FinishedSteps
 from mask_impact.runs.locks import name_lock
-from mask_impact.runs.planning import PlannedRun
+from mask_impact.runs.planning import NamedRun
 from mask_impact.runs.record import unfinished_record
 from mask_impact.runs.replaced import ReplacedResults
 from mask_impact.runs.result_names import NameChoice, differing_settings, try_name
 
 
-def locked_plans(plans: Sequence[PlannedRun], loaded: LoadedModel, failures: list[Failure]) -> Iterator[PlannedRun]:
-    """Each plan in turn, with its name locked until the next is taken; ends when Ctrl-C is pressed.
+def locked_plans(plans: Sequence[NamedRun], loaded: LoadedModel, failures: list[Failure]) -> Iterator[NamedRun]:
+    """Each plan in turn, for as long as this process alone may write its result, until Ctrl-C is pressed.
 
     A plan that another process is measuring, or has finished meanwhile, is skipped with a line; one that cannot be
     begun is added to `failures`.
@@ -38,18 +37,19 @@ def locked_plans(plans: Sequence[PlannedRun], loaded: LoadedModel, failures: lis
                     yield locked
                     with catch_failure(failures, plan, loaded):
                         if not finished_steps_of(locked).record_file.exists() and is_done(locked):
-                            ReplacedResults(locked.settings).add(locked.choice.name)
+                            ReplacedResults(locked.settings).add(locked.name)
                         clear_leftovers(locked)
 
 
-def lock_plan(plan: PlannedRun, loaded: LoadedModel, held: ExitStack) -> PlannedRun | None:
-    """Lock the plan's name until `held` is closed, and write the record of what is being run.
+def lock_plan(plan: NamedRun, loaded: LoadedModel, held: ExitStack) -> NamedRun | None:
+    """Take the plan's name until `held` is closed, and note what is being run;
+    the plan as it stands now, or None where nothing is left to do.
 
     Returns the plan with its choice of name brought up to date, or None if nothing is left to do. Finished steps of a
     run with other settings are deleted. Raises RunError if such a run took the name meanwhile, or if nothing can be
     written.
     """
-    folder, name = Path(plan.settings.output_dir), plan.choice.name
+    folder, name = plan.folder, plan.name
     if not held.enter_context(name_lock(folder, name)):
         other = OutputFolder(folder, only=name).unfinished_record(name)
         if other is not None and (differing := differing_settings(other, plan.settings, plan.facts)):
@@ -64,7 +64,7 @@ def lock_plan(plan: PlannedRun, loaded: LoadedModel, held: ExitStack) -> Planned
         if not plan.settings.overwrite:
             raise NameTaken(f"its name was taken meanwhile by {choice}; give it another name or output_dir")
         choice = NameChoice(name)
-    if choice.record is not None and plan.choice.record is None:
+    if choice.record and not plan.choice.record:
         console.say(f"{name}: another run has finished it meanwhile", plan.settings.quiet)
         return None
     steps = finished_steps_of(plan)
@@ -78,20 +78,18 @@ def lock_plan(plan: PlannedRun, loaded: LoadedModel, held: ExitStack) -> Planned
     return replace(plan, choice=choice)
 
 
-def clear_leftovers(plan: PlannedRun) -> None:
-    """Delete the finished steps of a run whose result is written, and the folder of a run that has none.
+def clear_leftovers(plan: NamedRun) -> None:
+    """Forget what a finished run was made of, and one that ended without a step to go on from.
 
     The folder stays beside tables without a run file, as only its record says what they are.
     """
-    existing, name, steps = (
-        OutputFolder(Path(plan.settings.output_dir), only=plan.choice.name),
-        plan.choice.name,
-        finished_steps_of(plan),
-    )
-    if not steps.record_file.exists() or (not len(steps) and (existing.record(name) or not existing.files(name))):
+    existing, steps = OutputFolder(plan.folder, only=plan.name), finished_steps_of(plan)
+    if not steps.record_file.exists() or (
+        not len(steps) and (existing.record(plan.name) or not existing.files(plan.name))
+    ):
         steps.clear()
 
 
-def finished_steps_of(plan: PlannedRun) -> FinishedSteps:
-    """The finished steps of a plan."""
-    return FinishedSteps(Path(plan.settings.output_dir), plan.choice.name)
+def finished_steps_of(plan: NamedRun) -> FinishedSteps:
+    """The part files of a plan."""
+    return FinishedSteps(plan.folder, plan.name)

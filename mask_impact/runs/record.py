@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -15,13 +15,7 @@ from mask_impact.measure.next_token import saved_settings
 from mask_impact.models.loading import LoadedModel
 from mask_impact.runs.planning import PlannedRun, computed_with
 
-if TYPE_CHECKING:
-    pass
-
-
 SCHEMA_VERSION = 1
-
-
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
 
 
@@ -34,7 +28,7 @@ def plan_record(plan: PlannedRun, loaded: LoadedModel) -> dict[str, Any]:
     """Settings, model and machine, as in the run file."""
     model_info, device = loaded.model_info, loaded.model.device
     return {
-        "name": plan.choice.name if plan.choice else None,
+        "name": plan.name,
         "settings": plan.settings.to_record() | {"model": model_info.name},
         "model_class": type(loaded.model).__name__,
         "model_type": loaded.model.config.model_type,

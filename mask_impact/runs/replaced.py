@@ -19,7 +19,7 @@ class ReplacedResults:
     """
 
     def __init__(self, settings: Settings):
-        self.path = None
+        self.path: Path | None = None
         if settings.overwrite and settings.batch_file is not None:
             self.path = unfinished_folder(
                 Path(settings.output_dir), f".{Path(settings.batch_file).stem}_overwrite"

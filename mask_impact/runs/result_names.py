@@ -9,36 +9,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from mask_impact.base.errors import RequestError
 from mask_impact.base.file_names import derive_name, name_key
 from mask_impact.results.folder import OutputFolder
 from mask_impact.results.paths import RESULT_FILE
+from mask_impact.settings.text import Settings
 
 SPELT_OUT = ("computed_with",)  # facts whose differing entries a conflict names, with both values
 
 
-class NamedSettings(Protocol):
-    """What this module needs of a `Settings`."""
-
-    title: str
-    name: str | None
-    output_dir: str
-    overwrite: bool
-
-    def changing_numbers(self) -> dict[str, object]:
-        """The settings that change the numbers."""
-
-    def with_place(self, fault: str) -> str:
-        """The fault behind the entry's place in its batch file."""
-
-
 @dataclass(frozen=True)
 class NameChoice:
-    """The name for a run, and what exists under it.
+    """The name for a run; `record` is that of the finished run of the same settings found there, empty where there is
+    none, `formats` its result files.
 
     `record` is that of a finished run of the same settings, `formats` are its tables' formats, and "report" if it has
     one. `earlier` says how an earlier run of this name ended that left no result; `resumes` is whether that was this
@@ -46,14 +33,14 @@ class NameChoice:
     """
 
     name: str
-    record: dict | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
     formats: frozenset[str] = frozenset()
     earlier: str = ""
     resumes: bool = False
 
 
-def differing_settings(record: Mapping, settings: NamedSettings, facts: Mapping[str, object]) -> list[str]:
-    """What differs between a run record and a request, by name; empty if the numbers would be the same.
+def differing_settings(record: Mapping[str, Any], settings: Settings, facts: Mapping[str, object]) -> list[str]:
+    """Names of what differs between a run record and a request; empty if its numbers would be the same.
 
     `facts` is what the request was resolved to, under the names at the record's top level (such as device); a fact is
     compared in place of a setting of the same name.
@@ -75,11 +62,12 @@ def difference(key: str, then: object, now: object) -> str:
     )
 
 
-def choose_names(entries: Sequence[NamedSettings], facts: Sequence[Mapping[str, object]]) -> list[NameChoice]:
+def choose_names(entries: Sequence[Settings], facts: Sequence[Mapping[str, object]]) -> list[NameChoice]:
     """A name for every entry, no two alike; raises RequestError with every fault."""
     reserved = {name_key(entry.name) for entry in entries if entry.name is not None}
     existing = {folder: OutputFolder(Path(folder)) for folder in {entry.output_dir for entry in entries}}
-    choices, faults = [], []
+    choices: list[NameChoice] = []
+    faults: list[str] = []
     for entry, known in zip(entries, facts, strict=True):
         try:
             choices.append(choose_name(entry, known, reserved, existing[entry.output_dir]))
@@ -92,7 +80,7 @@ def choose_names(entries: Sequence[NamedSettings], facts: Sequence[Mapping[str, 
 
 
 def choose_name(
-    settings: NamedSettings,
+    settings: Settings,
     facts: Mapping[str, object],
     reserved: Collection[str] = (),
     existing: OutputFolder | None = None,
@@ -104,31 +92,28 @@ def choose_name(
     """
     existing = existing or OutputFolder(Path(settings.output_dir))
     if settings.name is not None:
-        return _given_name(settings, facts, existing)
+        return _given_name(settings.name, settings, facts, existing)
     base = derive_name(settings.title)
     candidates = itertools.chain([base], (f"{base}_{n}" for n in itertools.count(2)))
     free = (name for name in candidates if name_key(name) not in reserved)
     return next(choice for name in free if isinstance(choice := try_name(name, settings, facts, existing), NameChoice))
 
 
-def _given_name(settings: NamedSettings, facts: Mapping[str, object], existing: OutputFolder) -> NameChoice:
-    choice = try_name(settings.name, settings, facts, existing)
+def _given_name(name: str, settings: Settings, facts: Mapping[str, object], existing: OutputFolder) -> NameChoice:
+    choice = try_name(name, settings, facts, existing)
     if isinstance(choice, NameChoice):
         return choice
     if settings.overwrite:
-        return NameChoice(existing.spelling_of(settings.name))
+        return NameChoice(existing.spelling_of(name))
     raise RequestError(
         settings.with_place(
-            f"the name {settings.name!r} is taken in {settings.output_dir!r} by {choice}; "
-            "choose another or add --overwrite"
+            f"the name {name!r} is taken in {settings.output_dir!r} by {choice}; choose another or add --overwrite"
         )
     )
 
 
-def try_name(
-    name: str, settings: NamedSettings, facts: Mapping[str, object], existing: OutputFolder
-) -> NameChoice | str:
-    """The choice of this name, or what has it already, in words."""
+def try_name(name: str, settings: Settings, facts: Mapping[str, object], existing: OutputFolder) -> NameChoice | str:
+    """The choice of this name, or what holds it already."""
     own, files, record, unfinished = (
         existing.spelling_of(name),
         existing.files(name),
@@ -136,7 +121,7 @@ def try_name(
         existing.unfinished_record(name),
     )
     same = unfinished is not None and not differing_settings(unfinished, settings, facts)
-    resumes = same and (not settings.overwrite or unfinished.get("overwrite") is True)
+    resumes = unfinished is not None and same and (not settings.overwrite or unfinished.get("overwrite") is True)
     if settings.overwrite and resumes:
         return NameChoice(own, earlier="cut off before", resumes=True)
     failed = record is not None and record.get("status") == "failed"
@@ -153,5 +138,5 @@ def try_name(
         return f"a run with other settings ({', '.join(differing)})"
     if settings.overwrite or record.get("status") != "complete":
         return NameChoice(own)
-    found = (word for path in files for word in RESULT_FILE.fullmatch(path.name).groups()[1:] if word)
-    return NameChoice(own, record, frozenset(found))
+    matches = (match for path in files if (match := RESULT_FILE.fullmatch(path.name)))
+    return NameChoice(own, record, frozenset(word for match in matches for word in match.groups()[1:] if word))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import time
 import warnings
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +21,8 @@ from mask_impact.models.loading import LoadedModel, measured_parts, method_of
 from mask_impact.models.tokens import decode, token_texts
 from mask_impact.results.strongest import STRONGEST, strongest_tokens
 from mask_impact.results.table import ResultTable, StepDistances, left_out
-from mask_impact.runs.finished_steps import FinishedStep, FinishedSteps
-from mask_impact.runs.planning import PlannedRun
+from mask_impact.runs.finished_steps import Column, FinishedStep, FinishedSteps
+from mask_impact.runs.planning import NamedRun, PlannedRun
 from mask_impact.runs.record import SCHEMA_VERSION, now, plan_record
 
 if TYPE_CHECKING:
@@ -43,44 +43,60 @@ class Run:
         self.parts = measured_parts(plan.settings, loaded)
         _, self.skipped = loaded.sites[plan.settings.part]
         self.method = method_of(plan.settings)
-        self.finished_steps = (
-            None if plan.choice is None else FinishedSteps(Path(plan.settings.output_dir), plan.choice.name)
+        self.finished_steps = FinishedSteps(plan.folder, plan.name) if isinstance(plan, NamedRun) else None
+        parts: Sequence[FinishedStep] = () if self.finished_steps is None else self.finished_steps
+        self.inputs = plan.prompt.fed(
+            ModelInputs(
+                plan.prompt.token_ids,
+                plan.steps,
+                plan.continuation_ids,
+                loaded.stop_ids,
+                loaded.model_info.context_length,
+                plan.prompt.masked,
+                partial(plan.prompt.further, device=loaded.model.device),
+                Column(parts, lambda step: step.fingerprint),
+                self._start_over,
+                picking(loaded.model.generation_config, plan.prompt.token_ids, loaded.model.device)
+                if plan.generates
+                else greedy,
+            )
         )
-        done = () if self.finished_steps is None else self.finished_steps.column(lambda step: step.fingerprint)
-        self.inputs = ModelInputs(
-            plan.prompt.token_ids,
-            plan.steps,
-            plan.continuation_ids,
-            loaded.stop_ids,
-            loaded.model_info.context_length,
-            plan.prompt.masked,
-            partial(plan.prompt.further, device=loaded.model.device),
-            done,
-            self._start_over,
-            picking(loaded.model.generation_config, plan.prompt.token_ids, loaded.model.device)
-            if plan.generates
-            else greedy,
-            plan.prompt.site,
-            plan.prompt.at,
-        )
-        self.steps: list[dict[str, Any]] = []
-        self.distances = [] if self.finished_steps is None else self.finished_steps.column(lambda step: step.distances)
-        self.heatmap_rows: list[tuple[str, int]] = []
-        self.each: list[np.ndarray] = []
-        self.last: Step | None = None
+        self.steps = [step.record for step in parts]
+        self.distances = Column(parts, lambda step: step.distances)
+        self._closed: list[MeasuredLayer] = []
         self._open: list[MeasuredLayer] = []
         self._texts: list[str] = []
         self._started, self._clock = now(), time.monotonic()
-        if self.finished_steps:
-            self.steps = [step.record for step in self.finished_steps]
-            self._started, self._clock = self.finished_steps[-1].started, self._clock - self.finished_steps[-1].seconds
+        if parts:
+            self._started, self._clock = parts[-1].started, self._clock - parts[-1].seconds
+
+    @property
+    def last(self) -> Step:
+        """The last step that is measured whole."""
+        return self._closed[0].step
+
+    @property
+    def heatmap_rows(self) -> list[tuple[str, int]]:
+        """The (variant, layer) pairs of that step, variant-major."""
+        return [(name, layer.layer) for name, layer, _ in self._rows()]
+
+    def _rows(self) -> list[tuple[str, MeasuredLayer, int]]:
+        """Each variant with each layer that has it, variant-major, and its place in that layer."""
+        names = dict.fromkeys(name for layer in self._closed for name in layer.variants)
+        return [
+            (name, layer, layer.variants.index(name))
+            for name in names
+            for layer in self._closed
+            if name in layer.variants
+        ]
 
     def _start_over(self) -> None:
         console.warn(
-            f"{self.plan.choice.name}: the model's answers differ in their last bits from those of the steps that are "
+            f"{self.plan.name}: the model's answers differ in their last bits from those of the steps that are "
             "there; the run starts over"
         )
-        self.finished_steps.clear_steps()
+        if self.finished_steps is not None:
+            self.finished_steps.clear_steps()
         self.steps = []
         self._started, self._clock = now(), time.monotonic()
 
@@ -91,25 +107,16 @@ class Run:
             self._close_step()
 
     def _close_step(self) -> None:
-        layers, self._open = self._open, []
-        names = list(dict.fromkeys(name for layer in layers for name in layer.variants))
-        rows = [
-            (name, layer, layer.variants.index(name)) for name in names for layer in layers if name in layer.variants
-        ]
-        self.last = layers[0].step
-        self.heatmap_rows = [(name, layer.layer) for name, layer, _ in rows]
-        self.each = [layer.each for layer in layers if layer.each is not None]
-        masked = self.last.masked
+        self._closed, self._open = self._open, []
+        rows, masked = self._rows(), self.last.masked
         distances = StepDistances(
             self.last.index,
             np.stack([layer.l2[row, masked] for _, layer, row in rows]),
             np.stack([layer.cosine[row, masked] for _, layer, row in rows]),
             masked,
         )
-        self.steps.append(self._step_record(rows, distances))
-        if self.finished_steps is None:
-            self.distances.append(distances)
-        elif len(self.steps) == self.plan.steps or ends(self.last, self.inputs):
+        self.steps.append(self._step_record(distances))
+        if self.finished_steps is None or len(self.steps) == self.plan.steps or ends(self.last, self.inputs):
             self.distances.more.append(distances)
         else:
             self._keep(distances)
@@ -117,6 +124,9 @@ class Run:
     def _keep(self, distances: StepDistances) -> None:
         """Keep a step that is not the last one, in a file. Raises StopRequested if Ctrl-C was pressed meanwhile."""
         seen = len(self.last.token_ids)
+        assert self.finished_steps is not None and self.last.fingerprint is not None, (
+            "a run with a name, and with further steps"
+        )
         self.finished_steps.append(
             FinishedStep(
                 distances,
@@ -139,9 +149,9 @@ class Run:
         """Measuring time so far, with that of steps that were resumed from files."""
         return round(time.monotonic() - self._clock, 3)
 
-    def _step_record(self, rows: list, distances: StepDistances) -> dict[str, Any]:
-        """The step in the run record: per variant a number for each measured layer, null where it has no such head."""
-        step = self.last
+    def _step_record(self, distances: StepDistances) -> dict[str, Any]:
+        """Per variant one number for each measured layer, null where a layer has no such head."""
+        step, rows = self.last, self._rows()
         values = {kind: [getattr(layer, kind)[row] for _, layer, row in rows] for kind in PER_CELL[:3]}
         rest = distances.positions != left_out(self.plan.prompt.columns(1))
         values |= {"max_l2": largest(distances.l2[:, rest]), "max_cosine": largest(distances.cosine[:, rest])}
@@ -150,19 +160,19 @@ class Run:
             "positions": len(step.token_ids),
             "top": [self._token(token, probability) for token, probability in step.top],
             "next": None if step.next_id is None else self._token(step.next_id, step.next_probability),
-            **{kind: self._by_variant(rows, values[kind]) for kind in PER_CELL},
+            **{kind: self._by_variant(values[kind]) for kind in PER_CELL},
         }
 
-    def _token(self, token: int, probability: float) -> dict[str, Any]:
-        """The record of a likely next token, its text as it reads after the last token."""
+    def _token(self, token: int, probability: float | None) -> dict[str, Any]:
+        """A likely next token as it would read after the last one."""
         text = token_texts(self.loaded.tokenizer, [self.last.token_ids[-1], token])[-1]
         return {"id": token, "text": text, "probability": probability}
 
-    def _by_variant(self, rows: list, values: list[float]) -> dict[str, list[float | None]]:
+    def _by_variant(self, values: list[float]) -> dict[str, list[float | None]]:
         table: dict[str, list[float | None]] = {}
         place = {part.index: number for number, part in enumerate(self.parts)}
-        for (name, layer, _), value in zip(rows, values):
-            table.setdefault(name, [None] * len(self.parts))[place[layer.layer]] = value
+        for (name, layer), value in zip(self.heatmap_rows, values):
+            table.setdefault(name, [None] * len(self.parts))[place[layer]] = value
         return table
 
     @property
@@ -247,10 +257,12 @@ class Run:
         )
 
     def _each_record(self) -> dict[str, Any]:
-        """Full's L2 distances at each measured cell, if kept: (layer, measured, position), float32 in base64."""
-        if not self.each:
+        """Full's L2 distances at each measured cell, where they were kept:
+        (layer, measured, position), float32 in base64."""
+        each = [layer.each for layer in self._closed if layer.each is not None]
+        if not each:
             return {}
-        kept = np.stack(self.each).astype("<f4")
+        kept = np.stack(each).astype("<f4")
         packed = base64.b64encode(kept.tobytes()).decode("ascii")
         return {"each_measured": {"variant": "Full", "distance": "l2_distance", "shape": kept.shape, "float32": packed}}
 

@@ -6,7 +6,7 @@ subclasses `Settings` and adds fields in the same form.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeGuard, TypeVar
 
 from mask_impact.base.errors import RequestError
 from mask_impact.base.file_names import check_name
@@ -374,8 +374,8 @@ class Settings:
         return {name: value for name, value in self.to_record().items() if table[name].changes_numbers}
 
 
-def is_ids(value: object) -> bool:
-    """Whether a prompt or a continuation, as its reader returns it, is token ids and not text."""
+def is_ids(value: object) -> TypeGuard[tuple[int, ...]]:
+    """Whether a prompt or a continuation that was read is token ids, and no text."""
     return isinstance(value, tuple)
 
 

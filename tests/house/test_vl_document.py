@@ -143,7 +143,7 @@ def test_the_screens_column(loaded, asked, tmp_path):
     path = tmp_path / "screen.png"
     Image.new("RGB", SCREEN, "white").save(path)
     config, processor = loaded.model_info.config, Qwen2VLImageProcessorPil(**OWN)
-    model_info = qwen3_vl.VisionModelInfo("screen", config, loaded.tokenizer, None, processor)
+    model_info = qwen3_vl.VisionModelInfo("screen", config, loaded.tokenizer, processor=processor)
     settings = VisionSettings(prompt=asked.prompt, image=[str(path)])
     rows = table("A worked example", "|")
     assert [(row[0], row[2]) for row in rows] == list(figures(model_info, settings, loaded))

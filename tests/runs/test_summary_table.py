@@ -199,7 +199,7 @@ def test_a_summary_is_no_result(stem, tmp_path):
     path.write_text("x", encoding="utf-8")
     assert path.name == f"{stem}_summary.csv" and not names_folder.OutputFolder(tmp_path).files(stem)
     for name in ("capital", "capital_summary", stem):
-        assert result_names.choose_name(Settings(prompt="P", name=name, output_dir=str(tmp_path)), {}).record is None
+        assert result_names.choose_name(Settings(prompt="P", name=name, output_dir=str(tmp_path)), {}).record == {}
 
 
 def row(**values) -> dict:

@@ -39,6 +39,7 @@ HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 AVIF_BRANDS = (b"avif", b"avis")
 ADDRESS = re.compile(r"https?:/|data:image/")  # anywhere: a batch file's folder may stand before it
 ORIENTATION = 0x0112
+LONGEST_OF_JPEG = 65_500  # pixels along a side
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -93,8 +94,10 @@ def data_uri(image: Image.Image, widest: int = 1024) -> str:
     image = image.convert("RGB")
     if image.width > widest:
         image = image.resize((widest, max(1, round(image.height * widest / image.width))), Image.Resampling.LANCZOS)
-    png, jpeg = _written(image, "PNG", optimize=True), _written(image, "JPEG", quality=90)
-    kind, data = ("png", png) if jpeg is None or len(png) <= len(jpeg) else ("jpeg", jpeg)
+    written = {"png": _written(image, "PNG", optimize=True)}
+    if max(image.size) <= LONGEST_OF_JPEG:
+        written["jpeg"] = _written(image, "JPEG", quality=90)
+    kind, data = min(written.items(), key=lambda one: len(one[1]))
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
@@ -103,10 +106,8 @@ def printable(path: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(path))
 
 
-def _written(image: Image.Image, kind: str, **options: object) -> bytes | None:
-    """The bytes of the picture's file, or None if it is larger than a JPEG can be."""
-    if kind == "JPEG" and max(image.size) > 65_500:
-        return None
+def _written(image: Image.Image, kind: str, **options: object) -> bytes:
+    """The bytes of the picture."""
     file = io.BytesIO()
     Image.frombytes("RGB", image.size, image.tobytes()).save(file, kind, **options)  # without the file's metadata
     return file.getvalue()
@@ -227,7 +228,7 @@ def _what_it_is(data: bytes) -> str:
 
 def _upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
     try:
-        turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # damaged EXIF: the pixels are whole, and their orientation is unknown
         turn = None
     return rgb if turn is None else rgb.transpose(turn)

@@ -7,8 +7,8 @@ tokenizer with its chat template, in which each `<|image_pad|>` is repeated once
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -22,7 +22,7 @@ from mask_impact.models.checkpoints import find_checkpoint
 from mask_impact.models.compiled import unwrap_compiled
 from mask_impact.models.files import read_file
 from mask_impact.models.info import ModelInfo, loaded_name, read_info
-from mask_impact.models.refusals import naming_model, refuse_quantised, refuse_unloaded, refuse_unmeasurable_weights
+from mask_impact.models.refusals import loaded_pair, naming_model, refuse_quantised, refuse_unmeasurable_weights
 from mask_impact.models.tokens import chat_ids
 from mask_impact.models.vision import pictures
 from mask_impact.models.vision.cells import encoder_inputs
@@ -35,21 +35,20 @@ from mask_impact.sites.vision_encoder import VISION_ENCODER
 
 KINDS = ("qwen3_vl", "qwen3_vl_moe")
 ANOTHER_MODEL = "choose a Qwen3-VL model, such as Qwen/Qwen3-VL-2B-Instruct"
-DEFAULT_PROCESSOR = dict(
+DEFAULT_PROCESSOR: dict[str, Any] = dict(
     size={"shortest_edge": 65_536, "longest_edge": 16_777_216}, image_mean=[0.5] * 3, image_std=[0.5] * 3
 )
 
 
 @dataclass(frozen=True)
 class VisionModelInfo(ModelInfo):
-    """What is known of a Qwen3-VL without its weights."""
+    """All that is known of a Qwen3-VL without its weights. Its front door gives it settings of its own alone."""
 
-    AUTO_CLASS: ClassVar[type] = AutoModelForImageTextToText
-    SITES: ClassVar[Mapping[str, Site]] = {"decoder": DECODER, "encoder": VISION_ENCODER}
+    AUTO_CLASS: ClassVar[Any] = AutoModelForImageTextToText
 
-    processor: Qwen2VLImageProcessorPil | None = None
+    processor: Qwen2VLImageProcessorPil = field(kw_only=True)
 
-    def prompt_inputs(self, settings: VisionSettings) -> VisionInputs:
+    def prompt_inputs(self, settings: VisionSettings) -> VisionInputs:  # type: ignore[override]  # see the class
         """The prompt with its pictures, or the pictures' cells where the encoder is measured.
 
         Raises RequestError for pictures that cannot be read or have a size the model cannot take, a cell that is
@@ -70,11 +69,15 @@ class VisionModelInfo(ModelInfo):
         ids = self.with_image_tokens(ids, counts) if is_ids(settings.prompt) else self.expanded(ids, counts)
         return VisionInputs(ids, tuple(images), settings.mask_mode, self.config.image_token_id, self.processor)
 
-    def measured_config(self, settings: VisionSettings) -> PreTrainedConfig:
+    def measured_config(self, settings: VisionSettings) -> PreTrainedConfig:  # type: ignore[override]  # see the class
         """The configuration of the part that is measured."""
         return self.config.vision_config if settings.part == "encoder" else super().measured_config(settings)
 
-    def question_ids(self, settings: VisionSettings) -> list[int]:
+    def encoder_parts(self, model: PreTrainedModel, method: Method) -> list[LayerParts]:
+        """The blocks of the vision encoder that can be measured, checked."""
+        return encoder_parts(model, method)
+
+    def question_ids(self, settings: VisionSettings) -> list[int]:  # type: ignore[override]  # see the class
         """The prompt's token ids, with one image token for each picture, in front of the question."""
         if not settings.image or is_ids(settings.prompt):
             return super().question_ids(settings)
@@ -138,7 +141,7 @@ def examine(settings: VisionSettings, checkpoint: Checkpoint | None = None) -> V
         checkpoint, "image processor (preprocessor_config.json)", Qwen2VLImageProcessorPil.from_pretrained
     )
     refuse_misfit(checkpoint.name, model_info.config, processor)
-    return VisionModelInfo(model_info.name, model_info.config, model_info.tokenizer, model_info.checkpoint, processor)
+    return VisionModelInfo(**vars(model_info), processor=processor)
 
 
 def processors_template(checkpoint: Checkpoint) -> str | None:
@@ -159,7 +162,8 @@ def refuse_config(name: str, config: PreTrainedConfig, code: bool = False) -> No
         kind = "a model of text alone: run it with mask_impact_analysis.py, or" if alone else "no Qwen3-VL;"
         raise RequestError(f"--model {name!r} ({config.model_type}) is {kind} {ANOTHER_MODEL}")
     with naming_model(name):
-        refuse_class(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)], config)
+        known: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
+        refuse_class(known, config)
     refuse_quantised(name, config)
 
 
@@ -192,11 +196,10 @@ def from_loaded(
     image_processor: Any,
     settings: VisionSettings,
 ) -> VisionModelInfo:
-    """The ModelInfo of a Qwen3-VL that the caller has loaded; `image_processor` is any image processor for it, or None
-    for Qwen3-VL's own. Raises RequestError for a model of another kind, and for settings that would load another
-    model."""
-    model = unwrap_compiled(model)
-    refuse_unloaded(model, tokenizer)
+    """The candidate of a Qwen3-VL that the caller has loaded; `image_processor` is any image processor of it, or None
+    for the one that Qwen3-VL has. Raises RequestError for a model of another kind, and for settings that would load
+    another."""
+    model, tokenizer = loaded_pair(unwrap_compiled(model), tokenizer)
     name = loaded_name(model, settings, refuse_loaded)
     vision = model.config.vision_config
     own = {key: getattr(image_processor, key, plain) for key, plain in DEFAULT_PROCESSOR.items()}
@@ -207,7 +210,7 @@ def from_loaded(
         **own | {"size": dict(own["size"])},
     )
     refuse_sizes(name, processor)
-    return VisionModelInfo(name, model.config, tokenizer, None, processor)
+    return VisionModelInfo(name, model.config, tokenizer, processor=processor)
 
 
 def refuse_loaded(model: PreTrainedModel) -> None:
