@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 def main(argv: list[str] | None = None, program: str = "mask_impact_analysis.py") -> int:
     """From the command line to result files; returns the exit code."""
     # Settings, one for each prompt. A wrong request or a missing model stops here, before torch is imported.
-    entries: list[Settings] = command_line.read(argv)
+    entries: list[Settings] = command_line.read(argv, program)
     from mask_impact.runs import early_check
 
     checkpoint = early_check.check(entries[0])

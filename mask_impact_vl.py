@@ -5,11 +5,7 @@
     python mask_impact_vl.py --model demo --image testimg.png --part encoder --at 1,2 --report
     python mask_impact_vl.py --config prompts_config_vl.yaml
 
-The method is that of mask_impact_analysis.py, whose docstring tells it; tokens may be words or cells of a picture. A
-Qwen3-VL's encoder turns every picture into a grid of vision tokens, one for each cell of `merge_size` x `merge_size`
-patches, which stand in the prompt between <|vision_start|> and <|vision_end|>, row by row. In the decoder they are
-causal like every other token, and masked in place: no other token moves. Their features enter again between the first
-layers (DeepStack), which is no part of an update. A patch hidden in one layer is there for the next.
+The method is explained in mask_impact_analysis.py; here tokens may be words or cells of a picture.
 
     --mask-mode text, vision or both    hides in turn the text tokens (the default), the picture's cells, or both;
                                         `img0[3,5]` is row 3, column 5 of the first picture

@@ -30,7 +30,7 @@ BATCH_MODE_GUIDE.md has a section on these commands. NO_COLOR switches the colou
 
 
 def read(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The request; raises RequestError for a wrong one, SystemExit(0) after --help and --version."""
+    """The parsed command line; raises RequestError for a wrong one, SystemExit(0) after --help and --version."""
     form: dict[str, Any] = {
         "formatter_class": argparse.RawDescriptionHelpFormatter,
         "allow_abbrev": False,

@@ -13,7 +13,7 @@ AUTOCAST = ("cpu", "cuda", "mps")  # kinds of devices for which a caller may hav
 
 
 def rounding_settings() -> list[tuple[Any, str, Any]]:
-    """torch's settings for float32 rounding: each an object, its attribute, and the value that keeps all digits."""
+    """Torch's settings for float32 rounding: each an object, its attribute, and the value that keeps all digits."""
     backends: Any = torch.backends  # which has other attributes in each version
     cuda, cudnn, cpu = backends.cuda, backends.cudnn, backends.mkldnn
     if not hasattr(cudnn, "conv"):  # before torch 2.9

@@ -64,7 +64,7 @@ def in_shared_steps(one: ResultTable, other: ResultTable) -> list[ResultTable]:
 
 
 def steps_left_out(one: ResultTable, other: ResultTable, screen: Screen) -> Iterator[str]:
-    """A line on the generation steps that are not compared, as one of the two has them alone."""
+    """A line with the generation steps that are not compared, as only one of the two has them."""
     a, b = ({step.step for step in table.steps} for table in (one, other))
     alone = [
         f"{ranges(sorted(own - another))} of {name}"

@@ -75,7 +75,7 @@ def base_of(folder: Path) -> str:
 
 
 def refuse_wrapped(model: Any) -> None:
-    """Raise RequestError for a loaded model that a class of peft's own is wrapped around."""
+    """Raise RequestError for a loaded model that is wrapped in a class of peft's."""
     if type(model).__module__.partition(".")[0] == "peft":
         inside = model.get_base_model() if hasattr(model, "get_base_model") else model.model
         raise RequestError(

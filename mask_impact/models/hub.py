@@ -64,7 +64,7 @@ def from_hub(name: str, revision: str | None, code: bool) -> Checkpoint:
     patterns = [*SMALL_FILES, "*.py"] if code else SMALL_FILES
     with hub_bars(shown=False):
         # By the revision's name, not its commit, so that the cache knows the name next time.
-        fetch = lambda: snapshot_download(name, revision=revision, allow_patterns=patterns)  # noqa: E731
+        fetch = lambda: snapshot_download(name, revision=revision, allow_patterns=patterns)
         folder = Path(ask_hub(name, revision, fetch, SMALL_FILES_SECONDS))
     return Checkpoint(name, folder, name, folder.name, code)
 

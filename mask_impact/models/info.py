@@ -42,6 +42,7 @@ class ModelInfo:
     """
 
     AUTO_CLASS: ClassVar[Any] = AutoModelForCausalLM
+    SITES: ClassVar[Mapping[str, Site]] = {"decoder": DECODER}
 
     name: str
     config: PreTrainedConfig
@@ -136,8 +137,8 @@ def read_info(settings: Settings, checkpoint: Checkpoint | None, refuse: Callabl
 def from_loaded(
     model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase | None, settings: Settings
 ) -> ModelInfo:
-    """The candidate of a model that the caller has loaded. Raises RequestError for one that cannot be measured, for one
-    of the two alone, and for settings that would load another."""
+    """The ModelInfo of a model that the caller has loaded. Raises RequestError for a model that cannot be measured, for
+    only one of model and tokenizer, and for settings that would load another model."""
     model, tokenizer = loaded_pair(unwrap_compiled(model), tokenizer)
     return ModelInfo(loaded_name(model, settings, refuse_loaded), model.config, tokenizer)
 

@@ -19,7 +19,7 @@ ANOTHER_MODEL = "choose a causal language model, such as Qwen/Qwen3-0.6B"
 
 
 def refuse_config(name: str, config: PreTrainedConfig, code: bool) -> None:
-    """Raise RequestError, by name, for models that are no decoder-only language models or cannot be measured."""
+    """Raise RequestError, by name, for a model that is not a decoder-only language model or cannot be measured."""
     known: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if config.is_encoder_decoder:
         raise RequestError(

@@ -50,7 +50,7 @@ def added_text(tokenizer: PreTrainedTokenizerBase, anchor: list[int], token: int
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
-    """The text of these tokens, special ones included, nothing tidied up."""
+    """The text of these tokens, special ones included, without transformers' clean-up."""
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
@@ -122,7 +122,7 @@ def render_chat(
     prompt: str,
     **options: Any,
 ) -> Any:
-    """A chat that is waiting for its answer, as the template renders it."""
+    """A chat that waits for its answer, as the template renders it."""
     messages: list[dict[str, Any]] = [{"role": "user", "content": forms[1](prompt)}]
     if settings.system is not None:
         messages.insert(0, {"role": "system", "content": forms[0](system)})

@@ -49,17 +49,17 @@ class OutputFolder:
         return self._files.get(name_key(name), [])
 
     def record(self, name: str) -> dict[str, Any] | None:
-        """The run record of a name, if there is a readable one."""
+        """The record in a name's run file; None if there is no readable one."""
         files = self.files(name)
         return _record(files[0]) if files and files[0].name.lower().endswith("_run.json") else None
 
     def unfinished_record(self, name: str) -> dict[str, Any] | None:
-        """What the name's unfinished run says that it is, if there is one."""
+        """The record of a name's unfinished run; None if there is no readable one."""
         folder = self._unfinished.get(name_key(name))
         return None if folder is None else _record(folder / "run.json")
 
     def spelling_of(self, name: str) -> str:
-        """The name in the spelling that it has there."""
+        """The name as its files in the folder spell it; as given if there are none."""
         unfinished = self._unfinished.get(name_key(name))
         return self._spelled.get(name_key(name), unfinished.name if unfinished else name)
 

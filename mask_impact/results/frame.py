@@ -19,8 +19,7 @@ TYPE_COLUMN, PICTURE_COLUMNS = "token_type", ("image_index", "patch_row", "patch
 
 
 def table_of(frame: pd.DataFrame) -> ResultTable:
-    """The table of a DataFrame as `read_results` gives it.
-    Raises RequestError if rows are missing or in another order."""
+    """The table of a DataFrame from `read_results`. Raises RequestError if rows are missing or in another order."""
     # For every one of them there would be a token.
     if len(frame) and (last := frame["token_position"].max()) >= MOST_NUMBER:
         raise RequestError(f"a result has fewer than {MOST_NUMBER:,} positions, and here one is {last:,}")

@@ -29,7 +29,7 @@ from mask_impact.runs.run import Run
 
 
 def still_to_measure(plans: Sequence[NamedRun], failures: list[Failure]) -> list[NamedRun]:
-    """The plans whose results are not there yet; a line for each of the others, of which what is missing is made.
+    """The plans that have no result yet. For each of the others, make the files that are missing and print a line.
 
     A plan whose missing files cannot be written is added to `failures`. Raises RequestError if reports are asked for
     and the viewer's page is missing.
@@ -56,7 +56,7 @@ def still_to_measure(plans: Sequence[NamedRun], failures: list[Failure]) -> list
 
 
 def print_warnings(plans: Sequence[NamedRun]) -> None:
-    """A line for whatever the user may not expect of these prompts. Raises RequestError as `still_to_measure` does."""
+    """Print the plans' warnings. Raises RequestError as `still_to_measure` does."""
     if any(plan.settings.report for plan in plans):
         report.page()
     for warning in dict.fromkeys(line for plan in plans for line in plan.warnings):
@@ -64,8 +64,7 @@ def print_warnings(plans: Sequence[NamedRun]) -> None:
 
 
 def load(plans: Sequence[NamedRun], model_info: ModelInfo) -> LoadedModel:
-    """The model with its weights, checked;
-    a line for each plan whose results will be large, and for what is not followed.
+    """The model with its weights, checked; prints warnings of large results and of generation settings not followed.
 
     Raises RequestError for weights that do not fit, and for layers asked for that turn out to have no softmax
     attention.
@@ -79,7 +78,7 @@ def load(plans: Sequence[NamedRun], model_info: ModelInfo) -> LoadedModel:
 
 
 def warn_of_size(plans: Sequence[NamedRun], loaded: LoadedModel) -> None:
-    """A line for each plan whose table can be too long for the JSON, or for the report, that was asked for."""
+    """Print a warning for each plan whose table can be too long for the JSON or the report asked for."""
     for plan in plans:
         rows = rows_to_come(plan, loaded)
         _, warning = formats_for(rows, plan.settings.formats, explicit=True)
@@ -99,7 +98,7 @@ class Failure:
 
 @contextmanager
 def catch_failure(failures: list[Failure], plan: NamedRun, loaded: LoadedModel) -> Iterator[None]:
-    """Let a plan fail alone: its reason is said, recorded in its run file, and the plan noted in `failures`."""
+    """Catch what a plan raises inside, so that the others go on; print it, record it in its run file and `failures`."""
     try:
         yield
     except StopRequested as stopped:
@@ -116,8 +115,7 @@ def catch_failure(failures: list[Failure], plan: NamedRun, loaded: LoadedModel) 
 
 
 def record_failure(plan: NamedRun, loaded: LoadedModel, reason: str) -> None:
-    """Write the reason into the plan's run file; a whole result of that name, which was to be replaced,
-    stays. Raises RunError."""
+    """Write the reason into the plan's run file, unless a whole result has that name. Raises RunError."""
     folder, name = plan.folder, plan.name
     if is_complete(run_path(folder, name)):
         console.warn(f"{name}: the result of this name is kept")
@@ -134,8 +132,10 @@ def is_complete(path: Path) -> bool:
 
 
 def write(plan: NamedRun, run: Run) -> list[Path]:
-    """Write the plan's files, of its finished run: the table in the formats asked for and those that its result has
-    already, the report likewise, and the run file. Returns their paths, the run file last."""
+    """Write a finished run's files and return their paths, the run file last.
+
+    The table is written in the formats asked for and those that its result has already; so is the report.
+    """
     settings, table, choice, record = plan.settings, run.table(), plan.choice, run.record()
     wanted = tuple(form for form in FORMATS if form in settings.formats or form in choice.formats)
     formats, notice = formats_for(len(table), wanted, "formats" in settings.given)
@@ -155,7 +155,7 @@ def write(plan: NamedRun, run: Run) -> list[Path]:
 
 
 def exit_code(plans: Sequence[NamedRun], failures: Sequence[Failure]) -> int:
-    """The command's exit code; of several plans, a line says which failed, or are not finished."""
+    """The command's exit code; prints which of several plans failed, and which are not finished."""
     failed = [failure.plan.name for failure in failures]
     left = [plan.name for plan in plans if plan.name not in failed and not is_done(plan)]
     stopped = interrupts.stop_requested()
@@ -172,15 +172,14 @@ def exit_code(plans: Sequence[NamedRun], failures: Sequence[Failure]) -> int:
 
 
 def is_cut_off(plans: Sequence[NamedRun], failed: Sequence[str]) -> bool:
-    """Whether one of these plans was begun and not ended, or is still to replace what is there;
-    `failed` are names that failed."""
+    """Whether a plan was begun and not ended, or has yet to replace its result; `failed` are names of failed ones."""
     begun = any(unfinished_folder(plan.folder, plan.name).exists() for plan in plans)
     replaced = ReplacedResults(plans[0].settings)
     return begun or (replaced.path is not None and not {plan.name for plan in plans} <= {*replaced.names(), *failed})
 
 
 def is_done(plan: NamedRun) -> bool:
-    """Whether the plan's own result is there, whole."""
+    """Whether the plan's own result exists, whole."""
     record = OutputFolder(plan.folder, only=plan.name).record(plan.name)
     return (
         record is not None

@@ -48,7 +48,7 @@ Row = dict[str, Any]
 
 
 def print_and_write(plans: Sequence[NamedRun], failures: Collection[Failure]) -> None:
-    """After a batch, print its table and write its summary; nothing for a prompt of the command line.
+    """After a batch, print its table and write its summary; do nothing for a prompt of the command line.
 
     `plans` are all entries, `failures` those that failed now. A summary that cannot be written is only a warning, as
     every result is there.
@@ -83,7 +83,7 @@ def summary_path(folder: str, batch_file: str) -> Path:
 
 
 def summary_row(plan: NamedRun, reason: str | None) -> Row:
-    """What the entry's run file tells, and of one that failed now the reason, whether or not it could be recorded."""
+    """The row of an entry from its run file; `reason` is why it failed now, which may not have been recorded."""
     row = dict.fromkeys(COLUMNS) | {"name": plan.name, "tokens": len(plan.prompt.token_ids)}
     path = run_path(plan.folder, plan.name)
     try:

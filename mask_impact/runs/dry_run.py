@@ -14,7 +14,7 @@ from mask_impact.base.formats import formats_for
 from mask_impact.models.devices import find_device
 from mask_impact.models.info import ModelInfo
 from mask_impact.runs import batch
-from mask_impact.runs.messages import plural, counts, extent
+from mask_impact.runs.messages import counts, extent, plural
 from mask_impact.runs.planning import NamedRun, PlannedRun, masked_positions, most_rows
 from mask_impact.settings.text import Settings
 
@@ -84,7 +84,7 @@ def plan_size(plan: PlannedRun, model_info: ModelInfo) -> str:
 
 
 def existing_note(plan: NamedRun) -> str:
-    """What is there of the result, or of a run of it that was cut off."""
+    """The end of a plan's line: whether its result exists, what of it is missing, or that a run of it was cut off."""
     if not plan.finished:
         return "; cut off before, and goes on behind the steps that are there" if plan.choice.resumes else ""
     return (

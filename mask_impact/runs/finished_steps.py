@@ -169,7 +169,7 @@ class FinishedSteps(Sequence[FinishedStep]):
 
 
 class Column(Sequence[Item]):
-    """One thing of each part and, behind them, what is only in memory (`more`)."""
+    """`of` of each finished step, followed by what is only in memory (`more`)."""
 
     def __init__(self, steps: Sequence[FinishedStep], of: Callable[[FinishedStep], Item]):
         self.steps, self.of = steps, of

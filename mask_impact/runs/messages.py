@@ -22,7 +22,7 @@ LONGEST_SHOWN = 80  # characters of the generated text
 
 @contextmanager
 def progress(run: Run, quiet: bool) -> Iterator[tqdm[Any]]:
-    """One bar over the run's generation steps and layers, with the time left; none where nobody looks."""
+    """A progress bar over the run's generation steps and layers, with the time left; none outside a terminal."""
     name = console.escape_unprintable(run.plan.name[:30]) if run.plan.name else None
     total = run.plan.steps * len(run.parts)
     begun = len(run.steps) * len(run.parts)
@@ -39,7 +39,7 @@ def progress(run: Run, quiet: bool) -> Iterator[tqdm[Any]]:
 
 
 def before(plan: NamedRun, loaded: LoadedModel) -> None:
-    """Say, in one line, what is to come."""
+    """Print one line with what will be measured."""
     heads = heads_of_layers(plan, loaded)
     console.say(
         f"{plan.name}: {counts(plan, len(heads))}, {extent(plan, heads, plan.settings.formats)}",
@@ -80,8 +80,8 @@ def after(run: Run, paths: Sequence[Path]) -> None:
         )
     if times := run.method.rows.halvings:
         console.warn(
-            f"{run.plan.name}: the GPU's memory ran out, and rows went through the layers {2**times} times "
-            "fewer at a time (rows_halved in the run file); a smaller --max-memory does so from the start"
+            f"{run.plan.name}: the GPU's memory ran out, so {2**times} times fewer rows went through a layer at once "
+            "(rows_halved in the run file); a smaller --max-memory does so from the start"
         )
     for line in conclusion(run, paths):
         console.say(f"  {line}", run.plan.settings.quiet)

@@ -25,7 +25,7 @@ READ_FIRST = ("parquet", "csv", "json")
 
 
 def make_missing_files(plan: NamedRun) -> bool:
-    """Make what a finished result lacks, with a line for each result; False where its table turns out to be unreadable.
+    """Make the files that a finished result lacks and print a line for each; False if its table cannot be read.
 
     Raises RunError if a file cannot be written.
     """
@@ -65,8 +65,7 @@ def table_path(plan: NamedRun) -> Path:
 
 
 def write_missing_formats(plan: NamedRun) -> list[Path]:
-    """Write the formats that are missing. Raises RequestError for a table that cannot be read,
-    RunError if it cannot be written."""
+    """Write the missing formats. Raises RequestError for a table that cannot be read, RunError if writing fails."""
     missing = [form for form in plan.missing_files if form in FORMATS]
     if not missing:
         return []
@@ -79,8 +78,7 @@ def write_missing_formats(plan: NamedRun) -> list[Path]:
 
 
 def write_missing_report(plan: NamedRun) -> list[Path]:
-    """Write the report, if it is missing; where the table is too long for one, a line says so.
-    Raises as `write_missing_formats`."""
+    """Write the missing report; warn if the table is too long for one. Raises as `write_missing_formats` does."""
     if "report" not in plan.missing_files:
         return []
     if too_long := report.report_fault(plan.choice.record.get("rows", 0)):

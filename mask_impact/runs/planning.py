@@ -25,9 +25,10 @@ from mask_impact.settings.text import Settings, is_ids
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One entry, ready to run: its inputs, the steps asked for and the most it can take.
+    """One entry, ready to run: its inputs, the steps asked for and the most it can take, and the name of its results.
 
-    `warnings` are lines for the user, which the run file has too.
+    `warnings` are lines for the user, which the run file has too; `facts` is what decides the numbers beside the
+    settings, as in a run record (`differing_settings`).
     """
 
     settings: Settings
@@ -80,7 +81,7 @@ class NamedRun(PlannedRun):
 
 
 def plan_all(entries: Sequence[Settings], model_info: ModelInfo) -> list[NamedRun]:
-    """A plan for each entry; raises RequestError with the faults of all of them."""
+    """A plan for each entry. Raises RequestError with the faults of all entries."""
     plans: list[PlannedRun] = []
     own: list[dict[str, object]] = []
     facts: list[dict[str, object]] = []
@@ -141,7 +142,7 @@ def plan(settings: Settings, model_info: ModelInfo) -> PlannedRun:
 
 
 def layer_faults(settings: Settings, layers: int, others: Mapping[int, str]) -> list[str]:
-    """A fault for each layer asked for that is not there, or is known to have no softmax attention."""
+    """A fault for layers asked for that the model does not have, and for each known to have no softmax attention."""
     asked = settings.layers or ()
     beyond = [layer for layer in asked if layer >= layers]
     found = (

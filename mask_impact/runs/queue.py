@@ -20,7 +20,7 @@ from mask_impact.runs.result_names import NameChoice, differing_settings, try_na
 
 
 def locked_plans(plans: Sequence[NamedRun], loaded: LoadedModel, failures: list[Failure]) -> Iterator[NamedRun]:
-    """Each plan in turn, for as long as this process alone may write its result, until Ctrl-C is pressed.
+    """Each plan in turn, with its name locked until the next is taken; ends when Ctrl-C is pressed.
 
     A plan that another process is measuring, or has finished meanwhile, is skipped with a line; one that cannot be
     begun is added to `failures`.
@@ -42,8 +42,7 @@ def locked_plans(plans: Sequence[NamedRun], loaded: LoadedModel, failures: list[
 
 
 def lock_plan(plan: NamedRun, loaded: LoadedModel, held: ExitStack) -> NamedRun | None:
-    """Take the plan's name until `held` is closed, and note what is being run;
-    the plan as it stands now, or None where nothing is left to do.
+    """Lock the plan's name until `held` is closed, and write the record of what is being run.
 
     Returns the plan with its choice of name brought up to date, or None if nothing is left to do. Finished steps of a
     run with other settings are deleted. Raises RunError if such a run took the name meanwhile, or if nothing can be
@@ -79,7 +78,7 @@ def lock_plan(plan: NamedRun, loaded: LoadedModel, held: ExitStack) -> NamedRun 
 
 
 def clear_leftovers(plan: NamedRun) -> None:
-    """Forget what a finished run was made of, and one that ended without a step to go on from.
+    """Delete the finished steps of a run whose result is written, and the folder of a run that has none.
 
     The folder stays beside tables without a run file, as only its record says what they are.
     """
@@ -91,5 +90,5 @@ def clear_leftovers(plan: NamedRun) -> None:
 
 
 def finished_steps_of(plan: NamedRun) -> FinishedSteps:
-    """The part files of a plan."""
+    """The finished steps of a plan."""
     return FinishedSteps(plan.folder, plan.name)

@@ -24,8 +24,7 @@ SPELT_OUT = ("computed_with",)  # facts whose differing entries a conflict names
 
 @dataclass(frozen=True)
 class NameChoice:
-    """The name for a run; `record` is that of the finished run of the same settings found there, empty where there is
-    none, `formats` its result files.
+    """The name for a run, and what exists under it.
 
     `record` is that of a finished run of the same settings, `formats` are its tables' formats, and "report" if it has
     one. `earlier` says how an earlier run of this name ended that left no result; `resumes` is whether that was this
@@ -40,7 +39,7 @@ class NameChoice:
 
 
 def differing_settings(record: Mapping[str, Any], settings: Settings, facts: Mapping[str, object]) -> list[str]:
-    """Names of what differs between a run record and a request; empty if its numbers would be the same.
+    """What differs between a run record and a request, by name; empty if the numbers would be the same.
 
     `facts` is what the request was resolved to, under the names at the record's top level (such as device); a fact is
     compared in place of a setting of the same name.
@@ -113,7 +112,7 @@ def _given_name(name: str, settings: Settings, facts: Mapping[str, object], exis
 
 
 def try_name(name: str, settings: Settings, facts: Mapping[str, object], existing: OutputFolder) -> NameChoice | str:
-    """The choice of this name, or what holds it already."""
+    """The choice of this name, or what has it already, in words."""
     own, files, record, unfinished = (
         existing.spelling_of(name),
         existing.files(name),

@@ -45,21 +45,21 @@ class Run:
         self.method = method_of(plan.settings)
         self.finished_steps = FinishedSteps(plan.folder, plan.name) if isinstance(plan, NamedRun) else None
         parts: Sequence[FinishedStep] = () if self.finished_steps is None else self.finished_steps
-        self.inputs = plan.prompt.fed(
-            ModelInputs(
-                plan.prompt.token_ids,
-                plan.steps,
-                plan.continuation_ids,
-                loaded.stop_ids,
-                loaded.model_info.context_length,
-                plan.prompt.masked,
-                partial(plan.prompt.further, device=loaded.model.device),
-                Column(parts, lambda step: step.fingerprint),
-                self._start_over,
-                picking(loaded.model.generation_config, plan.prompt.token_ids, loaded.model.device)
-                if plan.generates
-                else greedy,
-            )
+        self.inputs = ModelInputs(
+            plan.prompt.token_ids,
+            plan.steps,
+            plan.continuation_ids,
+            loaded.stop_ids,
+            loaded.model_info.context_length,
+            plan.prompt.masked,
+            partial(plan.prompt.further, device=loaded.model.device),
+            Column(parts, lambda step: step.fingerprint),
+            self._start_over,
+            picking(loaded.model.generation_config, plan.prompt.token_ids, loaded.model.device)
+            if plan.generates
+            else greedy,
+            plan.prompt.site,
+            plan.prompt.at,
         )
         self.steps = [step.record for step in parts]
         self.distances = Column(parts, lambda step: step.distances)
@@ -150,7 +150,7 @@ class Run:
         return round(time.monotonic() - self._clock, 3)
 
     def _step_record(self, distances: StepDistances) -> dict[str, Any]:
-        """Per variant one number for each measured layer, null where a layer has no such head."""
+        """The step in the run record: per variant a number for each measured layer, null where it has no such head."""
         step, rows = self.last, self._rows()
         values = {kind: [getattr(layer, kind)[row] for _, layer, row in rows] for kind in PER_CELL[:3]}
         rest = distances.positions != left_out(self.plan.prompt.columns(1))
@@ -164,7 +164,7 @@ class Run:
         }
 
     def _token(self, token: int, probability: float | None) -> dict[str, Any]:
-        """A likely next token as it would read after the last one."""
+        """The record of a likely next token, its text as it reads after the last token."""
         text = token_texts(self.loaded.tokenizer, [self.last.token_ids[-1], token])[-1]
         return {"id": token, "text": text, "probability": probability}
 
@@ -257,8 +257,7 @@ class Run:
         )
 
     def _each_record(self) -> dict[str, Any]:
-        """Full's L2 distances at each measured cell, where they were kept:
-        (layer, measured, position), float32 in base64."""
+        """Full's L2 distances at each measured cell, if kept: (layer, measured, position), float32 in base64."""
         each = [layer.each for layer in self._closed if layer.each is not None]
         if not each:
             return {}

@@ -375,7 +375,7 @@ class Settings:
 
 
 def is_ids(value: object) -> TypeGuard[tuple[int, ...]]:
-    """Whether a prompt or a continuation that was read is token ids, and no text."""
+    """Whether a prompt or a continuation, as its reader returns it, is token ids and not text."""
     return isinstance(value, tuple)
 
 

@@ -107,7 +107,7 @@ def printable(path: str) -> str:
 
 
 def _written(image: Image.Image, kind: str, **options: object) -> bytes:
-    """The bytes of the picture."""
+    """The bytes of the picture's file, or None if it is larger than a JPEG can be."""
     file = io.BytesIO()
     Image.frombytes("RGB", image.size, image.tobytes()).save(file, kind, **options)  # without the file's metadata
     return file.getvalue()

@@ -7,7 +7,7 @@ tokenizer with its chat template, in which each `<|image_pad|>` is repeated once
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, ClassVar
@@ -42,9 +42,10 @@ DEFAULT_PROCESSOR: dict[str, Any] = dict(
 
 @dataclass(frozen=True)
 class VisionModelInfo(ModelInfo):
-    """All that is known of a Qwen3-VL without its weights. Its front door gives it settings of its own alone."""
+    """What is known of a Qwen3-VL without its weights."""
 
     AUTO_CLASS: ClassVar[Any] = AutoModelForImageTextToText
+    SITES: ClassVar[Mapping[str, Site]] = {"decoder": DECODER, "encoder": VISION_ENCODER}
 
     processor: Qwen2VLImageProcessorPil = field(kw_only=True)
 
@@ -72,10 +73,6 @@ class VisionModelInfo(ModelInfo):
     def measured_config(self, settings: VisionSettings) -> PreTrainedConfig:  # type: ignore[override]  # see the class
         """The configuration of the part that is measured."""
         return self.config.vision_config if settings.part == "encoder" else super().measured_config(settings)
-
-    def encoder_parts(self, model: PreTrainedModel, method: Method) -> list[LayerParts]:
-        """The blocks of the vision encoder that can be measured, checked."""
-        return encoder_parts(model, method)
 
     def question_ids(self, settings: VisionSettings) -> list[int]:  # type: ignore[override]  # see the class
         """The prompt's token ids, with one image token for each picture, in front of the question."""
@@ -196,9 +193,9 @@ def from_loaded(
     image_processor: Any,
     settings: VisionSettings,
 ) -> VisionModelInfo:
-    """The candidate of a Qwen3-VL that the caller has loaded; `image_processor` is any image processor of it, or None
-    for the one that Qwen3-VL has. Raises RequestError for a model of another kind, and for settings that would load
-    another."""
+    """The ModelInfo of a Qwen3-VL that the caller has loaded; `image_processor` is any image processor for it, or None
+    for Qwen3-VL's own. Raises RequestError for a model of another kind, and for settings that would load another
+    model."""
     model, tokenizer = loaded_pair(unwrap_compiled(model), tokenizer)
     name = loaded_name(model, settings, refuse_loaded)
     vision = model.config.vision_config
