@@ -15,7 +15,7 @@ import yaml
 from repository import ROOT
 
 from mask_impact.base.errors import RequestError
-from mask_impact.settings import batch_file, schema
+from mask_impact.settings import batch_file, generated, schema
 from mask_impact.settings import readers as values
 from mask_impact.settings import text as settings
 from mask_impact.settings.option import Option, options
@@ -453,3 +453,12 @@ def test_the_batch_files_name_their_schema(path):
 def test_make_guide_writes_them_too():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "-m mask_impact.settings.schema" in re.search(r"^guide:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
+
+
+def test_a_file_that_is_not_what_the_settings_give_is_told_and_written_again(tmp_path, capsys):
+    file = tmp_path / "a.json"
+    file.write_text("old", encoding="utf-8")
+    assert generated.write({file: "new"}, ["--check"]) == 1 and file.read_text(encoding="utf-8") == "old"
+    assert capsys.readouterr().err == "a.json is not what the settings give: run `make guide` and commit it\n"
+    assert generated.write({file: "new"}, []) == 0 and file.read_text(encoding="utf-8") == "new"
+    assert generated.write({file: "new"}, ["--check"]) == 0
