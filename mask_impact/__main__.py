@@ -58,6 +58,10 @@ def read(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--json", dest="as_json", action="store_true", help="print the strongest tokens as JSON, for scripts"
     )
     compare = command("compare", "print where two results of the same shape differ, and by how much", "a", "b")
+    whole = "print every column of the picture, also where the strongest alone fill a screen"
+    show.add_argument("--all", action="store_true", help=whole)
+    whole = "print every variant, layer and changed token, and not the largest changes alone"
+    compare.add_argument("--all", action="store_true", help=whole)
     for each in (show, compare):
         each.add_argument(
             "--metric", action=Once, choices=("l2", "cosine"), default="l2", help="which distance (default: l2)"
@@ -66,7 +70,7 @@ def read(argv: Sequence[str] | None = None) -> argparse.Namespace:
     export = command("export", "write a result in another format, beside it", "result")
     export.add_argument("--to", metavar="FORMAT", action=Once, choices=FORMATS, required=True, help=", ".join(FORMATS))
     for each in (report, export):
-        each.add_argument("--overwrite", action="store_true", help="replace an existing file")
+        each.add_argument("--overwrite", action="store_true", help="replace the file that is there")
     return parser.parse_args(argv)
 
 
@@ -119,7 +123,7 @@ def answer(asked: argparse.Namespace, screen: terminal.Screen) -> None:
     if asked.command == "compare":
         from mask_impact.lookup import compare as comparison
 
-        comparison.compare(find.find(asked.a), find.find(asked.b), screen, asked.metric)
+        comparison.compare(find.find(asked.a), find.find(asked.b), screen, asked.metric, asked.all)
     elif asked.command == "export":
         from mask_impact.lookup import export as exporting
 
@@ -135,6 +139,7 @@ def answer(asked: argparse.Namespace, screen: terminal.Screen) -> None:
             top=asked.top,
             metric=asked.metric,
             as_json=asked.as_json,
+            whole=asked.all,
         )
 
 

@@ -7,7 +7,7 @@ short_names(["the_capital_of_france_is_the_city_of", "the_capital_of_chad_is_the
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from os.path import commonprefix
 
 from mask_impact.base.terminal import columns_of
@@ -36,7 +36,7 @@ def telling_places(names: Collection[str]) -> dict[str, tuple[int, int]]:
 def shared(names: Collection[str]) -> dict[str, int]:
     """How many of its first characters each name has in common with the name most like it."""
     ordered = sorted(names)
-    common = [len(commonprefix(pair)) for pair in zip(ordered, ordered[1:])]
+    common = [len(commonprefix(pair)) for pair in pairwise(ordered)]
     return dict(zip(ordered, map(max, [0, *common], [*common, 0])))
 
 

@@ -6,7 +6,8 @@ compare(Path("output/a_results.csv"), Path("output/b_results.csv"), Screen())
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,57 @@ from mask_impact.results.table import ResultTable
 
 TOP = 3
 MOST_LISTED = 5
+MOST_ROWS = 20  # of the table of variants and layers; of a longer one, so many of each kind of variant:
+ROWS_OF_A_KIND = 5
 
 
-def compare(one: Path, other: Path, screen: Screen, metric: str = "l2") -> None:
-    """Print how far the two tables lie apart, in the steps that both have.
+@dataclass(frozen=True)
+class CellChange:
+    """How far one variant of one layer, row `row` of the tables, lies apart over all steps and positions.
+
+    `largest` and `mean` |A - B| are 0 where all distances are undefined in both, NaN where none is defined in both; `scale` is A's
+    largest distance, `lone` how many are undefined in one of the two alone.
+    """
+
+    row: int
+    variant: str
+    layer: int
+    largest: float
+    mean: float
+    scale: float
+    lone: int
+
+    @property
+    def equal(self) -> bool:
+        """Whether the two do not differ."""
+        return self.largest == 0 and not self.lone
+
+    @property
+    def kind(self) -> str:
+        """Full, Attn, or Heads: distances of one kind can be compared."""
+        return "Heads" if self.variant.startswith("Head_") else self.variant
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Smaller for a larger change; what is undefined in one alone comes first."""
+        return not self.lone, -np.nan_to_num(self.largest)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One distance of A and of B, and how far they lie apart."""
+
+    cell: CellChange
+    step: int
+    position: int
+    apart: float
+    a: float
+    b: float
+
+
+def compare(one: Path, other: Path, screen: Screen, metric: str = "l2", whole: bool = False) -> None:
+    """Print how far the two tables lie apart, in the steps that both have: where most, then the largest changes, or with
+    `whole` all of them.
 
     Raises RequestError if they share no step, or if their variants, layers or positions differ.
     """
@@ -36,14 +84,15 @@ def compare(one: Path, other: Path, screen: Screen, metric: str = "l2") -> None:
         raise RequestError(*(f"{one} and {other} cannot be compared: {fault}" for fault in faults))
     ends = [measured_at(frame.attrs.get("run") or {}) for frame in frames]
     names = [screen.cut(line, screen.width) for line in (f"A  {one}{ends[0]}", f"B  {other}{ends[1]}")]
+    heatmap_rows = cell_changes(a, b, metric)
     for line in [
         *names,
         *steps_left_out(whole_a, whole_b, screen),
         *differing_tokens(a, b, screen),
         "",
-        *differences(a, b, metric, screen),
-        "",
-        *changes(a, b, metric, screen),
+        *largest_changes(a, b, heatmap_rows, metric, screen),
+        *changes(a, b, metric, screen, whole),
+        *table_of_changes(heatmap_rows, metric, screen, whole),
     ]:
         console.draw(line)
 
@@ -118,30 +167,107 @@ def differing_tokens(one: ResultTable, other: ResultTable, screen: Screen) -> It
         yield f"... and different tokens at {len(found) - MOST_LISTED} more positions"
 
 
-def differences(one: ResultTable, other: ResultTable, metric: str, screen: Screen) -> Iterator[str]:
-    """For each variant a line for each layer, or a single line if all its layers are equal."""
-    if all(
-        np.array_equal(getattr(a, metric), getattr(b, metric), equal_nan=True) for a, b in zip(one.steps, other.steps)
-    ):
+def cell_changes(one: ResultTable, other: ResultTable, metric: str) -> list[CellChange]:
+    """How far each variant of each layer lies apart, in the order of the tables."""
+    return [
+        CellChange(row, variant, layer, *distances_apart(one, other, row, metric))
+        for row, (variant, layer) in enumerate(one.heatmap_rows)
+    ]
+
+
+def largest_changes(
+    one: ResultTable, other: ResultTable, heatmap_rows: Sequence[CellChange], metric: str, screen: Screen
+) -> Iterator[str]:
+    """For each kind of variant the cell that changed most, with its place; one line where all is equal."""
+    if all(cell.equal for cell in heatmap_rows):
         yield f"equal: every {METRICS[metric]} is the same in both"
         return
+    yield screen.bold(screen.cut(f"Largest |A - B| of the {METRICS[metric]}", screen.width))
+    for kind, group in by_kind(heatmap_rows).items():
+        largest = largest_change(one, other, group, metric)
+        yield f"{screen.padded(kind, 6)} {place_of(largest, one, screen)}"
+        if largest is not None and largest.position == one.left_out:
+            further = largest_change(one, other, group, metric, without=one.left_out)
+            yield f"{'':6} without position {one.left_out}: {place_of(further, one, screen)}"
+    if lone := sum(cell.lone for cell in heatmap_rows):
+        yield from screen.lines(f"distances that are undefined in one of the two alone: {lone}")
+
+
+def by_kind(heatmap_rows: Sequence[CellChange]) -> dict[str, list[CellChange]]:
+    """The cells of each kind of variant, which stand together."""
+    return {kind: list(group) for kind, group in groupby(heatmap_rows, key=lambda cell: cell.kind)}
+
+
+def largest_change(
+    one: ResultTable, other: ResultTable, heatmap_rows: Sequence[CellChange], metric: str, without: int | None = None
+) -> Change | None:
+    """The distance of these cells that changed most, the position `without` left out; None where none did."""
+    rows, found = [cell.row for cell in heatmap_rows], None
+    for step, its_other in zip(one.steps, other.steps):
+        a, b = (getattr(each, metric)[rows].astype(np.float64) for each in (step, its_other))
+        apart = np.where(step.positions == without, 0, np.nan_to_num(np.abs(a - b)))
+        cell, column = divmod(int(apart.argmax()), apart.shape[1]) if apart.size else (0, 0)
+        if apart.size and apart[cell, column] > (found.apart if found else 0):
+            numbers = (float(values[cell, column]) for values in (apart, a, b))
+            found = Change(heatmap_rows[cell], step.step, int(step.positions[column]), *numbers)
+    return found
+
+
+def place_of(change: Change | None, table: ResultTable, screen: Screen) -> str:
+    """`2.49 (A 25.5, B 23): layer 29, step 0, position 613 " old"`."""
+    if change is None:
+        return "no change"
+    where = f"layer {change.cell.layer}, step {change.step}, position {change.position} "
+    where = f"{change.cell.variant}, {where}" if change.cell.kind == "Heads" else where
+    said = screen.safe(f"{number(change.apart)} (A {number(change.a)}, B {number(change.b)}): {where}")
+    return said + screen.quoted(table.tokens[change.position], max(6, screen.width - 7 - len(said)))
+
+
+def table_of_changes(heatmap_rows: Sequence[CellChange], metric: str, screen: Screen, whole: bool) -> Iterator[str]:
+    """A line for each variant and layer, one for a variant that is equal; of a long table the largest changes of each kind."""
+    if all(cell.equal for cell in heatmap_rows):
+        return
+    short = not whole and len(heatmap_rows) > MOST_ROWS
+    yield ""
     yield from screen.lines(
         f"|A - B| of the {METRICS[metric]} over all steps and positions; relative: to A's largest of that "
-        "variant and layer"
+        f"variant and layer{'; the largest of each kind first' if short else ''}"
     )
     yield screen.bold(f"{'variant':<9}{'layer':>5}{'largest':>11}{'mean':>11}{'relative':>11}{'mean':>11}")
-    for variant in variants_of(one):
-        rows = [row for row, (kind, _) in enumerate(one.heatmap_rows) if kind == variant]
-        lines = [(one.heatmap_rows[row][1], *distances_apart(one, other, row, metric)) for row in rows]
-        if all(largest == 0 and not lone for _, largest, _, _, lone in lines):
+    yield from shortest_rows(heatmap_rows, screen) if short else all_rows(heatmap_rows, screen)
+
+
+def shortest_rows(heatmap_rows: Sequence[CellChange], screen: Screen) -> Iterator[str]:
+    """The rows of the largest changes of each kind, and how many more there are."""
+    shown = [
+        cell
+        for group in by_kind(heatmap_rows).values()
+        for cell in sorted(group, key=lambda cell: cell.rank)[:ROWS_OF_A_KIND]
+        if not cell.equal
+    ]
+    yield from (row_of(cell, screen) for cell in shown)
+    equal = sum(cell.equal for cell in heatmap_rows)
+    more = f"... and {len(heatmap_rows) - len(shown)} more pairs of variant and layer"
+    yield from screen.lines(f"{more}{f', {equal} of them equal' if equal else ''}; --all prints every one, in order")
+
+
+def all_rows(heatmap_rows: Sequence[CellChange], screen: Screen) -> Iterator[str]:
+    """A row for each variant and layer, or one for all layers where they are equal."""
+    for variant, group in groupby(heatmap_rows, key=lambda cell: cell.variant):
+        rows = list(group)
+        if all(cell.equal for cell in rows):
             yield f"{screen.padded(variant, 8)} equal in all layers"
-            continue
-        for layer, largest, mean, scale, lone in lines:
-            relative = [value / scale if scale > 0 else 0 if value == 0 else np.nan for value in (largest, mean)]
-            figures = "".join(f"{number(value):>11}" for value in (largest, mean, *relative))
-            yield f"{screen.padded(variant, 8)} {layer:>5}{figures}" + (
-                f"  {lone} undefined in one alone" if lone else ""
-            )
+        else:
+            yield from (row_of(cell, screen) for cell in rows)
+
+
+def row_of(cell: CellChange, screen: Screen) -> str:
+    """One line of the table."""
+    pair = (cell.largest, cell.mean)
+    relative = [value / cell.scale if cell.scale > 0 else 0 if value == 0 else np.nan for value in pair]
+    figures = "".join(f"{number(value):>11}" for value in (*pair, *relative))
+    lone = f"  {cell.lone} undefined in one alone" if cell.lone else ""
+    return f"{screen.padded(cell.variant, 8)} {cell.layer:>5}{figures}{lone}"
 
 
 def distances_apart(one: ResultTable, other: ResultTable, row: int, metric: str) -> tuple[float, float, float, int]:
@@ -159,23 +285,26 @@ def distances_apart(one: ResultTable, other: ResultTable, row: int, metric: str)
     return largest, mean, scale, lone
 
 
-def changes(one: ResultTable, other: ResultTable, metric: str, screen: Screen) -> Iterator[str]:
+def changes(one: ResultTable, other: ResultTable, metric: str, screen: Screen, whole: bool) -> Iterator[str]:
     """The strongest tokens of each step and variant in which they differ or have another order."""
-    total = changed = 0
-    without = "" if one.left_out is None else f" (position {one.left_out} left out)"
-    for place, step in enumerate(one.steps):
-        for variant in variants_of(one):
-            a, b = (strongest_tokens(table, TOP, place, variant, metric) for table in (one, other))
-            total += 1
-            if [token.position for token in a] != [token.position for token in b]:
-                changed += 1
-                yield f"step {step.step}, {screen.safe(variant)}: the {TOP} strongest tokens{without} changed"
-                yield f"  A  {tokens_in_line(a, screen)}"
-                yield f"  B  {tokens_in_line(b, screen)}"
-    where = f"all {total}" if not changed else f"{total - changed} of {total}"
+    pairs = [(place, variant) for place in range(len(one.steps)) for variant in variants_of(one)]
+    changed = [
+        (one.steps[place].step, variant, a, b)
+        for place, variant in pairs
+        for a, b in [[strongest_tokens(table, TOP, place, variant, metric) for table in (one, other)]]
+        if [token.position for token in a] != [token.position for token in b]
+    ]
+    where = f"{len(pairs) - len(changed)} of {len(pairs)}" if changed else f"all {len(pairs)}"
     yield from screen.lines(
         f"the {TOP} strongest tokens are the same, in the same order, in {where} pairs of step and variant"
     )
+    without = "" if one.left_out is None else f" (position {one.left_out} left out)"
+    for step, variant, a, b in changed if whole else changed[:MOST_LISTED]:
+        yield f"step {step}, {screen.safe(variant)}: the {TOP} strongest tokens{without} changed"
+        yield f"  A  {tokens_in_line(a, screen)}"
+        yield f"  B  {tokens_in_line(b, screen)}"
+    if not whole and len(changed) > MOST_LISTED:
+        yield f"... and in {len(changed) - MOST_LISTED} more; --all prints them"
 
 
 def tokens_in_line(tokens: Sequence[StrongToken], screen: Screen) -> str:

@@ -11,16 +11,23 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mask_impact.base.terminal import BLOCKS, LEVELS, RAMP, Screen
-from mask_impact.results.strongest import METRICS
+from mask_impact.results.strongest import METRICS, strongest_tokens
 from mask_impact.results.table import ResultTable
 
 UNDEFINED, ZERO, ROUNDING = -2, -1, 0  # levels beside those from 1 to LEVELS
 MARKS = {True: {UNDEFINED: "?", ZERO: "·", ROUNDING: "~"}, False: {UNDEFINED: "?", ZERO: ".", ROUNDING: "~"}}
-WIDEST, FOLDED = 10, 5  # most columns of a token with its gap: in one piece, and in a picture of several pieces
+# Columns of a token, the gap included: at most, and where the picture does not fit into one piece.
+WIDEST, FOLDED = 10, 5
+BESIDE = 16  # columns of the screen that the layer and its largest distance take
+MOST_LINES = 100  # of a picture; three pieces of 30 layers
 
 
 def block_picture(
-    table: ResultTable, metric: str, screen: Screen, floor: Sequence[float | None] | None = None
+    table: ResultTable,
+    metric: str,
+    screen: Screen,
+    floor: Sequence[float | None] | None = None,
+    whole: bool = False,
 ) -> Iterator[str]:
     """The lines of the picture of a table of one step and one variant.
 
@@ -28,26 +35,44 @@ def block_picture(
     distance without position 0; a larger one at position 0 looks the same. A picture that is too wide for the screen is
     cut into pieces.
     """
-    [step], layers = table.steps, [layer for _, layer in table.heatmap_rows]
+    [step], texts = table.steps, labels(table)
     values = getattr(step, metric).astype(np.float64)
     largest = scales(values, step.positions, table.left_out)
     levels = levels_of(values, largest, floor)
-    texts = labels(table)
-    width, count = column_widths(
-        [screen.columns(text) for text in texts], int(step.positions.max(initial=0)), screen.width - 16
-    )
-    names = [f"{layer:>5} {number(value):>9} " for layer, value in zip(layers, largest)]
+    names = [f"{layer:>5} {number(value):>9} " for (_, layer), value in zip(table.heatmap_rows, largest)]
+    shown = np.arange(len(texts))
+    width, count = side_by_side(texts, step.positions, screen)
+    lines, fitting = -(-len(texts) // count) * (len(names) + 3), max(1, (screen.width - BESIDE + 1) // width)
+    if lines > MOST_LINES and len(texts) > fitting and not whole:
+        shown = strongest_columns(table, metric, fitting)
+        yield from screen.lines(
+            f"The {len(shown)} strongest of {len(texts)} tokens, in their order; --all draws every one ({lines:,} lines)"
+        )
+    yield from pieces(names, step.positions[shown], [texts[place] for place in shown], levels[:, shown], screen)
+    drawn = table.left_out in step.positions[shown]
+    yield from screen.lines(legend(levels[:, shown], metric, screen, table.left_out, drawn))
+
+
+def pieces(
+    names: Sequence[str], positions: np.ndarray, texts: Sequence[str], levels: np.ndarray, screen: Screen
+) -> Iterator[str]:
+    """The picture of levels (layer, column) in pieces as wide as the screen, an empty line behind each."""
+    width, count = side_by_side(texts, positions, screen)
     for first in range(0, len(texts), count):
         part = slice(first, first + count)
-        yield (
-            f"{'layer':>5} {'largest':>9} "
-            + "".join(f"{position:<{width}}" for position in step.positions[part]).rstrip()
-        )
-        yield " " * 16 + "".join(screen.padded(text, width - 1) + " " for text in texts[part]).rstrip()
+        yield f"{'layer':>5} {'largest':>9} " + "".join(f"{position:<{width}}" for position in positions[part]).rstrip()
+        yield " " * BESIDE + "".join(screen.padded(text, width - 1) + " " for text in texts[part]).rstrip()
         for name, row in zip(names, levels[:, part]):
             yield name + " ".join(screen.painted(mark(level, screen) * (width - 1), level) for level in row)
         yield ""
-    yield from screen.lines(legend(levels, metric, screen, table.left_out))
+
+
+def strongest_columns(table: ResultTable, metric: str, count: int) -> np.ndarray:
+    """The places of the `count` strongest columns, ascending; of the first ones where no distance is defined."""
+    [step] = table.steps
+    found = {token.position for token in strongest_tokens(table, count, metric=metric)}
+    places = np.flatnonzero(np.isin(step.positions, list(found)))
+    return places if len(places) else np.arange(min(count, len(step.positions)))
 
 
 def scales(values: np.ndarray, positions: np.ndarray, left_out: int | None = 0) -> np.ndarray:
@@ -88,6 +113,12 @@ def column_heading(token: str) -> str:
     return token.removeprefix(" ") if token.strip(" ") else "_" * len(token)
 
 
+def side_by_side(texts: Sequence[str], positions: np.ndarray, screen: Screen) -> tuple[int, int]:
+    """Columns for each token with the gap behind it, and how many tokens stand side by side on the screen."""
+    widths, last = [screen.columns(text) for text in texts], int(positions.max(initial=0))
+    return column_widths(widths, last, screen.width - BESIDE)
+
+
 def column_widths(texts: Sequence[int], last: int, room: int) -> tuple[int, int]:
     """Columns for each token and its gap, and how many tokens stand side by side in `room` columns."""
     least = len(str(last)) + 1
@@ -104,16 +135,13 @@ def mark(level: int, screen: Screen) -> str:
     return (BLOCKS if screen.unicode else RAMP)[level - 1] if level > 0 else MARKS[screen.unicode][level]
 
 
-def legend(levels: np.ndarray, metric: str, screen: Screen, left_out: int | None = 0) -> str:
+def legend(levels: np.ndarray, metric: str, screen: Screen, left_out: int | None = 0, drawn: bool = True) -> str:
     """What the characters mean; those outside the scale only if they occur."""
     words = {ZERO: "exactly 0", ROUNDING: "at or below the noise floor", UNDEFINED: "undefined, no key is left"}
     others = "".join(f"; {mark(level, screen)} {said}" for level, said in words.items() if (levels == level).any())
     ramp = BLOCKS if screen.unicode else RAMP
-    without, larger = (
-        ("", "")
-        if left_out is None
-        else (f" without position {left_out}", f" Position {left_out} may be larger than it is drawn.")
-    )
+    without = "" if left_out is None else f" without position {left_out}"
+    larger = f" Position {left_out} may be larger than it is drawn." if without and drawn else ""
     return (
         f"Each layer has its own scale: {ramp} from 0 to the layer's largest {METRICS[metric]}{without}, the "
         f"number beside the layer{others}.{larger}"

@@ -38,6 +38,7 @@ def show(
     top: int = 10,
     metric: str = "l2",
     as_json: bool = False,
+    whole: bool = False,
 ) -> None:
     """Print the run, the strongest tokens and the block picture of one step and variant; with `as_json` only the
     tokens.
@@ -96,7 +97,7 @@ def show(
         "",
         *strongest_lines(strongest, metric, screen, left_out_note(table)),
         "",
-        *block_picture(table, metric, screen, noise_floor(run, table, metric)),
+        *block_picture(table, metric, screen, noise_floor(run, table, metric), whole),
     ]:
         console.draw(line)
 

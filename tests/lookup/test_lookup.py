@@ -10,10 +10,11 @@ import sys
 
 import numpy as np
 import pytest
+from looking import long_table, stored
 from repository import ROOT
 
 from mask_impact import __main__, read_results
-from mask_impact.base.terminal import BLOCKS
+from mask_impact.base.terminal import BLOCKS, Screen
 from mask_impact.lookup.compare import distances_apart
 from mask_impact.lookup.find import abbreviated, ranges
 from mask_impact.lookup.heatmap_text import ROUNDING, UNDEFINED, ZERO, levels_of, scales
@@ -134,6 +135,42 @@ def test_undefined_is_not_zero(folder, ask):
     assert levels.tolist() == [[8, ZERO, UNDEFINED, ROUNDING, 1, 8]]
 
 
+def picture_of(out):
+    """The positions and the rows of layers of a printed picture of one piece or more."""
+    positions = [int(word) for line in out if line.startswith("layer ") for word in line.split()[2:]]
+    return positions, [line for line in out if re.match(r" +\d+ +[\d.e+]+ [▁▂▃▄▅▆▇█·~?]", line)]
+
+
+def test_of_a_long_step_the_strongest_columns_are_shown_in_their_order(folder, ask):
+    table = long_table()
+    name = stored(table, folder, "long")
+    code, out, _ = ask("show", name)
+    positions, rows = picture_of(out)
+    assert code == 0 and len(out) < 60 and len(rows) == 30
+    assert positions == sorted(token.position for token in strongest_tokens(table, 13))
+    assert "The 13 strongest of 600 tokens, in their order; --all draws every one" in " ".join(out)
+    assert not any("may be larger" in line for line in out)  # position 0 is not drawn
+    wide = picture_of(ask("show", name, screen=Screen(200))[1])[0]
+    assert len(wide) > 30 and set(positions) < set(wide)
+
+
+def test_a_column_has_the_same_blocks_among_the_strongest_as_among_all(folder, ask):
+    name = stored(long_table(layers=2), folder, "long")
+    wide = [picture_of(ask("show", name, *flag, screen=Screen(3100))[1]) for flag in ((), ("--all",))]
+    assert wide[0] == wide[1]  # it fits
+    short, whole = (ask("show", name, *flag)[1] for flag in ((), ("--all",)))
+    positions, rows = picture_of(short)
+    assert picture_of(whole)[0] == list(range(600)) and not any("--all" in line for line in whole)
+    drawn = "".join(line[16:] + " " for line in picture_of(whole)[1] if line.split()[0] == "0").split()
+    assert rows[0][16:].split() == [drawn[place] for place in positions]
+
+
+def test_where_nothing_is_defined_the_first_columns_are_shown(folder, ask):
+    table = long_table()
+    table.steps[0].l2[:] = np.nan
+    assert picture_of(ask("show", stored(table, folder, "none"))[1])[0] == list(range(13))
+
+
 def test_the_scale_of_a_layer_leaves_position_0_out():
     values = np.array([[9.0, 1, 2], [3, 0, 0], [np.nan, np.nan, np.nan], [np.nan, 0, 5]])
     assert scales(values, np.array([0, 1, 2])).tolist() == [2, 3, -1, 5]
@@ -216,6 +253,45 @@ def test_changed_strongest_tokens_are_named(folder, ask):
     token = f'{sums.idxmax()} "{strongest.token_masked.iloc[0]}"'
     assert code == 0 and out[place + 1].startswith(f"  A  {token}") and token not in out[place + 2]
     assert "in 11 of 12 pairs" in " ".join(out) and "Full     equal in all layers" in out
+
+
+def test_the_largest_changes_come_first_and_of_a_long_table_alone(folder, ask):
+    one, other = (long_table(("Full", "Head_0", "Head_1"), positions=9) for _ in range(2))
+    kind = np.array([variant == "Full" for variant, _ in one.cells])
+    other.steps[0].l2[kind] += np.arange(30, dtype=np.float32)[:, None]  # the first of equals is position 0's
+    other.steps[0].l2[30 + 7, 4] += 1000
+    names = [stored(table, folder, name) for table, name in ((one, "first"), (other, "second"))]
+    code, out, _ = ask("compare", *names)
+    assert code == 0 and len(out) < 40
+    assert out[3] == "Largest |A - B| of the L2 distance"
+    assert out[4].startswith("Full   29 (A ") and "): layer 29, step 0, position " in out[4]
+    assert out[5].startswith("       without position 0: 29 (A ")
+    assert out[6].startswith("Heads  1e+03 (A ") and out[6].endswith('): Head_0, layer 7, step 0, position 4 " t4"')
+    rows = [line.split()[:3] for line in out if re.match(r"\w+ +\d+ +[\d.]", line)]
+    assert rows == [*(["Full", str(layer), str(layer)] for layer in range(29, 24, -1)), ["Head_0", "7", "1e+03"]]
+    end = "... and 84 more pairs of variant and layer, 60 of them equal; --all prints every one, in order"
+    assert " ".join(out).endswith(end)
+    rows = [line.split()[:2] for line in ask("compare", *names, "--all")[1] if re.match(r"\w+ +\d+ +[\d.]", line)]
+    assert rows == [[variant, str(layer)] for variant in ("Full", "Head_0") for layer in range(30)]
+
+
+def test_of_many_changed_pairs_the_first_are_named(folder, ask):
+    variants = ["Full", *(f"Head_{head}" for head in range(7))]
+    names = [stored(long_table(variants, 1, 9, seed), folder, f"seed{seed}") for seed in range(2)]
+    listed = [
+        [line for line in ask("compare", *names, *flag)[1] if line.endswith("changed")] for flag in ((), ("--all",))
+    ]
+    assert len(listed[0]) == 5 and len(listed[1]) > 5 and listed[0] == listed[1][:5]
+    assert f"... and in {len(listed[1]) - 5} more; --all prints them" in ask("compare", *names)[1]
+
+
+def test_undefined_in_one_alone_comes_before_all_changes(folder, ask):
+    one, other = (long_table(positions=9) for _ in range(2))
+    other.steps[0].l2[:] += 1
+    other.steps[0].l2[3, 2] = np.nan
+    out = ask("compare", *(stored(table, folder, name) for table, name in ((one, "first"), (other, "second"))))[1]
+    assert "distances that are undefined in one of the two alone: 1" in out
+    assert next(line for line in out if re.match(r"Full +\d+ +[\d.]", line)).split()[1] == "3"
 
 
 def test_undefined_in_one_alone_is_counted():

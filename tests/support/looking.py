@@ -12,7 +12,7 @@ from mask_impact import __main__
 from mask_impact.base import console
 from mask_impact.base.terminal import Screen
 from mask_impact.results.table import ResultTable, StepDistances
-from mask_impact.results.writing import write_results
+from mask_impact.results.writing import write_csv, write_results
 
 HOSTILE = [
     "\x1b[2J\x1b]0;title\x07",
@@ -40,6 +40,14 @@ HOSTILE = [
 ]
 
 
+def long_table(variants=("Full",), layers=30, positions=600, seed=0) -> ResultTable:
+    """A table of one step that is too long for a screen, of distances that no two are alike in; it has no run record."""
+    cells = [(variant, layer) for variant in variants for layer in range(layers)]
+    l2 = np.random.default_rng(seed).permutation(len(cells) * positions).reshape(len(cells), positions)
+    l2 = l2.astype(np.float32)
+    return ResultTable([f" t{place}" for place in range(positions)], cells, [StepDistances(0, l2, l2)])
+
+
 @pytest.fixture
 def folder(results, tmp_path, monkeypatch):
     """A current folder with a copy of the results in `output`."""
@@ -59,6 +67,12 @@ def ask(capsys):
         return code, said.out.split("\n")[:-1], said.err.split("\n")[:-1]
 
     return run
+
+
+def stored(table: ResultTable, folder, name: str) -> str:
+    """The table as a result of that name; what the command calls it."""
+    write_csv(table, folder / f"{name}_results.csv")
+    return f"output/{name}"
 
 
 def hostile(folder, name="evil"):
