@@ -185,10 +185,10 @@ def largest_changes(
     yield screen.bold(screen.cut(f"Largest |A - B| of the {METRICS[metric]}", screen.width))
     for kind, group in by_kind(heatmap_rows).items():
         largest = largest_change(one, other, group, metric)
-        yield f"{screen.padded(kind, 6)} {place_of(largest, one, screen)}"
+        yield place_of(largest, one, screen, f"{screen.padded(kind, 6)} ")
         if largest is not None and largest.position == one.left_out:
             further = largest_change(one, other, group, metric, without=one.left_out)
-            yield f"{'':6} without position {one.left_out}: {place_of(further, one, screen)}"
+            yield place_of(further, one, screen, f"{'':6} without position {one.left_out}: ")
     if lone := sum(cell.lone for cell in heatmap_rows):
         yield from screen.lines(f"distances that are undefined in one of the two alone: {lone}")
 
@@ -213,14 +213,14 @@ def largest_change(
     return found
 
 
-def place_of(change: Change | None, table: ResultTable, screen: Screen) -> str:
+def place_of(change: Change | None, table: ResultTable, screen: Screen, start: str) -> str:
     """`2.49 (A 25.5, B 23): layer 29, step 0, position 613 " old"`."""
     if change is None:
-        return "no change"
-    where = f"layer {change.cell.layer}, step {change.step}, position {change.position} "
-    where = f"{change.cell.variant}, {where}" if change.cell.kind == "Heads" else where
-    said = screen.safe(f"{number(change.apart)} (A {number(change.a)}, B {number(change.b)}): {where}")
-    return said + screen.quoted(table.tokens[change.position], max(6, screen.width - 7 - len(said)))
+        return f"{start}no change"
+    head = f"{change.cell.variant}, " if change.cell.kind == "Heads" else ""
+    where = f"{screen.safe(head)}layer {change.cell.layer}, step {change.step}, position {change.position} "
+    said = f"{start}{number(change.apart)} (A {number(change.a)}, B {number(change.b)}): {where}"
+    return said + screen.quoted(table.tokens[change.position], max(6, screen.width - len(said)))
 
 
 def table_of_changes(heatmap_rows: Sequence[CellChange], metric: str, screen: Screen, whole: bool) -> Iterator[str]:

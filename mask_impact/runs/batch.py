@@ -81,8 +81,8 @@ def warn_of_size(plans: Sequence[NamedRun], loaded: LoadedModel) -> None:
     """Print a warning for each plan whose table can be too long for the JSON or the report asked for."""
     for plan in plans:
         rows = rows_to_come(plan, loaded)
-        _, warning = formats_for(rows, plan.settings.formats, explicit=True)
-        if warning and "formats" in plan.settings.given:
+        _, warning = formats_for(rows, plan.settings.formats, plan.settings.formats_given)
+        if warning and plan.settings.formats_given:
             console.warn(f"{plan.name}: {warning}")
         if plan.settings.report and rows > REPORT_ROWS:
             console.warn(f"{plan.name}: this run can have {rows:,} rows; past {REPORT_ROWS:,} it gets no report")
@@ -137,12 +137,12 @@ def write(plan: NamedRun, run: Run) -> list[Path]:
     The table is written in the formats asked for and those that its result has already; so is the report.
     """
     settings, table, choice, record = plan.settings, run.table(), plan.choice, run.record()
-    wanted = tuple(form for form in FORMATS if form in settings.formats or form in choice.formats)
-    formats, notice = formats_for(len(table), wanted, "formats" in settings.given)
+    wanted, notice = formats_for(len(table), settings.formats, settings.formats_given)
+    formats = tuple(form for form in FORMATS if form in wanted or form in choice.formats)
     workplace = unfinished_folder(plan.folder, plan.name).parent
     *tables, run_file = write_results(table, plan.folder, plan.name, formats, record, workplace)
     FinishedSteps(plan.folder, plan.name).finish()
-    if notice and "formats" not in settings.given:
+    if notice and not settings.formats_given:
         console.say(f"  {notice}", settings.quiet)
     if not settings.report and "report" not in choice.formats:
         return [*tables, run_file]

@@ -77,9 +77,7 @@ def plan_size(plan: PlannedRun, model_info: ModelInfo) -> str:
     count = len(layers(plan, model_info))
     if heads is None:
         return f"{counts(plan, count)}, rows unknown until the weights are loaded"
-    formats, notice = formats_for(
-        most_rows(plan, [heads] * count), plan.settings.formats, "formats" in plan.settings.given
-    )
+    formats, notice = formats_for(most_rows(plan, [heads] * count), plan.settings.formats, plan.settings.formats_given)
     return f"{counts(plan, count)}, {extent(plan, [heads] * count, formats)}" + (f" ({notice})" if notice else "")
 
 

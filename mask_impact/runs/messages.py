@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mask_impact.base import console
-from mask_impact.base.formats import file_sizes
+from mask_impact.base.formats import file_sizes, formats_for
 from mask_impact.models.loading import LoadedModel
 from mask_impact.results.strongest import STRONGEST, left_out_note, strongest_tokens
 from mask_impact.runs.planning import NamedRun, PlannedRun, heads_of_layers, most_heatmaps, most_rows
@@ -41,8 +41,9 @@ def progress(run: Run, quiet: bool) -> Iterator[tqdm[Any]]:
 def before(plan: NamedRun, loaded: LoadedModel) -> None:
     """Print one line with what will be measured."""
     heads = heads_of_layers(plan, loaded)
+    formats, _ = formats_for(most_rows(plan, heads), plan.settings.formats, plan.settings.formats_given)
     console.say(
-        f"{plan.name}: {counts(plan, len(heads))}, {extent(plan, heads, plan.settings.formats)}",
+        f"{plan.name}: {counts(plan, len(heads))}, {extent(plan, heads, formats)}",
         plan.settings.quiet,
     )
 

@@ -235,6 +235,7 @@ class Settings:
         metavar="LIST",
         scope="run",
         group="results",
+        default_shown="`csv,json`; past 1,048,575 rows `parquet`",
         changes_numbers=False,
     )
     report: bool = option(
@@ -353,6 +354,11 @@ class Settings:
     def most_steps(self) -> int | None:
         """The most generation steps; None for one per token of the continuation."""
         return None if self.continuation is not None and "num_tokens" not in self.given else self.num_tokens
+
+    @property
+    def formats_given(self) -> bool:
+        """Whether the formats of the result files were asked for by name."""
+        return "formats" in self.given
 
     @property
     def batch_file(self) -> str | None:

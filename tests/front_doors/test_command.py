@@ -134,15 +134,40 @@ def test_a_further_format_is_written_beside_those_that_are_there(command, llama)
     assert "this result is there" in command(*words, "--formats", "csv,parquet")[1][0]
 
 
-def test_parquet_that_took_the_place_of_json_is_a_finished_result(command, llama, monkeypatch, loads):
-    monkeypatch.setattr("mask_impact.base.formats.JSON_ROWS", 10)
+@pytest.fixture
+def small_spreadsheet(monkeypatch):
+    """Let a spreadsheet open ten rows."""
+    monkeypatch.setattr("mask_impact.base.formats.SPREADSHEET_ROWS", 10)
+
+
+def test_parquet_that_took_the_place_of_the_default_is_a_finished_result(command, llama, small_spreadsheet, loads):
     words = ("--model", llama, "--prompt", "The cat", "--layers", 0)
     code, out, err = command(*words)
-    assert (code, err) == (0, []) and "Parquet takes its place" in out[1]
-    assert files_in("output") == ["the_cat_results.csv", "the_cat_results.parquet", "the_cat_run.json"]
+    assert (code, err) == (0, []) and "(parquet " in out[0] and "with --formats csv writes CSV too" in out[1]
+    assert files_in("output") == ["the_cat_results.parquet", "the_cat_run.json"]
     assert "this result is there" in command(*words)[1][0] and len(loads) == 1
-    _, out, err = command("--model", llama, "--prompt", "A dog", "--layers", 0, "--formats", "json")
+    assert command(*words, "--formats", "csv")[1] == ["output/the_cat_results.csv: made of the result that is there"]
+    assert len(loads) == 1 and "this result is there" in command(*words)[1][0]
+    table = read_results("output/the_cat_results.parquet")
+    assert table.equals(read_results("output/the_cat_results.csv")) and len(table) > 10
+    assert "(parquet " in command(*words, "--overwrite")[1][0]
+    assert files_in("output") == ["the_cat_results.parquet", "the_cat_run.json"]
+    assert table.equals(read_results("output/the_cat_results.parquet"))
+
+
+def test_formats_of_a_batch_file_are_asked_for(command, llama, small_spreadsheet):
+    config = yaml_file(f"model: {llama}\nformats: [csv]\nprompts: [{{prompt: The cat, layers: 0}}]\n")
+    assert command("--config", config)[0] == 0
+    assert "the_cat_results.csv" in files_in("output") and "the_cat_results.parquet" not in files_in("output")
+
+
+def test_json_that_is_asked_for_and_can_be_too_long_is_told_before(command, llama, monkeypatch):
+    monkeypatch.setattr("mask_impact.base.formats.JSON_ROWS", 10)
+    words = ("--model", llama, "--prompt", "A dog", "--layers", 0, "--formats", "json")
+    _, out, err = command(*words)
     assert len(err) == 1 and err[0].startswith("warning: a_dog: JSON was asked for, but holds up to 10 rows")
+    assert files_in("output") == ["a_dog_results.parquet", "a_dog_run.json"]
+    assert "this result is there" in command(*words)[1][0]
 
 
 def test_settings_come_from_flag_entry_defaults_and_top_level_in_this_order(command, llama):

@@ -14,7 +14,7 @@ from hard_tables import HOSTILE_TOKENS, assert_holds, hard_table, written
 from repository import ROOT
 
 from mask_impact import read_results
-from mask_impact.base.formats import FORMATS, JSON_ROWS, file_sizes, formats_for
+from mask_impact.base.formats import FORMATS, JSON_ROWS, SPREADSHEET_ROWS, file_sizes, formats_for
 from mask_impact.results.table import COLUMNS, ResultTable, StepDistances
 from mask_impact.results.writing import write_results
 
@@ -233,20 +233,29 @@ def test_a_large_heatmap_stays_one_row_group(tmp_path):
 # Formats and sizes
 
 
-def test_json_stays_up_to_its_limit():
-    assert formats_for(JSON_ROWS, ("csv", "json"), explicit=False) == (("csv", "json"), None)
+DEFAULT = ("csv", "json")
+
+
+def test_json_that_was_asked_for_stays_up_to_its_limit():
+    assert formats_for(JSON_ROWS, DEFAULT, explicit=True) == (DEFAULT, None)
     assert formats_for(JSON_ROWS + 1, ("csv", "parquet"), explicit=True) == (("csv", "parquet"), None)
 
 
-@pytest.mark.parametrize("explicit", [True, False])
 @pytest.mark.parametrize(
     "formats, kept",
-    [(("csv", "json"), ("csv", "parquet")), (("json",), ("parquet",)), (("json", "parquet"), ("parquet",))],
+    [(DEFAULT, ("csv", "parquet")), (("json",), ("parquet",)), (("json", "parquet"), ("parquet",))],
 )
-def test_json_gives_way_past_its_limit(explicit, formats, kept):
-    found, notice = formats_for(JSON_ROWS + 1, formats, explicit)
+def test_json_that_was_asked_for_gives_way_past_its_limit(formats, kept):
+    found, notice = formats_for(JSON_ROWS + 1, formats, explicit=True)
     assert found == kept and "5,000,001" in notice and "\n" not in notice
-    assert notice.startswith("JSON was asked for") == explicit
+    assert notice.startswith("JSON was asked for")
+
+
+def test_what_no_spreadsheet_opens_is_parquet_where_nothing_was_asked_for():
+    assert formats_for(SPREADSHEET_ROWS, DEFAULT, explicit=False) == (DEFAULT, None)
+    found, notice = formats_for(SPREADSHEET_ROWS + 1, DEFAULT, explicit=False)
+    assert found == ("parquet",) and "1,048,576 rows" in notice and "--formats csv" in notice and "\n" not in notice
+    assert formats_for(SPREADSHEET_ROWS + 1, DEFAULT, explicit=True) == (DEFAULT, None)
 
 
 def test_estimated_sizes_are_near_the_truth(tmp_path):

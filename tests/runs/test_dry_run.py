@@ -242,7 +242,9 @@ def test_durations(time_taken, shown):
     assert dry_run.duration(time_taken) == shown
 
 
-def test_a_table_too_long_for_json_is_planned_in_parquet(command, no_weights, monkeypatch):
-    monkeypatch.setattr("mask_impact.base.formats.JSON_ROWS", 10)
+def test_a_table_too_long_for_a_spreadsheet_is_planned_in_parquet(command, no_weights, monkeypatch):
+    monkeypatch.setattr("mask_impact.base.formats.SPREADSHEET_ROWS", 10)
     out = command("--config", "night.yaml", "--dry-run")[1]
-    assert "(csv 10 KB, parquet 26 KB)" in out[0] and "Parquet takes its place" in out[0]
+    assert "(parquet 26 KB)" in out[0] and "Parquet takes the place of CSV and JSON" in out[0]
+    out = command("--config", "night.yaml", "--dry-run", "--formats", "csv")[1]
+    assert "(csv 10 KB)" in out[0] and "Parquet" not in out[0]
