@@ -1,4 +1,4 @@
-/** Reading along: the tokens as running text, each on the colour of a layer, linked with the heatmap by hover and pins. */
+/** The prompt: the tokens as running text, each on the colour of a layer, linked with the heatmap by hover and pins. */
 import { choice, element, setOptions } from "./element.js";
 import { pinStyle, pinToggled } from "./pins.js";
 import { chunks, folded, withGaps } from "./prose.js";
@@ -40,12 +40,7 @@ function built(root, store) {
   const value = element("p", { class: "value muted" });
   const legend = element("p", { class: "muted small" });
   root.classList.add("reading");
-  root.append(
-    element("div", { class: "panel-head" }, element("h2", {}, "Reading along"), layers.root),
-    box,
-    value,
-    legend,
-  );
+  root.append(element("div", { class: "panel-head" }, element("h2", {}, "Prompt"), layers.root), box, value, legend);
   return { box, value, legend, layers: layers.select };
 }
 
