@@ -17,13 +17,14 @@ REPORT_ROWS = 5_000_000
 def formats_for(rows: int, formats: tuple[str, ...], explicit: bool) -> tuple[tuple[str, ...], str | None]:
     """The formats for a table of `rows` rows, and one line to print if they are not the ones wanted.
 
-    Where they are only the default (not `explicit`), a table that no spreadsheet opens is written in Parquet alone; the line is for
-    the end of the run. Past five million rows JSON gives way to Parquet also where it was asked for by name: call this with the
-    most possible rows before the run, and warn with the line.
+    Where they are only the default (not `explicit`), a table that no spreadsheet opens is written in Parquet alone; the
+    line is for the end of the run. Past five million rows JSON gives way to Parquet also where it was asked for by
+    name: call this with the most possible rows before the run, and warn with the line.
     """
     if not explicit and rows > SPREADSHEET_ROWS:
         return ("parquet",), (
-            f"{rows:,} rows are more than a spreadsheet opens ({SPREADSHEET_ROWS:,}): Parquet takes the place of CSV and JSON; "
+            f"{rows:,} rows are more than a spreadsheet opens ({SPREADSHEET_ROWS:,}): "
+            "Parquet takes the place of CSV and JSON; "
             "the same command with --formats csv writes CSV too, without measuring again"
         )
     if "json" not in formats or rows <= JSON_ROWS:

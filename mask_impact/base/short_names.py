@@ -16,7 +16,8 @@ GAP = "..."
 
 
 def short_names(names: Sequence[str], most: int) -> list[str]:
-    """The names, those wider than `most` columns cut; different names stay different, in wider columns where `most` is too few."""
+    """The names, those wider than `most` columns cut;
+    different names stay different, in wider columns where `most` is too few."""
     places = telling_places(set(names))
     widest = max(map(columns_of, names), default=0)
     for columns in range(most, widest):
@@ -27,7 +28,8 @@ def short_names(names: Sequence[str], most: int) -> list[str]:
 
 
 def telling_places(names: Collection[str]) -> dict[str, tuple[int, int]]:
-    """Of each name the stretch outside of which it is like some other name: the index of its first character, and past its last."""
+    """Of each name the stretch outside of which it is like some other name:
+    the index of its first character, and past its last."""
     before, after = shared(names), shared([name[::-1] for name in names])
     ends = {name: (before[name], len(name) - after[name[::-1]]) for name in names}
     return {name: (max(0, min(a, b - 1)), min(len(name), max(a + 1, b))) for name, (a, b) in ends.items()}
@@ -36,12 +38,13 @@ def telling_places(names: Collection[str]) -> dict[str, tuple[int, int]]:
 def shared(names: Collection[str]) -> dict[str, int]:
     """How many of its first characters each name has in common with the name most like it."""
     ordered = sorted(names)
-    common = [len(commonprefix(pair)) for pair in pairwise(ordered)]
+    common = [len(commonprefix(pair)) for pair in pairwise(ordered)]  # noqa: RUF071 (letter by letter is what is wanted)
     return dict(zip(ordered, map(max, [0, *common], [*common, 0])))
 
 
 def shortened(name: str, first: int, last: int, columns: int) -> str:
-    """The name in at most so many columns: without its middle where that shows both ends of what tells, else with what tells."""
+    """The name in at most so many columns: without its middle where that shows both ends of what tells,
+    else with what tells."""
     if columns_of(name) <= columns:
         return name
     head, tail = beginning(name, (columns - 3) // 2), ending(name, (columns - 2) // 2)

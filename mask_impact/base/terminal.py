@@ -1,4 +1,4 @@
-"""What a terminal can show, and text from models and files made safe for it.
+r"""What a terminal can show, and text from models and files made safe for it.
 
     screen = Screen.of(sys.stdout)
     screen.quoted("\x1b[2J")         # "\x1b[2J" in quotes, with a backslash and no escape character

@@ -31,8 +31,8 @@ ROWS_OF_A_KIND = 5
 class CellChange:
     """How far one variant of one layer, row `row` of the tables, lies apart over all steps and positions.
 
-    `largest` and `mean` |A - B| are 0 where all distances are undefined in both, NaN where none is defined in both; `scale` is A's
-    largest distance, `lone` how many are undefined in one of the two alone.
+    `largest` and `mean` |A - B| are 0 where all distances are undefined in both, NaN where none is defined in both;
+    `scale` is A's largest distance, `lone` how many are undefined in one of the two alone.
     """
 
     row: int
@@ -72,8 +72,8 @@ class Change:
 
 
 def compare(one: Path, other: Path, screen: Screen, metric: str = "l2", whole: bool = False) -> None:
-    """Print how far the two tables lie apart, in the steps that both have: where most, then the largest changes, or with
-    `whole` all of them.
+    """Print how far the two tables lie apart, in the steps that both have:
+    where most, then the largest changes, or with `whole` all of them.
 
     Raises RequestError if they share no step, or if their variants, layers or positions differ.
     """
@@ -224,7 +224,8 @@ def place_of(change: Change | None, table: ResultTable, screen: Screen, start: s
 
 
 def table_of_changes(heatmap_rows: Sequence[CellChange], metric: str, screen: Screen, whole: bool) -> Iterator[str]:
-    """A line for each variant and layer, one for a variant that is equal; of a long table the largest changes of each kind."""
+    """A line for each variant and layer, one for a variant that is equal;
+    of a long table the largest changes of each kind."""
     if all(cell.equal for cell in heatmap_rows):
         return
     short = not whole and len(heatmap_rows) > MOST_ROWS

@@ -46,7 +46,8 @@ def block_picture(
     if lines > MOST_LINES and len(texts) > fitting and not whole:
         shown = strongest_columns(table, metric, fitting)
         yield from screen.lines(
-            f"The {len(shown)} strongest of {len(texts)} tokens, in their order; --all draws every one ({lines:,} lines)"
+            f"The {len(shown)} strongest of {len(texts)} tokens, in their order; "
+            f"--all draws every one ({lines:,} lines)"
         )
     yield from pieces(names, step.positions[shown], [texts[place] for place in shown], levels[:, shown], screen)
     drawn = table.left_out in step.positions[shown]

@@ -37,8 +37,8 @@ from mask_impact.sites.site import Site
 
 NARROW = "with its rows in the model's own dtype (--measure-dtype model) it may be measured"
 TOGETHER = 16  # rows that are sent through a layer together, to see that each goes by itself
-# How far the same numbers may lie apart when a layer makes them again in its own dtype: a unit in the last place of each. An
-# adapter that adds 1% is seen in bfloat16.
+# How far the same numbers may lie apart when a layer makes them again in its own dtype: a unit in the last place of
+# each. An adapter that adds 1% is seen in bfloat16.
 AGAIN = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2**-10, torch.bfloat16: 2**-7}
 
 
@@ -58,7 +58,8 @@ def measurable_parts(
 
 @contextmanager
 def named_unknown(name: str, module: nn.Module, remedy: str = "it cannot be measured") -> Iterator[None]:
-    """Turn what a model's own code raises, in passes of a kind that it was not written for, into a RequestError with its name."""
+    """Turn what a model's own code raises, in passes of a kind that it was not written for,
+    into a RequestError with its name."""
     try:
         yield
     except (RequestError, RunError):
@@ -116,7 +117,8 @@ def check_layer(layer: LayerPass, method: Method) -> LayerParts:
 
 
 def tried(layer: LayerPass, dtype: torch.dtype) -> LayerParts:
-    """The layer's parts with what is found by trying, its weights being in `dtype`. Raises RunError as `check_layer` does."""
+    """The layer's parts with what is found by trying, its weights being in `dtype`.
+    Raises RunError as `check_layer` does."""
     row = layer.at(layer.last)
     rows = RowPass(layer.parts, row.call.to(dtype))
     heads = row.heads[None].to(dtype)
@@ -133,8 +135,8 @@ def tried(layer: LayerPass, dtype: torch.dtype) -> LayerParts:
 
 
 def check_own_answers(layer: LayerPass) -> None:
-    """Raise RunError if, in the model's own dtype, the output projection found does not give the attention module's answer, or the
-    layer, with that answer in its place, its own output.
+    """Raise RunError if, in the model's own dtype, the output projection found does not give the attention module's
+    answer, or the layer, with that answer in its place, its own output.
 
     The model made both of the same numbers in the same dtype, so they differ by no more than the order of sums.
     """
@@ -153,7 +155,8 @@ def every_head(layer: LayerPass) -> Tensor:
 
 
 def whole_output(parts: LayerParts, call: LayerCall) -> Tensor:
-    """What the layer gives for the last of all its rows, (d_model,), its attention answering as it did, in the call's dtype."""
+    """What the layer gives for the last of all its rows, (d_model,),
+    its attention answering as it did, in the call's dtype."""
     call = call.without_cache()
     answer = map_tensors(parts.attention_answer, lambda t: t.to(call.hidden.dtype, copy=True))
     with replace_forward({parts.attention: lambda *args, **kwargs: answer}):
@@ -161,9 +164,11 @@ def whole_output(parts: LayerParts, call: LayerCall) -> Tensor:
 
 
 def check_rows(layer: LayerPass, rows: RowPass, heads: Tensor) -> None:
-    """Raise RunError if a row by itself, or beside others, gives other numbers than in the whole sequence; in the rows' dtype.
+    """Raise RunError if a row by itself, or beside others,
+    gives other numbers than in the whole sequence; in the rows' dtype.
 
-    Only so is a wrapper or a hook seen that mixes the rows, or tells the last one from the others; heads (1, head, d_v).
+    Only so is a wrapper or a hook seen that mixes the rows,
+    or tells the last one from the others; heads (1, head, d_v).
     """
     parts, dtype = rows.parts, heads.dtype
     if parts.direct:
@@ -208,7 +213,8 @@ def residual_kind(rows: RowPass, heads: Tensor) -> str:
 
 
 def is_linear(rows: RowPass, heads: Tensor, function: Callable[[Tensor], Tensor]) -> bool:
-    """Whether a function of the heads' outputs (1, head, d_v), through the output projection, is linear but for biases in that."""
+    """Whether a function of the heads' outputs (1, head, d_v), through the output projection,
+    is linear but for biases in that."""
     generator = torch.Generator("cpu").manual_seed(0)
     one, two = (
         torch.randn(2, *heads.shape, generator=generator, device="cpu").to(heads) * heads.norm() / heads.numel() ** 0.5

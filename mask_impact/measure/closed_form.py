@@ -1,11 +1,13 @@
-"""What every head would have answered with one key, or one set of keys, masked: the closed form, and its care for the heaviest.
+"""What every head would have answered with one key, or one set of keys, masked:
+the closed form, and its care for the heaviest.
 
 Masking key j renormalises the softmax over the others, so with weights p and output o = sum_k p_k v_k
     o_j - o = p_j / (1 - p_j) (o - v_j)
 for every key. A set S of keys leaves as one, with p_S the sum of its weights:
     o_S - o = (p_S o - sum_{k in S} p_k v_k) / (1 - p_S) = sum_{k in S} p_k / (1 - p_S) (o - v_k).
-The difference is kept, never o_S itself: it has full precision however small it is. Sets share no key, so only the heaviest
-can hold more than half the weight; there 1 - p_S cancels, and the softmax is taken again without it: with its output o',
+The difference is kept, never o_S itself: it has full precision however small it is. Sets share no key, so only the
+heaviest can hold more than half the weight; there 1 - p_S cancels, and the softmax is taken again without it: with its
+output o',
     o_S - o = sum_{k in S} p_k (o' - v_k).
 A learned sink is one more term of the denominator and drops out of both lines.
 """
@@ -23,11 +25,12 @@ from mask_impact.sites.query import AT_ONCE, QueryView, matmul_by_group
 
 @dataclass(frozen=True)
 class MaskedHeads:
-    """Head outputs of one query with each set of keys masked in turn, `size` neighbouring keys a set; plain keys are sets of 1.
+    """Head outputs of one query with each set of keys masked in turn, `size` neighbouring keys a set;
+    plain keys are sets of 1.
 
-    weights (head, key) sum to 1, or to 1 minus the sink's share, masses (head, set) likewise; output (head, d_v); undefined
-    (set,) where masking leaves some head no key and no sink; heaviest_difference (head, d_v) is o_S - o of each head's heaviest
-    set, 0 if undefined.
+    weights (head, key) sum to 1, or to 1 minus the sink's share, masses (head, set) likewise; output (head, d_v);
+    undefined (set,) where masking leaves some head no key and no sink; heaviest_difference (head, d_v) is o_S - o of
+    each head's heaviest set, 0 if undefined.
     """
 
     weights: Tensor
@@ -42,7 +45,8 @@ class MaskedHeads:
     _heaviest: Tensor
 
     def differences(self, sets: Tensor, out: Tensor | None = None) -> Tensor:
-        """o_S - o for the sets at the indices `sets`, in order: (len(sets), head, d_v), in `out` if given. 0 where undefined."""
+        """o_S - o for the sets at the indices `sets`, in order:
+        (len(sets), head, d_v), in `out` if given. 0 where undefined."""
         (groups, _, width), heads = self._value.shape, len(self.output)
         if out is None:
             out = self.output.new_empty(len(sets), *self.output.shape)
@@ -66,7 +70,8 @@ class MaskedHeads:
         return tensor[:, member :: self.size]
 
     def factors(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """p_j / (1 - p_j), but 0 at a head's heaviest key or where undefined; and 1 there and 0 elsewhere: both (len(keys), head).
+        """p_j / (1 - p_j), but 0 at a head's heaviest key or where undefined;
+        and 1 there and 0 elsewhere: both (len(keys), head).
 
         For sets of one key.
         """

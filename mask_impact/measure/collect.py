@@ -49,7 +49,8 @@ class DistanceCollector:
     def distances(
         self, step_info: StepInfo, row: LayerRow, offset: int, undefined: torch.Tensor | None
     ) -> LayerDistances:
-        """All distances at their positions, the set of index 0 at `offset`; 0 where no row came, NaN where `undefined` (set,).
+        """All distances at their positions, the set of index 0 at `offset`;
+        0 where no row came, NaN where `undefined` (set,).
 
         Raises RunError where the layer's update is not finite.
         """
@@ -80,9 +81,9 @@ def collected(
     """Distances of all chunks, those of the layer's rows compared together, at their positions; on the first step the
     identities are checked.
 
-    `heads` says whether the heads are variants. Positions that no head sees, or that are not masked, are 0, undefined ones
-    NaN. The identity of a renormalised softmax runs over the sets that are not masked too. Raises RunError
-    where the layer's update is not finite, or where an identity fails on the first step.
+    `heads` says whether the heads are variants. Positions that no head sees, or that are not masked, are 0, undefined
+    ones NaN. The identity of a renormalised softmax runs over the sets that are not masked too. Raises RunError where
+    the layer's update is not finite, or where an identity fails on the first step.
     """
     conserved: list[torch.Tensor | float] = [0.0] * len(rows)
     collector = None

@@ -76,14 +76,16 @@ class Separation:
 
 
 def components(baseline: Tensor, difference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The baselines' lengths (variant,), and of each difference (row, variant, d) the length and the part along: (variant, row)."""
+    """The baselines' lengths (variant,), and of each difference (row, variant,
+    d) the length and the part along: (variant, row)."""
     l2, length = norm(difference), norm(baseline)
     unit = baseline.to(l2.dtype) / length[:, None]
     return length, l2.T, torch.linalg.vecdot(difference.to(l2.dtype), unit).T
 
 
 def component_by_component(baseline: Tensor, difference: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of chosen cells (cell, d), in the widest dtype: length, part along, length across, and whether it is exactly -baseline."""
+    """Of chosen cells (cell, d), in the widest dtype:
+    length, part along, length across, and whether it is exactly -baseline."""
     baseline, difference = baseline.to(widest(baseline)), difference.to(widest(baseline))
     unit = baseline / norm(baseline)[:, None]
     along = (difference * unit).sum(-1)
@@ -94,8 +96,8 @@ def component_by_component(baseline: Tensor, difference: Tensor) -> tuple[Tensor
 class LayerDistances:
     """One layer at one step.
 
-    l2 and cosine are distances (variant, position), NaN where undefined; the norms and noise floors are (variant,). Where
-    they are means over several measured cells, `each` may have Full's L2 for each of these: (measured, position).
+    l2 and cosine are distances (variant, position), NaN where undefined; the norms and noise floors are (variant,).
+    Where they are means over several measured cells, `each` may have Full's L2 for each of these: (measured, position).
     """
 
     layer: int

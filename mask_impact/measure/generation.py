@@ -1,7 +1,7 @@
 """A decoder's passes: generation steps, each of which predicts a token.
 
-Step k predicts output token k: step 0 sees the prompt, step k the prompt and k more tokens. The prompt is run once; with
-the key-value cache a further token costs one decoding step and its rows.
+Step k predicts output token k: step 0 sees the prompt, step k the prompt and k more tokens. The prompt is run once;
+with the key-value cache a further token costs one decoding step and its rows.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ TOP_TOKENS = 5
 
 @dataclass(frozen=True)
 class Answered:
-    """A forward pass behind us: the layers that are still to be measured, what rows that joined it left, the last logits
-    (vocabulary,), and the model's cache, if it has one."""
+    """A forward pass behind us: the layers that are still to be measured, what rows that joined it left, the last
+    logits (vocabulary,), and the model's cache, if it has one."""
 
     recorded: Recording
     joined: Joined
@@ -58,7 +58,8 @@ def generation_steps(
 ) -> Iterator[tuple[Step, Iterator[LayerPass | LayerDistances]]]:
     """Run the model greedily, or along a given continuation, and yield each step with what its layers did.
 
-    A cache serves as long as its keys were turned as those of the present length are; elsewhere the step is taken from the start.
+    A cache serves as long as its keys were turned as those of the present length are;
+    elsewhere the step is taken from the start.
     """
     rotary = rotary or RotaryState(model)
     token_ids, unseen, cache = list(inputs.token_ids), list(inputs.token_ids), None
@@ -119,7 +120,8 @@ def one_pass(
 
 
 def first_cache(model: PreTrainedModel, method: Method) -> DynamicCache | None:
-    """The cache of a sequence's first pass: None, so that the model makes its own, but where that would have its encoder's depth."""
+    """The cache of a sequence's first pass: None, so that the model makes its own,
+    but where that would have its encoder's depth."""
     config = model.config.get_text_config()
     return DynamicCache() if method.use_cache and layer_count(config) > config.num_hidden_layers else None
 
@@ -158,7 +160,8 @@ def context_full(step: Step, inputs: ModelInputs) -> bool:
 def kept_between_steps(
     model: PreTrainedModel, parts: list[LayerParts], inputs: ModelInputs, method: Method
 ) -> ProjectedValues | None:
-    """Room for the projected values of the whole run; None if there is one step, or no cache that leaves values as they are."""
+    """Room for the projected values of the whole run;
+    None if there is one step, or no cache that leaves values as they are."""
     if inputs.steps == 1 or not method.use_cache:
         return None
     return values_kept(model, parts, len(inputs.masked(len(inputs.token_ids) + inputs.steps - 1)))

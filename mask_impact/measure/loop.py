@@ -37,8 +37,8 @@ def measured_layers(
 ) -> Iterator[MeasuredLayer]:
     """Measure every layer of `parts` in every pass, pass by pass, in layer order.
 
-    Raises RunError where the logits or a layer's update are not numbers, or where an identity of the method fails in the
-    first pass.
+    Raises RunError where the logits or a layer's update are not numbers,
+    or where an identity of the method fails in the first pass.
     """
     method = method or Method()
     set_malloc_thresholds(len(inputs.token_ids) * inputs.at.size)
@@ -75,7 +75,8 @@ def measure_layer(layer: LayerPass, at: MeasuredAt, step: Step, method: Method) 
 
 
 def distances(layer: LayerPass, at: MeasuredAt, step_info: StepInfo, method: Method) -> LayerDistances:
-    """One layer's distances seen from the last position, or from the units asked for: then their mean, if they are several."""
+    """One layer's distances seen from the last position, or from the units asked for:
+    then their mean, if they are several."""
     if at.units is None:
         return distances_at(layer, [layer.last], 1, step_info, method)
     seen_from = {unit: range(unit * at.size, (unit + 1) * at.size) for unit in at.units}

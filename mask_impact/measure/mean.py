@@ -15,8 +15,8 @@ AVERAGED = ("l2", "cosine", "baseline_norm", "noise_floor_l2", "noise_floor_cosi
 def mean_distances(found: Iterable[LayerDistances], seen: Iterable[slice], keep: bool) -> LayerDistances:
     """Each position's mean over those units that see it, which are there as `seen`: slices of positions.
 
-    Means are taken one unit after the other, of what is defined. Norms and noise floors are means over all units. `keep`
-    keeps Full's L2 distances seen from each.
+    Means are taken one unit after the other, of what is defined. Norms and noise floors are means over all units.
+    `keep` keeps Full's L2 distances seen from each.
     """
     means: dict[str, Mean] = {}
     each = []

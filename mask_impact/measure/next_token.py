@@ -3,8 +3,9 @@
     pick = picking(model.generation_config, prompt_ids, model.device)
     next_id = pick(token_ids, logits)
 
-`generate(do_sample=False)` changes the logits by these settings before it takes the largest. The same is done here, with
-transformers' own classes in its order, for the pick alone: what is measured, and every probability, is the model's own.
+`generate(do_sample=False)` changes the logits by these settings before it takes the largest. The same is done here,
+with transformers' own classes in its order, for the pick alone: what is measured, and every probability, is the model's
+own.
 """
 
 from __future__ import annotations
@@ -114,12 +115,14 @@ def picking(config: GenerationConfig | None, prompt_ids: list[int], device: torc
 
 
 def saved_settings(config: GenerationConfig | None) -> dict[str, dict[str, Any]]:
-    """The saved settings that change a greedy text, as a run record has them: those that are followed, and those that are not."""
+    """The saved settings that change a greedy text, as a run record has them:
+    those that are followed, and those that are not."""
     return {"followed": written(chosen(config, FOLLOWED)), "not_followed": written(chosen(config, NOT_FOLLOWED))}
 
 
 def chosen(config: GenerationConfig | None, names: Iterable[str]) -> dict[str, Any]:
-    """Those of these settings that say something; `min_new_tokens` takes the place of `min_length`, as in generate()."""
+    """Those of these settings that say something;
+    `min_new_tokens` takes the place of `min_length`, as in generate()."""
     values = {name: getattr(config, name, None) for name in names}
     if values.get("min_new_tokens") is not None:
         values.pop("min_length")
@@ -127,7 +130,8 @@ def chosen(config: GenerationConfig | None, names: Iterable[str]) -> dict[str, A
 
 
 def written(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings in plain values: a bias of token sequences as pairs, as a configuration file has it; what is an object as a dictionary."""
+    """Settings in plain values: a bias of token sequences as pairs, as a configuration file has it;
+    what is an object as a dictionary."""
     pairs = {
         name: [[list(ids), bias] for ids, bias in value.items()]
         for name, value in settings.items()

@@ -76,7 +76,8 @@ def projected(rows: RowPass, heads: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def on_the_baseline(answers: Tensor, baseline: Tensor) -> Tensor:
-    """The baseline (d,) and, below it, its sum with each difference that `answers` (1 + row, d) holds after the first row."""
+    """The baseline (d,) and, below it, its sum with each difference that `answers` (1 + row,
+    d) holds after the first row."""
     rows = answers + baseline
     rows[0] = baseline
     return rows

@@ -1,4 +1,5 @@
-"""The literal method: run one layer again, from the same input, with -inf in the columns of set S of its mask, for every set S.
+"""The literal method: run one layer again, from the same input,
+with -inf in the columns of set S of its mask, for every set S.
 
 Slow and plain: the reference that `renormalize` is held to. Queries, keys and values are the ones the model computed,
 as in the other method; only the measured queries' rows of the mask are changed, since inside one layer no other row
@@ -27,9 +28,11 @@ Run = dict[Any, Any]  # what was seen in one run of a layer: by name, and by mod
 
 
 class Rerun:
-    """One layer that can be run again on its whole input, with sets of `size` keys masked for the rows at some positions.
+    """One layer that can be run again on its whole input,
+    with sets of `size` keys masked for the rows at some positions.
 
-    The positions are neighbours, and lie in one attention call. The layer's call and weights are in the dtype of the rows.
+    The positions are neighbours, and lie in one attention call.
+    The layer's call and weights are in the dtype of the rows.
     """
 
     def __init__(self, layer: LayerPass, positions: Iterable[int], size: int, dtype: torch.dtype):
@@ -75,7 +78,8 @@ class Rerun:
 
 
 def noting(parts: LayerParts, note: Callable) -> Iterator[RemovableHandle]:
-    """The handles of hooks that note what attention answers, before a caller's own hooks, and what the branches answer, behind them.
+    """The handles of hooks that note what attention answers, before a caller's own hooks,
+    and what the branches answer, behind them.
 
     In that state a row pass puts them in the modules' place.
     """
@@ -87,7 +91,8 @@ def noting(parts: LayerParts, note: Callable) -> Iterator[RemovableHandle]:
 def rerun(
     passes: list[RowPass], layer: Rerun, sets: Tensor, variants: tuple[str, ...], seed: int
 ) -> tuple[MaskedRows, ...]:
-    """Masked rows at each measured position, each from a run of its own; the first run masks nothing and is the baseline."""
+    """Masked rows at each measured position, each from a run of its own;
+    the first run masks nothing and is the baseline."""
     baseline = layer()
     masked = [layer(masked_set=each) for each in sets.tolist()]
     moves = torch.stack([one_ulp(heads, seed + number) for number, heads in enumerate(baseline["heads"])], 1)

@@ -26,8 +26,9 @@ from mask_impact.sites.site import MeasuredAt, Site
 class PassFingerprint:
     """What a step leaves, so that its forward pass can be made again, to the last bit, without measuring it.
 
-    The token that followed; a digest of the logits' bytes; and of a decoding step, where masked rows joined the model's own
-    calls, what these answered for the model's own row: by ("projection" or "branch", layer index), each (1, 1, d_model).
+    The token that followed; a digest of the logits' bytes; and of a decoding step, where masked rows joined the model's
+    own calls, what these answered for the model's own row: by ("projection" or "branch", layer index), each (1, 1,
+    d_model).
     """
 
     next_id: int
@@ -76,13 +77,12 @@ class MeasuredLayer(LayerDistances):
 class ModelInputs:
     """What a run feeds the model, and from where it is measured.
 
-    `token_ids` are the prompt's, and `continuation_ids` those of a given continuation if any. `stop_ids` end the run when
-    predicted; `context_length` is the model's, if it has one. `masked` gives the positions that are masked in turn,
-    ascending, of a sequence of so many tokens, those of a longer one beginning with those of a shorter; `further` whatever
-    else a call takes that begins at the prompt's start, given its tokens.
-    `done` are the first steps, measured before: the model is taken through them again, and they are not yielded. If its
-    answer differs now, even in the last bit, `start_over` is called and every step is measured.
-    `pick` takes the next token where no continuation is given.
+    `token_ids` are the prompt's, and `continuation_ids` those of a given continuation if any. `stop_ids` end the run
+    when predicted; `context_length` is the model's, if it has one. `masked` gives the positions that are masked in
+    turn, ascending, of a sequence of so many tokens, those of a longer one beginning with those of a shorter; `further`
+    whatever else a call takes that begins at the prompt's start, given its tokens. `done` are the first steps, measured
+    before: the model is taken through them again, and they are not yielded. If its answer differs now, even in the last
+    bit, `start_over` is called and every step is measured. `pick` takes the next token where no continuation is given.
     """
 
     token_ids: list[int]

@@ -1,7 +1,8 @@
 """What a prompt is to the measurement: token ids, and whatever else a kind of model wants to know of them.
 
 This is the contract between the two front doors and all that they share. A prompt of text is its token ids, and each of
-them is masked in turn. A kind of model that sees more than text overrides what differs (mask_impact/models/vision/inputs.py).
+them is masked in turn. A kind of model that sees more than text overrides what differs
+(mask_impact/models/vision/inputs.py).
 """
 
 from __future__ import annotations

@@ -104,8 +104,8 @@ def _watched(implementation: str) -> Callable:
 def attached(decoder: PreTrainedModel) -> Iterator[None]:
     """Route the decoder's attention through `tapped` listeners; its own implementation is restored on leaving.
 
-    Raises RequestError where the decoder runs on an implementation whose masks cannot be read (flash, flex), RunError where it
-    is attached already.
+    Raises RequestError where the decoder runs on an implementation whose masks cannot be read (flash, flex),
+    RunError where it is attached already.
     """
     base = decoder.config._attn_implementation
     if base.startswith(PREFIX):

@@ -114,7 +114,8 @@ class _Watch:
             )
         if not sees_later and not causal:
             raise RequestError(
-                f"block {self.index} hides a patch from another: no vision encoder of a known kind; it cannot be measured"
+                f"block {self.index} hides a patch from another: no vision encoder of a known kind; "
+                "it cannot be measured"
             )
         return LayerPass(self._parts(call, output), self.call, ((call, output),), self.output)
 
@@ -158,7 +159,8 @@ class _Watch:
         return projection, bool(last) and same_numbers(seen, heads)
 
     def _one_plain_call(self, branches: tuple[nn.Module, ...]) -> bool:
-        """Whether there is one branch, called after attention with hidden states alone, (1, position, d_model), and answering so."""
+        """Whether there is one branch, called after attention with hidden states alone, (1, position,
+        d_model), and answering so."""
         if len(branches) != 1:
             return False
         args, kwargs = self.afterwards.get(branches[0], ((), {}))

@@ -1,7 +1,7 @@
 """Forward hooks: ours, which are taken away again, and the caller's, which are part of the model that is measured.
 
-A caller's hook may change what a module answers, as a steering vector does. It belongs to its module: where a module runs, its hooks
-run, and where an answer is put in its place they do not, since that answer has been through them.
+A caller's hook may change what a module answers, as a steering vector does. It belongs to its module: where a module
+runs, its hooks run, and where an answer is put in its place they do not, since that answer has been through them.
 """
 
 from __future__ import annotations

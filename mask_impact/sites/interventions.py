@@ -47,7 +47,8 @@ def in_dtype(parts: LayerParts, dtype: torch.dtype | None) -> Iterator[None]:
 
 @contextmanager
 def without_bias(module: nn.Module) -> Iterator[None]:
-    """Take the biases in a module away, its own among them, so that what is linear but for them maps differences to differences."""
+    """Take the biases in a module away, its own among them,
+    so that what is linear but for them maps differences to differences."""
     biases = [bias for name, bias in module.named_parameters() if name.endswith("bias")]
     originals = [bias.data for bias in biases]
     try:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LayerCall:
-    """The arguments a layer was called with; `hidden` finds the hidden states among them: (1, position, d_model), or in vision
-    encoders (patch, d_model)."""
+    """The arguments a layer was called with; `hidden` finds the hidden states among them: (1, position, d_model), or in
+    vision encoders (patch, d_model)."""
 
     args: tuple
     kwargs: dict

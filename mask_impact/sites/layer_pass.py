@@ -14,8 +14,8 @@ from mask_impact.sites.query import one_query
 
 @dataclass(frozen=True)
 class LayerRow:
-    """A layer as one of its rows knows it: the call cut to that row, the attention call cut to that query, what its heads
-    answered (head, d_v), and the layer's output (d_model,). The first key lies at position `first_key`."""
+    """A layer as one of its rows knows it: the call cut to that row, the attention call cut to that query, what its
+    heads answered (head, d_v), and the layer's output (d_model,). The first key lies at position `first_key`."""
 
     parts: LayerParts
     call: LayerCall
@@ -29,9 +29,9 @@ class LayerRow:
 class LayerPass:
     """What a forward pass leaves of one layer: its call, its attention calls, and its output (row, d_model).
 
-    An attention call has the rows behind those of the one before it (a vision encoder makes one for each picture); beside
-    it stands its answer (1, query, head, d_v). The first row lies at position `first`; a call's last key at the position
-    of its last row.
+    An attention call has the rows behind those of the one before it (a vision encoder makes one for each picture);
+    beside it stands its answer (1, query, head, d_v). The first row lies at position `first`; a call's last key at the
+    position of its last row.
     """
 
     parts: LayerParts

@@ -20,17 +20,16 @@ class LayerParts:
     """One measurable decoder layer.
 
     direct: the attention function's output enters the output projection as it is (no gate or norm between), and what
-    comes out of that is the attention module's answer.
-    residual: how the layer's output y holds its input x. "sum": x plus what attention and the branches add; "scaled":
-    a multiple of that sum (Gemma 4); "normed": a norm of it (the OPT models with the norm after the sum).
-    projects_linearly: what the attention module answers is linear in the heads' outputs, but for biases.
-    linear: what attention adds to the residual stream is so too (no norm on the way).
-    as_answered: attention and branches are added as they answer, with no norm or multiplier behind them.
-    can_join: further rows can join the layer's own calls of its projection and its one branch, which follows attention; not
-    where a caller's hooks would see them.
-    biased: the output projection, or a module in it, has a bias. hooked: the layer, or a module in it, has a caller's forward hooks.
-    attention_answer, branch_answers: what the modules returned, attention before and branches behind a caller's hooks.
-    heads: the number of query heads. width: of the layer's widest activation. dtypes: of its weights and buffers.
+    comes out of that is the attention module's answer. residual: how the layer's output y holds its input x. "sum": x
+    plus what attention and the branches add; "scaled": a multiple of that sum (Gemma 4); "normed": a norm of it (the
+    OPT models with the norm after the sum). projects_linearly: what the attention module answers is linear in the
+    heads' outputs, but for biases. linear: what attention adds to the residual stream is so too (no norm on the way).
+    as_answered: attention and branches are added as they answer, with no norm or multiplier behind them. can_join:
+    further rows can join the layer's own calls of its projection and its one branch, which follows attention; not where
+    a caller's hooks would see them. biased: the output projection, or a module in it, has a bias. hooked: the layer, or
+    a module in it, has a caller's forward hooks. attention_answer, branch_answers: what the modules returned, attention
+    before and branches behind a caller's hooks. heads: the number of query heads. width: of the layer's widest
+    activation. dtypes: of its weights and buffers.
     """
 
     index: int

@@ -1,8 +1,9 @@
 """What a model keeps of positions from call to call, so that no earlier call's reach a later one.
 
-Models with positions of several axes keep an offset (`rope_deltas`). Rotary embeddings keep frequencies: dynamic ones change with every
-token past the original length, and stay as they are when a shorter sequence follows; longrope has one set for short and one for long
-sequences. Keys in a cache were turned by the frequencies of their own call, so where these change it serves no longer.
+Models with positions of several axes keep an offset (`rope_deltas`). Rotary embeddings keep frequencies: dynamic ones
+change with every token past the original length, and stay as they are when a shorter sequence follows; longrope has one
+set for short and one for long sequences. Keys in a cache were turned by the frequencies of their own call, so where
+these change it serves no longer.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def fresh_positions(model: nn.Module) -> Iterator[RotaryState]:
 
 
 def _kept(module: nn.Module) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Any]]:
-    """A rotary embedding's buffers, each with a copy of what it holds, since longrope writes into it; and its numbers."""
+    """A rotary embedding's buffers, each with a copy of what it holds,
+    since longrope writes into it; and its numbers."""
     return {name: (value, value.clone()) for name, value in module._buffers.items() if value is not None}, _numbers(
         module
     )

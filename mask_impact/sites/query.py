@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mask_impact.sites.attention import AttentionCall
 
-# Keys' or values' numbers that are converted to another dtype together, 16 MB in float32; of longer prompts, a head at a time.
+# Keys' or values' numbers that are converted to another dtype together, 16 MB in float32;
+# of longer prompts, a head at a time.
 AT_ONCE = 2**22
 
 
@@ -41,11 +42,13 @@ def is_causal(call: AttentionCall) -> bool:
 
 @dataclass(frozen=True)
 class QueryView:
-    """Attention of one layer seen from one query, in the dtype it is measured in; `size` neighbouring keys are a set, masked as one.
+    """Attention of one layer seen from one query, in the dtype it is measured in;
+    `size` neighbouring keys are a set, masked as one.
 
-    logits (head, key) are soft-capped, with hidden keys at -inf; value (kv_head, key, d_v) is in the model's own dtype; sink
-    (head,) or None: a learned logit that takes weight and gives no value; visible (head, key) is False at hidden keys. `offset`
-    is the number of the first set along the sequence. `chosen` (set,) is True at the sets to be masked in turn; None chooses all.
+    logits (head, key) are soft-capped, with hidden keys at -inf; value (kv_head, key, d_v) is in the model's own dtype;
+    sink (head,) or None: a learned logit that takes weight and gives no value; visible (head, key) is False at hidden
+    keys. `offset` is the number of the first set along the sequence. `chosen` (set,) is True at the sets to be masked
+    in turn; None chooses all.
     """
 
     logits: Tensor
@@ -76,8 +79,8 @@ class QueryView:
 def query_view(
     call: AttentionCall, first_key: int, dtype: torch.dtype, masked: np.ndarray | None = None, size: int = 1
 ) -> QueryView:
-    """A call of one query, (1, head, 1, d_k), whose first key lies at position `first_key`; the sets of `size` keys that
-    are numbered `masked` along the sequence are masked in turn, or all."""
+    """A call of one query, (1, head, 1, d_k), whose first key lies at position `first_key`; the sets of `size` keys
+    that are numbered `masked` along the sequence are masked in turn, or all."""
     query, key = call.query[0, :, -1].to(dtype), call.key[0]
     heads, groups = query.shape[0], key.shape[0]
     scaling = call.options.get("scaling")
@@ -115,7 +118,8 @@ def matmul_by_group(few: Tensor, many: Tensor) -> Tensor:
 
 
 def chosen_sets(masked: np.ndarray, offset: int, sets: Tensor) -> Tensor:
-    """True at those of the `sets` (set,) that are numbered `masked` along the sequence; the first one has the number `offset`."""
+    """True at those of the `sets` (set,) that are numbered `masked` along the sequence;
+    the first one has the number `offset`."""
     chosen = torch.zeros(len(sets), dtype=torch.bool, device=sets.device)
     chosen[torch.from_numpy(masked[masked >= offset] - offset)] = True
     return chosen

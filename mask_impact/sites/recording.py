@@ -35,7 +35,8 @@ class Recording:
 
 @contextmanager
 def recording(parts: list[LayerParts], length: int, whole: bool) -> Iterator[Recording]:
-    """Record the layers of `parts` during the forward pass inside, at the end of which the model has seen `length` tokens.
+    """Record the layers of `parts` during the forward pass inside,
+    at the end of which the model has seen `length` tokens.
 
     Without `whole`, only the last row is kept. Keys and values are references to the cache's own tensors; every other
     tensor kept is one row long, or a copy.
@@ -63,8 +64,8 @@ def _hooks(part: LayerParts, recorded: Recording, length: int, whole: bool) -> I
 
 
 def _listeners(part: LayerParts, recorded: Recording, length: int, whole: bool) -> tuple[Callable, Callable]:
-    """What is called before and after a layer. Rows that join the pass may run the layer again inside its own call: then
-    the first one's arguments and the last one's output are its own."""
+    """What is called before and after a layer. Rows that join the pass may run the layer again inside its own call:
+    then the first one's arguments and the last one's output are its own."""
 
     def before(_layer: Any, args: tuple, kwargs: dict) -> None:
         if part.index not in recorded.calls:

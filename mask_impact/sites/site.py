@@ -1,4 +1,5 @@
-"""The contract of a site: a stack of layers with one softmax attention each, which is measured in one way whatever it is.
+"""The contract of a site: a stack of layers with one softmax attention each,
+which is measured in one way whatever it is.
 
 A site knows where its layers are, what a forward pass leaves of them, and a short input to try them on. The measurement
 (closed form, rows, distances, noise floor, identities, the literal method, the check on load) knows no site by name.
@@ -19,9 +20,11 @@ from mask_impact.sites.parts import LayerParts
 
 @dataclass(frozen=True)
 class MeasuredAt:
-    """From where masking is looked at: from each of these units in turn, of which the mean is taken, or from the last position.
+    """From where masking is looked at: from each of these units in turn, of which the mean is taken,
+    or from the last position.
 
-    A unit is `size` neighbouring positions, hidden as one and compared as one. `keep` keeps Full's L2 distances at each unit.
+    A unit is `size` neighbouring positions, hidden as one and compared as one.
+    `keep` keeps Full's L2 distances at each unit.
     """
 
     units: tuple[int, ...] | None = None
@@ -55,7 +58,8 @@ class Site(Protocol):
         ...
 
     def look(self, model: PreTrainedModel) -> list[LayerPass | None]:
-        """Each layer in a short pass; None for one without softmax attention. Raises RequestError for others that cannot be measured."""
+        """Each layer in a short pass; None for one without softmax attention.
+        Raises RequestError for others that cannot be measured."""
         ...
 
     def passed(

@@ -1,9 +1,9 @@
 """The vision encoder: the site that sees patches, picture by picture, in both directions and without a mask.
 
-A cell is `spatial_merge_size` x `spatial_merge_size` neighbouring patches, which the merger makes one vision token of: a
-unit. Hiding a cell hides the keys of its patches from the queries of the measured cell; compared is what the block adds to
-those, one after the other in the merger's order. The blocks are called one after the other, each on what the last one
-answered, so that no more than one is in memory.
+A cell is `spatial_merge_size` x `spatial_merge_size` neighbouring patches, which the merger makes one vision token of:
+a unit. Hiding a cell hides the keys of its patches from the queries of the measured cell; compared is what the block
+adds to those, one after the other in the merger's order. The blocks are called one after the other, each on what the
+last one answered, so that no more than one is in memory.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from mask_impact.base.short_names import short_names
 from mask_impact.base.terminal import columns_of
 
 COUNTRIES = (
-    "france finland spain portugal austria australia chad china japan norway sweden kenya nigeria algeria libya liberia "
-    "germany italy greece turkey india indonesia iran iraq ireland iceland peru chile cuba"
+    "france finland spain portugal austria australia chad china japan norway sweden kenya nigeria algeria libya "
+    "liberia germany italy greece turkey india indonesia iran iraq ireland iceland peru chile cuba"
 ).split()
 REST = "_and_all_that_follows_is_the_same_for_each_of_them"
 

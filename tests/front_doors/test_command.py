@@ -164,7 +164,7 @@ def test_formats_of_a_batch_file_are_asked_for(command, llama, small_spreadsheet
 def test_json_that_is_asked_for_and_can_be_too_long_is_told_before(command, llama, monkeypatch):
     monkeypatch.setattr("mask_impact.base.formats.JSON_ROWS", 10)
     words = ("--model", llama, "--prompt", "A dog", "--layers", 0, "--formats", "json")
-    _, out, err = command(*words)
+    _, _, err = command(*words)
     assert len(err) == 1 and err[0].startswith("warning: a_dog: JSON was asked for, but holds up to 10 rows")
     assert files_in("output") == ["a_dog_results.parquet", "a_dog_run.json"]
     assert "this result is there" in command(*words)[1][0]

@@ -1,4 +1,5 @@
-"""What the tests of questions about pictures share: a question, two pictures to ask it about, and what is measured then."""
+"""What the tests of questions about pictures share:
+a question, two pictures to ask it about, and what is measured then."""
 
 from __future__ import annotations
 

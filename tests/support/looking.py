@@ -41,7 +41,8 @@ HOSTILE = [
 
 
 def long_table(variants=("Full",), layers=30, positions=600, seed=0) -> ResultTable:
-    """A table of one step that is too long for a screen, of distances that no two are alike in; it has no run record."""
+    """A table of one step that is too long for a screen, of distances that no two are alike in;
+    it has no run record."""
     cells = [(variant, layer) for variant in variants for layer in range(layers)]
     l2 = np.random.default_rng(seed).permutation(len(cells) * positions).reshape(len(cells), positions)
     l2 = l2.astype(np.float32)

@@ -1,15 +1,16 @@
 """Values that are projected once, for all further generation steps.
 
-A further step feeds the model one token, yet its masked rows are as many as the tokens before it, and a good part of what
-they cost is their output projection. Nearly all of that is known: the value v_j of a key does not change from step to step.
-With W_h the part of the projection's matrix that belongs to head h, and r = p / (1 - p), masking key j moves attention's
-answer by
+A further step feeds the model one token, yet its masked rows are as many as the tokens before it, and a good part of
+what they cost is their output projection. Nearly all of that is known: the value v_j of a key does not change from step
+to step. With W_h the part of the projection's matrix that belongs to head h, and r = p / (1 - p), masking key j moves
+attention's answer by
     sum_h W_h (o_jh - o_h) = sum_h r_jh W_h o_h - sum_h r_jh W_h v_jh
 so W_h v_jh, a vector of d_model, is kept for every position and head, and read once in each step. At a head's heaviest
-key its own difference is projected in place of both terms (mask_impact/measure/closed_form.py). On the shape of Qwen3-0.6B at
-256 tokens this takes 2 ms a layer, where the product of all rows takes 6. The prompt's step, if others follow, takes its rows from
-the values too: projecting them stands in for the product of the rows, which is as large, and the rest is its extra cost.
-In a further step the model's own one row is projected beside them and is the baseline; its MLP does not run it twice.
+key its own difference is projected in place of both terms (mask_impact/measure/closed_form.py). On the shape of
+Qwen3-0.6B at 256 tokens this takes 2 ms a layer, where the product of all rows takes 6. The prompt's step, if others
+follow, takes its rows from the values too: projecting them stands in for the product of the rows, which is as large,
+and the rest is its extra cost. In a further step the model's own one row is projected beside them and is the baseline;
+its MLP does not run it twice.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from mask_impact.measure.rows.vectors import CONTROLS
 from mask_impact.sites.parts import LayerParts
 from mask_impact.sites.query import QueryView
 
-# The most that is kept, over the weights' bytes: it grows with the model, so where the weights fit this is not what memory
-# fails on. It is enough for about 325 tokens of Qwen3-0.6B, and 420 of a model of 8B; in longer runs a pass is longer too,
-# and the rows' products weigh less in it.
+# The most that is kept, over the weights' bytes: it grows with the model, so where the weights fit this is not what
+# memory fails on. It is enough for about 325 tokens of Qwen3-0.6B, and 420 of a model of 8B; in longer runs a pass is
+# longer too, and the rows' products weigh less in it.
 SHARE = 1 / 4
 
 
@@ -50,10 +51,11 @@ class ProjectedValues:
     def take_in(
         self, parts: LayerParts, query: QueryView, step_info: StepInfo, others: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The projected values of the query's keys, (key, head, d_model), and `others` (row, head, d_v), projected by head too.
+        """The projected values of the query's keys, (key, head, d_model), and `others` (row, head,
+        d_v), projected by head too.
 
-        Values that are not there yet are computed and kept, in one product with the others: most of what few rows cost is
-        the reading of the weights.
+        Values that are not there yet are computed and kept, in one product with the others: most of what few rows cost
+        is the reading of the weights.
         """
         weight, places = by_head(parts), masked_places(query.sets + query.offset, step_info)
         if parts.index not in self.layers:
@@ -71,13 +73,15 @@ class ProjectedValues:
         return layer.projected[in_one_piece(places)], each[: len(others)]
 
     def take_in_again(self, parts: LayerParts, query: QueryView, step_info: StepInfo) -> None:
-        """Keep the values that `projected_rows` kept of this query, to the last bit: beside as many rows, in the same product."""
+        """Keep the values that `projected_rows` kept of this query, to the last bit:
+        beside as many rows, in the same product."""
         heads, width = len(query.logits), query.value.shape[2]
         self.take_in(parts, query, step_info, query.value.new_zeros(3 + CONTROLS, heads, width))
 
 
 def values_kept(model: PreTrainedModel, parts: list[LayerParts], positions: int) -> ProjectedValues | None:
-    """Room for the projected values of these layers at so many positions; None where they take more than their share."""
+    """Room for the projected values of these layers at so many positions;
+    None where they take more than their share."""
     size = sum(p.heads * p.projection.out_features * p.projection.weight.itemsize for p in parts if projects_plainly(p))
     weights = sum(weight.nbytes for weight in model.parameters())
     return ProjectedValues(positions) if positions * size <= SHARE * weights else None
@@ -112,10 +116,11 @@ def in_one_piece(places: Tensor) -> Tensor | slice:
 def projected_rows(
     parts: LayerParts, closed: MaskedHeads, query: QueryView, step_info: StepInfo, heads: Tensor, kept: ProjectedValues
 ) -> Tensor:
-    """What attention answers for the baseline, and its differences for each masked row and then the control rows, (1 + row, d_model).
+    """What attention answers for the baseline, and its differences for each masked row and then the
+    control rows, (1 + row, d_model).
 
-    `heads` (1 + row, head, d_v) are the heads' output, as the model has it or by the closed form, and its differences. Values that are
-    new are kept.
+    `heads` (1 + row, head, d_v) are the heads' output, as the model has it or by the closed form, and its differences.
+    Values that are new are kept.
     """
     keys = query.sets
     few = torch.cat([closed.output[None], heads[:1], heads[1 + len(keys) :], closed.heaviest_difference[None]])

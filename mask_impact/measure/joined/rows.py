@@ -41,9 +41,9 @@ Forward = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Joined:
-    """What rows that joined a forward pass leave: the distances of each layer that was measured so, by its index; and of a
-    pass of one row what the modules that they joined answered for the model's own, (1, 1, d_model), by ("projection" or
-    "branch", layer index)."""
+    """What rows that joined a forward pass leave: the distances of each layer that was measured so, by its index; and
+    of a pass of one row what the modules that they joined answered for the model's own, (1, 1, d_model), by
+    ("projection" or "branch", layer index)."""
 
     distances: dict[int, LayerDistances] = field(default_factory=dict)
     own_answers: OwnAnswers = field(default_factory=dict)
@@ -80,7 +80,8 @@ class JoinedLayer:
         self.dropped = False
 
     def or_alone(self, with_rows: Callable[[Forward, Tensor], Tensor], forward: Forward, own: Tensor) -> Tensor:
-        """The answer of `with_rows`, or, once a GPU's memory runs out, the module's own: the rows are run by themselves later, in chunks."""
+        """The answer of `with_rows`, or, once a GPU's memory runs out, the module's own:
+        the rows are run by themselves later, in chunks."""
         self.dropped = self.dropped or bool(self.method.rows.halvings)
         if not self.dropped:
             try:
@@ -90,7 +91,8 @@ class JoinedLayer:
         return forward(own)
 
     def drop(self, error: torch.OutOfMemoryError) -> None:
-        """Let go of the rows, and let fewer through the layers from now on; `error` again where they are few already."""
+        """Let go of the rows, and let fewer through the layers from now on;
+        `error` again where they are few already."""
         self.method.rows.halve(error)
         self.dropped, self.rows, self.branch_rows = True, None, None
 
@@ -117,8 +119,8 @@ class JoinedLayer:
         return self.own("projection", answer[:, :count])
 
     def _by_kept_values(self, query: QueryView, closed: MaskedHeads, forward: Forward, own: Tensor) -> Tensor:
-        """The heads' rows by the values that are kept from step to step, and the model's own rows by themselves; where it
-        has but one, that one is the baseline too."""
+        """The heads' rows by the values that are kept from step to step, and the model's own rows by themselves; where
+        it has but one, that one is the baseline too."""
         heads = head_rows(closed, query.sets, self.step_info.step)
         shared = own.shape[1] == 1 and own.itemsize >= 4  # narrower rows would lose digits by head
         if shared:
@@ -128,7 +130,8 @@ class JoinedLayer:
         return self.own("projection", answers[None, :1]) if shared else forward(own)
 
     def through_branch(self, forward: Forward, own: Tensor) -> Tensor:
-        """Answer for the branch: its own rows (1, query, d_model) and, kept here, those that the attention's rows give."""
+        """Answer for the branch: its own rows (1, query, d_model) and, kept here,
+        those that the attention's rows give."""
         answers = self.rows.answers
         one_row = RowPass(self.parts, self.recorded.calls[self.parts.index])
         entering = one_row.entering_branch(on_the_baseline(answers, answers[0]))
@@ -206,7 +209,8 @@ def joining(
     values: ProjectedValues | None = None,
     then: OwnAnswers | None = None,
 ) -> Iterator[Joined]:
-    """Measure, in the forward pass inside, every layer whose rows can join it; what is recorded of the others is left as it is.
+    """Measure, in the forward pass inside, every layer whose rows can join it;
+    what is recorded of the others is left as it is.
 
     `values` are kept from step to step; without them every row goes through the output projection. With `then`, the own
     answers of this very pass when it was measured, it is made again to the last bit and not measured.

@@ -10,7 +10,8 @@ from mask_impact.measure.rows.vectors import CONTROLS
 from mask_impact.sites.parts import LayerParts
 
 CHUNK_BYTES = 64 * 2**20  # of the widest activation of a chunk of rows, where nothing else is asked for
-ALIVE = 6  # a chunk's activations that are there at once, in its widest: a gated MLP's three, the heads' and the attention's rows
+# A chunk's activations that are there at once, in its widest: a gated MLP's three, the heads' and the attention's rows.
+ALIVE = 6
 SMALLEST = (
     2**20
 )  # a chunk of fewer bytes is not halved: where that is too much, it is not the rows that take the memory
@@ -18,7 +19,8 @@ SMALLEST = (
 
 @dataclass
 class RowBudget:
-    """The bytes that the widest activation of a chunk of rows may take, and how often they were halved since memory ran out."""
+    """The bytes that the widest activation of a chunk of rows may take,
+    and how often they were halved since memory ran out."""
 
     chunk_bytes: int = CHUNK_BYTES
     halvings: int = 0

@@ -97,8 +97,8 @@ class RowPass:
     def attention_added(self, attention_rows: Tensor) -> Tensor:
         """What attention adds to the residual stream when its module answers `attention_rows`: both (row, d_model).
 
-        Where a norm follows the sum, a zero row would meet that norm; there the module's answer is what is added. What hooks of
-        the whole layer do is no share of attention's.
+        Where a norm follows the sum, a zero row would meet that norm; there the module's answer is what is added. What
+        hooks of the whole layer do is no share of attention's.
         """
         if self.parts.as_answered or self.parts.residual == "normed":
             return attention_rows

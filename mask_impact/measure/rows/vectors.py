@@ -40,7 +40,8 @@ class Vectors:
 
 @dataclass(frozen=True)
 class MaskedRows:
-    """A chunk of rows: `difference` (row, ...) from `baseline` of each set of `sets` masked, then of any control rows."""
+    """A chunk of rows: `difference` (row, ...) from `baseline` of each set of `sets` masked,
+    then of any control rows."""
 
     sets: Tensor
     baseline: Vectors
@@ -49,7 +50,8 @@ class MaskedRows:
 
 
 def side_by_side(of_rows: Sequence[MaskedRows]) -> MaskedRows:
-    """The masked rows of several of a layer's rows as those of one: heads (..., head, row * d_v), the others (..., row * d_model)."""
+    """The masked rows of several of a layer's rows as those of one:
+    heads (..., head, row * d_v), the others (..., row * d_model)."""
     first = of_rows[0]
     if len(of_rows) == 1:
         return first

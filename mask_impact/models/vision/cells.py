@@ -25,8 +25,8 @@ MOST_KEPT = 2**20
 class EncoderInputs(VisionInputs):
     """Pictures without a prompt: every token is a cell, in the order of reading, picture after picture.
 
-    `measured` are those that the encoder is measured at, `passes` about what that costs, in plain passes of the encoder; `keep`
-    says whether the run file has the distances at each of them.
+    `measured` are those that the encoder is measured at, `passes` about what that costs, in plain passes of the
+    encoder; `keep` says whether the run file has the distances at each of them.
     """
 
     site: ClassVar[Site] = VISION_ENCODER
@@ -60,7 +60,8 @@ class EncoderInputs(VisionInputs):
         cells = self.texts([""] * len(self.token_ids))
         where = cells[self.measured[0]] if self.one else f"every cell in turn, {len(self.measured):,} of them"
         passes = f"{self.passes:.1f}" if self.passes < 10 else f"{self.passes:,.0f}"
-        return f"{len(cells):,} cells ({self.shapes}; the encoder measured at {where}, about the cost of {passes} plain passes of it)"
+        cost = f"about the cost of {passes} plain passes of it"
+        return f"{len(cells):,} cells ({self.shapes}; the encoder measured at {where}, {cost})"
 
 
 def encoder_inputs(
@@ -79,7 +80,8 @@ def encoder_inputs(
 
 
 def measured_cells(settings: VisionSettings, images: Sequence[SeenPicture]) -> tuple[int, ...]:
-    """The cells that the encoder is measured at, counted over all pictures. Raises RequestError for one that is not there."""
+    """The cells that the encoder is measured at, counted over all pictures.
+    Raises RequestError for one that is not there."""
     counts = [image.tokens for image in images]
     if settings.at == "all":
         return tuple(range(sum(counts)))
@@ -87,13 +89,14 @@ def measured_cells(settings: VisionSettings, images: Sequence[SeenPicture]) -> t
     if image >= len(images):
         found = "there is only picture 0" if len(images) == 1 else f"the pictures are 0 to {len(images) - 1}"
         raise RequestError(
-            f"at: {settings.at} is a cell of picture {image}, but {found}; name one of them, or leave the picture out for 0"
+            f"at: {settings.at} is a cell of picture {image}, but {found}; "
+            "name one of them, or leave the picture out for 0"
         )
     rows, columns = images[image].grid
     if row >= rows or column >= columns:
         raise RequestError(
-            f"at: {settings.at} lies outside the grid of {rows} rows x {columns} columns that {images[image].picture.path} has; "
-            f"choose a row from 0 to {rows - 1} and a column from 0 to {columns - 1}"
+            f"at: {settings.at} lies outside the grid of {rows} rows x {columns} columns that "
+            f"{images[image].picture.path} has; choose a row from 0 to {rows - 1} and a column from 0 to {columns - 1}"
         )
     return (sum(counts[:image]) + row * columns + column,)
 
@@ -101,7 +104,8 @@ def measured_cells(settings: VisionSettings, images: Sequence[SeenPicture]) -> t
 def encoder_passes(
     config: PreTrainedConfig, settings: VisionSettings, images: Sequence[SeenPicture], measured: Sequence[int]
 ) -> float:
-    """About what measuring all blocks at these cells costs, in plain passes of the encoder: multiplications, counted."""
+    """About what measuring all blocks at these cells costs, in plain passes of the encoder:
+    multiplications, counted."""
     width, inner, size = config.hidden_size, config.intermediate_size, config.spatial_merge_size**2
     sizes = [image.tokens for image in images]
     plain = sum(size * cells * (4 * width**2 + 2 * width * inner + 2 * width * size * cells) for cells in sizes)

@@ -1,7 +1,7 @@
 """A prompt with pictures in it, as the model takes it.
 
-A picture becomes one token for each cell of its merged grid, row by row: `merge_size` patches high and as many wide.
-In the decoder those tokens stand in the prompt like any other, and are masked like any other; only what they are made of,
+A picture becomes one token for each cell of its merged grid, row by row: `merge_size` patches high and as many wide. In
+the decoder those tokens stand in the prompt like any other, and are masked like any other; only what they are made of,
 how they are named and where they lie on the picture is told here. Token ids, patch and merge sizes are the model's own.
 """
 
@@ -50,7 +50,8 @@ class SeenPicture:
             raise RunError(str(error)) from None
 
     def record(self) -> dict[str, Any]:
-        """What the run file has of the picture: `uri` is what the model saw, scaled down for the viewer where it is large."""
+        """What the run file has of the picture:
+        `uri` is what the model saw, scaled down for the viewer where it is large."""
         height, width = self.resized
         seen = self.load().resize((width, height), Image.Resampling.BICUBIC)
         return {
@@ -64,7 +65,8 @@ class SeenPicture:
 
 
 def seen(picture: Picture, processor: Qwen2VLImageProcessorPil, most: int) -> SeenPicture:
-    """How the model will see a picture in at most `most` tokens: the processor's own size, lowered where that is too large.
+    """How the model will see a picture in at most `most` tokens:
+    the processor's own size, lowered where that is too large.
 
     Raises RequestError for a picture that is too small, too long, or cannot be made so small.
     """
@@ -120,8 +122,9 @@ class VisionInputs(PromptInputs):
         return np.flatnonzero({"text": ~vision, "vision": vision, "both": np.ones(length, bool)}[self.mask_mode])
 
     def further(self, token_ids: list[int], device: torch.device) -> dict[str, Any]:
-        """What a call that begins at the prompt's start takes besides its tokens: patches (patch, channel * height * width), grids
-        (picture, 3) in patches, and which tokens are a picture's (1, position). Raises RunError as `pixels` does."""
+        """What a call that begins at the prompt's start takes besides its tokens: patches (patch, channel * height *
+        width), grids (picture, 3) in patches, and which tokens are a picture's (1, position). Raises RunError as
+        `pixels` does."""
         if not self.images:
             return {}
         made = [self.pixels(image) for image in self.images]
@@ -133,13 +136,14 @@ class VisionInputs(PromptInputs):
         }
 
     def pixels(self, image: SeenPicture) -> dict[str, torch.Tensor]:
-        """The picture's patches as the encoder takes them. Raises RunError as SeenPicture.load does, and for another grid."""
+        """The picture's patches as the encoder takes them.
+        Raises RunError as SeenPicture.load does, and for another grid."""
         made = self.processor(images=[image.load()], size=image.limits, return_tensors="pt")
         merge, found = self.processor.merge_size, made["image_grid_thw"].tolist()
         if found != [[1, image.grid[0] * merge, image.grid[1] * merge]]:
             raise RunError(
-                f"{image.picture.path}: the image processor makes a grid of {found[0][1]} x {found[0][2]} patches of it, "
-                f"where {image.grid[0] * merge} x {image.grid[1] * merge} were counted on"
+                f"{image.picture.path}: the image processor makes a grid of {found[0][1]} x {found[0][2]} patches of "
+                f"it, where {image.grid[0] * merge} x {image.grid[1] * merge} were counted on"
             )
         return made
 
