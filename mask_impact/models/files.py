@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import transformers
+from transformers import GenerationConfig
 
 from mask_impact.base.errors import RequestError, as_run_error, first_line, out_of_memory
 from mask_impact.models.checkpoint_files import Checkpoint
+from mask_impact.settings import readers
+
+GENERATION = "generation_config.json"
 
 
 @contextmanager
@@ -40,3 +45,28 @@ def read_file(checkpoint: Checkpoint, what: str, read: Callable[..., Any], **opt
         raise RequestError(
             f"--model {checkpoint.name!r}: its {what} cannot be loaded ({first_line(error)}); {remedy}"
         ) from None
+
+
+def saved_generation(checkpoint: Checkpoint) -> GenerationConfig:
+    """The generation settings that are saved with a model:
+    in a file of their own, or in old models in its configuration.
+
+    Raises RequestError for a file that holds none; transformers would pass over it, or blame the weights.
+    """
+    file = checkpoint.folder / GENERATION
+    if not file.is_file():
+        return read_file(
+            checkpoint, "generation settings", GenerationConfig.from_pretrained, config_file_name="config.json"
+        )
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(
+            f"--model {checkpoint.name!r}: its {GENERATION} cannot be read ({first_line(error)}); fetch the model again"
+        ) from None
+    if not isinstance(found, dict):
+        raise RequestError(
+            f"--model {checkpoint.name!r}: its {GENERATION} holds {readers.quoted(found)} in place of an object of "
+            "settings; fetch the model again, or remove the file"
+        )
+    return read_file(checkpoint, GENERATION, GenerationConfig.from_pretrained)

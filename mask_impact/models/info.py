@@ -10,6 +10,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -20,7 +21,7 @@ from mask_impact.models import adapters
 from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import find_checkpoint
 from mask_impact.models.compiled import unwrap_compiled
-from mask_impact.models.files import quiet_transformers, read_file
+from mask_impact.models.files import quiet_transformers, read_file, saved_generation
 from mask_impact.models.inputs import PromptInputs
 from mask_impact.models.refusals import loaded_pair, refuse_config, refuse_empty, refuse_loaded
 from mask_impact.models.tokens import prompt_ids
@@ -81,6 +82,12 @@ class ModelInfo:
         """Lines about the model that the user may not expect."""
         return adapters.notes(self.checkpoint.name, self.checkpoint.folder) if self.checkpoint else ()
 
+    @property
+    def generation(self) -> GenerationConfig | None:
+        """The generation settings that are saved with the checkpoint."""
+        with quiet_transformers():
+            return saved_generation(self.checkpoint) if self.checkpoint else None
+
     def prompt_inputs(self, settings: Settings) -> PromptInputs:
         """The model's inputs for this prompt. Raises RequestError with its faults."""
         return PromptInputs(self.question_ids(settings))
@@ -129,6 +136,8 @@ def read_info(settings: Settings, checkpoint: Checkpoint | None, refuse: Callabl
         with collect_faults(faults):
             tokenizer = read_file(checkpoint, "tokenizer", AutoTokenizer.from_pretrained, trust_remote_code=code)
             refuse_empty(checkpoint.name, tokenizer)
+        with collect_faults(faults):
+            saved_generation(checkpoint)
     if faults:
         raise RequestError(*settings.file_faults, *dict.fromkeys(faults))
     return ModelInfo(checkpoint.name, config, tokenizer, checkpoint)

@@ -30,6 +30,8 @@ _BLOCK_BYTES = 1 << 24
 
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
+_FROM_PANDAS = "from pandas write these seven columns first, with to_csv(path, index=False)"
+
 # The only float32 whose shortest text, read as a float64 and rounded to float32, gives another number: the one above
 # it. All 2,139,095,040 finite float32 from 0 up were tried.
 _TWICE_ROUNDED = 7.038531e-26
@@ -103,6 +105,11 @@ def _read_json(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
     record = json.loads(path.read_bytes())
     entries = record.items() if isinstance(record, dict) else ()
     columns = {name: values for name, values in entries if isinstance(values, list)}
+    if not columns:
+        raise RequestError(
+            f'{path}: holds no object of columns as lists ({{"layer": [0, 1], ...}}); '
+            "from pandas write CSV, with to_csv(path, index=False)"
+        )
     _check_columns(path, list(columns))
     types = column_types(pa.float64())
     table = pa.table({name: pa.array(values, types.get(name)) for name, values in columns.items()})
@@ -180,7 +187,7 @@ def _check_columns(path: Path, found: list[str]) -> None:
     if tuple(found[: len(COLUMNS)]) != COLUMNS:
         raise RequestError(
             f"{path}: the first columns are {', '.join(found[: len(COLUMNS)]) or 'none'}, where a result "
-            f"has {', '.join(COLUMNS)}"
+            f"has {', '.join(COLUMNS)}; {_FROM_PANDAS}"
         )
 
 

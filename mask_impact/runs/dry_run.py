@@ -16,6 +16,7 @@ from mask_impact.models.info import ModelInfo
 from mask_impact.runs import batch
 from mask_impact.runs.messages import counts, extent, plural
 from mask_impact.runs.planning import NamedRun, PlannedRun, masked_positions, most_rows
+from mask_impact.runs.record import generation_warnings
 from mask_impact.settings.text import Settings
 
 CALIBRATION_SECONDS = 0.1
@@ -37,6 +38,11 @@ class LayerSizes:
 def report(plans: Sequence[NamedRun], model_info: ModelInfo) -> int:
     """Print a line for each plan and one for all of them; returns the exit code. Raises RequestError as a run would."""
     batch.print_warnings(plans)
+    generation = model_info.generation
+    for line in dict.fromkeys(
+        line for plan in plans for line in generation_warnings(plan, model_info.name, generation)
+    ):
+        console.warn(line)
     quiet, left = plans[0].settings.quiet, [plan for plan in plans if not plan.finished]
     parts = {plan.settings.part: layer_sizes(model_info.measured_config(plan.settings)) for plan in plans}
     sizes = {part: size for part, size in parts.items() if size}

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,6 +14,10 @@ from mask_impact import __version__
 from mask_impact.measure.next_token import saved_settings
 from mask_impact.models.loading import LoadedModel
 from mask_impact.runs.planning import PlannedRun, computed_with
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
+
 
 SCHEMA_VERSION = 1
 LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
@@ -43,13 +47,18 @@ def plan_record(plan: PlannedRun, loaded: LoadedModel) -> dict[str, Any]:
 
 
 def loaded_warnings(plan: PlannedRun, loaded: LoadedModel) -> list[str]:
-    """Warnings about the loaded model: its own, and generation settings that are not followed."""
-    left = saved_settings(loaded.model.generation_config)["not_followed"] if plan.generates else {}
-    unfollowed = (
-        f"--model {loaded.model_info.name!r} has generation settings that are not followed ({', '.join(left)}): "
+    """Lines on what the user may not expect of the loaded model."""
+    return [*loaded.notes, *generation_warnings(plan, loaded.model_info.name, loaded.model.generation_config)]
+
+
+def generation_warnings(plan: PlannedRun, name: str, config: GenerationConfig | None) -> list[str]:
+    """A line where the model picks tokens, and has generation settings that are not followed."""
+    left = saved_settings(config)["not_followed"] if plan.generates else {}
+    line = (
+        f"--model {name!r} has generation settings that are not followed ({', '.join(left)}): "
         "its generate() may give other text"
     )
-    return [*loaded.notes, *([unfollowed] if left else [])]
+    return [line] if left else []
 
 
 @cache

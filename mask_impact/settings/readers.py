@@ -8,7 +8,7 @@ import datetime
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -85,6 +85,20 @@ def prompt_text(value: object) -> str | tuple[int, ...]:
 def nonempty_text_or_ids(value: object) -> str | tuple[int, ...]:
     """Text that is not empty, or token ids in a tuple."""
     return token_ids(value) if isinstance(value, tuple) else nonempty_text(value)
+
+
+def of_python(reader: Reader) -> Reader:
+    """The reader of a prompt or a continuation, for what Python gives: text, or token ids in a list too."""
+    return partial(_of_python, reader)
+
+
+def _of_python(reader: Reader, value: object) -> object:
+    if isinstance(value, (str, list, tuple)):
+        return reader(tuple(value) if isinstance(value, list) else value)
+    found, hint = described(value), ""
+    if isinstance(value, Mapping):
+        found, hint = f"a {type(value).__name__}", '; give its ["input_ids"]' if "input_ids" in value else ""
+    raise ValueError(f"expected text, or token ids as a list, tuple, array or tensor, found {found}{hint}")
 
 
 def token_ids(value: Sequence[Any]) -> tuple[int, ...]:

@@ -404,8 +404,6 @@ def _arguments(kind: type, arguments: Mapping[str, Any]) -> tuple[dict[str, Any]
         if (type(value).__module__, type(value).__name__) in (("torch", "dtype"), ("torch", "device")):
             value = str(value).removeprefix("torch.")  # as flags and YAML write it
         value = readers.yaml_value(value)
-        if name in MAY_BE_IDS and isinstance(value, list):
-            value = tuple(value)
         if name not in options(kind):
             faults.append(
                 unknown(
@@ -419,5 +417,8 @@ def _arguments(kind: type, arguments: Mapping[str, Any]) -> tuple[dict[str, Any]
         elif value is not None:
             if name in chosen:
                 faults.append(f"{options(kind)[name].python!r}, {name!r}: two names of one setting; keep one")
-            chosen[name] = read_value(options(kind)[name].read, value, f"{word}: ", faults)
+            read = options(kind)[name].read
+            chosen[name] = read_value(
+                readers.of_python(read) if name in MAY_BE_IDS else read, value, f"{word}: ", faults
+            )
     return chosen, faults

@@ -200,17 +200,50 @@ def test_a_resumed_run_gives_the_same(command, cut_off):
 def test_what_is_not_followed_is_said_once_and_stands_in_the_run_file(command):
     words = saved(num_beams=4, forced_eos_token_id=3, repetition_penalty=1.2, stop_strings=["x"])
     batch = yaml_file("prompts:\n  - {prompt: one, name: a}\n  - {prompt: two, name: b}\n")
-    code, _, err = command(*words, "--config", batch)
-    assert code == 0 and err == [
+    said = [
         "warning: --model 'saved' has generation settings that are not followed (num_beams, forced_eos_token_id, "
         "stop_strings): its generate() may give other text"
     ]
+    assert command(*words, "--config", batch, "--dry-run")[::2] == (0, said)
+    assert command(*words, "--config", batch)[::2] == (0, said)
     expected = {
         "followed": {"repetition_penalty": 1.2},
         "not_followed": {"num_beams": 4, "forced_eos_token_id": 3, "stop_strings": ["x"]},
     }
     assert record_of("a")["generation"] == record_of("b")["generation"] == expected
-    assert command(*words, "--prompt", "one", "--continuation", "two", "--output", "c")[2] == []
+    for flag in ([], ["--dry-run"]):
+        assert command(*words, "--prompt", "one", "--continuation", "two", "--output", "c", *flag)[2] == []
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("old", [True, False])
+def test_a_dry_run_finds_the_settings_where_a_run_does(old, command):
+    """Without a file of their own they stand in the model's configuration."""
+    words = saved(num_beams=4)
+    file, config = Path("saved/generation_config.json"), Path("saved/config.json")
+    if old:
+        file.unlink()
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"num_beams": 4}))
+    told = [command(*words, "--prompt", PROMPT, *flag)[2] for flag in (["--dry-run"], [])]
+    assert told[0] == told[1] and "(num_beams)" in told[0][0]
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("flag", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("[]", "holds [] in place of an object of settings; fetch the model again, or remove the file"),
+        ("{", "cannot be read (Expecting property name"),
+        ('{"max_new_tokens": -1}', "cannot be loaded ("),
+    ],
+)
+def test_settings_that_are_none_are_one_line_that_names_the_file(text, found, flag, command):
+    words = saved()
+    Path("saved/generation_config.json").write_text(text)
+    code, _, err = command(*words, "--prompt", PROMPT, *flag)
+    assert code == 2 and len(err) == 1
+    assert err[0].startswith(f"error: --model 'saved': its generation_config.json {found}")
 
 
 @pytest.mark.usefixtures("here")

@@ -113,6 +113,20 @@ def test_the_index_that_pandas_wrote_is_dropped(tmp_path, form, index):
     assert [name for name in table if name != "row"] == list(COLUMNS) and table[list(COLUMNS)].equals(frame)
 
 
+def test_what_pandas_writes_in_another_layout_is_refused_with_what_to_do(tmp_path):
+    frame = pd.DataFrame([[0, 1, "a", 2, "Full", 0.5, 0.25]], columns=[*COLUMNS])
+    frame.to_json(tmp_path / "nested.json")
+    frame.to_json(tmp_path / "records.json", orient="records")
+    frame.reset_index().to_csv(tmp_path / "two.csv")
+    frame.set_index("variant").to_csv(tmp_path / "turned.csv")
+    for path in tmp_path.iterdir():
+        with pytest.raises(RequestError) as caught:
+            read_results(path)
+        assert str(caught.value).endswith("with to_csv(path, index=False)") and "\n" not in str(caught.value)
+    frame.to_csv(tmp_path / "right.csv", index=False)
+    assert len(read_results(tmp_path / "right.csv")) == 1
+
+
 def test_columns_after_the_seven_are_no_index(tmp_path):
     pd.DataFrame([[0, 1, "a", 2, "Full", 0.5, 0.25, 9]], columns=[*COLUMNS, "index"]).to_csv(tmp_path / "mine.csv")
     assert list(read_results(tmp_path / "mine.csv")) == [*COLUMNS, "index"]
