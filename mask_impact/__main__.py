@@ -70,7 +70,7 @@ def read(argv: Sequence[str] | None = None) -> argparse.Namespace:
     export = command("export", "write a result in another format, beside it", "result")
     export.add_argument("--to", metavar="FORMAT", action=Once, choices=FORMATS, required=True, help=", ".join(FORMATS))
     for each in (report, export):
-        each.add_argument("--overwrite", action="store_true", help="replace the file that is there")
+        each.add_argument("--overwrite", action="store_true", help="replace an existing file")
     return parser.parse_args(argv)
 
 

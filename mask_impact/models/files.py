@@ -36,7 +36,7 @@ def read_file(checkpoint: Checkpoint, what: str, read: Callable[..., Any], **opt
     """What `read` returns for the checkpoint's folder. Raises RunError if memory runs out, else RequestError."""
     try:
         return read(checkpoint.folder, local_files_only=True, **options)
-    except Exception as error:  # the files are others', and fail in every way
+    except Exception as error:  # other people's files fail in every way
         if out_of_memory(error):
             raise as_run_error(error) from error
         remedy = "install what is missing" if isinstance(error, ImportError) else "fetch the model again"

@@ -99,7 +99,7 @@ def load(model_info: ModelInfo, settings: Settings, wanted: Collection[str] = ("
         refuse_misfits(checkpoint.name, info)
         add_adapter(checkpoint, model)
         try:
-            if method is not None:  # dequantised weights need not be in the dtype of the others
+            if method is not None:  # dequantised weights may have another dtype than the others
                 model = model.to(model_info.config.dtype if dtype == "auto" else dtype)
             return prepare(model_info, model.to(device), settings, wanted)
         except RequestError:

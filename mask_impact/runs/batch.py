@@ -103,7 +103,7 @@ def catch_failure(failures: list[Failure], plan: NamedRun, loaded: LoadedModel) 
         yield
     except StopRequested as stopped:
         console.warn(f"{plan.name}: {stopped}")
-    except Exception as error:  # a batch goes on overnight, whatever one of its prompts meets
+    except Exception as error:  # whatever one prompt raises, a batch goes on overnight
         reason = str(as_run_error(error))
         failures.append(Failure(plan, reason))
         console.fault(f"{plan.name}: {reason}")

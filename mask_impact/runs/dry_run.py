@@ -91,11 +91,8 @@ def existing_note(plan: NamedRun) -> str:
     """The end of a plan's line: whether its result exists, what of it is missing, or that a run of it was cut off."""
     if not plan.finished:
         return "; cut off before, and goes on behind the steps that are there" if plan.choice.resumes else ""
-    return (
-        f"; there already, of which {', '.join(plan.missing_files)} is to be made"
-        if plan.missing_files
-        else "; there already"
-    )
+    to_make = f", and {', '.join(plan.missing_files)} is made from it" if plan.missing_files else ""
+    return f"; there already{to_make}"
 
 
 def layers(plan: PlannedRun, model_info: ModelInfo) -> list[int]:

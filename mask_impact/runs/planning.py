@@ -69,13 +69,13 @@ class NamedRun(PlannedRun):
 
     @property
     def finished(self) -> bool:
-        """Whether the result is there already: what is missing of it (`missing_files`) can be made of its table."""
+        """Whether the result exists already, with a table; its `missing_files` can be made from that."""
         return bool(self.choice.record) and not self.choice.formats.isdisjoint(FORMATS)
 
     @property
     def missing_files(self) -> tuple[str, ...]:
         """What a finished result lacks: formats asked for (with Parquet for too large a JSON), and "report"."""
-        wanted, _ = formats_for(self.choice.record.get("rows", 0), self.settings.formats, explicit=False)
+        wanted, _ = formats_for(self.choice.record.get("rows", 0), self.settings.formats, self.settings.formats_given)
         asked = (*wanted, "report") if self.settings.report else wanted
         return tuple(what for what in asked if what not in self.choice.formats)
 

@@ -47,7 +47,7 @@ def plan_record(plan: PlannedRun, loaded: LoadedModel) -> dict[str, Any]:
 
 
 def loaded_warnings(plan: PlannedRun, loaded: LoadedModel) -> list[str]:
-    """Lines on what the user may not expect of the loaded model."""
+    """Warnings about the loaded model: its own, and generation settings that are not followed."""
     return [*loaded.notes, *generation_warnings(plan, loaded.model_info.name, loaded.model.generation_config)]
 
 

@@ -259,6 +259,7 @@ class _File:
             self.names.setdefault(key, line)
 
     def warnings(self, members: Members, own: Mapping[str, Any]) -> tuple[str, ...]:
+        """A warning for a prompt that ends in a line break, as YAML's `|` leaves one."""
         prompt = own.get("prompt")
         if not isinstance(prompt, str) or not prompt.endswith(("\n", "\r")):
             return ()

@@ -193,7 +193,7 @@ def _warnings(flags: Mapping[str, Any], source: str | None) -> tuple[str, ...]:
         kept = "the text ends in a line break, which is kept and can change the answer"
         return (f"--prompt: {kept}; leave it out if it is not meant",)
     if source is not None and "prompt_file" not in flags and stdin_has_data():
-        return (f"the prompt is that of {source}; text on standard input was not read, --prompt-file - reads it",)
+        return (f"the prompt is that of {source}, standard input was not read; to read it, add --prompt-file -",)
     return ()
 
 

@@ -146,7 +146,7 @@ def test_parquet_that_took_the_place_of_the_default_is_a_finished_result(command
     assert (code, err) == (0, []) and "(parquet " in out[0] and "with --formats csv writes CSV too" in out[1]
     assert files_in("output") == ["the_cat_results.parquet", "the_cat_run.json"]
     assert "this result is there" in command(*words)[1][0] and len(loads) == 1
-    assert command(*words, "--formats", "csv")[1] == ["output/the_cat_results.csv: made of the result that is there"]
+    assert command(*words, "--formats", "csv")[1] == ["output/the_cat_results.csv: made from the result that is there"]
     assert len(loads) == 1 and "this result is there" in command(*words)[1][0]
     table = read_results("output/the_cat_results.parquet")
     assert table.equals(read_results("output/the_cat_results.csv")) and len(table) > 10

@@ -257,7 +257,7 @@ def test_changed_strongest_tokens_are_named(folder, ask):
 
 def test_the_largest_changes_come_first_and_of_a_long_table_alone(folder, ask):
     one, other = (long_table(("Full", "Head_0", "Head_1"), positions=9) for _ in range(2))
-    kind = np.array([variant == "Full" for variant, _ in one.cells])
+    kind = np.array([variant == "Full" for variant, _ in one.heatmap_rows])
     other.steps[0].l2[kind] += np.arange(30, dtype=np.float32)[:, None]  # the first of equals is position 0's
     other.steps[0].l2[30 + 7, 4] += 1000
     names = [stored(table, folder, name) for table, name in ((one, "first"), (other, "second"))]

@@ -247,7 +247,8 @@ def test_help_and_version_stop_with_0(flag, capsys, monkeypatch):
     if flag == "--version":
         assert printed.startswith(f"mask-impact {__version__}, torch ") and printed.count("\n") == 1
     else:
-        assert "python some_front_door.py --config prompts_config.yaml" in printed and "(default: csv,json)" in printed
+        assert "python some_front_door.py --config prompts_config.yaml" in printed
+        assert "(default: csv,json; past 1,048,575 rows parquet)" in " ".join(printed.split())
 
 
 def test_version_says_which_library_is_missing(monkeypatch):
