@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -29,6 +30,8 @@ SUPPORTED = ("sdpa", "eager")
 SPARSE_ARGUMENTS = ("indices", "block_indices")
 UNKNOWN_ARGUMENTS = ("position_bias", "sinks")
 
+AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
+
 
 @dataclass(frozen=True)
 class AttentionCall:
@@ -38,12 +41,12 @@ class AttentionCall:
     """
 
     module: nn.Module
-    function: Callable
+    function: AttentionFunction
     query: Tensor
     key: Tensor
     value: Tensor
     mask: Tensor | None
-    options: dict
+    options: dict[str, Any]
 
     def run(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """The model's own attention with these inputs: (1, query, head, d_v)."""
@@ -56,7 +59,7 @@ Listener = Callable[[AttentionCall], "Tensor | None"]
 class _Listeners(threading.local):
     """The listeners of a thread, the innermost last."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.stack: list[Listener] = []
 
 
@@ -76,18 +79,25 @@ def tapped(listener: Listener) -> Iterator[None]:
         _listeners.stack.pop()
 
 
-def own_function(module: nn.Module, implementation: str) -> Callable:
+def own_function(module: nn.Module, implementation: str) -> AttentionFunction:
     """The attention function that `module` would use by itself under `implementation`."""
     for cls in type(module).__mro__:
         source = sys.modules.get(cls.__module__)
-        interface = getattr(source, "ALL_ATTENTION_FUNCTIONS", None)
-        if interface is not None:
-            return source.eager_attention_forward if implementation == "eager" else interface[implementation]
+        if source is not None and hasattr(source, "ALL_ATTENTION_FUNCTIONS"):
+            eager = implementation == "eager"
+            return source.eager_attention_forward if eager else source.ALL_ATTENTION_FUNCTIONS[implementation]
     return ALL_ATTENTION_FUNCTIONS[implementation]
 
 
-def _watched(implementation: str) -> Callable:
-    def attention(module, query, key, value, attention_mask=None, **options):
+def _watched(implementation: str) -> AttentionFunction:
+    def attention(
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None = None,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor | None]:
         """Stand for the model's own function: query (1, head, query, d_k), keys and values as in AttentionCall; gives
         (1, query, head, d_v), the listener's answer if it has one, and None for the weights."""
         function = own_function(module, implementation)

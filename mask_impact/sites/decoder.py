@@ -58,7 +58,7 @@ DECODER = Decoder()
 
 def sample_ids(model: PreTrainedModel, count: int) -> list[int]:
     """`count` token ids spread over the vocabulary; what they say does not matter here."""
-    size = len(model.get_input_embeddings().weight)
+    size = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]  # a tensor, which torch's stub leaves open
     return [size * (index + 1) // (count + 2) for index in range(count)]
 
 

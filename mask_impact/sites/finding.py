@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from mask_impact.base.errors import RequestError
@@ -22,13 +23,7 @@ from mask_impact.sites.attention import AttentionCall, attached, refuse_unknown,
 from mask_impact.sites.hooks import has_hooks, hooked
 from mask_impact.sites.layer_call import LayerCall, first_tensor, map_tensors
 from mask_impact.sites.layer_pass import LayerPass
-from mask_impact.sites.parts import (
-    LayerParts,
-    held_tensors,
-    holds_a_matrix,
-    layer_count,
-    same_numbers,
-)
+from mask_impact.sites.parts import LayerParts, held_tensors, holds_a_matrix, layer_count, same_numbers
 from mask_impact.sites.query import additive_mask
 
 
@@ -51,28 +46,23 @@ class _Watch:
         self.index, self.layer = index, layer
         self.calls: list[tuple[AttentionCall, Tensor]] = []
         self.entered: list[tuple[nn.Module, Tensor]] = []
-        self.afterwards: dict[nn.Module, tuple[tuple, dict]] = {}
+        self.arguments: dict[nn.Module, LayerCall] = {}
         self.answers: dict[nn.Module, Any] = {}
         self.own_answers: dict[nn.Module, Any] = {}
-        self.call: LayerCall | None = None
-        self.output: Tensor | None = None
 
-    def before(self, layer, args, kwargs):
-        self.call = LayerCall(args, kwargs).map(Tensor.clone)
+    def begin(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.arguments[layer] = LayerCall(args, kwargs).map(Tensor.clone)
 
-    def after(self, layer, args, output):
-        self.output = first_tensor(output).flatten(0, -2).clone()
-
-    def enter(self, module, args, kwargs):
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.calls:
-            self.afterwards[module] = args, kwargs
+            self.arguments[module] = LayerCall(args, kwargs)
         if self.calls and args and isinstance(args[0], Tensor):
             self.entered.append((module, args[0].clone()))
 
-    def answered(self, module, args, output):
+    def answered(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self.own_answers[module] = map_tensors(output, Tensor.clone)
 
-    def leave(self, module, args, output):
+    def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self.answers[module] = map_tensors(output, Tensor.clone)
 
     def listen(self, call: AttentionCall) -> Tensor:
@@ -80,13 +70,13 @@ class _Watch:
         self.calls.append((call, output))
         return output
 
-    def handles(self) -> Iterator:
+    def handles(self) -> Iterator[RemovableHandle]:
         """The hooks' handles, made as they are asked for: the layer's own, and some for every module inside it.
 
         What goes in is seen before a caller's hooks, what comes out before and behind them.
         """
-        yield self.layer.register_forward_pre_hook(self.before, with_kwargs=True, prepend=True)
-        yield self.layer.register_forward_hook(self.after)
+        yield self.layer.register_forward_pre_hook(self.begin, with_kwargs=True, prepend=True)
+        yield self.layer.register_forward_hook(self.leave)
         for module in self.layer.modules():
             if module is not self.layer:
                 yield module.register_forward_pre_hook(self.enter, with_kwargs=True)
@@ -117,7 +107,8 @@ class _Watch:
                 f"block {self.index} hides a patch from another: no vision encoder of a known kind; "
                 "it cannot be measured"
             )
-        return LayerPass(self._parts(call, output), self.call, ((call, output),), self.output)
+        rows = first_tensor(self.answers[self.layer]).flatten(0, -2)
+        return LayerPass(self._parts(call, output), self.arguments[self.layer], ((call, output),), rows)
 
     def _parts(self, call: AttentionCall, output: Tensor) -> LayerParts:
         projection, direct = self._projection(call.module, output)
@@ -163,9 +154,9 @@ class _Watch:
         d_model), and answering so."""
         if len(branches) != 1:
             return False
-        args, kwargs = self.afterwards.get(branches[0], ((), {}))
-        tensors = [*args, self.answers[branches[0]]]
-        return not kwargs and len(args) == 1 and all(isinstance(t, Tensor) and t.dim() == 3 for t in tensors)
+        call = self.arguments.get(branches[0], LayerCall((), {}))
+        tensors = [*call.args, self.answers[branches[0]]]
+        return not call.kwargs and len(call.args) == 1 and all(isinstance(t, Tensor) and t.dim() == 3 for t in tensors)
 
 
 def is_branch(child: nn.Module, attention: nn.Module) -> bool:

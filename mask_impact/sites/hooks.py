@@ -7,16 +7,18 @@ runs, its hooks run, and where an answer is put in its place they do not, since 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 KINDS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 @contextmanager
-def hooked(*handles) -> Iterator[None]:
+def hooked(*handles: RemovableHandle) -> Iterator[None]:
     """Remove hooks on leaving."""
     try:
         yield
@@ -43,7 +45,7 @@ def has_hooks(module: nn.Module) -> bool:
     return any(map(own_hooks, module.modules()))
 
 
-def own_hooks(module: nn.Module) -> list:
+def own_hooks(module: nn.Module) -> list[Callable[..., Any]]:
     """A caller's forward hooks on this very module."""
     hooks = [hook for kind in KINDS for hook in getattr(module, kind).values()]
     return [hook for hook in hooks if not str(getattr(hook, "__module__", "")).startswith("mask_impact.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from mask_impact.sites.parts import LayerParts, held_tensors
 
 
 @contextmanager
-def replace_forward(answers: dict[nn.Module, Callable]) -> Iterator[None]:
+def replace_forward(answers: dict[nn.Module, Callable[..., Any]]) -> Iterator[None]:
     """Let modules answer with functions of their arguments instead of running; their own forward is restored after."""
     own = {module: module.__dict__.get("forward") for module in answers}
     try:

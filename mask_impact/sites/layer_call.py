@@ -15,8 +15,8 @@ class LayerCall:
     """The arguments a layer was called with; `hidden` finds the hidden states among them: (1, position, d_model), or in
     vision encoders (patch, d_model)."""
 
-    args: tuple
-    kwargs: dict
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
     @property
     def hidden(self) -> Tensor:
@@ -78,7 +78,7 @@ def _cut(tensor: Tensor, length: int, index: int, axis: int) -> Tensor:
     return tensor.narrow(axis, index % length, 1).clone()
 
 
-def first_tensor(output: Tensor | tuple) -> Tensor:
+def first_tensor(output: Tensor | tuple[Any, ...]) -> Tensor:
     """The hidden states among what a module returned: itself, or the first of a tuple."""
     return output if isinstance(output, Tensor) else output[0]
 

@@ -41,7 +41,7 @@ class LayerParts:
     biased: bool
     hooked: bool
     attention_answer: Any
-    branch_answers: tuple
+    branch_answers: tuple[Any, ...]
     heads: int
     width: int
     dtypes: frozenset[torch.dtype]
@@ -54,8 +54,8 @@ class LayerParts:
 
 def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
     """The part of the model that holds its layers. A few models call another part their decoder."""
-    decoder = model.get_decoder()
-    return decoder if isinstance(decoder, PreTrainedModel) else model.base_model
+    candidates = (model.get_decoder(), model.base_model, model)
+    return next(part for part in candidates if isinstance(part, PreTrainedModel))
 
 
 def layer_count(config: PreTrainedConfig) -> int:

@@ -15,20 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-FREQUENCIES, LONGEST = (
-    "inv_freq",
-    "max_seq_len_cached",
-)  # how the names end, behind the kind of layer where there are several
+# How the names end; in front stands the kind of layer, where there are several.
+FREQUENCIES, LONGEST = "inv_freq", "max_seq_len_cached"
 
 
 class RotaryState:
     """The frequencies of a model's rotary embeddings, as they change from pass to pass."""
 
     def __init__(self, model: nn.Module):
-        self.modules = [
-            module for module in model.modules() if any(name.endswith(FREQUENCIES) for name in module._buffers)
-        ]
-        self._last = self._frequencies()
+        self.modules = [module for module in model.modules() if _frequencies(module)]
+        self._last = self._copied()
 
     def begin(self) -> None:
         """Forget the sequences that were seen: a pass from a sequence's start finds a model that saw none before."""
@@ -37,42 +33,32 @@ class RotaryState:
                 original = getattr(module, "original_max_seq_len", None)
                 prefix = name.removesuffix(LONGEST)
                 if hasattr(module, f"{prefix}original_{FREQUENCIES}") and getattr(module, name) != original:
-                    module._buffers[prefix + FREQUENCIES] = getattr(module, f"{prefix}original_{FREQUENCIES}").to(
-                        self._device(module)
-                    )
+                    frequencies = getattr(module, f"{prefix}original_{FREQUENCIES}")
+                    module._buffers[prefix + FREQUENCIES] = frequencies.to(_frequencies(module)[0].device)
                     setattr(module, name, original)
 
     def changed(self) -> bool:
         """Whether the frequencies are others than when this was asked last."""
-        last, self._last = self._last, self._frequencies()
+        last, self._last = self._last, self._copied()
         return not all(map(torch.equal, last, self._last))
 
-    def _frequencies(self) -> list[Tensor]:
-        return [
-            value.clone()
-            for module in self.modules
-            for name, value in module._buffers.items()
-            if name.endswith(FREQUENCIES)
-        ]
-
-    @staticmethod
-    def _device(module: nn.Module) -> torch.device:
-        return next(value.device for name, value in module._buffers.items() if name.endswith(FREQUENCIES))
+    def _copied(self) -> list[Tensor]:
+        return [value.clone() for module in self.modules for value in _frequencies(module)]
 
 
 @contextmanager
 def fresh_positions(model: nn.Module) -> Iterator[RotaryState]:
     """Take away what earlier calls left behind; all is as it was on leaving."""
-    deltas = [(module, module.rope_deltas) for module in model.modules() if "rope_deltas" in vars(module)]
+    deltas = [(vars(module), module.rope_deltas) for module in model.modules() if "rope_deltas" in vars(module)]
     rotary = RotaryState(model)
     kept = [(module, *_kept(module)) for module in rotary.modules]
-    for module, _ in deltas:
-        module.rope_deltas = None
+    for attributes, _ in deltas:
+        attributes["rope_deltas"] = None
     try:
         yield rotary
     finally:
-        for module, offset in deltas:
-            module.rope_deltas = offset
+        for attributes, offset in deltas:
+            attributes["rope_deltas"] = offset
         for module, buffers, numbers in kept:
             _put_back(module, buffers, numbers)
 
@@ -80,9 +66,13 @@ def fresh_positions(model: nn.Module) -> Iterator[RotaryState]:
 def _kept(module: nn.Module) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Any]]:
     """A rotary embedding's buffers, each with a copy of what it holds,
     since longrope writes into it; and its numbers."""
-    return {name: (value, value.clone()) for name, value in module._buffers.items() if value is not None}, _numbers(
-        module
-    )
+    buffers = {name: (value, value.clone()) for name, value in module._buffers.items() if value is not None}
+    return buffers, _numbers(module)
+
+
+def _frequencies(module: nn.Module) -> list[Tensor]:
+    buffers = module._buffers.items()
+    return [value for name, value in buffers if name.endswith(FREQUENCIES) and value is not None]
 
 
 def _numbers(module: nn.Module) -> dict[str, Any]:

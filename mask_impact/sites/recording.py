@@ -63,16 +63,18 @@ def _hooks(part: LayerParts, recorded: Recording, length: int, whole: bool) -> I
     yield part.layer.register_forward_hook(after)
 
 
-def _listeners(part: LayerParts, recorded: Recording, length: int, whole: bool) -> tuple[Callable, Callable]:
+def _listeners(
+    part: LayerParts, recorded: Recording, length: int, whole: bool
+) -> tuple[Callable[..., None], Callable[..., None]]:
     """What is called before and after a layer. Rows that join the pass may run the layer again inside its own call:
     then the first one's arguments and the last one's output are its own."""
 
-    def before(_layer: Any, args: tuple, kwargs: dict) -> None:
+    def before(_layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if part.index not in recorded.calls:
             call = LayerCall(args, kwargs)
             recorded.calls[part.index] = call.without_cache().map(Tensor.clone) if whole else call.row(-1)
 
-    def after(_layer: Any, _args: tuple, output: Any) -> None:
+    def after(_layer: Any, _args: tuple[Any, ...], output: Any) -> None:
         rows = first_tensor(output).flatten(0, -2)
         rows = (rows if whole else rows[-1:]).clone()
         recorded.layers[part.index] = LayerPass(

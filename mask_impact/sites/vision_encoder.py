@@ -95,7 +95,7 @@ class Arrived(Exception):
 def first_call(encoder: PreTrainedModel, pictures: dict[str, Any]) -> LayerCall:
     """What the encoder calls its first block with, given what a call of the whole model takes of pictures."""
 
-    def stop(_block: Any, args: tuple, kwargs: dict) -> None:
+    def stop(_block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         raise Arrived(LayerCall(args, kwargs))
 
     with hooked(find_layers(encoder)[0].register_forward_pre_hook(stop, with_kwargs=True, prepend=True)):
@@ -112,7 +112,7 @@ def passed_blocks(encoder: PreTrainedModel, parts: list[LayerParts], call: Layer
     for index, block in enumerate(find_layers(encoder)[: max(wanted) + 1]):
         attention: list[tuple[AttentionCall, Tensor]] = []
 
-        def listen(seen: AttentionCall, attention: list = attention) -> Tensor:
+        def listen(seen: AttentionCall) -> Tensor:
             answer = seen.run(seen.query, seen.key, seen.value, seen.mask)
             attention.append((seen, answer))
             return answer

@@ -82,6 +82,7 @@ def encoder_inputs(
 def measured_cells(settings: VisionSettings, images: Sequence[SeenPicture]) -> tuple[int, ...]:
     """The cells that the encoder is measured at, counted over all pictures.
     Raises RequestError for one that is not there."""
+    assert settings.at is not None, "settings for the encoder name the measured cell"
     counts = [image.tokens for image in images]
     if settings.at == "all":
         return tuple(range(sum(counts)))

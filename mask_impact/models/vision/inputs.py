@@ -145,7 +145,7 @@ class VisionInputs(PromptInputs):
                 f"{image.picture.path}: the image processor makes a grid of {found[0][1]} x {found[0][2]} patches of "
                 f"it, where {image.grid[0] * merge} x {image.grid[1] * merge} were counted on"
             )
-        return made
+        return made.data
 
     def texts(self, texts: list[str]) -> list[str]:
         places = self.padded(len(texts))
