@@ -1,9 +1,10 @@
-"""From masked rows to distances at sequence positions: what is known of one layer at one step."""
+"""From masked rows to distances at sequence positions, of one layer at one step."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -20,8 +21,7 @@ from mask_impact.sites.query import QueryView
 
 @dataclass(frozen=True)
 class StepInfo:
-    """A generation step's index, how many tokens the model has seen by then, and at which positions they are masked in
-    turn (None: at all of them)."""
+    """A step's index, how many tokens the model sees in it, and the positions masked in turn (None: all of them)."""
 
     step: int
     length: int
@@ -31,26 +31,25 @@ class StepInfo:
 class DistanceCollector:
     """Distances of one layer's rows while they come, chunk by chunk.
 
-    `heads` says whether the heads are variants. The first chunk has the control rows behind its sets' rows.
+    With `heads`, the heads are variants too. The first chunk has the control rows behind its sets' rows.
     """
 
     def __init__(self, first: MaskedRows, heads: bool):
         self.heads = heads
-        self.variants = first.baseline.names(heads)
+        self.variants = first.variants(heads)
         self._found: list[tuple[np.ndarray, np.ndarray]] = []
         self._norms = self.add(first).length[:, 0]
 
     def add(self, chunk: MaskedRows) -> Separation:
         """Take the distances of a chunk, and give what they were made of."""
-        apart = chunk.baseline.separation_of(chunk.difference, self.heads)
+        apart = chunk.separation(self.heads)
         self._found.append((chunk.sets.cpu().numpy(), np.stack([apart.l2, apart.cosine_distance()])))
         return apart
 
     def distances(
         self, step_info: StepInfo, row: LayerRow, offset: int, undefined: torch.Tensor | None
     ) -> LayerDistances:
-        """All distances at their positions, the set of index 0 at `offset`;
-        0 where no row came, NaN where `undefined` (set,).
+        """All distances at their positions, set 0 at `offset`; 0 where no row came, NaN where `undefined` (set,).
 
         Raises RunError where the layer's update is not finite.
         """
@@ -78,29 +77,27 @@ def collected(
     heads: bool,
     budget: RowBudget,
 ) -> LayerDistances:
-    """Distances of all chunks, those of the layer's rows compared together, at their positions; on the first step the
-    identities are checked.
+    """Distances of all chunks at their positions, the layer's rows compared together; the identities are checked on the
+    first step.
 
-    `heads` says whether the heads are variants. Positions that no head sees, or that are not masked, are 0, undefined
+    With `heads`, the heads are variants too. Positions that no head sees, or that are not masked, are 0, undefined
     ones NaN. The identity of a renormalised softmax runs over the sets that are not masked too. Raises RunError where
     the layer's update is not finite, or where an identity fails on the first step.
     """
-    conserved: list[torch.Tensor | float] = [0.0] * len(rows)
-    collector = None
-    for chunk in chunks:
-        together = side_by_side(chunk)
-        if collector is None:
-            first, collector = chunk, DistanceCollector(together, heads)
-        else:
-            collector.add(together)
+    conserved = [torch.zeros_like(each.output) for each in closed]
+    further = iter(chunks)
+    first = next(further)
+    collector = DistanceCollector(side_by_side(first), heads)
+    for chunk in chain([first], further):
+        if chunk is not first:
+            collector.add(side_by_side(chunk))
         if step_info.step == 0:
-            for number, (each, of_row) in enumerate(zip(closed, chunk, strict=True)):
-                moved = of_row.difference.heads[: len(of_row.sets)]
-                conserved[number] = conserved[number] + each.conservation(of_row.sets, moved)
+            for each, of_row, total in zip(closed, chunk, conserved, strict=True):
+                total += each.conservation(of_row.sets, of_row.heads.difference[: len(of_row.sets)])
     if step_info.step == 0:
         for row, view, each, of_first, total in zip(rows, views, closed, first, conserved, strict=True):
             for sets in view.other_sets.split(budget.rows(row.parts, each.output.dtype)):
-                total = total + each.conservation(sets, each.differences(sets))
+                total += each.conservation(sets, each.differences(sets))
             check_identities(row, each, of_first, total)
     undefined = closed[0].undefined if closed[0].any_undefined else None
     return collector.distances(step_info, rows[0], views[0].offset, undefined)

@@ -17,7 +17,7 @@ from mask_impact.sites.parts import LayerParts
 def check_identities(row: LayerRow, closed: MaskedHeads, rows: MaskedRows, conserved: Tensor) -> None:
     """Hold a measured layer to its identities.
 
-    `rows` holds the layer's baseline, and `conserved` (head, d_v) is the sum of (1 - a_j)(o_j - o) over all keys.
+    `rows` is its first chunk, and `conserved` (head, d_v) is the sum of (1 - a_j)(o_j - o) over all keys.
 
     Raises RunError, naming the layer, if its heads are not the model's own, if its masked heads do not sum as those of
     a renormalised softmax must, or if its output is not its input plus its updates.
@@ -28,15 +28,12 @@ def check_identities(row: LayerRow, closed: MaskedHeads, rows: MaskedRows, conse
     conserved_error = conservation_error(closed, conserved)
     _hold(row.parts, "the heads' outputs equal the model's own", own_heads_error(row, closed), own_tolerance)
     _hold(row.parts, "sum_j (1 - a_j)(o_j - o) is 0, or o (sum_j a_j - 1) with a sink", conserved_error, tolerance)
-    if rows.baseline.full is not None:
-        _hold(row.parts, "output = input + attention and MLP updates", update_error(row, rows), tolerance)
+    if rows.output is not None:
+        error = update_error(row, rows.added["Full"].baseline, rows.output)
+        _hold(row.parts, "output = input + attention and MLP updates", error, tolerance)
         if rows.output.dtype == row.output.dtype:
-            _hold(
-                row.parts,
-                "a row that masks nothing has the model's own output",
-                own_output_error(row, rows),
-                own_tolerance,
-            )
+            error = own_output_error(row, rows.output)
+            _hold(row.parts, "a row that masks nothing has the model's own output", error, own_tolerance)
 
 
 def own_heads_error(row: LayerRow, closed: MaskedHeads) -> float:
@@ -56,17 +53,17 @@ def conservation_error(closed: MaskedHeads, conserved: Tensor) -> float:
     return 0.0 if closed.any_undefined else closed.conservation_error(conserved)
 
 
-def update_error(row: LayerRow, rows: MaskedRows) -> float:
-    """|x + update - output| over |x| + |update|, at the final position."""
-    x, update = row.call.hidden.flatten(0, -2)[-1].to(rows.output), rows.baseline.full
+def update_error(row: LayerRow, update: Tensor, output: Tensor) -> float:
+    """|x + update - output| over |x| + |update|, of the unmasked row."""
+    x = row.call.hidden.flatten(0, -2)[-1].to(output)
     scale = x.norm() + update.norm()
-    return float((x + update - rows.output).norm() / scale.clamp_min(torch.finfo(scale.dtype).tiny))
+    return float((x + update - output).norm() / scale.clamp_min(torch.finfo(scale.dtype).tiny))
 
 
-def own_output_error(row: LayerRow, rows: MaskedRows) -> float:
-    """The distance of the unmasked row's output from the model's own at the final position, over the length of that."""
+def own_output_error(row: LayerRow, output: Tensor) -> float:
+    """The distance of the unmasked row's output from the model's own, over the length of that."""
     own = row.output
-    return float((rows.output - own).norm() / own.norm().clamp_min(torch.finfo(own.dtype).tiny))
+    return float((output - own).norm() / own.norm().clamp_min(torch.finfo(own.dtype).tiny))
 
 
 def _hold(parts: LayerParts, identity: str, error: float, tolerance: float) -> None:

@@ -11,7 +11,7 @@ from mask_impact.measure.closed_form import MaskedHeads
 from mask_impact.measure.rows.budget import RowBudget
 from mask_impact.measure.rows.independence import check_independent
 from mask_impact.measure.rows.through_layer import RowPass, added_together
-from mask_impact.measure.rows.vectors import CONTROLS, MaskedRows, Vectors, one_ulp
+from mask_impact.measure.rows.vectors import CONTROLS, MaskedRows, Moved, one_ulp
 from mask_impact.sites.interventions import without_bias
 
 
@@ -50,15 +50,14 @@ def row_count(sets: Tensor, seed: int | None) -> int:
 
 def behind_heads(rows: RowPass, heads: Tensor, sets: Tensor, variants: tuple[str, ...]) -> MaskedRows:
     """Carry the heads' output and differences from it, (1 + row, head, d_v), through the rest of the layer."""
-    attention = attention_moved = full = full_moved = layer_output = None
+    added, output = {}, None
     if "attn" in variants or "full" in variants:
         module_rows, moved = projected(rows, heads)
-    if "attn" in variants:
-        attention, attention_moved = attention_difference(rows, heads, module_rows[:1], moved)
     if "full" in variants:
-        full, full_moved, layer_output = full_difference(rows, module_rows, moved)
-    baseline, moved_by = Vectors(heads[0], attention, full), Vectors(heads[1:], attention_moved, full_moved)
-    return MaskedRows(sets, baseline, moved_by, layer_output)
+        added["Full"], output = full_difference(rows, module_rows, moved)
+    if "attn" in variants:
+        added["Attn"] = attention_difference(rows, heads, module_rows[:1], moved)
+    return MaskedRows(sets, Moved(heads[0], heads[1:]), added, output)
 
 
 def projected(rows: RowPass, heads: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -76,38 +75,35 @@ def projected(rows: RowPass, heads: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def on_the_baseline(answers: Tensor, baseline: Tensor) -> Tensor:
-    """The baseline (d,) and, below it, its sum with each difference that `answers` (1 + row,
-    d) holds after the first row."""
+    """The baseline (d,) and, below it, its sum with each difference: `answers` (1 + row, d) but for its first row."""
     rows = answers + baseline
     rows[0] = baseline
     return rows
 
 
-def full_difference(rows: RowPass, module_rows: Tensor, moved: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """The layer's update (d_model,), its difference in each masked row (row, d_model), and the output (d_model,).
+def full_difference(rows: RowPass, module_rows: Tensor, moved: Tensor | None) -> tuple[Moved, Tensor]:
+    """The layer's update, and its unmasked output (d_model,).
 
     Where all is added as answered, attention's own difference `moved` is kept and only the branches' are subtracted.
     """
     if moved is None or not rows.parts.as_answered:
         updates, outputs = rows.update(module_rows)
-        return updates[0], updates[1:] - updates[0], outputs[0]
+        return Moved(updates[0], updates[1:] - updates[0]), outputs[0]
     outputs, answers = rows.output(module_rows)
     branches = added_together(answers.values(), module_rows).expand(len(module_rows), -1)
-    return module_rows[0] + branches[0], (branches[1:] - branches[0]).add_(moved), outputs[0]
+    return Moved(module_rows[0] + branches[0], (branches[1:] - branches[0]).add_(moved)), outputs[0]
 
 
-def attention_difference(rows: RowPass, heads: Tensor, baseline: Tensor, moved: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What attention adds to the residual stream (d_model,), and its difference in each masked row (row, d_model)."""
-    added = rows.attention_added(baseline)[0]
-    if rows.parts.linear:
-        return added, rows.attention_added(moved)
-    if moved is not None:
-        return added, precise_difference(rows.attention_added, baseline, moved)
-
-    def through(moved_heads: Tensor) -> Tensor:
-        return rows.attention_added(rows.project(moved_heads))
-
-    return added, precise_difference(through, heads[:1], heads[1:])
+def attention_difference(rows: RowPass, heads: Tensor, baseline: Tensor, moved: Tensor | None) -> Moved:
+    """What attention adds to the residual stream; `baseline` (1, d_model) and `moved` (row, d_model) are its module's
+    answer and the differences of that, heads (1 + row, head, d_v)."""
+    if moved is None:
+        difference = precise_difference(lambda each: rows.attention_added(rows.project(each)), heads[:1], heads[1:])
+    elif rows.parts.linear:
+        difference = rows.attention_added(moved)
+    else:
+        difference = precise_difference(rows.attention_added, baseline, moved)
+    return Moved(rows.attention_added(baseline)[0], difference)
 
 
 def precise_difference(function: Callable[[Tensor], Tensor], point: Tensor, difference: Tensor) -> Tensor:

@@ -1,5 +1,4 @@
-"""The literal method: run one layer again, from the same input,
-with -inf in the columns of set S of its mask, for every set S.
+"""The literal method: for every set S, run one layer again from the same input, with -inf in S's columns of its mask.
 
 Slow and plain: the reference that `renormalize` is held to. Queries, keys and values are the ones the model computed,
 as in the other method; only the measured queries' rows of the mask are changed, since inside one layer no other row
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mask_impact.measure.rows.through_layer import RowPass
-from mask_impact.measure.rows.vectors import CONTROLS, MaskedRows, Vectors, one_ulp
+from mask_impact.measure.rows.vectors import CONTROLS, MaskedRows, Moved, one_ulp
 from mask_impact.sites.attention import AttentionCall, tapped
 from mask_impact.sites.hooks import hooked
 from mask_impact.sites.layer_call import first_tensor, like, map_tensors
@@ -28,11 +27,9 @@ Run = dict[Any, Any]  # what was seen in one run of a layer: by name, and by mod
 
 
 class Rerun:
-    """One layer that can be run again on its whole input,
-    with sets of `size` keys masked for the rows at some positions.
+    """One layer to run again on its whole input, with sets of `size` keys masked for the rows at some positions.
 
-    The positions are neighbours, and lie in one attention call.
-    The layer's call and weights are in the dtype of the rows.
+    The positions are neighbours, and lie in one attention call. Call and weights are in the dtype of the rows.
     """
 
     def __init__(self, layer: LayerPass, positions: Iterable[int], size: int, dtype: torch.dtype):
@@ -43,7 +40,7 @@ class Rerun:
         self.queries = slice(query, query + len(rows))
         self.rows = slice(rows[0] - layer.first, rows[0] - layer.first + len(rows))
         self.attention = [call for call, _ in layer.attention]
-        self.inputs = [[t.to(dtype) for t in (call.query, call.key, call.value)] for call in self.attention]
+        self.inputs = [(call.query.to(dtype), call.key.to(dtype), call.value.to(dtype)) for call in self.attention]
         self.mask = additive_mask(self.attention[self.number], dtype)
 
     def __call__(self, masked_set: int | None = None, moved: Tensor | None = None) -> Run:
@@ -77,12 +74,9 @@ class Rerun:
         return seen
 
 
-def noting(parts: LayerParts, note: Callable) -> Iterator[RemovableHandle]:
-    """The handles of hooks that note what attention answers, before a caller's own hooks,
-    and what the branches answer, behind them.
-
-    In that state a row pass puts them in the modules' place.
-    """
+def noting(parts: LayerParts, note: Callable[[nn.Module, Any, Any], None]) -> Iterator[RemovableHandle]:
+    """The handles of hooks that note what attention answers, before a caller's own hooks, and what the branches answer,
+    behind them: as RowPass gives them in the modules' place."""
     yield parts.attention.register_forward_hook(note, prepend=True)
     for branch in parts.branches:
         yield branch.register_forward_hook(note)
@@ -91,8 +85,7 @@ def noting(parts: LayerParts, note: Callable) -> Iterator[RemovableHandle]:
 def rerun(
     passes: list[RowPass], layer: Rerun, sets: Tensor, variants: tuple[str, ...], seed: int
 ) -> tuple[MaskedRows, ...]:
-    """Masked rows at each measured position, each from a run of its own;
-    the first run masks nothing and is the baseline."""
+    """The masked rows of each measured position, from a run for each set; the baseline is a run that masks nothing."""
     baseline = layer()
     masked = [layer(masked_set=each) for each in sets.tolist()]
     moves = torch.stack([one_ulp(heads, seed + number) for number, heads in enumerate(baseline["heads"])], 1)
@@ -103,18 +96,24 @@ def rerun(
 
 
 def of_row(run: Run, number: int) -> Run:
-    """What one of the measured rows has of a run."""
+    """What a run saw of one of the measured rows."""
     return {name: map_tensors(seen, lambda t: t[number]) for name, seen in run.items()}
 
 
 def rows_of(rows: RowPass, runs: list[Run], sets: Tensor, variants: tuple[str, ...]) -> MaskedRows:
-    """The rows that these runs make: the first one's vectors, and what each of the others differs by."""
-    vectors = Vectors(
-        heads=torch.stack([run["heads"] for run in runs]),
-        attention=attention_added(rows, runs) if "attn" in variants else None,
-        full=update(rows, runs) if "full" in variants else None,
-    )
-    return MaskedRows(sets, vectors.map(lambda t: t[0]), vectors.map(lambda t: t[1:] - t[0]), runs[0]["output"])
+    """One measured row's masked rows, from what each run saw of it; the first run is the baseline."""
+    added = {}
+    if "full" in variants:
+        added["Full"] = from_first(update(rows, runs))
+    if "attn" in variants:
+        added["Attn"] = from_first(attention_added(rows, runs))
+    heads = from_first(torch.stack([run["heads"] for run in runs]))
+    return MaskedRows(sets, heads, added, runs[0]["output"] if "full" in variants else None)
+
+
+def from_first(vectors: Tensor) -> Moved:
+    """The first of these vectors (run, ...) as the baseline of the others."""
+    return Moved(vectors[0], vectors[1:] - vectors[0])
 
 
 def attention_added(rows: RowPass, runs: list[Run]) -> Tensor:

@@ -1,5 +1,5 @@
-"""Masked rows that join the model's own forward pass:
-a faster way to the same numbers, which a reader of the method never meets.
+"""Masked rows that join the model's own forward pass: a faster way to the same numbers.
 
-It is switched on in one place, `Method.join_rows`. It knows what the rest of the measurement knows.
+One switch turns it on, `Method.join_rows`; a reader of the method can leave it out. It knows what the rest of the
+measurement knows.
 """

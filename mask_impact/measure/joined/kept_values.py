@@ -51,19 +51,17 @@ class ProjectedValues:
     def take_in(
         self, parts: LayerParts, query: QueryView, step_info: StepInfo, others: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The projected values of the query's keys, (key, head, d_model), and `others` (row, head,
-        d_v), projected by head too.
+        """The projected values of the query's keys, (key, head, d_model), and `others` (row, head, d_v), projected by
+        head too, (row, head, d_model).
 
         Values that are not there yet are computed and kept, in one product with the others: most of what few rows cost
         is the reading of the weights.
         """
         weight, places = by_head(parts), masked_places(query.sets + query.offset, step_info)
         if parts.index not in self.layers:
-            shape, there = (
-                (self.positions, len(weight), weight.shape[2]),
-                places.new_zeros(self.positions, dtype=torch.bool),
-            )
-            self.layers[parts.index] = LayerValues(weight.new_empty(shape), there)
+            there = places.new_zeros(self.positions, dtype=torch.bool)
+            projected = weight.new_empty(self.positions, len(weight), weight.shape[2])
+            self.layers[parts.index] = LayerValues(projected, there)
         layer = self.layers[parts.index]
         new = ~layer.there[places]
         value = query.value[:, query.sets[new]].repeat_interleave(len(weight) // len(query.value), 0)
@@ -73,16 +71,16 @@ class ProjectedValues:
         return layer.projected[in_one_piece(places)], each[: len(others)]
 
     def take_in_again(self, parts: LayerParts, query: QueryView, step_info: StepInfo) -> None:
-        """Keep the values that `projected_rows` kept of this query, to the last bit:
-        beside as many rows, in the same product."""
+        """Keep the values that `projected_rows` kept of this query, to the last bit: in the same product, beside as
+        many rows."""
         heads, width = len(query.logits), query.value.shape[2]
         self.take_in(parts, query, step_info, query.value.new_zeros(3 + CONTROLS, heads, width))
 
 
 def values_kept(model: PreTrainedModel, parts: list[LayerParts], positions: int) -> ProjectedValues | None:
-    """Room for the projected values of these layers at so many positions;
-    None where they take more than their share."""
-    size = sum(p.heads * p.projection.out_features * p.projection.weight.itemsize for p in parts if projects_plainly(p))
+    """Room for these layers' projected values at so many positions; None where they take more than their share."""
+    plain = [(part.heads, part.projection.get_parameter("weight")) for part in parts if projects_plainly(part)]
+    size = sum(heads * len(weight) * weight.itemsize for heads, weight in plain)
     weights = sum(weight.nbytes for weight in model.parameters())
     return ProjectedValues(positions) if positions * size <= SHARE * weights else None
 
@@ -94,20 +92,18 @@ def projects_plainly(parts: LayerParts) -> bool:
 
 def by_head(parts: LayerParts) -> Tensor:
     """The output projection of each head, (head, d_v, d_model)."""
-    return parts.projection.weight.unflatten(1, (parts.heads, -1)).permute(1, 2, 0)
+    return parts.projection.get_parameter("weight").unflatten(1, (parts.heads, -1)).permute(1, 2, 0)
 
 
 def masked_places(positions: Tensor, step_info: StepInfo) -> Tensor:
     """Which of the masked positions, counted from 0, these are."""
-    return (
-        positions
-        if step_info.masked is None
-        else torch.searchsorted(torch.from_numpy(step_info.masked).to(positions), positions)
-    )
+    if step_info.masked is None:
+        return positions
+    return torch.searchsorted(torch.from_numpy(step_info.masked).to(positions), positions)
 
 
 def in_one_piece(places: Tensor) -> Tensor | slice:
-    """Ascending places, as a slice where none between them is left out: that copies nothing."""
+    """Ascending places; as a slice, which copies nothing, where they have no gap."""
     if len(places) and int(places[-1] - places[0]) == len(places) - 1:
         return slice(int(places[0]), int(places[-1]) + 1)
     return places
@@ -116,11 +112,10 @@ def in_one_piece(places: Tensor) -> Tensor | slice:
 def projected_rows(
     parts: LayerParts, closed: MaskedHeads, query: QueryView, step_info: StepInfo, heads: Tensor, kept: ProjectedValues
 ) -> Tensor:
-    """What attention answers for the baseline, and its differences for each masked row and then the
-    control rows, (1 + row, d_model).
+    """What attention answers for the baseline, and its differences for each masked row and then the control rows.
 
-    `heads` (1 + row, head, d_v) are the heads' output, as the model has it or by the closed form, and its differences.
-    Values that are new are kept.
+    (1 + row, d_model), from the heads' output, the model's own or the closed form's, and its differences: `heads`
+    (1 + row, head, d_v). Values that are new are kept.
     """
     keys = query.sets
     few = torch.cat([closed.output[None], heads[:1], heads[1 + len(keys) :], closed.heaviest_difference[None]])

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from mask_impact.measure.distances import LayerDistances
 from mask_impact.measure.joined.kept_values import ProjectedValues, projected_rows, projects_plainly
 from mask_impact.measure.renormalize import head_rows, on_the_baseline, row_count
 from mask_impact.measure.rows.through_layer import RowPass
-from mask_impact.measure.rows.vectors import CONTROLS, MaskedRows, Vectors
+from mask_impact.measure.rows.vectors import CONTROLS, MaskedRows, Moved
 from mask_impact.measure.step import Method
 from mask_impact.sites.hooks import hooked
 from mask_impact.sites.interventions import replace_forward
@@ -41,9 +42,8 @@ Forward = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Joined:
-    """What rows that joined a forward pass leave: the distances of each layer that was measured so, by its index; and
-    of a pass of one row what the modules that they joined answered for the model's own, (1, 1, d_model), by
-    ("projection" or "branch", layer index)."""
+    """What rows that joined a forward pass leave: each layer's distances, by its index; and, of a pass of one token,
+    the `own_answers` of PassFingerprint."""
 
     distances: dict[int, LayerDistances] = field(default_factory=dict)
     own_answers: OwnAnswers = field(default_factory=dict)
@@ -51,8 +51,11 @@ class Joined:
 
 @dataclass(frozen=True)
 class ProjectedRows:
-    """A layer's rows past its output projection: the heads' output and its differences, (1 + row, head, d_v), and what
-    attention answers for them, (1 + row, d_model). `shared`: the model's own row is the first of them."""
+    """A layer's rows past its output projection.
+
+    `heads` (1 + row, head, d_v) are the heads' output and its differences, `answers` (1 + row, d_model) attention's
+    answer and its differences. `shared`: the model's own row is the first of them.
+    """
 
     query: QueryView
     closed: MaskedHeads
@@ -61,8 +64,21 @@ class ProjectedRows:
     shared: bool
 
 
+@dataclass(frozen=True)
+class BranchedRows(ProjectedRows):
+    """The same rows past the layer's branch too.
+
+    `branch` (1 + row, d_model) is its answer; of one row, where it does not see what attention answers.
+    """
+
+    branch: Tensor
+
+
 class JoinedLayer:
-    """One layer's rows on their way through one forward pass."""
+    """One layer's rows on their way through one forward pass; `rows` are they, past the module that they passed last.
+
+    Once a GPU's memory runs out there are none, and the layer is measured later, in chunks.
+    """
 
     def __init__(
         self,
@@ -76,14 +92,10 @@ class JoinedLayer:
         self.parts, self.recorded, self.method, self.step_info, self.joined = parts, recorded, method, step_info, joined
         self.values = values if projects_plainly(parts) else None
         self.rows: ProjectedRows | None = None
-        self.branch_rows: Tensor | None = None
-        self.dropped = False
 
     def or_alone(self, with_rows: Callable[[Forward, Tensor], Tensor], forward: Forward, own: Tensor) -> Tensor:
-        """The answer of `with_rows`, or, once a GPU's memory runs out, the module's own:
-        the rows are run by themselves later, in chunks."""
-        self.dropped = self.dropped or bool(self.method.rows.halvings)
-        if not self.dropped:
+        """The answer of `with_rows`, or the module's own once memory has run out."""
+        if not self.method.rows.halvings:
             try:
                 return with_rows(forward, own)
             except torch.OutOfMemoryError as error:
@@ -91,10 +103,9 @@ class JoinedLayer:
         return forward(own)
 
     def drop(self, error: torch.OutOfMemoryError) -> None:
-        """Let go of the rows, and let fewer through the layers from now on;
-        `error` again where they are few already."""
+        """Let go of the rows, and let fewer through from now on; `error` again where they are few already."""
         self.method.rows.halve(error)
-        self.dropped, self.rows, self.branch_rows = True, None, None
+        self.rows = None
 
     def view(self, dtype: torch.dtype) -> QueryView:
         """The layer's attention, which the pass has just left, seen from the last query."""
@@ -102,11 +113,12 @@ class JoinedLayer:
         return query_view(call, self.step_info.length - call.key.shape[2], dtype, self.step_info.masked)
 
     def through_projection(self, forward: Forward, own: Tensor) -> Tensor:
-        """Answer for the output projection: its own rows (1, query, head * d_v) and, kept here, the heads' rows."""
+        """The output projection's answer to its own rows (1, query, head * d_v); the heads' rows pass it too."""
         query = self.view(own.dtype)
         closed = leave_one_out(query)
-        with_rows = self._beside_own if self.values is None else self._by_kept_values
-        return with_rows(query, closed, forward, own)
+        if self.values is None:
+            return self._beside_own(query, closed, forward, own)
+        return self._by_values(self.values, query, closed, forward, own)
 
     def _beside_own(self, query: QueryView, closed: MaskedHeads, forward: Forward, own: Tensor) -> Tensor:
         """The heads' rows beside the model's own, in one product."""
@@ -118,35 +130,37 @@ class JoinedLayer:
         self.rows = ProjectedRows(query, closed, heads, answer[0, count:], shared=False)
         return self.own("projection", answer[:, :count])
 
-    def _by_kept_values(self, query: QueryView, closed: MaskedHeads, forward: Forward, own: Tensor) -> Tensor:
-        """The heads' rows by the values that are kept from step to step, and the model's own rows by themselves; where
-        it has but one, that one is the baseline too."""
+    def _by_values(
+        self, values: ProjectedValues, query: QueryView, closed: MaskedHeads, forward: Forward, own: Tensor
+    ) -> Tensor:
+        """The heads' rows by the kept values, and the model's own rows by themselves; where it has but one, that one is
+        the baseline too."""
         heads = head_rows(closed, query.sets, self.step_info.step)
         shared = own.shape[1] == 1 and own.itemsize >= 4  # narrower rows would lose digits by head
         if shared:
             heads[0] = own.view_as(heads[0])
-        answers = projected_rows(self.parts, closed, query, self.step_info, heads, self.values)
+        answers = projected_rows(self.parts, closed, query, self.step_info, heads, values)
         self.rows = ProjectedRows(query, closed, heads, answers, shared)
         return self.own("projection", answers[None, :1]) if shared else forward(own)
 
     def through_branch(self, forward: Forward, own: Tensor) -> Tensor:
-        """Answer for the branch: its own rows (1, query, d_model) and, kept here,
-        those that the attention's rows give."""
-        answers = self.rows.answers
+        """The branch's answer to its own rows (1, query, d_model); those that attention's rows give pass it too."""
+        rows = self.rows
+        assert rows is not None, "the branch follows attention"
         one_row = RowPass(self.parts, self.recorded.calls[self.parts.index])
-        entering = one_row.entering_branch(on_the_baseline(answers, answers[0]))
-        answer = forward(entering if self.rows.shared else torch.cat([own, entering], 1))
-        self.branch_rows = answer[0, -entering.shape[1] :]
+        entering = one_row.entering_branch(on_the_baseline(rows.answers, rows.answers[0]))
+        answer = forward(entering if rows.shared else torch.cat([own, entering], 1))
+        self.rows = BranchedRows(**vars(rows), branch=answer[0, -entering.shape[1] :])
         return self.own("branch", answer[:, : own.shape[1]])
 
     def own(self, module: str, answer: Tensor) -> Tensor:
-        """Note, of one row, what the module answered the model, and hand it on."""
+        """What a module answers the model, noted where it is of one row."""
         if answer.shape[1] == 1:
             self.joined.own_answers[module, self.parts.index] = answer.clone()
         return answer
 
     def projection_again(self, forward: Forward, then: OwnAnswers, own: Tensor) -> Tensor:
-        """Answer for the output projection as it did when the pass was measured; the projected values grow as then."""
+        """The output projection's answer when the pass was measured; the kept values grow as then."""
         if self.values is not None:
             with suppress(torch.OutOfMemoryError):
                 self.values.take_in_again(self.parts, self.view(own.dtype), self.step_info)
@@ -154,30 +168,26 @@ class JoinedLayer:
         return forward(own) if answer is None else answer.to(own)
 
     def branch_again(self, then: OwnAnswers, own: Tensor) -> Tensor:
-        """Answer for the branch as it did when the pass was measured."""
+        """The branch's answer when the pass was measured."""
         return then["branch", self.parts.index].to(own)
 
     def masked_rows(self, rows: ProjectedRows, output: Tensor) -> MaskedRows:
         """The layer's masked rows, once the forward pass has left it with this output (d_model,)."""
-        baseline, moved, variants = rows.answers[0], rows.answers[1:], self.method.variants
-        attention = attention_moved = full = full_moved = None
-        if "attn" in variants:
-            attention, attention_moved = baseline, moved
-        if self.branch_rows is not None:
-            branch = self.branch_rows.expand(len(rows.heads), -1)
-            full, full_moved = baseline + branch[0], (branch[1:] - branch[0]).add_(moved)
-        return MaskedRows(
-            rows.query.sets,
-            Vectors(rows.heads[0], attention, full),
-            Vectors(rows.heads[1:], attention_moved, full_moved),
-            None if full is None else output,
-        )
+        attention, added = Moved(rows.answers[0], rows.answers[1:]), {}
+        if isinstance(rows, BranchedRows):
+            branch = rows.branch.expand(len(rows.heads), -1)
+            moved = (branch[1:] - branch[0]).add_(attention.difference)
+            added["Full"] = Moved(attention.baseline + branch[0], moved)
+        if "attn" in self.method.variants:
+            added["Attn"] = attention
+        heads = Moved(rows.heads[0], rows.heads[1:])
+        return MaskedRows(rows.query.sets, heads, added, output if "Full" in added else None)
 
-    def arrive(self, _layer: nn.Module, _args: tuple, _output: object) -> None:
+    def arrive(self, _layer: nn.Module, _args: Any, _output: Any) -> None:
         """Forward hook of the layer: measure what has arrived, and let go of the rows."""
         rows, variants = self.rows, self.method.variants
-        if rows is None or (self.branch_rows is None and "full" in variants):
-            return  # its rows are run later; or the call that told which rows enter the branch, inside the model's own
+        if rows is None or ("full" in variants and not isinstance(rows, BranchedRows)):
+            return  # its rows are run later; or the call that shows which rows enter the branch, inside the model's own
         passed = self.recorded.layers[self.parts.index]
         row = passed.at(passed.last)
         chunks = [(self.masked_rows(rows, row.output),)]
@@ -188,7 +198,7 @@ class JoinedLayer:
         except torch.OutOfMemoryError as error:
             return self.drop(error)
         self.recorded.forget(self.parts.index)
-        self.rows = self.branch_rows = None
+        self.rows = None
 
 
 def can_join(parts: LayerParts, method: Method, fed: int, length: int) -> bool:
@@ -209,14 +219,13 @@ def joining(
     values: ProjectedValues | None = None,
     then: OwnAnswers | None = None,
 ) -> Iterator[Joined]:
-    """Measure, in the forward pass inside, every layer whose rows can join it;
-    what is recorded of the others is left as it is.
+    """Measure, in the forward pass inside, every layer whose rows can join it; the others stay as they are recorded.
 
-    `values` are kept from step to step; without them every row goes through the output projection. With `then`, the own
-    answers of this very pass when it was measured, it is made again to the last bit and not measured.
+    `values` are kept from step to step; without them every row goes through the output projection. With `then`, this
+    pass's own answers when it was measured, it is made again to the last bit and not measured.
     """
     joined_then = {index for _, index in then or ()}
-    answers: dict[nn.Module, Callable] = {}
+    answers: dict[nn.Module, Callable[..., Any]] = {}
     hooks: list[RemovableHandle] = []
     joined = Joined()
     for part in parts:
@@ -228,7 +237,7 @@ def joining(
         yield joined
 
 
-def answers_of(layer: JoinedLayer) -> dict[nn.Module, Callable]:
+def answers_of(layer: JoinedLayer) -> dict[nn.Module, Callable[..., Any]]:
     """What answers in place of the modules that the rows join."""
     parts = layer.parts
     modules = [(parts.projection, layer.through_projection)]
@@ -237,10 +246,10 @@ def answers_of(layer: JoinedLayer) -> dict[nn.Module, Callable]:
     return {module: partial(layer.or_alone, with_rows, module.forward) for module, with_rows in modules}
 
 
-def answers_again(layer: JoinedLayer, then: OwnAnswers) -> dict[nn.Module, Callable]:
+def answers_again(layer: JoinedLayer, then: OwnAnswers) -> dict[nn.Module, Callable[..., Any]]:
     """What answers in place of these modules in a pass that is made again."""
     parts = layer.parts
-    answers: dict[nn.Module, Callable] = {
+    answers: dict[nn.Module, Callable[..., Any]] = {
         parts.projection: partial(layer.projection_again, parts.projection.forward, then)
     }
     if ("branch", parts.index) in then:

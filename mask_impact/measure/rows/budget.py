@@ -12,15 +12,13 @@ from mask_impact.sites.parts import LayerParts
 CHUNK_BYTES = 64 * 2**20  # of the widest activation of a chunk of rows, where nothing else is asked for
 # A chunk's activations that are there at once, in its widest: a gated MLP's three, the heads' and the attention's rows.
 ALIVE = 6
-SMALLEST = (
-    2**20
-)  # a chunk of fewer bytes is not halved: where that is too much, it is not the rows that take the memory
+# A chunk of fewer bytes is not halved: where that is too much, it is not the rows that take the memory.
+SMALLEST = 2**20
 
 
 @dataclass
 class RowBudget:
-    """The bytes that the widest activation of a chunk of rows may take,
-    and how often they were halved since memory ran out."""
+    """The bytes that the widest activation of a chunk of rows may take, and how often that was halved."""
 
     chunk_bytes: int = CHUNK_BYTES
     halvings: int = 0

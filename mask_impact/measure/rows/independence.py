@@ -1,7 +1,7 @@
-"""Proof that rows go through the rest of a layer each by itself:
-its parts, a wrapper around one, or a caller's hook may mix them.
+"""Proof that each row goes through the rest of a layer by itself.
 
-Rows stand where positions stand in the model. What looks at a position's number, at how many there are, or at the
+The layer's parts, a wrapper around one, or a caller's hook may mix them.
+Rows stand where positions stand in the model: what looks at a position's number, at how many there are, or at the
 others, would take them for positions.
 """
 
@@ -18,8 +18,8 @@ from mask_impact.sites.parts import LayerParts
 
 
 def hold(parts: LayerParts, found: Tensor, own: Tensor, what: str, tolerance: float) -> None:
-    """Raise RunError, with the layer, if what its parts give is not what it is said to be;
-    the distance is over the length of `own`."""
+    """Raise RunError, naming the layer, if `found` lies further from `own` than `tolerance` times the length of
+    `own`."""
     error = float((found - own).double().norm() / own.double().norm().clamp_min(torch.finfo(torch.float32).tiny))
     if not error <= tolerance:
         raise RunError(
@@ -29,8 +29,7 @@ def hold(parts: LayerParts, found: Tensor, own: Tensor, what: str, tolerance: fl
 
 
 def check_independent(rows: RowPass, heads: Tensor) -> None:
-    """Raise RunError if a row comes out otherwise by itself, or in another order, than beside the others;
-    heads (row, head, d_v)."""
+    """Raise RunError if a row by itself, or rows in another order, come out otherwise; heads (row, head, d_v)."""
     parts, tolerance = rows.parts, TOLERANCE[heads.dtype]
     answers, output = both(rows, heads)
     turned, turned_output = (each.flip(0) for each in both(rows, heads.flip(0)))
@@ -42,7 +41,6 @@ def check_independent(rows: RowPass, heads: Tensor) -> None:
 
 
 def both(rows: RowPass, heads: Tensor) -> tuple[Tensor, Tensor]:
-    """What attention answers for these heads' outputs (row, head, d_v),
-    and what the layer gives then, both (row, d_model)."""
+    """What attention, and then the layer, gives for these heads' outputs (row, head, d_v): both (row, d_model)."""
     answers = rows.project(heads)
     return answers, rows.output(answers)[0]

@@ -70,10 +70,10 @@ class RowPass:
             self.parts.layer(*self.call.args, **self.call.kwargs)
         return seen[0]
 
-    def _silent_branches(self) -> dict[nn.Module, Callable]:
+    def _silent_branches(self) -> dict[nn.Module, Callable[..., Any]]:
         """Branches that answer zeros in the structure, widths and dtypes of their last real answer."""
 
-        def silent(template: Any) -> Callable:
+        def silent(template: Any) -> Callable[..., Any]:
             def answer(*args: Any, **kwargs: Any) -> Any:
                 hidden = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
                 return map_tensors(template, lambda t: t.new_zeros((*hidden.shape[:-1], t.shape[-1])))
@@ -82,7 +82,9 @@ class RowPass:
 
         return {branch: silent(template) for branch, template in zip(self.parts.branches, self.parts.branch_answers)}
 
-    def _run(self, attention_rows: Tensor, branches: dict[nn.Module, Callable], hidden: Tensor | None = None) -> Tensor:
+    def _run(
+        self, attention_rows: Tensor, branches: dict[nn.Module, Callable[..., Any]], hidden: Tensor | None = None
+    ) -> Tensor:
         """The layer's output rows (row, d_model), its attention answering `attention_rows` (row, d_model)."""
         call = self.call if hidden is None else self.call.with_hidden(hidden)
         rows = attention_rows.clone() if self.parts.hooked else attention_rows  # a hook may write into what it is shown
@@ -109,7 +111,7 @@ class RowPass:
         """The layer's output rows (row, d_model), and what its branches answered on the way."""
         answers: dict[nn.Module, Any] = {}
 
-        def note(branch: nn.Module, _args: tuple, answer: Any) -> None:
+        def note(branch: nn.Module, _args: Any, answer: Any) -> None:
             answers[branch] = answer
 
         with hooked(*[branch.register_forward_hook(note) for branch in self.parts.branches]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,53 +15,50 @@ CONTROLS = 8  # rows that mask nothing; the largest of their distances is the no
 
 
 @dataclass(frozen=True)
-class Vectors:
-    """heads (..., head, d_v), attention and full (..., d_model); None where the variant was not asked for."""
+class Moved:
+    """A vector of the baseline, (...), and what masking adds to it in each row, (row, ...)."""
 
-    heads: Tensor
-    attention: Tensor | None
-    full: Tensor | None
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Vectors:
-        """These vectors with `change` applied to each that is there."""
-        return Vectors(*(None if t is None else change(t) for t in (self.heads, self.attention, self.full)))
-
-    def names(self, heads: bool) -> list[str]:
-        """The variants' names in the order of the results: Full, Attn, Head_0, ..."""
-        whole = [name for name, vector in (("Full", self.full), ("Attn", self.attention)) if vector is not None]
-        return whole + [f"Head_{index}" for index in range(self.heads.shape[-2]) if heads]
-
-    def separation_of(self, difference: Vectors, heads: bool) -> Separation:
-        """What tells rows that differ by `difference` (row, ...) from these, variants in the order of `names`."""
-        both = [(self.full, difference.full), (self.attention, difference.attention)]
-        pairs = [(vector[None], moved[:, None]) for vector, moved in both if vector is not None]
-        return Separation.of(pairs + [(self.heads, difference.heads)] * heads)
+    baseline: Tensor
+    difference: Tensor
 
 
 @dataclass(frozen=True)
 class MaskedRows:
-    """A chunk of rows: `difference` (row, ...) from `baseline` of each set of `sets` masked,
-    then of any control rows."""
+    """A chunk of rows: each set of `sets` masked in turn, then any control rows.
+
+    `heads` are the heads' outputs (head, d_v). `added` has what is added to the residual stream, (d_model,), by those
+    of "Full" and "Attn" that are asked for, in this order. `output` is the layer's unmasked output (d_model,); None
+    without "Full".
+    """
 
     sets: Tensor
-    baseline: Vectors
-    difference: Vectors
-    output: Tensor | None  # the layer's unmasked output (d_model,), where Full was asked for
+    heads: Moved
+    added: dict[str, Moved]
+    output: Tensor | None
+
+    def variants(self, heads: bool) -> list[str]:
+        """The variants' names in the order of the results: Full, Attn, Head_0, ..."""
+        return [*self.added, *(f"Head_{index}" for index in range(self.heads.baseline.shape[0]) if heads)]
+
+    def separation(self, heads: bool) -> Separation:
+        """How the rows differ from the baseline, in the order of `variants`."""
+        pairs = [(moved.baseline[None], moved.difference[:, None]) for moved in self.added.values()]
+        return Separation.of(pairs + [(self.heads.baseline, self.heads.difference)] * heads)
 
 
 def side_by_side(of_rows: Sequence[MaskedRows]) -> MaskedRows:
-    """The masked rows of several of a layer's rows as those of one:
-    heads (..., head, row * d_v), the others (..., row * d_model)."""
+    """The masked rows of several of a layer's rows as those of one: heads (head, row * d_v), the others
+    (row * d_model,)."""
     first = of_rows[0]
     if len(of_rows) == 1:
         return first
+    added = {name: end_to_end([rows.added[name] for rows in of_rows]) for name in first.added}
+    return MaskedRows(first.sets, end_to_end([rows.heads for rows in of_rows]), added, first.output)
 
-    def together(vectors: list[Vectors]) -> Vectors:
-        columns = ([getattr(each, name) for each in vectors] for name in ("heads", "attention", "full"))
-        return Vectors(*(None if tensors[0] is None else torch.cat(tensors, -1) for tensors in columns))
 
-    baseline, difference = (together([getattr(rows, name) for rows in of_rows]) for name in ("baseline", "difference"))
-    return MaskedRows(first.sets, baseline, difference, first.output)
+def end_to_end(moved: Sequence[Moved]) -> Moved:
+    """Vectors of several rows as one, along the last axis."""
+    return Moved(torch.cat([each.baseline for each in moved], -1), torch.cat([each.difference for each in moved], -1))
 
 
 def one_ulp(output: Tensor, seed: int) -> Tensor:
