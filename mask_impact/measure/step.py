@@ -24,11 +24,11 @@ from mask_impact.sites.site import MeasuredAt, Site
 
 @dataclass(frozen=True)
 class PassFingerprint:
-    """What a step leaves, so that its forward pass can be made again, to the last bit, without measuring it.
+    """What a later run needs to make a step's forward pass again, to the last bit, without measuring it.
 
-    The token that followed; a digest of the logits' bytes; and of a decoding step, where masked rows joined the model's
-    own calls, what these answered for the model's own row: by ("projection" or "branch", layer index), each (1, 1,
-    d_model).
+    `next_id` is the token that followed, `digest` a short name for the logits. `own_answers`, of a decoding step whose
+    masked rows joined the pass, are what the modules that they joined answered for the model's own row: (1, 1,
+    d_model), by ("projection" or "branch", layer index).
     """
 
     next_id: int
@@ -42,11 +42,7 @@ class PassFingerprint:
 
 @dataclass(frozen=True)
 class Step:
-    """One generation step: the tokens the model saw, the likeliest next ones, and the one that follows.
-
-    `top` is (token id, probability), likeliest first; probabilities are in [0, 1]. A step that predicts nothing, as an
-    encoder's, has none of these.
-    """
+    """One pass over these tokens. One that predicts nothing, as an encoder's, has nothing else; see GenerationStep."""
 
     step_info: StepInfo
     token_ids: list[int]
@@ -67,6 +63,18 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GenerationStep(Step):
+    """A step that predicts a token: the likeliest ones, `top` (token id, probability), and the one that follows.
+
+    Likeliest first; probabilities are in [0, 1].
+    """
+
+    next_id: int
+    next_probability: float
+    fingerprint: PassFingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
 class MeasuredLayer(LayerDistances):
     """One layer's distances at one step."""
 
@@ -77,12 +85,12 @@ class MeasuredLayer(LayerDistances):
 class ModelInputs:
     """What a run feeds the model, and from where it is measured.
 
-    `token_ids` are the prompt's, and `continuation_ids` those of a given continuation if any. `stop_ids` end the run
-    when predicted; `context_length` is the model's, if it has one. `masked` gives the positions that are masked in
-    turn, ascending, of a sequence of so many tokens, those of a longer one beginning with those of a shorter; `further`
-    whatever else a call takes that begins at the prompt's start, given its tokens. `done` are the first steps, measured
-    before: the model is taken through them again, and they are not yielded. If its answer differs now, even in the last
-    bit, `start_over` is called and every step is measured. `pick` takes the next token where no continuation is given.
+    `token_ids` are the prompt's, and `continuation_ids` those of a given continuation, if any. `stop_ids` end the run
+    when predicted; `context_length` is the model's, if it has one. `masked` gives the positions to mask in turn in a
+    sequence of so many tokens, ascending; those of a longer sequence begin with those of a shorter one. `further` gives
+    what else a call takes that begins at the prompt's start, from its tokens. `done` are the first steps, measured
+    before: the model runs them again, and they are not yielded. If its answer differs now, even in the last bit,
+    `start_over` is called and every step is measured. `pick` takes the next token where no continuation is given.
     """
 
     token_ids: list[int]
@@ -124,4 +132,4 @@ class Method:
 
 def digest(logits: Tensor) -> str:
     """A short name for logits; other bits have another name."""
-    return blake2b(logits.contiguous().cpu().view(torch.uint8).numpy(), digest_size=16).hexdigest()
+    return blake2b(logits.contiguous().cpu().view(torch.uint8).numpy().data, digest_size=16).hexdigest()
