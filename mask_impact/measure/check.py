@@ -58,8 +58,7 @@ def measurable_parts(
 
 @contextmanager
 def named_unknown(name: str, module: nn.Module, remedy: str = "it cannot be measured") -> Iterator[None]:
-    """Turn what a model's own code raises, in passes of a kind that it was not written for,
-    into a RequestError with its name."""
+    """Turn what a model's own code raises, in passes that it was not written for, into a RequestError with its name."""
     try:
         yield
     except (RequestError, RunError):
@@ -67,8 +66,9 @@ def named_unknown(name: str, module: nn.Module, remedy: str = "it cannot be meas
     except Exception as error:
         if out_of_memory(error):
             raise
-        told = f"{name} works in a way that is not known here ({as_run_error(error)}); {remedy}{told_of_hooks(module)}"
-        raise RequestError(told) from error
+        raise RequestError(
+            f"{name} works in a way that is not known here ({as_run_error(error)}); {remedy}{told_of_hooks(module)}"
+        ) from error
 
 
 def checked_layers(model: PreTrainedModel, method: Method, site: Site) -> tuple[list[LayerParts], dict[int, str]]:
@@ -101,7 +101,7 @@ def no_softmax(stack: PreTrainedModel, index: int, layer: nn.Module) -> str:
 
 
 def check_layer(layer: LayerPass, method: Method) -> LayerParts:
-    """The layer's parts, with how it adds up and whether its attention is linear in the heads found by trying.
+    """The layer's parts, and what `tried` finds of them.
 
     Raises RunError, naming the layer, where they are not the layer's own.
     """
@@ -117,8 +117,8 @@ def check_layer(layer: LayerPass, method: Method) -> LayerParts:
 
 
 def tried(layer: LayerPass, dtype: torch.dtype) -> LayerParts:
-    """The layer's parts with what is found by trying, its weights being in `dtype`.
-    Raises RunError as `check_layer` does."""
+    """The layer's parts, with how the layer adds up and whether its attention is linear in the heads; its weights are
+    in `dtype`. Raises RunError as `check_layer` does."""
     row = layer.at(layer.last)
     rows = RowPass(layer.parts, row.call.to(dtype))
     heads = row.heads[None].to(dtype)
@@ -155,8 +155,8 @@ def every_head(layer: LayerPass) -> Tensor:
 
 
 def whole_output(parts: LayerParts, call: LayerCall) -> Tensor:
-    """What the layer gives for the last of all its rows, (d_model,),
-    its attention answering as it did, in the call's dtype."""
+    """What the layer gives for the last of all its rows, (d_model,), in the call's dtype; attention answers as it
+    did."""
     call = call.without_cache()
     answer = map_tensors(parts.attention_answer, lambda t: t.to(call.hidden.dtype, copy=True))
     with replace_forward({parts.attention: lambda *args, **kwargs: answer}):
@@ -164,11 +164,10 @@ def whole_output(parts: LayerParts, call: LayerCall) -> Tensor:
 
 
 def check_rows(layer: LayerPass, rows: RowPass, heads: Tensor) -> None:
-    """Raise RunError if a row by itself, or beside others,
-    gives other numbers than in the whole sequence; in the rows' dtype.
+    """Raise RunError if a row by itself, or beside others, gives other numbers than in the whole sequence.
 
-    Only so is a wrapper or a hook seen that mixes the rows,
-    or tells the last one from the others; heads (1, head, d_v).
+    This finds a wrapper or a hook that mixes the rows, or treats the last one otherwise. heads (1, head, d_v), in the
+    rows' dtype.
     """
     parts, dtype = rows.parts, heads.dtype
     if parts.direct:
@@ -213,8 +212,7 @@ def residual_kind(rows: RowPass, heads: Tensor) -> str:
 
 
 def is_linear(rows: RowPass, heads: Tensor, function: Callable[[Tensor], Tensor]) -> bool:
-    """Whether a function of the heads' outputs (1, head, d_v), through the output projection,
-    is linear but for biases in that."""
+    """Whether a function of the heads' outputs (1, head, d_v) is linear, but for biases of the output projection."""
     generator = torch.Generator("cpu").manual_seed(0)
     one, two = (
         torch.randn(2, *heads.shape, generator=generator, device="cpu").to(heads) * heads.norm() / heads.numel() ** 0.5

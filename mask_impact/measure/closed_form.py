@@ -1,5 +1,4 @@
-"""What every head would have answered with one key, or one set of keys, masked:
-the closed form, and its care for the heaviest.
+"""What every head would have answered with one key, or one set of keys, masked.
 
 Masking key j renormalises the softmax over the others, so with weights p and output o = sum_k p_k v_k
     o_j - o = p_j / (1 - p_j) (o - v_j)
@@ -25,12 +24,11 @@ from mask_impact.sites.query import AT_ONCE, QueryView, matmul_by_group
 
 @dataclass(frozen=True)
 class MaskedHeads:
-    """Head outputs of one query with each set of keys masked in turn, `size` neighbouring keys a set;
-    plain keys are sets of 1.
+    """Head outputs of one query with each set of keys masked in turn; a set is `size` neighbouring keys.
 
-    weights (head, key) sum to 1, or to 1 minus the sink's share, masses (head, set) likewise; output (head, d_v);
-    undefined (set,) where masking leaves some head no key and no sink; heaviest_difference (head, d_v) is o_S - o of
-    each head's heaviest set, 0 if undefined.
+    weights (head, key), and their sums over each set, masses (head, set), sum to 1, or to 1 minus the sink's share;
+    output (head, d_v); undefined (set,) where masking leaves some head no key and no sink; heaviest_difference (head,
+    d_v) is o_S - o of each head's heaviest set, 0 if undefined.
     """
 
     weights: Tensor
@@ -45,8 +43,7 @@ class MaskedHeads:
     _heaviest: Tensor
 
     def differences(self, sets: Tensor, out: Tensor | None = None) -> Tensor:
-        """o_S - o for the sets at the indices `sets`, in order:
-        (len(sets), head, d_v), in `out` if given. 0 where undefined."""
+        """o_S - o for the sets at the indices `sets`, (len(sets), head, d_v), in `out` if given; 0 where undefined."""
         (groups, _, width), heads = self._value.shape, len(self.output)
         if out is None:
             out = self.output.new_empty(len(sets), *self.output.shape)
@@ -64,17 +61,14 @@ class MaskedHeads:
         return out.masked_fill_(self.undefined[sets, None, None], 0) if self.any_undefined else out
 
     def _of(self, tensor: Tensor, sets: Tensor, member: int) -> Tensor:
-        """Of a tensor (head, key, ...) the keys that stand at one place of these sets."""
+        """A tensor (head, key, ...) at the one key of each of these sets that is its `member`-th."""
         if len(sets) < self.masses.shape[1]:
             return tensor[:, sets * self.size + member]
         return tensor[:, member :: self.size]
 
     def factors(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """p_j / (1 - p_j), but 0 at a head's heaviest key or where undefined;
-        and 1 there and 0 elsewhere: both (len(keys), head).
-
-        For sets of one key.
-        """
+        """For sets of one key, both (len(keys), head): p_j / (1 - p_j), but 0 at a head's heaviest key or where
+        undefined; and 1 at a head's heaviest key, 0 elsewhere."""
         heaviest = keys[:, None] == self._heaviest
         ratio = self._ratio.T[keys].masked_fill_(heaviest, 0)
         if self.any_undefined:

@@ -1,7 +1,7 @@
 """How far a masked update lies from the baseline one.
 
-On the device two numbers are taken of each masked vector; the rest is arithmetic on those, in float64, for all variants
-of a layer at once.
+The device gives two numbers of each masked vector; the rest is arithmetic on those, in float64, for all variants of a
+layer at once.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ def norm(vectors: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Separation:
-    """What tells baselines D from D + e, each a float64 array (variant, row).
+    """How rows D + e differ from their baselines D: float64 arrays (variant, row).
 
-    The lengths of D and e, e's part `along` D (signed) and `across` it, and where e is exactly -D.
+    `length` is that of D, (variant, 1), and `l2` that of e; `along` D (signed) and `across` it are e's parts; `cancels`
+    is True where e is exactly -D.
     """
 
     length: np.ndarray
@@ -43,8 +44,8 @@ class Separation:
     def of(cls, pairs: list[tuple[Tensor, Tensor]]) -> Separation:
         """Of pairs of baselines (variant, d) and differences (row, variant, d), each pair with a width d of its own.
 
-        `across` is had by Pythagoras, which is cheap; where that would cancel (a sink without a value moves heads along
-        their own output), or squares would leave the dtype's range, the cell is taken component by component.
+        Pythagoras gives `across`, and is cheap. Where it would cancel (a sink without a value moves heads along their
+        own output), or squares would leave the dtype's range, the cell is computed component by component.
         """
         parts = zip(*(components(baseline, difference) for baseline, difference in pairs))
         length, l2, along = (torch.cat(part).cpu().numpy().astype(np.float64) for part in parts)
@@ -76,16 +77,18 @@ class Separation:
 
 
 def components(baseline: Tensor, difference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The baselines' lengths (variant,), and of each difference (row, variant,
-    d) the length and the part along: (variant, row)."""
+    """The baselines' lengths (variant,); then the lengths of the differences (row, variant, d) and their parts along
+    the baseline, both (variant, row)."""
     l2, length = norm(difference), norm(baseline)
     unit = baseline.to(l2.dtype) / length[:, None]
     return length, l2.T, torch.linalg.vecdot(difference.to(l2.dtype), unit).T
 
 
 def component_by_component(baseline: Tensor, difference: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of chosen cells (cell, d), in the widest dtype:
-    length, part along, length across, and whether it is exactly -baseline."""
+    """Each difference's length, part along, length across, and whether it is exactly -baseline; in the widest dtype.
+
+    Both (cell, d).
+    """
     baseline, difference = baseline.to(widest(baseline)), difference.to(widest(baseline))
     unit = baseline / norm(baseline)[:, None]
     along = (difference * unit).sum(-1)

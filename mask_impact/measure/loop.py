@@ -75,8 +75,8 @@ def measure_layer(layer: LayerPass, at: MeasuredAt, step: Step, method: Method) 
 
 
 def distances(layer: LayerPass, at: MeasuredAt, step_info: StepInfo, method: Method) -> LayerDistances:
-    """One layer's distances seen from the last position, or from the units asked for:
-    then their mean, if they are several."""
+    """One layer's distances seen from the last position, or from the units asked for; their mean, if they are
+    several."""
     if at.units is None:
         return distances_at(layer, [layer.last], 1, step_info, method)
     seen_from = {unit: range(unit * at.size, (unit + 1) * at.size) for unit in at.units}
@@ -124,11 +124,6 @@ def masked_rows(
         ]
         return zip(*of_each, strict=True)
     if method.name == "rerun":
-        return iter(
-            [
-                rerun(
-                    passes, Rerun(layer, positions, closed[0].size, closed[0].output.dtype), sets, method.variants, seed
-                )
-            ]
-        )
+        again = Rerun(layer, positions, closed[0].size, closed[0].output.dtype)
+        return iter([rerun(passes, again, sets, method.variants, seed)])
     raise ValueError(f"unknown method {method.name!r}")

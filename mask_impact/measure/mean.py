@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +14,10 @@ AVERAGED = ("l2", "cosine", "baseline_norm", "noise_floor_l2", "noise_floor_cosi
 
 
 def mean_distances(found: Iterable[LayerDistances], seen: Iterable[slice], keep: bool) -> LayerDistances:
-    """Each position's mean over those units that see it, which are there as `seen`: slices of positions.
+    """Each position's mean over the units that see it; `seen` are the positions that each unit sees.
 
-    Means are taken one unit after the other, of what is defined. Norms and noise floors are means over all units.
-    `keep` keeps Full's L2 distances seen from each.
+    What is undefined has no part in a mean. Norms and noise floors are means over all units. `keep` keeps Full's L2
+    distances from each unit. Only one unit's distances are there at a time.
     """
     means: dict[str, Mean] = {}
     each = []
@@ -28,7 +29,7 @@ def mean_distances(found: Iterable[LayerDistances], seen: Iterable[slice], keep:
             means.setdefault(kind, Mean(value.shape)).add(np.where(own, value, np.nan) if value.ndim == 2 else value)
         if keep:
             each.append(one.l2[one.variants.index("Full")])
-    averaged = {kind: mean.result().astype(getattr(one, kind).dtype) for kind, mean in means.items()}
+    averaged: dict[str, Any] = {kind: mean.result().astype(getattr(one, kind).dtype) for kind, mean in means.items()}
     return replace(one, **averaged, each=np.stack(each) if each else None)
 
 

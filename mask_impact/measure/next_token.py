@@ -39,7 +39,8 @@ from mask_impact.base.errors import RunError, first_line
 Pick = Callable[[list[int], Tensor], int]
 
 # Of a setting's value, the prompt's ids (1, position) and the end tokens (end,) or None; in the order of generate().
-FOLLOWED: dict[str, Callable[[Any, Tensor, Tensor | None], LogitsProcessor]] = {
+# Any: transformers' annotations are narrower (LongTensor, a device's name) than what it takes.
+FOLLOWED: dict[str, Callable[[Any, Any, Any], LogitsProcessor]] = {
     "sequence_bias": lambda value, prompt, ends: SequenceBiasLogitsProcessor(value),
     "encoder_repetition_penalty": lambda value, prompt, ends: EncoderRepetitionPenaltyLogitsProcessor(value, prompt),
     "repetition_penalty": lambda value, prompt, ends: RepetitionPenaltyLogitsProcessor(value),
@@ -94,7 +95,7 @@ def picking(config: GenerationConfig | None, prompt_ids: list[int], device: torc
     Raises RunError, then or when it is called, for a setting that transformers refuses.
     """
     followed = chosen(config, FOLLOWED)
-    if not followed:
+    if config is None or not followed:
         return greedy
     prompt, ends = torch.tensor([prompt_ids], device=device), end_tokens(config, device)
     with refusing():
@@ -106,23 +107,21 @@ def picking(config: GenerationConfig | None, prompt_ids: list[int], device: torc
 
     def pick(token_ids: list[int], logits: Tensor) -> int:
         with refusing():
-            scores = processors(
-                torch.tensor([token_ids], device=device), logits[None].to(device, torch.float32, copy=True)
-            )
+            ids, scores = torch.tensor([token_ids], device=device), logits[None].to(device, torch.float32, copy=True)
+            scores = processors(ids, scores)  # type: ignore[arg-type]  # any int64 serves, not LongTensor alone
         return greedy(token_ids, scores[0])
 
     return pick
 
 
 def saved_settings(config: GenerationConfig | None) -> dict[str, dict[str, Any]]:
-    """The saved settings that change a greedy text, as a run record has them:
-    those that are followed, and those that are not."""
+    """The saved settings that change a greedy text, followed or not, as a run record has them."""
     return {"followed": written(chosen(config, FOLLOWED)), "not_followed": written(chosen(config, NOT_FOLLOWED))}
 
 
 def chosen(config: GenerationConfig | None, names: Iterable[str]) -> dict[str, Any]:
-    """Those of these settings that say something;
-    `min_new_tokens` takes the place of `min_length`, as in generate()."""
+    """Those of these settings that change something; `min_new_tokens` takes the place of `min_length`, as in
+    generate()."""
     values = {name: getattr(config, name, None) for name in names}
     if values.get("min_new_tokens") is not None:
         values.pop("min_length")
@@ -130,8 +129,8 @@ def chosen(config: GenerationConfig | None, names: Iterable[str]) -> dict[str, A
 
 
 def written(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings in plain values: a bias of token sequences as pairs, as a configuration file has it;
-    what is an object as a dictionary."""
+    """Settings in plain values, as a configuration file has them: biases of token sequences as pairs, objects as
+    dictionaries."""
     pairs = {
         name: [[list(ids), bias] for ids, bias in value.items()]
         for name, value in settings.items()
