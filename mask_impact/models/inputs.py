@@ -1,8 +1,7 @@
-"""What a prompt is to the measurement: token ids, and whatever else a kind of model wants to know of them.
+"""A prompt as the measurement takes it: token ids, and what else a kind of model needs to know about them.
 
-This is the contract between the two front doors and all that they share. A prompt of text is its token ids, and each of
-them is masked in turn. A kind of model that sees more than text overrides what differs
-(mask_impact/models/vision/inputs.py).
+This is the contract between the two front doors and all that they share. A prompt of text is its token ids, each masked
+in turn. A kind of model that sees more than text overrides what differs (mask_impact/models/vision/inputs.py).
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ class PromptInputs:
 
     @property
     def at(self) -> MeasuredAt:
-        """From where the site is measured."""
+        """Where the site is measured."""
         return MeasuredAt()
 
     def masked(self, length: int) -> np.ndarray:
-        """The positions that are masked in turn when the model has seen `length` tokens, ascending: (position,)."""
+        """The positions to mask in turn once the model has seen `length` tokens, ascending: (position,)."""
         return np.arange(length)
 
     def further(self, token_ids: list[int], device: torch.device) -> dict[str, Any]:
-        """Whatever a call of the model takes beside these token ids, which begin with the prompt's.
+        """The arguments of the model's call beside these token ids, which begin with the prompt's.
 
-        Raises RunError where it cannot be had any more.
+        Raises RunError where they can no longer be made.
         """
         return {}
 
     def texts(self, texts: list[str]) -> list[str]:
-        """The tokens as results show them, of what each adds to the decoded text."""
+        """The tokens as results show them, given what each adds to the decoded text."""
         return texts
 
     def columns(self, length: int) -> dict[str, pa.Array]:
@@ -51,15 +50,15 @@ class PromptInputs:
         return {}
 
     def facts(self) -> dict[str, Any]:
-        """What a run of these inputs has in its run file, and must have alike to be the same run."""
+        """What the run file keeps to tell these inputs from others: with other facts it is another run."""
         return {}
 
     def record(self) -> dict[str, Any]:
-        """What else the run file says of the inputs."""
+        """What else the run file keeps of the inputs."""
         return {}
 
     def notes(self) -> list[str]:
-        """Lines for the user: what was done with the inputs that he may not expect."""
+        """Lines that tell the user what was done with the inputs, where that may surprise."""
         return []
 
     def described(self) -> str:

@@ -1,10 +1,11 @@
-"""Watching a decoder's attention function, and answering in its place.
+"""Watching a model's attention function, and answering in its place.
 
-`transformers` lets a model look its attention function up by name (`AttentionInterface`). `attached` gives the decoder
-a name of ours whose function calls the very implementation the model would have used by itself; `tapped` lets one
-listener see each call, or answer it. The model's own mask function is registered under the same name: with another one
-the logits are silently wrong (off by 4 to 7 on tiny models), as they are when a sink-carrying model is forced through
-SDPA.
+`transformers` lets a model look its attention function up by name (`AttentionInterface`). `attached` gives a decoder or
+an encoder a name of ours; the function there calls the one that the model would have used by itself. `tapped` lets one
+listener see each call, or answer it.
+
+The model's own mask function is registered under the same name: with another one the logits are wrong, and nothing says
+so (off by 4 to 7 on tiny models). The same happens where a model with learned sinks is forced through SDPA.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from mask_impact.base.errors import RequestError, RunError
 
 PREFIX = "mask_impact_"
 SUPPORTED = ("sdpa", "eager")
-# Arguments of an attention function that change its weights in ways the closed form does not know. The mere presence
-# of `indices` marks a sparse-attention model: which keys are looked at is then chosen from the keys themselves.
+# Arguments of an attention function that change its weights in ways the closed form does not know. The first kind need
+# only be there: such a model chooses from the keys themselves which ones it looks at.
 SPARSE_ARGUMENTS = ("indices", "block_indices")
 UNKNOWN_ARGUMENTS = ("position_bias", "sinks")
 
@@ -57,7 +58,7 @@ Listener = Callable[[AttentionCall], "Tensor | None"]
 
 
 class _Listeners(threading.local):
-    """The listeners of a thread, the innermost last."""
+    """The listeners of a thread. Only the innermost, the last, sees a call."""
 
     def __init__(self) -> None:
         self.stack: list[Listener] = []
@@ -68,9 +69,9 @@ _listeners = _Listeners()
 
 @contextmanager
 def tapped(listener: Listener) -> Iterator[None]:
-    """Show every call that this thread makes of an attached decoder's attention function to `listener`.
+    """Show `listener` every call that this thread makes of an attached model's attention function.
 
-    What the listener returns, if not None, is the answer.
+    If the listener returns a tensor, (1, query, head, d_v), that is the answer; if None, the model's own function runs.
     """
     _listeners.stack.append(listener)
     try:
@@ -98,8 +99,10 @@ def _watched(implementation: str) -> AttentionFunction:
         attention_mask: Tensor | None = None,
         **options: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        """Stand for the model's own function: query (1, head, query, d_k), keys and values as in AttentionCall; gives
-        (1, query, head, d_v), the listener's answer if it has one, and None for the weights."""
+        """Stand in for the model's own function; shapes as in AttentionCall.
+
+        Gives (1, query, head, d_v), the listener's answer if it has one; None stands for the weights.
+        """
         function = own_function(module, implementation)
         if not _listeners.stack:
             return function(module, query, key, value, attention_mask=attention_mask, **options)
@@ -112,10 +115,10 @@ def _watched(implementation: str) -> AttentionFunction:
 
 @contextmanager
 def attached(decoder: PreTrainedModel) -> Iterator[None]:
-    """Route the decoder's attention through `tapped` listeners; its own implementation is restored on leaving.
+    """Let `tapped` listeners see the attention of a decoder or an encoder, until leaving.
 
-    Raises RequestError where the decoder runs on an implementation whose masks cannot be read (flash, flex),
-    RunError where it is attached already.
+    Raises RequestError for an attention implementation whose masks cannot be read (flash, flex), RunError where the
+    model is attached already.
     """
     base = decoder.config._attn_implementation
     if base.startswith(PREFIX):
@@ -137,7 +140,7 @@ def attached(decoder: PreTrainedModel) -> Iterator[None]:
 
 
 def refuse_unknown(call: AttentionCall) -> None:
-    """Raise RequestError for attention whose weights a softmax over the visible keys does not give."""
+    """Raise RequestError for attention whose weights are not a plain softmax over the visible keys."""
     if any(name in call.options for name in SPARSE_ARGUMENTS):
         raise RequestError(
             "sparse attention: the keys looked at are chosen anew from the keys themselves; it cannot be measured"

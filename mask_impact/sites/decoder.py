@@ -1,4 +1,4 @@
-"""The decoder's self-attention: the site whose passes are steps of generation."""
+"""The decoder's self-attention as a site: its passes are steps of generation, measured at the last position."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mask_impact.sites.parts import LayerParts, decoder_of
 from mask_impact.sites.recording import recording
 from mask_impact.sites.site import Sample
 
-TOKENS = 8  # of the sample that a model is tried on
+TOKENS = 8  # in the sample
 
 
 class Decoder:
     """See Site."""
 
-    name, layer, answer, generates = "decoder", "layer", "logits", True
+    layer, answer, generates = "layer", "logits", True
 
     def stack(self, model: PreTrainedModel) -> PreTrainedModel:
         return decoder_of(model)
@@ -57,13 +57,14 @@ DECODER = Decoder()
 
 
 def sample_ids(model: PreTrainedModel, count: int) -> list[int]:
-    """`count` token ids spread over the vocabulary; what they say does not matter here."""
-    size = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]  # a tensor, which torch's stub leaves open
+    """`count` token ids, spread over the vocabulary; which ones does not matter."""
+    size = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]  # the stub says: or a module
     return [size * (index + 1) // (count + 2) for index in range(count)]
 
 
 def refuse_class(cls: type[PreTrainedModel], config: PreTrainedConfig) -> None:
-    """Raise RequestError for models without attention, or whose attention bypasses transformers' interface for it."""
+    """Raise RequestError for a model whose layers are not counted, or have no softmax attention, or compute it outside
+    transformers' attention interface."""
     if not hasattr(config.get_text_config(), "num_hidden_layers"):
         raise RequestError(f"{cls.__name__} has layers that its configuration does not count; it cannot be measured")
     if not hasattr(config.get_text_config(), "num_attention_heads"):

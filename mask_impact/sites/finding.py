@@ -1,10 +1,11 @@
-"""The parts of a decoder that a measurement needs, found by what they do in one forward pass of two tokens.
+"""A layer's modules, found by what they do in one short forward pass (of two tokens, in a decoder).
 
-The layers are the outermost ModuleList of the configured length inside the decoder. A layer's attention module is the
-one that calls the attention function, once; its output projection is the outermost module entered in it afterwards that
-holds a matrix and gives attention's answer, with whatever an adapter or a caller has wrapped around the linear module;
-its branches are the layer's other children that hold a matrix. A layer that makes no such call has no softmax
-attention and no rows.
+- The layers are the outermost ModuleList that has the configured number of entries.
+- A layer's attention module is the one that calls the attention function, once. A layer where none does has no softmax
+  attention, and no rows.
+- Its output projection is the outermost module that is called in the attention module after that, holds a matrix and
+  gives attention's answer. Whatever an adapter or a caller has wrapped around the linear module belongs to it.
+- Its branches are the layer's other children that hold a matrix.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from mask_impact.sites.query import additive_mask
 
 
 def find_layers(decoder: PreTrainedModel) -> nn.ModuleList:
-    """The decoder's layers: the outermost ModuleList that has as many entries as its configuration tells.
+    """The layers of a decoder or an encoder: the outermost ModuleList that has the configured number of entries.
 
     Raises RequestError where there is none.
     """
@@ -40,7 +41,13 @@ def find_layers(decoder: PreTrainedModel) -> nn.ModuleList:
 
 
 class _Watch:
-    """Notes, for one layer, what is called in which order during the two-token pass."""
+    """Notes what one layer, and each module in it, takes and answers in the short pass.
+
+    calls: the layer's attention calls with their answers, (1, query, head, d_v).
+    entered: what is called after the first of them, in order, with its first argument.
+    arguments: those of the layer, and those of what is called after attention.
+    answers: what the layer and its modules answer, behind a caller's hooks; own_answers: the modules', before them.
+    """
 
     def __init__(self, index: int, layer: nn.Module):
         self.index, self.layer = index, layer
@@ -71,9 +78,9 @@ class _Watch:
         return output
 
     def handles(self) -> Iterator[RemovableHandle]:
-        """The hooks' handles, made as they are asked for: the layer's own, and some for every module inside it.
+        """Register our hooks on the layer and on every module in it, and yield their handles.
 
-        What goes in is seen before a caller's hooks, what comes out before and behind them.
+        A layer's arguments are noted before a caller's hooks, a module's answer before and behind them.
         """
         yield self.layer.register_forward_pre_hook(self.begin, with_kwargs=True, prepend=True)
         yield self.layer.register_forward_hook(self.leave)
@@ -84,9 +91,10 @@ class _Watch:
                 yield module.register_forward_hook(self.leave)
 
     def layer_pass(self, causal: bool) -> LayerPass | None:
-        """What was seen, or None for a layer without softmax attention; `causal` says which way attention has to go.
+        """The layer in the short pass, or None if it has no softmax attention.
 
-        Raises RequestError, naming the layer, for attention that cannot be measured.
+        Raises RequestError, naming the layer, for attention that cannot be measured: with `causal` also where a token
+        sees later ones, without it where none does.
         """
         if not self.calls:
             return None
@@ -134,7 +142,7 @@ class _Watch:
         )
 
     def _projection(self, attention: nn.Module, heads: Tensor) -> tuple[nn.Module, bool]:
-        """The output projection, and whether the heads' outputs enter it as they are and its answer is attention's.
+        """The output projection, and whether it is `direct` (see LayerParts); `heads` (1, query, head, d_v).
 
         Raises RequestError where there is none.
         """
@@ -150,8 +158,8 @@ class _Watch:
         return projection, bool(last) and same_numbers(seen, heads)
 
     def _one_plain_call(self, branches: tuple[nn.Module, ...]) -> bool:
-        """Whether there is one branch, called after attention with hidden states alone, (1, position,
-        d_model), and answering so."""
+        """Whether there is one branch, called after attention, that takes and answers nothing but hidden states
+        (1, position, d_model)."""
         if len(branches) != 1:
             return False
         call = self.arguments.get(branches[0], LayerCall((), {}))
@@ -160,14 +168,14 @@ class _Watch:
 
 
 def is_branch(child: nn.Module, attention: nn.Module) -> bool:
-    """Whether a layer's child adds to the residual stream beside attention: it holds a matrix, and not attention."""
+    """Whether a layer's child is a branch: it holds a matrix, and the attention module is not in it."""
     return holds_a_matrix(child) and attention not in set(child.modules())
 
 
 def watched_layers(stack: PreTrainedModel, run: Callable[[], Any], causal: bool) -> list[LayerPass | None]:
-    """What is seen of each layer of a decoder or an encoder while `run` sends something through it.
+    """Every layer of a decoder (`causal`) or an encoder, in order, as the short pass that `run` makes leaves it.
 
-    Raises RequestError for layers that cannot be measured.
+    None stands for a layer without softmax attention. Raises RequestError for one that cannot be measured.
     """
     watches = [_Watch(index, layer) for index, layer in enumerate(find_layers(stack))]
     owner = {module: watch for watch in watches for module in watch.layer.modules()}

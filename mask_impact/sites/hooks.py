@@ -1,7 +1,7 @@
-"""Forward hooks: ours, which are taken away again, and the caller's, which are part of the model that is measured.
+"""Forward hooks: ours, which are removed again, and the caller's, which are part of the model that is measured.
 
-A caller's hook may change what a module answers, as a steering vector does. It belongs to its module: where a module
-runs, its hooks run, and where an answer is put in its place they do not, since that answer has been through them.
+A caller's hook may change what a module answers, as a steering vector does. Where the module runs, its hooks run. Where
+an answer is put in the module's place they do not run: they have seen that answer already.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KINDS = ("_forward_hooks", "_forward_pre_hooks")
 
 @contextmanager
 def hooked(*handles: RemovableHandle) -> Iterator[None]:
-    """Remove hooks on leaving."""
+    """Remove these hooks on leaving."""
     try:
         yield
     finally:
@@ -29,7 +29,7 @@ def hooked(*handles: RemovableHandle) -> Iterator[None]:
 
 @contextmanager
 def without_hooks(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Let these modules themselves run without their hooks; they are back on leaving."""
+    """Run these modules, though not those inside them, without their hooks; the hooks are back on leaving."""
     own = [(module, kind, getattr(module, kind)) for module in modules for kind in KINDS if getattr(module, kind)]
     try:
         for module, kind, _ in own:
@@ -41,7 +41,7 @@ def without_hooks(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether a caller's forward hooks see what goes into a module, or into one inside it, or comes out of it."""
+    """Whether a caller has forward hooks on a module, or on one inside it."""
     return any(map(own_hooks, module.modules()))
 
 
@@ -52,6 +52,6 @@ def own_hooks(module: nn.Module) -> list[Callable[..., Any]]:
 
 
 def told_of_hooks(layer: nn.Module) -> str:
-    """Where in a layer a caller has forward hooks, as the end of a fault; nothing where there are none."""
+    """The end of an error message: on which modules of a layer a caller has forward hooks; empty if on none."""
     names = [name or type(layer).__name__ for name, module in layer.named_modules() if own_hooks(module)]
     return f"; forward hooks are on {', '.join(names)}: remove those that it may be" if names else ""

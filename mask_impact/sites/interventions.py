@@ -1,4 +1,4 @@
-"""Changes to a model's modules that are taken back: answers in their place, another dtype, no bias."""
+"""Changes to a model's modules, undone on leaving: answers in their place, another dtype, no bias."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mask_impact.sites.parts import LayerParts, held_tensors
 
 @contextmanager
 def replace_forward(answers: dict[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Let modules answer with functions of their arguments instead of running; their own forward is restored after."""
+    """Call these functions in place of the modules' own forward."""
     own = {module: module.__dict__.get("forward") for module in answers}
     try:
         for module, answer in answers.items():
@@ -30,9 +30,9 @@ def replace_forward(answers: dict[nn.Module, Callable[..., Any]]) -> Iterator[No
 
 @contextmanager
 def in_dtype(parts: LayerParts, dtype: torch.dtype | None) -> Iterator[None]:
-    """Hold a layer's floating-point weights and buffers in `dtype`, or as they are with None.
+    """Hold a layer's floating-point weights and buffers in `dtype`; None leaves them as they are.
 
-    The originals come back bit for bit on leaving.
+    The originals come back bit for bit.
     """
     change = dtype is not None and parts.dtypes != {dtype}
     tensors = [t for t in held_tensors(parts.layer) if t.dtype != dtype] if change else []
@@ -48,8 +48,7 @@ def in_dtype(parts: LayerParts, dtype: torch.dtype | None) -> Iterator[None]:
 
 @contextmanager
 def without_bias(module: nn.Module) -> Iterator[None]:
-    """Take the biases in a module away, its own among them,
-    so that what is linear but for them maps differences to differences."""
+    """Set all biases in a module to zero: what is linear but for them is then linear."""
     biases = [bias for name, bias in module.named_parameters() if name.endswith("bias")]
     originals = [bias.data for bias in biases]
     try:

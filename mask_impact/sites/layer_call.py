@@ -1,4 +1,4 @@
-"""The arguments a layer was called with, and the tensors in them."""
+"""The arguments of a layer's call, and the tensors in them."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LayerCall:
-    """The arguments a layer was called with; `hidden` finds the hidden states among them: (1, position, d_model), or in
-    vision encoders (patch, d_model)."""
+    """The arguments of a layer's call.
+
+    The hidden states among them are (1, position, d_model), or (patch, d_model) in a vision encoder.
+    """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
     @property
     def hidden(self) -> Tensor:
-        """The layer's input."""
+        """The hidden states: the layer's input."""
         return self.args[0] if self.args else self.kwargs["hidden_states"]
 
     def with_hidden(self, hidden: Tensor) -> LayerCall:
-        """The same call with another input."""
+        """The same call with other hidden states."""
         if self.args:
             return LayerCall((hidden, *self.args[1:]), self.kwargs)
         return LayerCall((), {**self.kwargs, "hidden_states": hidden})
 
     def row(self, index: int) -> LayerCall:
-        """The same call for one row alone: all that runs along the sequence is cut, caches are left out.
+        """The same call for one row alone: what runs along the sequence is cut to that row, caches are left out.
 
-        Of hidden states (row, d_model) nothing else is kept: what runs along them has no axis of its own, and only
-        attention, which is answered for, asks for it.
+        Beside hidden states (patch, d_model) every other argument becomes None: only attention reads those, and a row
+        is sent through the layer with an answer in attention's place.
         """
         if self.hidden.dim() == 2:
             return LayerCall((_cut(self.hidden, len(self.hidden), index, 0),), dict.fromkeys(self.kwargs))
@@ -43,7 +45,7 @@ class LayerCall:
     def without_cache(self) -> LayerCall:
         """The same call with None in place of a key-value cache, whatever the argument is called.
 
-        Caches are known by their method: those of some hybrids are no subclass of transformers' Cache.
+        A cache is known by its method `get_seq_length`: that of some hybrids is no subclass of transformers' Cache.
         """
 
         def drop(value: Any) -> Any:
@@ -72,17 +74,17 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def _cut(tensor: Tensor, length: int, index: int, axis: int) -> Tensor:
-    """One row of a tensor that is `length` long along this axis; any other as it is."""
+    """One row of a tensor that is `length` long along `axis`; any other tensor as it is."""
     if axis < 0 or tensor.shape[axis] != length:
         return tensor
     return tensor.narrow(axis, index % length, 1).clone()
 
 
 def first_tensor(output: Tensor | tuple[Any, ...]) -> Tensor:
-    """The hidden states among what a module returned: itself, or the first of a tuple."""
+    """The hidden states in a module's answer: the answer itself, or the first of a tuple."""
     return output if isinstance(output, Tensor) else output[0]
 
 
 def like(template: Any, hidden: Tensor) -> Any:
-    """`hidden` in the structure a module last answered in."""
+    """An answer with `hidden` for its hidden states, and all else as in `template`, a module's earlier answer."""
     return hidden if isinstance(template, Tensor) else (hidden, *template[1:])

@@ -1,4 +1,4 @@
-"""What a forward pass leaves of one layer, and that layer as a single row of it knows it."""
+"""What a forward pass leaves of one layer (LayerPass), and what of that belongs to one of its rows (LayerRow)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ from mask_impact.sites.query import one_query
 
 @dataclass(frozen=True)
 class LayerRow:
-    """A layer as one of its rows knows it: the call cut to that row, the attention call cut to that query, what its
-    heads answered (head, d_v), and the layer's output (d_model,). The first key lies at position `first_key`."""
+    """One layer at one position.
+
+    call: the layer's arguments, cut to that row.
+    attention: the attention call, cut to that query; its keys are all there.
+    heads: what attention answered that query, (head, d_v).
+    output: what the layer answered, (d_model,).
+    first_key: the position of the first key.
+    """
 
     parts: LayerParts
     call: LayerCall
@@ -27,11 +33,15 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class LayerPass:
-    """What a forward pass leaves of one layer: its call, its attention calls, and its output (row, d_model).
+    """What a forward pass leaves of one layer; each position that is kept has one row.
 
-    An attention call has the rows behind those of the one before it (a vision encoder makes one for each picture);
-    beside it stands its answer (1, query, head, d_v). The first row lies at position `first`; a call's last key at the
-    position of its last row.
+    parts: the layer's modules.
+    call: the layer's arguments.
+    attention: the attention calls, each with its answer (1, query, head, d_v). A decoder's layer makes one; a vision
+        encoder's block makes one for each picture, and each takes the rows after those of the one before. A call's last
+        key and its last query have the same position.
+    output: what the layer answered, (row, d_model).
+    first: the position of the first row; not 0 where only the last row is kept, or the others are in a cache.
     """
 
     parts: LayerParts
@@ -46,7 +56,10 @@ class LayerPass:
         return self.first + len(self.output) - 1
 
     def place(self, position: int) -> tuple[int, int]:
-        """The number of the attention call that a position's row is in, and the index of its query there."""
+        """In which attention call a position's query is, counted from 0, and its index there.
+
+        Raises IndexError for a position that has no row.
+        """
         query = position - self.first
         for number, (call, _) in enumerate(self.attention):
             if 0 <= query < call.query.shape[2]:
@@ -55,14 +68,14 @@ class LayerPass:
         raise IndexError(f"position {position} has no row; there are {self.first} to {self.last}")
 
     def keys(self, position: int) -> range:
-        """The positions whose keys are in the attention call that a position's row is in."""
+        """The positions of the keys in the attention call that has this position's query."""
         number, query = self.place(position)
         call, _ = self.attention[number]
         end = position - query + call.query.shape[2]
         return range(end - call.key.shape[2], end)
 
     def at(self, position: int) -> LayerRow:
-        """The layer as the row at this position knows it."""
+        """The layer at this position alone."""
         number, query = self.place(position)
         call, answer = self.attention[number]
         row = position - self.first

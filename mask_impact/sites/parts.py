@@ -1,4 +1,4 @@
-"""What a measurement needs of one layer: its modules by their part in it, and how its output is made of them."""
+"""The modules of one layer, and how its output is made of what they answer."""
 
 from __future__ import annotations
 
@@ -17,19 +17,29 @@ def held_tensors(module: nn.Module) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class LayerParts:
-    """One measurable decoder layer.
+    """One layer that can be measured. The short pass finds (see `finding.py`):
 
-    direct: the attention function's output enters the output projection as it is (no gate or norm between), and what
-    comes out of that is the attention module's answer. residual: how the layer's output y holds its input x. "sum": x
-    plus what attention and the branches add; "scaled": a multiple of that sum (Gemma 4); "normed": a norm of it (the
-    OPT models with the norm after the sum). projects_linearly: what the attention module answers is linear in the
-    heads' outputs, but for biases. linear: what attention adds to the residual stream is so too (no norm on the way).
-    as_answered: attention and branches are added as they answer, with no norm or multiplier behind them. can_join:
-    further rows can join the layer's own calls of its projection and its one branch, which follows attention; not where
-    a caller's hooks would see them. biased: the output projection, or a module in it, has a bias. hooked: the layer, or
-    a module in it, has a caller's forward hooks. attention_answer, branch_answers: what the modules returned, attention
-    before and branches behind a caller's hooks. heads: the number of query heads. width: of the layer's widest
-    activation. dtypes: of its weights and buffers.
+    index: the layer's number, from 0.
+    layer, attention, projection, branches: the modules.
+    direct: the heads' outputs enter the output projection as they are (no gate or norm between), and what comes out is
+        the attention module's answer.
+    biased: the output projection, or a module in it, has a bias.
+    hooked: the layer, or a module in it, has a caller's forward hooks.
+    attention_answer: what the attention module answered, before a caller's hooks.
+    branch_answers: what the branches answered, behind a caller's hooks.
+    heads: how many query heads there are.
+    width: the size of the layer's widest activation.
+    dtypes: those of its weights and buffers.
+
+    The check on load finds by trying:
+
+    residual: how the layer's output holds its input. "sum": the input plus what attention and branches add; "scaled": a
+        multiple of that sum (Gemma 4); "normed": a norm of it (the OPT models with the norm after the sum).
+    projects_linearly: what the attention module answers is linear in the heads' outputs, but for biases.
+    linear: what attention adds to the residual stream is linear in them too (no norm on the way).
+    as_answered: attention and branches are added as they answer, with no norm or multiplier behind them.
+    can_join: further rows can join the layer's own calls of its projection and of its one branch, which follows
+        attention; never where a caller's hooks would see those rows.
     """
 
     index: int
@@ -53,13 +63,16 @@ class LayerParts:
 
 
 def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    """The part of the model that holds its layers. A few models call another part their decoder."""
+    """The part of the model that holds the decoder's layers.
+
+    In a few models `get_decoder` gives another part; then it is the base model.
+    """
     candidates = (model.get_decoder(), model.base_model, model)
     return next(part for part in candidates if isinstance(part, PreTrainedModel))
 
 
 def layer_count(config: PreTrainedConfig) -> int:
-    """How many layers a decoder has; where it was one of an encoder-decoder model, not its encoder's number."""
+    """How many layers the decoder has. In encoder-decoder configurations `num_hidden_layers` counts the encoder's."""
     return getattr(config, "decoder_layers", None) or config.num_hidden_layers
 
 

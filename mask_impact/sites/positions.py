@@ -1,9 +1,9 @@
-"""What a model keeps of positions from call to call, so that no earlier call's reach a later one.
+"""What a model keeps about positions from call to call, and how no earlier call changes a later one.
 
-Models with positions of several axes keep an offset (`rope_deltas`). Rotary embeddings keep frequencies: dynamic ones
-change with every token past the original length, and stay as they are when a shorter sequence follows; longrope has one
-set for short and one for long sequences. Keys in a cache were turned by the frequencies of their own call, so where
-these change it serves no longer.
+Models with positions of several axes keep an offset (`rope_deltas`). Rotary embeddings keep frequencies. Dynamic ones
+change with every token past the original length, and do not change back for a shorter sequence. longrope has one set
+for short and one for long sequences. The keys in a cache were turned by the frequencies of their own call: once these
+change, the cache is of no use.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class RotaryState:
         self._last = self._copied()
 
     def begin(self) -> None:
-        """Forget the sequences that were seen: a pass from a sequence's start finds a model that saw none before."""
+        """Make the model forget earlier sequences, before a pass from a sequence's start."""
         for module in self.modules:
             for name in [name for name in vars(module) if name.endswith(LONGEST)]:
                 original = getattr(module, "original_max_seq_len", None)
@@ -38,7 +38,7 @@ class RotaryState:
                     setattr(module, name, original)
 
     def changed(self) -> bool:
-        """Whether the frequencies are others than when this was asked last."""
+        """Whether the frequencies have changed since the last call of this method, or since this object was made."""
         last, self._last = self._last, self._copied()
         return not all(map(torch.equal, last, self._last))
 
@@ -48,7 +48,7 @@ class RotaryState:
 
 @contextmanager
 def fresh_positions(model: nn.Module) -> Iterator[RotaryState]:
-    """Take away what earlier calls left behind; all is as it was on leaving."""
+    """Take away the offsets that earlier calls left; on leaving, offsets and frequencies are as they were."""
     deltas = [(vars(module), module.rope_deltas) for module in model.modules() if "rope_deltas" in vars(module)]
     rotary = RotaryState(model)
     kept = [(module, *_kept(module)) for module in rotary.modules]
@@ -64,13 +64,13 @@ def fresh_positions(model: nn.Module) -> Iterator[RotaryState]:
 
 
 def _kept(module: nn.Module) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Any]]:
-    """A rotary embedding's buffers, each with a copy of what it holds,
-    since longrope writes into it; and its numbers."""
+    """A rotary embedding's buffers, each with a copy, since longrope writes into them; and its other state."""
     buffers = {name: (value, value.clone()) for name, value in module._buffers.items() if value is not None}
     return buffers, _numbers(module)
 
 
 def _frequencies(module: nn.Module) -> list[Tensor]:
+    """A rotary embedding's frequencies; of any other module none."""
     buffers = module._buffers.items()
     return [value for name, value in buffers if name.endswith(FREQUENCIES) and value is not None]
 

@@ -1,4 +1,4 @@
-"""One layer's attention seen from one query: logits, values, what is visible."""
+"""One layer's attention as one query sees it: logits, values, which keys are visible."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 from mask_impact.sites.attention import AttentionCall
 
-# Keys' or values' numbers that are converted to another dtype together, 16 MB in float32;
-# of longer prompts, a head at a time.
+# The most numbers of keys or values that are converted to another dtype at once: 16 MB in float32. Where there are
+# more, one head is converted at a time.
 AT_ONCE = 2**22
 
 
 def additive_mask(call: AttentionCall, dtype: torch.dtype) -> Tensor:
     """The call's mask as additive terms in `dtype`, (1, 1 or head, query, key), -inf where a key is hidden.
 
-    Boolean masks are True where a key is seen; additive ones hide with the smallest float of their dtype. SDPA is
-    handed None when nothing but causality hides a key. Whatever else the model's own mask says (a sliding window) is
-    kept.
+    A boolean mask is True where a key is seen; an additive one hides with the smallest float of its dtype. SDPA gets no
+    mask where nothing but causality hides a key; here it becomes one. Whatever else the model's own mask hides (a
+    sliding window) stays hidden.
     """
     queries, keys = call.query.shape[2], call.key.shape[2]
     mask = call.mask
@@ -42,13 +42,15 @@ def is_causal(call: AttentionCall) -> bool:
 
 @dataclass(frozen=True)
 class QueryView:
-    """Attention of one layer seen from one query, in the dtype it is measured in;
-    `size` neighbouring keys are a set, masked as one.
+    """One layer's attention as one query sees it, in the measured dtype.
 
-    logits (head, key) are soft-capped, with hidden keys at -inf; value (kv_head, key, d_v) is in the model's own dtype;
-    sink (head,) or None: a learned logit that takes weight and gives no value; visible (head, key) is False at hidden
-    keys. `offset` is the number of the first set along the sequence. `chosen` (set,) is True at the sets to be masked
-    in turn; None chooses all.
+    logits: (head, key), soft-capped, -inf at hidden keys.
+    value: (kv_head, key, d_v), in the model's own dtype.
+    sink: (head,), the learned sinks, logits that take weight and give no value; None without them.
+    visible: (head, key), False at hidden keys.
+    size: how many neighbouring keys are a set, masked as one. Sets are numbered along the sequence.
+    offset: the number of the first set.
+    chosen: (set,), True at the sets to mask in turn; None for all.
     """
 
     logits: Tensor
@@ -61,12 +63,12 @@ class QueryView:
 
     @cached_property
     def sets(self) -> Tensor:
-        """Indices of the chosen sets that some head sees a key of, in order: (set,)."""
+        """Indices of the chosen sets in which some head sees a key, in order: (set,)."""
         return (self._seen if self.chosen is None else self._seen & self.chosen).nonzero().flatten()
 
     @property
     def other_sets(self) -> Tensor:
-        """Indices of the sets that some head sees a key of and that are not among the chosen ones, in order: (set,)."""
+        """Indices of the other sets in which some head sees a key, in order: (set,)."""
         if self.chosen is None:
             return self._seen.new_zeros(0, dtype=torch.long)
         return (self._seen & ~self.chosen).nonzero().flatten()
@@ -79,8 +81,10 @@ class QueryView:
 def query_view(
     call: AttentionCall, first_key: int, dtype: torch.dtype, masked: np.ndarray | None = None, size: int = 1
 ) -> QueryView:
-    """A call of one query, (1, head, 1, d_k), whose first key lies at position `first_key`; the sets of `size` keys
-    that are numbered `masked` along the sequence are masked in turn, or all."""
+    """The view of a call with one query, (1, head, 1, d_k), whose first key lies at position `first_key`.
+
+    `masked` has the numbers of the sets of `size` keys to mask in turn; None for all.
+    """
     query, key = call.query[0, :, -1].to(dtype), call.key[0]
     heads, groups = query.shape[0], key.shape[0]
     scaling = call.options.get("scaling")
@@ -108,9 +112,9 @@ def query_view(
 
 
 def matmul_by_group(few: Tensor, many: Tensor) -> Tensor:
-    """The product of (group, row, n) with keys or values (group, n, m), in the first one's dtype.
+    """The product of `few` (group, row, n) with keys or values `many` (group, n, m), in the dtype of `few`.
 
-    Where the second is in another and has more than AT_ONCE numbers, one group of it is converted at a time.
+    Where `many` has another dtype and more than AT_ONCE numbers, one group of it is converted at a time.
     """
     if few.dtype == many.dtype or many.numel() <= AT_ONCE:
         return torch.matmul(few, many.to(few.dtype))
@@ -118,17 +122,17 @@ def matmul_by_group(few: Tensor, many: Tensor) -> Tensor:
 
 
 def chosen_sets(masked: np.ndarray, offset: int, sets: Tensor) -> Tensor:
-    """True at those of the `sets` (set,) that are numbered `masked` along the sequence;
-    the first one has the number `offset`."""
+    """True at those of the `sets` (set,) whose numbers are in `masked`; the first has the number `offset`."""
     chosen = torch.zeros(len(sets), dtype=torch.bool, device=sets.device)
     chosen[torch.from_numpy(masked[masked >= offset] - offset)] = True
     return chosen
 
 
 def one_query(call: AttentionCall, index: int) -> AttentionCall:
-    """The same call as the query at this index alone sees it; keys and values are shared, not copied.
+    """The same call with the query at this index alone; keys and values are shared, not copied.
 
-    Where a causal call has no mask, only its last query sees every key: no other can be cut out.
+    Raises ValueError for another than the last query of a causal call without a mask: only the last one sees every key,
+    and so needs none.
     """
     length = call.query.shape[2]
     index %= length

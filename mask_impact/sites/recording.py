@@ -1,4 +1,4 @@
-"""One forward pass of the model, and what each measured layer did in it."""
+"""Recording what a forward pass of the model leaves of each measured layer."""
 
 from __future__ import annotations
 
@@ -20,32 +20,34 @@ from mask_impact.sites.query import one_query
 
 @dataclass(frozen=True)
 class Recording:
-    """The layers that a forward pass has left, by index; of those that it has entered their calls and, once it is past
-    their attention, its call with the answer."""
+    """What a forward pass, which may still be under way, leaves of each layer, by the layer's index.
+
+    layers: the layers that have answered.
+    calls: the arguments of the layers that have been called.
+    attention: the attention calls that have been answered, with their answers.
+    """
 
     layers: dict[int, LayerPass] = field(default_factory=dict)
     calls: dict[int, LayerCall] = field(default_factory=dict)
     attention: dict[int, tuple[AttentionCall, Tensor]] = field(default_factory=dict)
 
     def forget(self, index: int) -> None:
-        """Keep a layer no longer."""
+        """Drop all that is kept of a layer."""
         for kept in (self.layers, self.calls, self.attention):
             kept.pop(index, None)
 
 
 @contextmanager
 def recording(parts: list[LayerParts], length: int, whole: bool) -> Iterator[Recording]:
-    """Record the layers of `parts` during the forward pass inside,
-    at the end of which the model has seen `length` tokens.
+    """Record the layers of `parts` in the forward pass inside, after which the model has seen `length` tokens.
 
-    Without `whole`, only the last row is kept. Keys and values are references to the cache's own tensors; every other
-    tensor kept is one row long, or a copy.
+    Without `whole`, only the last row is kept. Keys and values are not copied: they are the cache's own tensors.
     """
     recorded = Recording()
     by_attention = {part.attention: part.index for part in parts}
 
     def listen(call: AttentionCall) -> Tensor:
-        """The own function's answer (1, query, head, d_v); of a recorded layer's call it is kept."""
+        """The model's own answer (1, query, head, d_v), kept with the call if the layer is recorded."""
         answer = call.run(call.query, call.key, call.value, call.mask)
         if call.module in by_attention:
             kept = (call, answer.clone()) if whole else (one_query(call, -1), answer[:, -1:].clone())
@@ -66,8 +68,11 @@ def _hooks(part: LayerParts, recorded: Recording, length: int, whole: bool) -> I
 def _listeners(
     part: LayerParts, recorded: Recording, length: int, whole: bool
 ) -> tuple[Callable[..., None], Callable[..., None]]:
-    """What is called before and after a layer. Rows that join the pass may run the layer again inside its own call:
-    then the first one's arguments and the last one's output are its own."""
+    """The hooks before and after a layer.
+
+    Joined rows may call the layer again inside its own call. The layer's own arguments then come first, its own output
+    last.
+    """
 
     def before(_layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if part.index not in recorded.calls:

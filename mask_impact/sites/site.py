@@ -1,8 +1,12 @@
-"""The contract of a site: a stack of layers with one softmax attention each,
-which is measured in one way whatever it is.
+"""The contract of a site: a stack of layers with one softmax attention each, which can be measured.
 
-A site knows where its layers are, what a forward pass leaves of them, and a short input to try them on. The measurement
-(closed form, rows, distances, noise floor, identities, the literal method, the check on load) knows no site by name.
+There are two sites: the decoder (`decoder.py`), whose passes are steps of generation, and the vision encoder
+(`vision_encoder.py`), whose one pass sees everything. A site knows which part of the model holds its layers, what a
+forward pass leaves of each layer (a LayerPass), and a short input to try the layers on. The measurement needs no more,
+and knows no site by name: closed form, masked rows, distances, noise floor, identities, rerun and check on load are the
+same for all.
+
+A new site is a class with everything that `Site` lists, in a file of its own.
 """
 
 from __future__ import annotations
@@ -20,11 +24,11 @@ from mask_impact.sites.parts import LayerParts
 
 @dataclass(frozen=True)
 class MeasuredAt:
-    """From where masking is looked at: from each of these units in turn, of which the mean is taken,
-    or from the last position.
+    """Where a layer is measured: at each of `units`, or at the last position if they are None.
 
-    A unit is `size` neighbouring positions, hidden as one and compared as one.
-    `keep` keeps Full's L2 distances at each unit.
+    A unit is `size` neighbouring positions, numbered along the sequence. Its keys are masked as one, and what the layer
+    does at its positions is compared as one vector. Distances at several units are averaged; `keep` keeps Full's L2
+    distances at each unit beside the mean.
     """
 
     units: tuple[int, ...] | None = None
@@ -34,7 +38,7 @@ class MeasuredAt:
 
 @dataclass(frozen=True)
 class Sample:
-    """A short input: its token ids, what else a call takes, and from where it is measured."""
+    """A short input: its token ids, the further arguments of a call (pictures), and where it is measured."""
 
     token_ids: list[int]
     further: dict[str, Any] = field(default_factory=dict)
@@ -42,36 +46,47 @@ class Sample:
 
 
 class Site(Protocol):
-    """A place where attention is measured.
+    """What a site implements. It holds no state: every method gets the model.
 
-    name: as results have it (`part`). layer: what its layers are called. answer: what watching must leave as it is.
-    generates: whether its passes are steps of generation, each of which predicts a token.
+    layer: the word for one of its layers in messages, "layer" or "block".
+    answer: the word in messages for the tensor that `answers` gives.
+    generates: whether its passes are steps of generation, each of which predicts a token. If not, there is one pass.
     """
 
-    name: str
     layer: str
     answer: str
     generates: bool
 
     def stack(self, model: PreTrainedModel) -> PreTrainedModel:
-        """The part of the model that holds the layers, and whose attention is watched."""
+        """The part of the model that holds the layers: `find_layers` finds them there, `attached` watches there."""
         ...
 
     def look(self, model: PreTrainedModel) -> list[LayerPass | None]:
-        """Each layer in a short pass; None for one without softmax attention.
-        Raises RequestError for others that cannot be measured."""
+        """Every layer, in order, in a short pass of the site's choice; None for a layer without softmax attention.
+
+        The layers' modules (LayerParts) are found here: `watched_layers` does it, given such a pass.
+        Raises RequestError for a model, or a layer with softmax attention, that cannot be measured.
+        """
         ...
 
     def passed(
         self, model: PreTrainedModel, parts: list[LayerParts], token_ids: list[int], further: dict[str, Any]
     ) -> Iterator[LayerPass]:
-        """The layers of `parts`, one after the other, in a watched forward pass of the whole input."""
+        """The layers of `parts`, in order, in one forward pass of the whole input.
+
+        `further` has the arguments of the model's call beside the token ids. The caller has attached the stack. The
+        measurement asks only a site that does not generate: steps of generation have passes of their own.
+        """
         ...
 
     def answers(self, model: PreTrainedModel, parts: list[LayerParts]) -> tuple[Tensor, Tensor, list[LayerPass]]:
-        """The site's answer for its sample, plain, and as it comes out of watched layers; and those layers."""
+        """What the model answers to the sample unwatched, and watched; and the layers of the watched pass.
+
+        The two answers have one shape, and the check on load requires that they are equal but for rounding. The method
+        attaches the stack itself.
+        """
         ...
 
     def sample(self, model: PreTrainedModel) -> Sample:
-        """A short input that masking must change."""
+        """A short input of several positions, on which masking must change some distance in every layer."""
         ...

@@ -1,9 +1,10 @@
-"""The vision encoder: the site that sees patches, picture by picture, in both directions and without a mask.
+"""The vision encoder as a site: each patch sees all patches of its picture, in both directions and without a mask.
 
-A cell is `spatial_merge_size` x `spatial_merge_size` neighbouring patches, which the merger makes one vision token of:
-a unit. Hiding a cell hides the keys of its patches from the queries of the measured cell; compared is what the block
-adds to those, one after the other in the merger's order. The blocks are called one after the other, each on what the
-last one answered, so that no more than one is in memory.
+A cell is `spatial_merge_size` x `spatial_merge_size` neighbouring patches, which the merger makes one vision token of.
+Cells are the units (MeasuredAt). Masking a cell hides the keys of its patches from the queries of the measured cell.
+What the block adds to the measured cell's patches is compared as one vector, patch after patch in the merger's order.
+
+The blocks are called one by one, each on the output of the one before, so that only one is in memory at a time.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from mask_impact.sites.layer_pass import LayerPass
 from mask_impact.sites.parts import LayerParts
 from mask_impact.sites.site import MeasuredAt, Sample
 
-SAMPLE_CELLS = [(2, 3), (1, 2)]  # rows and columns of the pictures that an encoder is checked on
+SAMPLE_CELLS = [(2, 3), (1, 2)]  # rows and columns of the sample's pictures
 
 
 class VisionEncoder:
-    """See Site. Token ids stand for the cells of all pictures, row by row."""
+    """See Site. Each token id stands for a cell: picture after picture, row by row."""
 
-    name, layer, answer, generates = "encoder", "block", "last block's output", False
+    layer, answer, generates = "block", "last block's output", False
 
     def stack(self, model: PreTrainedModel) -> PreTrainedModel:
         return vision_encoder(model)
@@ -84,7 +85,7 @@ def vision_encoder(model: PreTrainedModel) -> PreTrainedModel:
 
 
 class Arrived(Exception):
-    """The encoder has come to its first block, with this call."""
+    """Stops the encoder where it calls its first block; `call` has the arguments."""
 
     def __init__(self, call: LayerCall):
         super().__init__()
@@ -93,7 +94,10 @@ class Arrived(Exception):
 
 @full_float32()
 def first_call(encoder: PreTrainedModel, pictures: dict[str, Any]) -> LayerCall:
-    """What the encoder calls its first block with, given what a call of the whole model takes of pictures."""
+    """The arguments that the encoder calls its first block with, for `pictures` as the whole model takes them.
+
+    Raises RunError if it calls no block.
+    """
 
     def stop(_block: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         raise Arrived(LayerCall(args, kwargs))
@@ -107,7 +111,7 @@ def first_call(encoder: PreTrainedModel, pictures: dict[str, Any]) -> LayerCall:
 
 
 def passed_blocks(encoder: PreTrainedModel, parts: list[LayerParts], call: LayerCall) -> Iterator[LayerPass]:
-    """Call the encoder's blocks one after the other, up to the last of `parts`, and yield those of `parts`."""
+    """Call the encoder's blocks one by one, the first with `call`, and yield those of `parts` as they answer."""
     wanted = {part.index: part for part in parts}
     for index, block in enumerate(find_layers(encoder)[: max(wanted) + 1]):
         attention: list[tuple[AttentionCall, Tensor]] = []
@@ -125,7 +129,7 @@ def passed_blocks(encoder: PreTrainedModel, parts: list[LayerParts], call: Layer
 
 
 def sample_pictures(encoder: PreTrainedModel, grids: list[tuple[int, int]]) -> dict[str, Tensor]:
-    """Pictures of noise with these (rows, columns) of cells, as the encoder takes them."""
+    """Pictures of noise, one for each (rows, columns) of cells, as the encoder takes them."""
     config, merge = encoder.config, encoder.config.spatial_merge_size
     patches = sum(rows * columns for rows, columns in grids) * merge**2
     numbers = config.in_channels * config.temporal_patch_size * config.patch_size**2

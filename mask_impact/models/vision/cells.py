@@ -17,16 +17,16 @@ from mask_impact.settings.vision import VisionSettings
 from mask_impact.sites.site import MeasuredAt, Site
 from mask_impact.sites.vision_encoder import VISION_ENCODER
 
-# Numbers that the run file keeps of every measured cell: 5.6 MB of it, of up to 209 cells in 24 blocks.
+# The most distances that the run file keeps for the measured cells one by one: 5.6 MB, for 209 cells in 24 blocks.
 MOST_KEPT = 2**20
 
 
 @dataclass(frozen=True)
 class EncoderInputs(VisionInputs):
-    """Pictures without a prompt: every token is a cell, in the order of reading, picture after picture.
+    """Pictures without a prompt: every token is a cell, picture after picture, row by row.
 
-    `measured` are those that the encoder is measured at, `passes` about what that costs, in plain passes of the
-    encoder; `keep` says whether the run file has the distances at each of them.
+    measured: the cells at which the encoder is measured. passes: about what that costs, in plain passes of the encoder.
+    keep: whether the run file keeps the distances at each measured cell.
     """
 
     site: ClassVar[Site] = VISION_ENCODER
@@ -44,7 +44,7 @@ class EncoderInputs(VisionInputs):
 
     @property
     def one(self) -> bool:
-        """Whether one cell is measured, and not all: of a picture of one cell the two are the same."""
+        """Whether a single cell is measured; so it is with `all` where the picture has only one."""
         return len(self.measured) == 1
 
     def notes(self) -> list[str]:
@@ -71,7 +71,7 @@ def encoder_inputs(
     processor: Qwen2VLImageProcessorPil,
     blocks: int,
 ) -> EncoderInputs:
-    """What `blocks` blocks of the encoder are measured on. Raises RequestError for a cell that is not there."""
+    """The inputs for measuring `blocks` blocks of the encoder. Raises RequestError for a cell that is not there."""
     measured = measured_cells(settings, images)
     ids = [config.image_token_id] * sum(image.tokens for image in images)
     passes = encoder_passes(config.vision_config, settings, images, measured)
@@ -80,8 +80,10 @@ def encoder_inputs(
 
 
 def measured_cells(settings: VisionSettings, images: Sequence[SeenPicture]) -> tuple[int, ...]:
-    """The cells that the encoder is measured at, counted over all pictures.
-    Raises RequestError for one that is not there."""
+    """The cells at which the encoder is measured, counted over all pictures.
+
+    Raises RequestError for one that is not there.
+    """
     assert settings.at is not None, "settings for the encoder name the measured cell"
     counts = [image.tokens for image in images]
     if settings.at == "all":
@@ -105,8 +107,7 @@ def measured_cells(settings: VisionSettings, images: Sequence[SeenPicture]) -> t
 def encoder_passes(
     config: PreTrainedConfig, settings: VisionSettings, images: Sequence[SeenPicture], measured: Sequence[int]
 ) -> float:
-    """About what measuring all blocks at these cells costs, in plain passes of the encoder:
-    multiplications, counted."""
+    """About what measuring all blocks at these cells costs, in plain passes of the encoder; multiplications count."""
     width, inner, size = config.hidden_size, config.intermediate_size, config.spatial_merge_size**2
     sizes = [image.tokens for image in images]
     plain = sum(size * cells * (4 * width**2 + 2 * width * inner + 2 * width * size * cells) for cells in sizes)

@@ -1,8 +1,9 @@
-"""A prompt with pictures in it, as the model takes it.
+"""A prompt with pictures, as the model takes it.
 
-A picture becomes one token for each cell of its merged grid, row by row: `merge_size` patches high and as many wide. In
-the decoder those tokens stand in the prompt like any other, and are masked like any other; only what they are made of,
-how they are named and where they lie on the picture is told here. Token ids, patch and merge sizes are the model's own.
+A picture becomes one token for each cell of its merged grid, row by row; a cell is `merge_size` patches high and wide.
+In the decoder these tokens stand in the prompt like any other, and are masked like any other. This file has what is
+special about them: what they are made of, how they are named, where they lie on the picture. Token ids and sizes are
+the model's own.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from mask_impact.models.inputs import PromptInputs
 from mask_impact.models.vision import pictures
 from mask_impact.models.vision.pictures import Picture
 
-STEEPEST = 200  # the longer side over the shorter, past which the image processor refuses a picture
+STEEPEST = 200  # the longer side over the shorter; beyond it the image processor refuses a picture
 
 
 @dataclass(frozen=True)
 class SeenPicture:
-    """A picture as the model sees it: resized to (height, width), a merged grid of (rows, columns) tokens.
+    """A picture as the model sees it.
 
-    `limits` are the image processor's fewest and most pixels.
+    resized: (height, width) in pixels. grid: (rows, columns) of the merged grid, in cells. limits: the fewest and the
+    most pixels that the image processor may resize it to, by the processor's names.
     """
 
     picture: Picture
@@ -39,19 +41,18 @@ class SeenPicture:
 
     @property
     def tokens(self) -> int:
-        """How many tokens the picture has."""
+        """How many tokens the picture has: one for each cell."""
         return self.grid[0] * self.grid[1]
 
     def load(self) -> Image.Image:
-        """The picture in RGB. Raises RunError if the file is not what it was when it was looked at."""
+        """The picture in RGB. Raises RunError if the file has changed since it was first read."""
         try:
             return pictures.load(self.picture.path, self.picture.sha256)
         except RequestError as error:
             raise RunError(str(error)) from None
 
     def record(self) -> dict[str, Any]:
-        """What the run file has of the picture:
-        `uri` is what the model saw, scaled down for the viewer where it is large."""
+        """What the run file keeps of the picture; `uri` is what the model saw, scaled down for the viewer if large."""
         height, width = self.resized
         seen = self.load().resize((width, height), Image.Resampling.BICUBIC)
         return {
@@ -65,10 +66,9 @@ class SeenPicture:
 
 
 def seen(picture: Picture, processor: Qwen2VLImageProcessorPil, most: int) -> SeenPicture:
-    """How the model will see a picture in at most `most` tokens:
-    the processor's own size, lowered where that is too large.
+    """How the model will see a picture in at most `most` tokens: in the image processor's own size, or smaller.
 
-    Raises RequestError for a picture that is too small, too long, or cannot be made so small.
+    Raises RequestError for a picture that is too small, too long for its width, or takes more tokens in any size.
     """
     patch, factor = processor.patch_size, processor.patch_size * processor.merge_size
     short, long = sorted((picture.width, picture.height))
@@ -102,7 +102,7 @@ class VisionInputs(PromptInputs):
 
     @cached_property
     def places(self) -> np.ndarray:
-        """(position, 3): image, row and column of each token of the prompt, -1 in each for text."""
+        """(position, 3): picture, row and column of each token of the prompt; for text all three are -1."""
         places = np.full((len(self.token_ids), 3), -1)
         cells = [
             (number, *divmod(cell, image.grid[1]))
@@ -122,9 +122,11 @@ class VisionInputs(PromptInputs):
         return np.flatnonzero({"text": ~vision, "vision": vision, "both": np.ones(length, bool)}[self.mask_mode])
 
     def further(self, token_ids: list[int], device: torch.device) -> dict[str, Any]:
-        """What a call that begins at the prompt's start takes besides its tokens: patches (patch, channel * height *
-        width), grids (picture, 3) in patches, and which tokens are a picture's (1, position). Raises RunError as
-        `pixels` does."""
+        """The pictures, for a call that begins at the prompt's start; nothing if there are none.
+
+        pixel_values: (patch, channel * height * width). image_grid_thw: (picture, 3), in patches. mm_token_type_ids:
+        (1, position), 1 at a picture's tokens. Raises RunError as `pixels` does.
+        """
         if not self.images:
             return {}
         made = [self.pixels(image) for image in self.images]
@@ -136,8 +138,10 @@ class VisionInputs(PromptInputs):
         }
 
     def pixels(self, image: SeenPicture) -> dict[str, torch.Tensor]:
-        """The picture's patches as the encoder takes them.
-        Raises RunError as SeenPicture.load does, and for another grid."""
+        """The picture's patches and grid, as the encoder takes them.
+
+        Raises RunError if the file has changed, or if the image processor makes another grid than expected.
+        """
         made = self.processor(images=[image.load()], size=image.limits, return_tensors="pt")
         merge, found = self.processor.merge_size, made["image_grid_thw"].tolist()
         if found != [[1, image.grid[0] * merge, image.grid[1] * merge]]:
