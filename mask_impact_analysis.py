@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from mask_impact.base import console
 from mask_impact.settings import command_line, python_names
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd

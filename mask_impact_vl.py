@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from mask_impact.base import console
 from mask_impact.settings import command_line, python_names
-from mask_impact.settings.vision import DESCRIPTION, EXAMPLES, VisionSettings
+from mask_impact.settings.vision_settings import DESCRIPTION, EXAMPLES, VisionSettings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -28,7 +28,7 @@ from mask_impact.measure.step import MeasuredLayer, Method, ModelInputs
 from mask_impact.models import info, loading
 from mask_impact.models.tokens import token_texts
 from mask_impact.runs import planning
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 from mask_impact.sites.attention import attached
 from mask_impact.sites.interventions import in_dtype
 from mask_impact.sites.layer_pass import LayerRow

@@ -29,7 +29,7 @@ from mask_impact.models.vision import qwen3_vl
 from mask_impact.results.strongest import StrongToken, strongest_tokens
 from mask_impact.runs import planning
 from mask_impact.runs.run import Run
-from mask_impact.settings.vision import VisionSettings
+from mask_impact.settings.vision_settings import VisionSettings
 from test_single_layer import AGREEMENT, Check, largest_difference, verdicts
 
 PICTURE = str(Path(__file__).parent / "testimg.png")

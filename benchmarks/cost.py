@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import cost_encoder, cost_vl, tables
 from benchmarks.timing import clock, head, line, random_model, ratio, seconds
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.generation import generation_steps
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.rerun import Rerun

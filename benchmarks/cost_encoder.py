@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import cost_vl
 from benchmarks.timing import line, random_model, ratio
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import Method, ModelInputs
 from mask_impact.sites.site import MeasuredAt

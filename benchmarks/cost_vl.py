@@ -21,10 +21,10 @@ from transformers import Qwen2VLImageProcessorPil, Qwen3VLConfig, Qwen3VLForCond
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.timing import line, random_model, ratio
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import Method, ModelInputs
-from mask_impact.models.vision import inputs, pictures, qwen3_vl
+from mask_impact.models.vision import picture_tokens, pictures, qwen3_vl
 
 DEPTH, VISION_DEPTH = 28, 24
 TEXT = dict(
@@ -73,16 +73,16 @@ def build(depth: int) -> Qwen3VLForConditionalGeneration:
     return random_model(Qwen3VLForConditionalGeneration, config)
 
 
-def question(folder: str) -> inputs.VisionInputs:
+def question(folder: str) -> picture_tokens.VisionInputs:
     """A random picture and random words about it."""
     draw, path = np.random.default_rng(0), str(Path(folder, "picture.png"))
     Image.fromarray(draw.integers(0, 256, (*SIZE[::-1], 3), dtype=np.uint8)).save(path)
     processor = Qwen2VLImageProcessorPil(patch_size=16, merge_size=2, temporal_patch_size=2, **qwen3_vl.PLAIN)
-    image = inputs.seen(pictures.examine(path), processor, 1024)
+    image = picture_tokens.seen(pictures.examine(path), processor, 1024)
     assert image.tokens == PICTURE_TOKENS
     start, end, patch = (WORDS[f"{name}_token_id"] for name in ("vision_start", "vision_end", "image"))
     ids = [start, *[patch] * image.tokens, end, *draw.integers(0, start, QUESTION_TOKENS).tolist()]
-    return inputs.VisionInputs(ids, (image,), "both", patch, processor)
+    return picture_tokens.VisionInputs(ids, (image,), "both", patch, processor)
 
 
 def table(pairs: int, depth: int = DEPTH) -> None:

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.cost import CONFIG
 from benchmarks.tables import peak_resident
 from benchmarks.timing import head, line, random_model
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import ModelInputs
 from mask_impact.results.table import ResultTable, StepDistances

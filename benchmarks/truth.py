@@ -30,8 +30,8 @@ from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import ModelInputs
 from mask_impact.models import info, loading
 from mask_impact.models.vision import qwen3_vl
-from mask_impact.settings.text import Settings
-from mask_impact.settings.vision import VisionSettings
+from mask_impact.settings.text_settings import Settings
+from mask_impact.settings.vision_settings import VisionSettings
 
 SEED, PROMPTS = 4000, 100
 

@@ -14,7 +14,7 @@ from mask_impact.results.paths import RESULT_FILE, results_path, run_path, unfin
 from mask_impact.results.reading import read_results
 from mask_impact.results.table import COLUMNS, DISTANCES, ResultTable
 from mask_impact.settings import readers
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,8 +13,9 @@ from mask_impact.base.errors import RunError
 from mask_impact.measure.closed_form import MaskedHeads
 from mask_impact.measure.distances import LayerDistances, Separation
 from mask_impact.measure.identities import check_identities
+from mask_impact.measure.noise_floor import noise_floors
 from mask_impact.measure.rows.budget import RowBudget
-from mask_impact.measure.rows.vectors import MaskedRows, side_by_side
+from mask_impact.measure.rows.masked_rows import MaskedRows, side_by_side
 from mask_impact.sites.layer_pass import LayerRow
 from mask_impact.sites.query import QueryView
 
@@ -57,7 +58,7 @@ class DistanceCollector:
         if not np.isfinite(norms).all():
             raise RunError(f"the update of layer {layer} is not finite at step {step_info.step}; try another --dtype")
         sets, distances = self._found[0]
-        floors = distances[..., len(sets) :].max(-1)
+        floors = noise_floors(distances, len(sets))
         both = np.zeros((2, len(norms), step_info.length))
         for sets, distances in self._found:
             both[..., sets + offset] = distances[..., : len(sets)]

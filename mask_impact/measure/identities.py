@@ -8,7 +8,7 @@ from torch import Tensor
 from mask_impact.base.errors import RunError
 from mask_impact.base.precision import TOLERANCE
 from mask_impact.measure.closed_form import MaskedHeads
-from mask_impact.measure.rows.vectors import MaskedRows
+from mask_impact.measure.rows.masked_rows import MaskedRows
 from mask_impact.sites.hooks import told_of_hooks
 from mask_impact.sites.layer_pass import LayerRow
 from mask_impact.sites.parts import LayerParts

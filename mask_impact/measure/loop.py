@@ -20,8 +20,8 @@ from mask_impact.measure.generation import generation_steps
 from mask_impact.measure.mean import mean_distances
 from mask_impact.measure.renormalize import renormalized
 from mask_impact.measure.rerun import Rerun, rerun
+from mask_impact.measure.rows.masked_rows import MaskedRows
 from mask_impact.measure.rows.through_layer import RowPass
-from mask_impact.measure.rows.vectors import MaskedRows
 from mask_impact.measure.step import MeasuredLayer, Method, ModelInputs, Step
 from mask_impact.sites.attention import attached
 from mask_impact.sites.layer_pass import LayerPass

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from mask_impact.measure.closed_form import MaskedHeads
+from mask_impact.measure.noise_floor import CONTROLS, one_ulp
 from mask_impact.measure.rows.budget import RowBudget
 from mask_impact.measure.rows.independence import check_independent
+from mask_impact.measure.rows.masked_rows import MaskedRows, Moved
 from mask_impact.measure.rows.through_layer import RowPass, added_together
-from mask_impact.measure.rows.vectors import CONTROLS, MaskedRows, Moved, one_ulp
 from mask_impact.sites.interventions import without_bias
 
 

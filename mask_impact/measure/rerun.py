@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from mask_impact.measure.noise_floor import CONTROLS, one_ulp
+from mask_impact.measure.rows.masked_rows import MaskedRows, Moved
 from mask_impact.measure.rows.through_layer import RowPass
-from mask_impact.measure.rows.vectors import CONTROLS, MaskedRows, Moved, one_ulp
 from mask_impact.sites.attention import AttentionCall, tapped
 from mask_impact.sites.hooks import hooked
 from mask_impact.sites.layer_call import first_tensor, like, map_tensors

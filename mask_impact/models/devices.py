@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mask_impact.base.errors import RequestError
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 
 TORCH_DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
 

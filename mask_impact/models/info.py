@@ -26,7 +26,7 @@ from mask_impact.models.inputs import PromptInputs
 from mask_impact.models.refusals import loaded_pair, refuse_config, refuse_empty, refuse_loaded
 from mask_impact.models.tokens import prompt_ids
 from mask_impact.settings.option import defaults
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 from mask_impact.sites.decoder import DECODER
 from mask_impact.sites.parts import layer_count
 from mask_impact.sites.site import Site

@@ -1,7 +1,7 @@
 """A prompt as the measurement takes it: token ids, and what else a kind of model needs to know about them.
 
 This is the contract between the two front doors and all that they share. A prompt of text is its token ids, each masked
-in turn. A kind of model that sees more than text overrides what differs (mask_impact/models/vision/inputs.py).
+in turn. A kind of model that sees more than text overrides what differs (mask_impact/models/vision/picture_tokens.py).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mask_impact.base.errors import RequestError, as_run_error
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.rows.budget import RowBudget
 from mask_impact.measure.step import Method
 from mask_impact.models import adapters
@@ -25,7 +25,7 @@ from mask_impact.models.files import quiet_transformers, read_file
 from mask_impact.models.info import ModelInfo
 from mask_impact.models.refusals import dequantisers, naming_model, quantisation
 from mask_impact.models.tokens import end_ids
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 from mask_impact.sites.parts import LayerParts
 
 OLD_CONSTANTS = ("attn.masked_bias",)  # in old GPT-2 checkpoints; no model needs them

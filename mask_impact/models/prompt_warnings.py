@@ -8,7 +8,7 @@ from dataclasses import replace
 from transformers import PreTrainedTokenizerBase
 
 from mask_impact.models.info import ModelInfo
-from mask_impact.settings.text import Settings, is_ids
+from mask_impact.settings.text_settings import Settings, is_ids
 
 
 def prompt_warnings(model_info: ModelInfo, settings: Settings, ids: Sequence[int]) -> list[str]:

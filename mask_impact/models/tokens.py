@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from mask_impact.base.errors import RequestError
-from mask_impact.settings.text import Settings, is_ids
+from mask_impact.settings.text_settings import Settings, is_ids
 
 REPLACEMENT = "\ufffd"
 PROBE_WORDS = "qxzsystem", "qxzprompt"  # words that no chat template has itself

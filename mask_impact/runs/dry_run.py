@@ -17,7 +17,7 @@ from mask_impact.runs import batch
 from mask_impact.runs.messages import counts, extent, plural
 from mask_impact.runs.planning import NamedRun, PlannedRun, masked_positions, most_rows
 from mask_impact.runs.record import generation_warnings
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 
 CALIBRATION_SECONDS = 0.1
 LAYER_SECONDS = 0.01  # of a layer at each step, whatever its size: 9 ms in the demo model, on a busy core

@@ -8,7 +8,7 @@ from mask_impact.base.errors import RequestError, collect_faults
 from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import find_checkpoint
 from mask_impact.results.folder import folder_faults
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 
 
 def check(settings: Settings) -> Checkpoint:

@@ -20,7 +20,7 @@ from mask_impact.models.loading import LoadedModel, measured_parts
 from mask_impact.models.prompt_warnings import prompt_warnings
 from mask_impact.models.tokens import continuation_ids
 from mask_impact.runs.result_names import NameChoice, choose_names
-from mask_impact.settings.text import Settings, is_ids
+from mask_impact.settings.text_settings import Settings, is_ids
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from mask_impact.base.json_text import json_bytes
 from mask_impact.base.whole_files import make_folder, write_whole
 from mask_impact.results.paths import unfinished_folder
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 
 
 class ReplacedResults:

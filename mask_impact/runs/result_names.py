@@ -17,7 +17,7 @@ from mask_impact.base.errors import RequestError
 from mask_impact.base.file_names import derive_name, name_key
 from mask_impact.results.folder import OutputFolder
 from mask_impact.results.paths import RESULT_FILE
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 
 SPELT_OUT = ("computed_with",)  # facts whose differing entries a conflict names, with both values
 

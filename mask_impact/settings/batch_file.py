@@ -15,7 +15,7 @@ from mask_impact.base.file_names import name_key
 from mask_impact.settings.option import UNREADABLE, defaults, options, read_value, unknown
 from mask_impact.settings.prompt_files import read_prompt, read_text
 from mask_impact.settings.readers import quoted, switch
-from mask_impact.settings.text import Kind, Settings
+from mask_impact.settings.text_settings import Kind, Settings
 
 Members = dict[str, tuple[int, yaml.Node]]  # by key: the line of the key, the node of the value
 LEVELS = {"top": "the top level of the file", "defaults": "defaults", "entry": "an entry of prompts"}

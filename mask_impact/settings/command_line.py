@@ -13,7 +13,7 @@ from mask_impact.settings import readers
 from mask_impact.settings.option import UNREADABLE, Option, defaults, options, read_value
 from mask_impact.settings.prompt_files import read_prompt, stdin_has_data
 from mask_impact.settings.readers import did_you_mean, quoted
-from mask_impact.settings.text import COMMAND_FLAGS, DEFAULT_PROMPT_FILE, Kind, Settings
+from mask_impact.settings.text_settings import COMMAND_FLAGS, DEFAULT_PROMPT_FILE, Kind, Settings
 
 GROUPS = {
     "prompt": "what to explain",

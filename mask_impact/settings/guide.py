@@ -8,10 +8,10 @@ import re
 import sys
 from pathlib import Path
 
-from mask_impact.settings import generated
+from mask_impact.settings import generated_files
 from mask_impact.settings.option import Option, defaults, options
-from mask_impact.settings.text import COMMAND_FLAGS, Settings
-from mask_impact.settings.vision import VisionSettings
+from mask_impact.settings.text_settings import COMMAND_FLAGS, Settings
+from mask_impact.settings.vision_settings import VisionSettings
 
 GUIDE = Path(__file__).parents[2] / "BATCH_MODE_GUIDE.md"
 TABLE_MARKS = (
@@ -50,4 +50,4 @@ def with_table(guide: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(generated.write({GUIDE: with_table(GUIDE.read_text(encoding="utf-8"))}, sys.argv[1:]))
+    sys.exit(generated_files.write({GUIDE: with_table(GUIDE.read_text(encoding="utf-8"))}, sys.argv[1:]))

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from mask_impact.base import file_names
-from mask_impact.settings import generated, readers
-from mask_impact.settings import text as settings
+from mask_impact.settings import generated_files, readers
+from mask_impact.settings import text_settings as settings
 from mask_impact.settings.batch_file import SCOPES, STRUCTURE
 from mask_impact.settings.option import Option, defaults, options
 from mask_impact.settings.readers import Reader
-from mask_impact.settings.text import Settings
-from mask_impact.settings.vision import VisionSettings
+from mask_impact.settings.text_settings import Settings
+from mask_impact.settings.vision_settings import VisionSettings
 
 ROOT = Path(__file__).parents[2]
 FILES = {"prompts_config.schema.json": Settings, "prompts_config_vl.schema.json": VisionSettings}
@@ -200,4 +200,4 @@ def schema_text(kind: type[Settings]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(generated.write({ROOT / name: schema_text(kind) for name, kind in FILES.items()}, sys.argv[1:]))
+    sys.exit(generated_files.write({ROOT / name: schema_text(kind) for name, kind in FILES.items()}, sys.argv[1:]))

@@ -12,8 +12,8 @@ from transformers import LlamaModel, T5Config, T5ForConditionalGeneration
 from mask_impact.base.errors import RequestError
 from mask_impact.settings import python_names
 from mask_impact.settings.option import options
-from mask_impact.settings.text import Settings
-from mask_impact.settings.vision import VisionSettings
+from mask_impact.settings.text_settings import Settings
+from mask_impact.settings.vision_settings import VisionSettings
 from mask_impact_analysis import run_masking_experiment
 
 

@@ -22,7 +22,7 @@ from mask_impact.models.vision import cells as encoder_inputs
 from mask_impact.models.vision import pictures, qwen3_vl
 from mask_impact.runs import dry_run, planning
 from mask_impact.settings import readers
-from mask_impact.settings.vision import VisionSettings
+from mask_impact.settings.vision_settings import VisionSettings
 from mask_impact_vl import run_vl_masking_experiment
 
 

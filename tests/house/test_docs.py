@@ -26,8 +26,8 @@ from mask_impact.settings import batch_file, command_line
 from mask_impact.settings.batch_file import STRUCTURE
 from mask_impact.settings.guide import guide_table, with_table
 from mask_impact.settings.option import options
-from mask_impact.settings.text import COMMAND_FLAGS, Settings
-from mask_impact.settings.vision import MASK_MODES, VisionSettings
+from mask_impact.settings.text_settings import COMMAND_FLAGS, Settings
+from mask_impact.settings.vision_settings import MASK_MODES, VisionSettings
 from mask_impact_analysis import run_masking_experiment
 
 GUIDE = (ROOT / "BATCH_MODE_GUIDE.md").read_text(encoding="utf-8")

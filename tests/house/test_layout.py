@@ -14,21 +14,21 @@ from pathlib import Path
 import pytest
 from repository import ROOT
 
-from mask_impact.models.vision.inputs import VisionInputs
+from mask_impact.models.vision.picture_tokens import VisionInputs
 from mask_impact.results.table import COLUMNS
 from mask_impact.runs.run import PER_CELL
 from mask_impact.settings import batch_file
 from mask_impact.settings.option import options
-from mask_impact.settings.text import VARIANTS, Settings
-from mask_impact.settings.vision import MASK_MODES, VisionSettings
+from mask_impact.settings.text_settings import VARIANTS, Settings
+from mask_impact.settings.vision_settings import MASK_MODES, VisionSettings
 
 PACKAGE = ROOT / "mask_impact"
 NOT_OURS = {"__pycache__", "output", "node_modules"}
 FOLDERS = ("base", "settings", "results", "sites", "measure", "models", "runs", "lookup")
 MOST_FILES = 15
 FAST = (
-    "settings.text",
-    "settings.vision",
+    "settings.text_settings",
+    "settings.vision_settings",
     "settings.batch_file",
     "settings.command_line",
     "settings.readers",
@@ -113,7 +113,7 @@ def place(path: Path) -> str:
 def test_the_sources_are_found():
     found = {place(path) for path in SOURCES}
     assert {
-        "mask_impact/settings/text.py",
+        "mask_impact/settings/text_settings.py",
         "mask_impact_analysis.py",
         "tests/house/test_layout.py",
         "demo/text/world.py",

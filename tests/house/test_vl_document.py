@@ -14,13 +14,13 @@ from repository import ROOT
 from transformers import Qwen2VLImageProcessorPil
 
 from mask_impact.models import loading
-from mask_impact.models.vision import inputs as vision_inputs
+from mask_impact.models.vision import picture_tokens as vision_inputs
 from mask_impact.models.vision import qwen3_vl
 from mask_impact.results.strongest import strongest_tokens
 from mask_impact.runs import planning
 from mask_impact.runs.run import Run
 from mask_impact.settings import command_line
-from mask_impact.settings.vision import MASK_MODES, VisionSettings
+from mask_impact.settings.vision_settings import MASK_MODES, VisionSettings
 from mask_impact_vl import measure
 
 DOCUMENT = (ROOT / "VL_IMPLEMENTATION.md").read_text(encoding="utf-8")
@@ -218,7 +218,7 @@ def test_what_the_document_names_is_there():
     paths = set(re.findall(r"(?<![\w/])((?:mask_impact/(?:\w+/)+|tests/(?:\w+/)+)?\w+\.(?:py|md|png))\b", DOCUMENT))
     assert {
         "mask_impact/models/vision/qwen3_vl.py",
-        "mask_impact/models/vision/inputs.py",
+        "mask_impact/models/vision/picture_tokens.py",
         "testimg.png",
         "test_vl_phase1.py",
         "GLOSSARY.md",

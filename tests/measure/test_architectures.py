@@ -6,7 +6,7 @@ import zoo
 from measuring import COSINE, FLOAT32, FLOAT64, PROMPT, errors_against_oracle, measure
 
 from mask_impact.base.errors import RequestError
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import ModelInputs
 

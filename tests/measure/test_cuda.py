@@ -37,7 +37,7 @@ import mask_impact_analysis
 import mask_impact_vl
 from mask_impact import read_results
 from mask_impact.base.precision import full_float32
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import Method, ModelInputs
 from mask_impact.sites.vision_encoder import sample_pictures, vision_encoder
@@ -48,7 +48,7 @@ pytestmark = [
 ]
 
 DEVICE = "cuda:0"
-# Windows, soft caps, sinks, latent and shared keys, experts, gates under vmap, biases, and rows that ride or do not.
+# Windows, soft caps, sinks, latent and shared keys, experts, gates under vmap, biases, and rows that join or do not.
 ARCHITECTURES = (
     "qwen3",
     "llama",

@@ -14,7 +14,7 @@ from measuring import relative_error
 from measuring_encoder import GRIDS, SIZE, blocks, cells, cells_of, encoder_parts, fed
 
 from mask_impact.base.errors import RequestError, RunError
-from mask_impact.measure import check, loop
+from mask_impact.measure import check_on_load, loop
 from mask_impact.measure.closed_form import leave_one_out
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.rows.budget import RowBudget
@@ -281,7 +281,7 @@ def test_a_mask_that_does_not_bite_is_found_on_load(monkeypatch):
 
 def test_a_masked_key_that_keeps_weight_is_found_on_load(monkeypatch):
     monkeypatch.setattr(
-        check, "own_weights", lambda call, mask: torch.full((2, call.key.shape[2]), 1 / call.key.shape[2])
+        check_on_load, "own_weights", lambda call, mask: torch.full((2, call.key.shape[2]), 1 / call.key.shape[2])
     )
     with pytest.raises(RunError, match="layer 0: masking key 0 leaves it a weight of"):
         encoder_parts(vision_zoo.build("qwen3_vl"))

@@ -12,7 +12,7 @@ from planting import measured, planted_layer, recorded
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
 from mask_impact.base.errors import RequestError, RunError
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.closed_form import leave_one_out
 from mask_impact.measure.identities import conservation_error
 from mask_impact.measure.loop import measured_layers

@@ -1,4 +1,4 @@
-"""Rows that ride in the model's own forward pass: the same numbers, the same logits, and a model left as it was."""
+"""Rows that join the model's own forward pass: the same numbers, the same logits, and a model left as it was."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import zoo
 from measuring import measure, relative_error
 
 from mask_impact.base.errors import RunError
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.joined import rows
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import Method, ModelInputs
@@ -14,7 +14,7 @@ from mask_impact.measure.step import Method, ModelInputs
 IDS = zoo.tokens(20).tolist()
 # Plain layers, a window shorter than the prompt, experts, a branch beside attention,
 # and one that is told of all by a fused product.
-RIDING = ["qwen2", "mistral", "mixtral", "qwen2_moe", "stablelm_parallel", "phi3"]
+JOINING = ["qwen2", "mistral", "mixtral", "qwen2_moe", "stablelm_parallel", "phi3"]
 ALONE = ["gpt2", "gemma2", "olmo2", "gpt_oss", "deepseek_v3", "cohere2"]
 
 
@@ -23,10 +23,10 @@ def can_join(model):
     return [part.can_join for part in parts]
 
 
-@pytest.mark.parametrize("name", RIDING + ALONE)
+@pytest.mark.parametrize("name", JOINING + ALONE)
 def test_which_layers_ride(name):
     """A bias of the projection, a norm behind attention or further arguments of the branch keep rows by themselves."""
-    assert can_join(zoo.build(name)) == [name in RIDING] * 3
+    assert can_join(zoo.build(name)) == [name in JOINING] * 3
 
 
 def scaling_hook(module, inputs, answer):
@@ -83,7 +83,7 @@ def test_a_widened_layer_does_not_ride():
 @pytest.mark.parametrize(
     "variants", [("full", "attn", "heads"), ("attn", "heads"), ("full",), ("heads",)], ids="-".join
 )
-@pytest.mark.parametrize("name", RIDING)
+@pytest.mark.parametrize("name", JOINING)
 def test_rows_that_ride_give_the_same_numbers(name, variants):
     """Three steps, with a cache, against the same rows run by themselves."""
     model = zoo.build(name)

@@ -13,7 +13,7 @@ from asking import planned
 from measuring import relative_error
 
 from mask_impact.measure import generation
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.closed_form import leave_one_out
 from mask_impact.measure.collect import StepInfo
 from mask_impact.measure.generation import generation_steps
@@ -30,7 +30,7 @@ IDS = zoo.tokens(20).tolist()
 STEPS = 4
 # A window shorter than the prompt, experts, a branch beside attention, and a fused product of queries, keys and values.
 KEEPING = ["qwen2", "mistral", "mixtral", "stablelm_parallel", "phi3"]
-WITHOUT = ["gpt2", "gpt_oss", "llama"]  # a projection with a bias: their rows do not ride
+WITHOUT = ["gpt2", "gpt_oss", "llama"]  # a projection with a bias: their rows do not join
 LADDER = {position: -10.0 * position for position in range(1, 5)} | {6: math.log(1e-20)}
 
 

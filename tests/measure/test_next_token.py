@@ -16,13 +16,13 @@ from cutting import tables
 from from_python import run_of
 from running import record_of, yaml_file
 
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.next_token import picking
 from mask_impact.measure.step import ModelInputs
 from mask_impact.models.vision import qwen3_vl
 from mask_impact.runs import planning
-from mask_impact.settings.vision import VisionSettings
+from mask_impact.settings.vision_settings import VisionSettings
 from mask_impact_vl import run_vl_masking_experiment
 
 PROMPT, STEPS = "The cat sat on the", 8

@@ -11,7 +11,7 @@ from measuring_encoder import GRIDS, blocks
 from planting import measured, own_numbers_errors, planted_layer, recorded, weights_of
 
 from mask_impact.base.precision import rounding_settings
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.distances import Separation
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import Method, ModelInputs

@@ -18,7 +18,7 @@ from running import record_of
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 import mask_impact_analysis
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import ModelInputs
 

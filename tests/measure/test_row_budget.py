@@ -9,10 +9,10 @@ import zoo
 from measuring import relative_error
 
 from mask_impact.measure import loop
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.loop import measured_layers
+from mask_impact.measure.noise_floor import CONTROLS
 from mask_impact.measure.rows.budget import ALIVE, CHUNK_BYTES, SMALLEST, RowBudget
-from mask_impact.measure.rows.vectors import CONTROLS
 from mask_impact.measure.step import Method, ModelInputs
 from mask_impact.settings import readers
 
@@ -54,14 +54,14 @@ def same(one, other):
     return max(relative_error(a.l2, b.l2) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("riding", [True, False])
+@pytest.mark.parametrize("joins", [True, False])
 @pytest.mark.parametrize("variants", [("full", "attn", "heads"), ("full",)])
-def test_rows_are_halved_until_they_fit(riding, variants, monkeypatch):
+def test_rows_are_halved_until_they_fit(joins, variants, monkeypatch):
     model = tiny()
     whole, _ = measured(model, Method(variants=variants))
     monkeypatch.setattr("mask_impact.measure.rows.budget.SMALLEST", 1)
     width = measurable_parts(model)[0][0].width
-    method = Method(variants=variants, join_rows=riding, rows=RowBudget(80 * width * 4))
+    method = Method(variants=variants, join_rows=joins, rows=RowBudget(80 * width * 4))
     halved, full = measured(model, method, 62, monkeypatch)  # the prompt itself has room
     assert method.rows.halvings == 1 and method.rows.chunk_bytes == 40 * width * 4
     assert max(full.seen) > 62 and len([rows for rows in full.seen if 30 < rows <= 62]) > 3

@@ -21,7 +21,7 @@ from mask_impact.models import adapters, checkpoint_files, checkpoints
 from mask_impact.models import hub as hub_files
 from mask_impact.models.info import examine
 from mask_impact.models.loading import load
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 
 pytestmark = pytest.mark.usefixtures("here")
 ABSENT = "not loaded: peft is not installed"

@@ -8,7 +8,7 @@ import torch
 import zoo
 
 from mask_impact.base.errors import RunError
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import ModelInputs
 from mask_impact.models.compiled import uncompiled

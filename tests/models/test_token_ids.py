@@ -14,7 +14,7 @@ from from_python import PROMPT, experiment, run_of
 from mask_impact.base.errors import RequestError
 from mask_impact.results.report import write_report
 from mask_impact.settings import batch_file
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 from mask_impact_vl import run_vl_masking_experiment
 
 IDS = zoo.tokenizer()(PROMPT)["input_ids"]

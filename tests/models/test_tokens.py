@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from mask_impact.base.errors import RequestError
 from mask_impact.models.tokens import chat_ids, continuation_ids, decode, end_ids, prompt_ids, token_texts
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 
 STORIES = ROOT.parent / "shared" / "models" / "stories260K"
 TEMPLATE = (

@@ -7,7 +7,7 @@ import zoo
 from measuring import measure
 
 from mask_impact.base.errors import RequestError
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 
 
 def gemma3n():

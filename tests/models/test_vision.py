@@ -19,12 +19,12 @@ from PIL import Image
 
 from mask_impact import read_results
 from mask_impact.base.errors import RequestError, RunError
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import Method, ModelInputs
-from mask_impact.models.vision import inputs as vision_inputs
+from mask_impact.models.vision import picture_tokens as vision_inputs
 from mask_impact.models.vision import pictures
-from mask_impact.settings.vision import MASK_MODES
+from mask_impact.settings.vision_settings import MASK_MODES
 from mask_impact.sites.attention import attached
 from mask_impact.sites.recording import recording
 from mask_impact_analysis import run_masking_experiment
@@ -64,7 +64,7 @@ def experiment(model, prompt=QUESTION, image=None, mask_mode="text", **settings)
 @pytest.mark.parametrize("name", vision_zoo.KINDS)
 def test_both_methods_equal_the_plain_implementation(name, sizes, pictured):
     """In every mask mode, with and without a cache,
-    and with rows that ride in the forward pass and rows that do not."""
+    and with rows that join the forward pass and rows that do not."""
     model = vision_zoo.build(name)
     inputs = planned(model, pictured(sizes))
     parts, _ = measurable_parts(model)

@@ -15,8 +15,8 @@ import mask_impact_vl
 from mask_impact.models import info, loading
 from mask_impact.models.vision import qwen3_vl
 from mask_impact.runs import dry_run, planning
-from mask_impact.settings.text import Settings
-from mask_impact.settings.vision import VisionSettings
+from mask_impact.settings.text_settings import Settings
+from mask_impact.settings.vision_settings import VisionSettings
 
 PICTURE = (ROOT / "testimg.png").as_posix()
 BATCH = """\

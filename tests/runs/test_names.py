@@ -8,7 +8,7 @@ from mask_impact.base import file_names
 from mask_impact.base.errors import RequestError
 from mask_impact.results import folder as names_folder
 from mask_impact.runs import result_names
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 
 FACTS = {"device": "cpu", "model_revision": "abc"}
 

@@ -14,7 +14,7 @@ from mask_impact import read_results
 from mask_impact.base.errors import RunError
 from mask_impact.results import folder as names_folder
 from mask_impact.runs import batch_summary, result_names
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 
 BATCH = """\
 model: demo

@@ -15,12 +15,12 @@ import yaml
 from repository import ROOT
 
 from mask_impact.base.errors import RequestError
-from mask_impact.settings import batch_file, generated, schema
+from mask_impact.settings import batch_file, generated_files, schema
 from mask_impact.settings import readers as values
-from mask_impact.settings import text as settings
+from mask_impact.settings import text_settings as settings
 from mask_impact.settings.option import Option, options
-from mask_impact.settings.text import Settings
-from mask_impact.settings.vision import VisionSettings
+from mask_impact.settings.text_settings import Settings
+from mask_impact.settings.vision_settings import VisionSettings
 
 KINDS = pytest.mark.parametrize("kind", [Settings, VisionSettings])
 ANNOTATIONS = {"$schema", "title", "description", "default"}
@@ -458,7 +458,7 @@ def test_make_guide_writes_them_too():
 def test_a_file_that_is_not_what_the_settings_give_is_told_and_written_again(tmp_path, capsys):
     file = tmp_path / "a.json"
     file.write_text("old", encoding="utf-8")
-    assert generated.write({file: "new"}, ["--check"]) == 1 and file.read_text(encoding="utf-8") == "old"
+    assert generated_files.write({file: "new"}, ["--check"]) == 1 and file.read_text(encoding="utf-8") == "old"
     assert capsys.readouterr().err == "a.json is not what the settings give: run `make guide` and commit it\n"
-    assert generated.write({file: "new"}, []) == 0 and file.read_text(encoding="utf-8") == "new"
-    assert generated.write({file: "new"}, ["--check"]) == 0
+    assert generated_files.write({file: "new"}, []) == 0 and file.read_text(encoding="utf-8") == "new"
+    assert generated_files.write({file: "new"}, ["--check"]) == 0

@@ -10,7 +10,7 @@ from mask_impact.base.errors import RequestError
 from mask_impact.settings import batch_file, command_line
 from mask_impact.settings.option import Option, defaults, option, options
 from mask_impact.settings.readers import switch, whole_number
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 
 CHAT = {"chat": True}  # what system and thinking need beside them
 

@@ -29,7 +29,7 @@ def test_the_reference_agrees_where_nothing_is_wrapped(name, dtype, monkeypatch)
 def test_behind_attention(kind, name, dtype):
     """Around the projections whose rows are masked rows, and around all modules at once.
 
-    In float32, where rows ride, in a further step too.
+    In float32, where rows join the pass, in a further step too.
     """
     model = adapted(name, dtype, kind, BEHIND_ATTENTION)
     assert wrong_numbers(model, IDS, 2 if dtype == torch.float32 else 1) == []

@@ -7,7 +7,7 @@ from adapters import AFFINE, DTYPES, ENCODER_LINEARS, OTHERS, adapted, by_dtype,
 from layer_oracle import encoder_table
 from measuring import TOLERANCE, measured_twice, other_distances, relative_error, right_or_named
 
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import Method, ModelInputs
 from mask_impact.sites.site import MeasuredAt

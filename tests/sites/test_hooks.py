@@ -14,7 +14,7 @@ IDS = zoo.tokens(4).tolist()
 VECTOR = 2 * torch.randn(64, generator=torch.Generator().manual_seed(5))
 PLACES = ("mlp", "mlp.down_proj", "self_attn.o_proj", "self_attn", "post_attention_layernorm")
 SAID = {"self_attn.o_proj": "o_proj|output projection"}  # what a refusal may call the module, where not by its name
-# Rows that ride, rows wider than the model, a projection with a bias, and norms behind attention and MLP.
+# Rows that join the pass, rows wider than the model, a projection with a bias, and norms behind attention and MLP.
 MODELS = [("mistral", "float32"), ("mistral", "bfloat16"), ("qwen3", "float32"), ("gemma2", "float32")]
 models = pytest.mark.parametrize("name, dtype", MODELS)
 

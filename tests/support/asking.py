@@ -9,7 +9,7 @@ import vision_zoo
 import mask_impact_vl
 from mask_impact.models.vision import qwen3_vl
 from mask_impact.runs import planning
-from mask_impact.settings.vision import VisionSettings
+from mask_impact.settings.vision_settings import VisionSettings
 
 QUESTION = "Which one?"
 

@@ -26,7 +26,7 @@ from mask_impact.base.errors import RequestError
 from mask_impact.models import loading
 from mask_impact.runs import early_check
 from mask_impact.settings.option import options
-from mask_impact.settings.vision import VisionSettings
+from mask_impact.settings.vision_settings import VisionSettings
 
 HELD_BACK = re.compile(r"\(\w+\.py, line \d+\)")  # how an error that nobody foresaw is told
 SWITCHES = [

@@ -9,7 +9,7 @@ from layer_oracle import decoder_steps
 from oracle import oracle
 
 from mask_impact.base.errors import RequestError, RunError
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import Method, ModelInputs
 

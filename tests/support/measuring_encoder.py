@@ -1,6 +1,6 @@
 """Short ways for tests to measure a vision encoder, on pictures of noise."""
 
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import Method, ModelInputs
 from mask_impact.sites.site import MeasuredAt

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 import zoo
 
-from mask_impact.measure.check import measurable_parts
+from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.generation import generation_steps
 from mask_impact.measure.loop import measure_layer
 from mask_impact.measure.step import Method, ModelInputs

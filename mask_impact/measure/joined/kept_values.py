@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 
 from mask_impact.measure.closed_form import MaskedHeads
 from mask_impact.measure.collect import StepInfo
-from mask_impact.measure.rows.vectors import CONTROLS
+from mask_impact.measure.noise_floor import CONTROLS
 from mask_impact.sites.parts import LayerParts
 from mask_impact.sites.query import QueryView
 

@@ -25,9 +25,10 @@ from mask_impact.measure.closed_form import MaskedHeads, leave_one_out
 from mask_impact.measure.collect import StepInfo, collected
 from mask_impact.measure.distances import LayerDistances
 from mask_impact.measure.joined.kept_values import ProjectedValues, projected_rows, projects_plainly
+from mask_impact.measure.noise_floor import CONTROLS
 from mask_impact.measure.renormalize import head_rows, on_the_baseline, row_count
+from mask_impact.measure.rows.masked_rows import MaskedRows, Moved
 from mask_impact.measure.rows.through_layer import RowPass
-from mask_impact.measure.rows.vectors import CONTROLS, MaskedRows, Moved
 from mask_impact.measure.step import Method
 from mask_impact.sites.hooks import hooked
 from mask_impact.sites.interventions import replace_forward

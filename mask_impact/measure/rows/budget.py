@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from mask_impact.measure.rows.vectors import CONTROLS
+from mask_impact.measure.noise_floor import CONTROLS
 from mask_impact.sites.parts import LayerParts
 
 CHUNK_BYTES = 64 * 2**20  # of the widest activation of a chunk of rows, where nothing else is asked for

@@ -10,10 +10,10 @@ from transformers import PreTrainedConfig
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from mask_impact.base.errors import RequestError
-from mask_impact.measure.rows.vectors import CONTROLS
-from mask_impact.models.vision.inputs import SeenPicture, VisionInputs
+from mask_impact.measure.noise_floor import CONTROLS
+from mask_impact.models.vision.picture_tokens import SeenPicture, VisionInputs
 from mask_impact.settings.readers import cell_numbers
-from mask_impact.settings.vision import VisionSettings
+from mask_impact.settings.vision_settings import VisionSettings
 from mask_impact.sites.site import MeasuredAt, Site
 from mask_impact.sites.vision_encoder import VISION_ENCODER
 

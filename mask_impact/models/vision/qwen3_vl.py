@@ -26,9 +26,9 @@ from mask_impact.models.refusals import loaded_pair, naming_model, refuse_quanti
 from mask_impact.models.tokens import chat_ids
 from mask_impact.models.vision import pictures
 from mask_impact.models.vision.cells import encoder_inputs
-from mask_impact.models.vision.inputs import SeenPicture, VisionInputs, seen
-from mask_impact.settings.text import is_ids
-from mask_impact.settings.vision import VisionSettings
+from mask_impact.models.vision.picture_tokens import SeenPicture, VisionInputs, seen
+from mask_impact.settings.text_settings import is_ids
+from mask_impact.settings.vision_settings import VisionSettings
 from mask_impact.sites.decoder import DECODER, refuse_class
 from mask_impact.sites.site import Site
 from mask_impact.sites.vision_encoder import VISION_ENCODER

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from mask_impact.measure.distances import Separation
-
-CONTROLS = 8  # rows that mask nothing; the largest of their distances is the noise floor
 
 
 @dataclass(frozen=True)
@@ -59,17 +56,3 @@ def side_by_side(of_rows: Sequence[MaskedRows]) -> MaskedRows:
 def end_to_end(moved: Sequence[Moved]) -> Moved:
     """Vectors of several rows as one, along the last axis."""
     return Moved(torch.cat([each.baseline for each in moved], -1), torch.cat([each.difference for each in moved], -1))
-
-
-def one_ulp(output: Tensor, seed: int) -> Tensor:
-    """CONTROLS random moves of `output` by one unit in the last place in each component, as differences."""
-    here = output.cpu() if output.device.type == "mps" else output  # Apple's GPUs may lack nextafter
-    toward = directions((CONTROLS, *output.shape), seed).to(here)
-    return (torch.nextafter(here.expand_as(toward), toward) - here).to(output.device)
-
-
-@lru_cache(maxsize=8)
-def directions(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Infinities of random sign, the same for the same seed on every device."""
-    signs = torch.randint(0, 2, shape, generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
-    return torch.where(signs.bool(), float("inf"), float("-inf"))

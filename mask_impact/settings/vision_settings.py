@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from mask_impact.base.errors import RequestError
 from mask_impact.settings import readers
 from mask_impact.settings.option import UNREADABLE, option
-from mask_impact.settings.text import Settings
+from mask_impact.settings.text_settings import Settings
 
 MASK_MODES = ("text", "vision", "both")
 PARTS = ("decoder", "encoder")
