@@ -27,7 +27,7 @@ BATCH_MODE_GUIDE.md explains the settings and the result files, GLOSSARY.md the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mask_impact.base import console
@@ -90,7 +90,7 @@ def measure(plan: PlannedRun, loaded: LoadedModel, quiet: bool = True) -> Run:
 
 @python_names.name_python_arguments(Settings)
 def run_masking_experiment(
-    prompt: str | Sequence[int] | None = None,
+    prompt: str | Sequence[int] | Sequence[Mapping[str, str]] | None = None,
     model_name: str = Settings.model,
     device: str = Settings.device,
     num_output_tokens: int | None = None,
@@ -101,7 +101,7 @@ def run_masking_experiment(
 ) -> pd.DataFrame:
     """The long table of one prompt as a DataFrame, the run record in `df.attrs["run"]`; no file is written.
 
-    `prompt` is text, or its token ids, (n,) or (1, n), as they are. `num_output_tokens` is 1 if not given; with a
+    `prompt` is text, a list of messages, or token ids, (n,) or (1, n). `num_output_tokens` is 1 if not given; with a
     `continuation` all of its tokens. `settings` are those of BATCH_MODE_GUIDE.md by their YAML names (layers="0-3",
     variants=("full",), chat=True, ...). A loaded `model` with its `tokenizer` is measured as it is, wherever it lies,
     and left as it was.

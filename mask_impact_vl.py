@@ -17,7 +17,7 @@ VL_IMPLEMENTATION.md has a picture's way in numbers, BATCH_MODE_GUIDE.md the set
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ def measure(plan: PlannedRun, loaded: LoadedModel, quiet: bool = True) -> Run:
 
 @python_names.name_python_arguments(VisionSettings)
 def run_vl_masking_experiment(
-    prompt: str | Sequence[int] | None = None,
+    prompt: str | Sequence[int] | Sequence[Mapping[str, str]] | None = None,
     image: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
     mask_mode: str = VisionSettings.mask_mode,
     model_name: str = VisionSettings.model,

@@ -107,6 +107,15 @@ def setting(run: Mapping[str, Any], name: str) -> Any:
     return settings.get(name) if isinstance(settings, Mapping) else None
 
 
+def question(run: Mapping[str, Any]) -> str:
+    """The prompt of a run, or its messages one behind the other, each with its role."""
+    turns = setting(run, "messages")
+    known = isinstance(turns, list) and all(isinstance(turn, Mapping) for turn in turns)
+    if not known:
+        return str(setting(run, "prompt"))
+    return "  ".join(f"{turn.get('role')}: {turn.get('content')}" for turn in turns)
+
+
 def read(path: Path) -> pd.DataFrame:
     """The DataFrame of a result. Raises RequestError if it has no rows, or a row lacks anything but distances."""
     frame = read_unfinished(path) if path.is_dir() else read_results(path)

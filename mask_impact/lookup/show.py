@@ -14,7 +14,16 @@ from mask_impact.base import console
 from mask_impact.base.errors import RequestError
 from mask_impact.base.json_text import json_value
 from mask_impact.base.terminal import Screen
-from mask_impact.lookup.find import abbreviated, as_table, how_it_ended, ranges, read, refuse_existing, setting
+from mask_impact.lookup.find import (
+    abbreviated,
+    as_table,
+    how_it_ended,
+    question,
+    ranges,
+    read,
+    refuse_existing,
+    setting,
+)
 from mask_impact.lookup.heatmap_text import block_picture
 from mask_impact.results.paths import report_path
 from mask_impact.results.report import write_report
@@ -66,6 +75,7 @@ def show(
                         "file": str(path),
                         "model": setting(run, "model"),
                         "prompt": setting(run, "prompt"),
+                        **({"messages": turns} if (turns := setting(run, "messages")) else {}),
                         "part": setting(run, "part"),
                         "at": setting(run, "at"),
                         "generated_text": run.get("generated_text"),
@@ -140,7 +150,7 @@ def about(path: Path, run: Mapping[str, Any], screen: Screen) -> Iterator[str]:
     if encoder:
         yield "encoder    " + screen.cut(measured_at(run), room)
     else:
-        yield "prompt     " + screen.quoted(str(setting(run, "prompt")), room)
+        yield "prompt     " + screen.quoted(question(run), room)
     if images := setting(run, "image"):
         yield "pictures   " + screen.cut(", ".join(map(str, images)) if isinstance(images, list) else str(images), room)
     if not encoder:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
+from mask_impact.models.chat import Chat, chat_of
 from mask_impact.models.info import ModelInfo
 from mask_impact.settings.text_settings import Settings, is_ids
 
@@ -24,11 +24,8 @@ def prompt_warnings(model_info: ModelInfo, settings: Settings, ids: Sequence[int
             f"the prompt begins with {piece(tokenizer, ids[0])} twice; the one that the tokenizer or the chat template "
             "puts there is enough: leave out the other"
         )
-    if drops_system(model_info, settings):
-        lines.append(
-            "system: the model's chat template has no place for a system message, and drops it; "
-            "write it into the prompt"
-        )
+    if settings.chat and not is_ids(settings.prompt):
+        lines += chat_warnings(settings, chat_of(tokenizer, settings))
     return [settings.with_place(line) for line in lines]
 
 
@@ -41,12 +38,22 @@ def appended_token(tokenizer: PreTrainedTokenizerBase, settings: Settings) -> in
     return ids[-1] if list(ids[-len(bare) :]) != list(bare) and ids[-1] in special else None
 
 
-def drops_system(model_info: ModelInfo, settings: Settings) -> bool:
-    """Whether another system message than the one given makes no difference to the prompt's tokens."""
-    if not settings.chat or settings.system is None:
-        return False
-    other = replace(settings, system=f"{settings.system} or not")
-    return model_info.question_ids(settings) == model_info.question_ids(other)
+def chat_warnings(settings: Settings, chat: Chat) -> list[str]:
+    """A line for messages that the chat template drops, and for a last one that it cannot go on in."""
+    lines = []
+    if chat.dropped and settings.messages is None:
+        lines.append(
+            "system: the model's chat template has no place for a system message, and drops it; "
+            "write it into the prompt"
+        )
+    elif chat.dropped:
+        which = ", ".join(f"{number + 1} ({chat.messages[number]['role']})" for number in chat.dropped)
+        lines.append(f"messages: the model's chat template drops message {which}; write its text into another")
+    if chat.messages[-1]["role"] == "assistant" and not chat.can_continue:
+        lines.append(
+            "messages: the model's chat template cannot go on in the assistant's last message, and begins another one"
+        )
+    return lines
 
 
 def piece(tokenizer: PreTrainedTokenizerBase, token: int) -> str:

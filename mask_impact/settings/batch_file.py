@@ -58,7 +58,7 @@ def readable(entries: Sequence[dict[str, Any]], kind: type[Kind], faults: tuple[
     """The settings of those entries that could be read in spite of these faults."""
     sound = []
     for entry in entries:
-        if "prompt" in entry or not kind.takes_prompt(defaults(kind) | entry):
+        if entry.keys() & {"prompt", "messages"} or not kind.takes_prompt(defaults(kind) | entry):
             with collect_faults([]):  # its faults are in `faults` already
                 sound.append(kind(**entry, file_faults=faults))
     return sound
@@ -75,6 +75,7 @@ class _File:
         # Keys of another script: which script, and the keys' lines.
         self.other_script_keys: dict[str, tuple[str, set[int]]] = {}
         self.known: dict[int, Members] = {}
+        self.mappings: dict[int, dict[str, object]] = {}
         self.names: dict[str, int] = {}
 
     def entries(self, flags: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -185,11 +186,24 @@ class _File:
         return value
 
     def plain(self, node: yaml.Node) -> object:
-        """The node as a Python value; of a list only the scalar items, as no setting is nested deeper."""
-        if isinstance(node, yaml.MappingNode):
-            return {}
+        """The node as a Python value; of a list the scalar items and the mappings, as no setting is nested deeper."""
         if isinstance(node, yaml.SequenceNode):
-            return [self.plain(item) if isinstance(item, yaml.ScalarNode) else [] for item in node.value]
+            return [
+                self.mapping(item) if isinstance(item, yaml.MappingNode) else self.scalar(item) for item in node.value
+            ]
+        return self.scalar(node)
+
+    def mapping(self, node: yaml.MappingNode) -> dict[str, object]:
+        """A mapping of scalars as Python has it; for an alias the same one again."""
+        if id(node) not in self.mappings:
+            members = self.members(node, "a mapping in a list")
+            self.mappings[id(node)] = {key: self.scalar(value) for key, (_, value) in members.items()}
+        return self.mappings[id(node)]
+
+    def scalar(self, node: yaml.Node) -> object:
+        """A scalar as a Python value; an empty mapping or list for one of these."""
+        if not isinstance(node, yaml.ScalarNode):
+            return {} if isinstance(node, yaml.MappingNode) else []
         try:
             value = self.loader.construct_object(node)
             return join_surrogates(value) if isinstance(value, str) else value
@@ -223,11 +237,11 @@ class _File:
 
     def prompt(self, node: yaml.Node, members: Members, own: Mapping[str, Any], needed: bool) -> dict[str, str]:
         """Prompt and prompt file of an entry that names a file; otherwise nothing. Both or none of them are a fault."""
-        found = {name for name in ("prompt", "prompt_file") if own.get(name) is not None}
-        if len(found) == 2:
+        found = {name for name in ("prompt", "prompt_file", "messages") if own.get(name) is not None}
+        if found >= {"prompt", "prompt_file"}:
             self.faults.add((_line(node), "an entry has both prompt and prompt_file; keep one of them"))
         elif not found and needed and self.kind.OTHER_SCRIPT_KEYS.keys().isdisjoint(members):
-            self.faults.add((_line(node), "an entry needs its prompt, either as prompt or as prompt_file"))
+            self.faults.add((_line(node), "an entry needs its prompt, as prompt, prompt_file or messages"))
         elif isinstance(source := own.get("prompt_file"), str):
             return self.prompt_in_file(source, members["prompt_file"][0])
         return {}

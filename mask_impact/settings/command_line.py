@@ -11,7 +11,7 @@ from mask_impact import __version__
 from mask_impact.base.errors import RequestError
 from mask_impact.settings import readers
 from mask_impact.settings.option import UNREADABLE, Option, defaults, options, read_value
-from mask_impact.settings.prompt_files import read_prompt, stdin_has_data
+from mask_impact.settings.prompt_files import read_messages, read_prompt, stdin_has_data
 from mask_impact.settings.readers import did_you_mean, quoted
 from mask_impact.settings.text_settings import COMMAND_FLAGS, DEFAULT_PROMPT_FILE, Kind, Settings
 
@@ -90,7 +90,7 @@ class Parser(argparse.ArgumentParser):
 
 def _parser(program: str, kind: type, description: str, examples: str) -> argparse.ArgumentParser:
     """The parser of all flags; each collects its values in a list, so that a flag given twice is noticed."""
-    usage = "%(prog)s [--prompt TEXT | --prompt-file FILE | --config FILE] [flags]"
+    usage = "%(prog)s [--prompt TEXT | --prompt-file FILE | --messages FILE | --config FILE] [flags]"
     parser = Parser(
         prog=program,
         usage=usage,
@@ -167,18 +167,19 @@ def _value(words: list[Any], row: Option, faults: list[str]) -> Any:
 def _single(flags: dict[str, Any], kind: type[Kind], faults: list[str]) -> Kind:
     """The settings of the one prompt that the flags ask for."""
     chosen = defaults(kind) | flags
-    source = chosen["prompt_file"]
-    unasked = kind.faults_without_prompt(chosen) if "prompt" not in flags and source is None else []
+    source, conversation = chosen["prompt_file"], chosen["messages"]
+    asked = "prompt" in flags or source is not None or conversation is not None
+    unasked = [] if asked else kind.faults_without_prompt(chosen)
     faults = faults + kind.contradictions(chosen | {"given": frozenset(flags)}) + unasked
     if (
         kind.takes_prompt(chosen)
         and "prompt" not in flags
-        and source is not UNREADABLE
+        and UNREADABLE not in (source, conversation)
         and not unasked
-        and not (faults and source == "-")
+        and not (faults and "-" in (source, conversation))
     ):
         try:
-            chosen |= _prompt(source)
+            chosen |= _prompt(source) if conversation is None else {"messages": read_messages(conversation)}
         except RequestError as error:
             faults += error.faults
     if faults:

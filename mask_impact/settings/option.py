@@ -34,6 +34,8 @@ class Option:
     repeatable: bool = False  # given several times, the flag's values are a list
     is_path: bool = False  # in a batch file relative to that file
     changes_numbers: bool = True  # or only where and how results are written?
+    recorded_at_default: bool = True  # or only in the run files of runs that were given it?
+    read_flag: Reader | None = None  # of the flag's text, where that is not what YAML and Python give
 
     @property
     def per(self) -> str:
@@ -42,6 +44,8 @@ class Option:
 
     def from_flag(self, given: Sequence[Any]) -> Any:
         """The setting's value, from all the values that its flag was given. Raises ValueError as the reader does."""
+        if self.read_flag:
+            return self.read_flag(given[-1])
         if self.repeatable:
             return self.read(list(given))
         return self.read(readers.number_in_flag(given[-1]) if self.read is readers.whole_number else given[-1])

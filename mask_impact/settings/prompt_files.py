@@ -1,12 +1,15 @@
 """Text from files and standard input: UTF-8, a byte-order mark dropped, otherwise character for character."""
 
 import codecs
+import json
 import os
 import stat
 import sys
 from typing import BinaryIO
 
 from mask_impact.base.errors import RequestError
+from mask_impact.settings import readers
+from mask_impact.settings.readers import Message
 
 MOST_BYTES = 64 * 2**20  # some 16 million tokens
 
@@ -16,8 +19,7 @@ def read_prompt(source: str) -> str:
 
     Raises RequestError if there is no such file, or if it is not UTF-8 or holds no prompt.
     """
-    where = "standard input" if source == "-" else source
-    text = decode(_standard_input(), where) if source == "-" else read_text(source)
+    where, text = text_of(source, "--prompt-file -", "name a file or use --prompt TEXT")
     for ending in ("\r\n", "\n", "\r"):
         if text.endswith(ending):
             text = text.removesuffix(ending)
@@ -25,6 +27,36 @@ def read_prompt(source: str) -> str:
     if not text:
         raise RequestError(f"{where}: the prompt is empty; write the prompt's text there")
     return text
+
+
+def read_messages(source: str) -> tuple[Message, ...]:
+    """The conversation in a JSON file, or on standard input for `-`.
+
+    Raises RequestError if there is no such file, or if it is not JSON or holds no list of messages.
+    """
+    where, text = text_of(source, "--messages -", "name a file")
+    try:
+        return readers.messages(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise RequestError(
+            f"{where}:{error.lineno}: not JSON: {error.msg}; "
+            'write a list such as [{"role": "user", "content": "Who are you?"}]'
+        ) from None
+    except RecursionError:
+        raise RequestError(f"{where}: nested too deeply; a list of messages needs two levels") from None
+    except ValueError as error:
+        raise RequestError(f"{where}: {error}") from None
+
+
+def text_of(source: str, flag: str, otherwise: str) -> tuple[str, str]:
+    """What a file, or standard input for `-`, is called in faults, and its text; `otherwise` is what to do if there is
+    no standard input."""
+    if source != "-":
+        return source, read_text(source)
+    if sys.stdin is None:
+        raise RequestError(f"{flag}: there is no standard input; {otherwise}")
+    where = "standard input"
+    return where, decode(read_limited(sys.stdin.buffer, where), where)
 
 
 def read_text(path: str) -> str:
@@ -50,12 +82,6 @@ def decode(data: bytes, where: str) -> str:
         raise RequestError(
             f"{where}: not UTF-8, found byte 0x{data[error.start]:02x} at offset {error.start}; save it as UTF-8"
         ) from None
-
-
-def _standard_input() -> bytes:
-    if sys.stdin is None:
-        raise RequestError("--prompt-file -: there is no standard input; name a file or use --prompt TEXT")
-    return read_limited(sys.stdin.buffer, "standard input")
 
 
 def stdin_has_data() -> bool:

@@ -20,6 +20,8 @@ LEAST_MEMORY, MOST_MEMORY = 10**6, 10**18  # bytes
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 Reader = Callable[[Any], Any]
+Message = dict[str, str]  # with MESSAGE_KEYS
+MESSAGE_KEYS = ("role", "content")
 
 
 def described(value: object) -> str:
@@ -85,6 +87,40 @@ def prompt_text(value: object) -> str | tuple[int, ...]:
 def nonempty_text_or_ids(value: object) -> str | tuple[int, ...]:
     """Text that is not empty, or token ids in a tuple."""
     return token_ids(value) if isinstance(value, tuple) else nonempty_text(value)
+
+
+def messages(value: object) -> tuple[Message, ...]:
+    """The turns of a conversation, in the form of transformers' `apply_chat_template`; each content is text."""
+    if not isinstance(value, (list, tuple)):
+        raise wrong_value("a list of messages, each with role and content", value)
+    if not value:
+        raise ValueError("expected at least one message, found an empty list")
+    return tuple(_message(one, f"message {number}") for number, one in enumerate(value, 1))
+
+
+def _message(value: object, which: str) -> Message:
+    keys = " and ".join(MESSAGE_KEYS)
+    if not isinstance(value, Mapping):
+        raise wrong_value(f"role and content in {which}", value)
+    for key in value:
+        if key not in MESSAGE_KEYS:
+            raise ValueError(f"{which} has the key {quoted(key)}; it takes {keys} alone")
+    for key in MESSAGE_KEYS:
+        if key not in value:
+            raise ValueError(f"{which} has no {key}; it needs {keys}")
+    return {key: _message_text(value[key], f"the {key} of {which}") for key in MESSAGE_KEYS}
+
+
+def _message_text(value: object, what: str) -> str:
+    try:
+        return text(value)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None
+
+
+def are_messages(value: object) -> bool:
+    """Whether a prompt given from Python is a list of messages, and neither text nor token ids."""
+    return isinstance(value, (list, tuple)) and any(isinstance(one, Mapping) for one in value)
 
 
 def of_python(reader: Reader) -> Reader:

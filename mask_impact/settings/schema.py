@@ -11,7 +11,7 @@ from `3`; and, where pictures may be given, an entry without a prompt, as the en
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 FILES = {"prompts_config.schema.json": Settings, "prompts_config_vl.schema.json": VisionSettings}
 DRAFT = "http://json-schema.org/draft-07/schema#"  # the one that editors know best
 SPACE, PLAIN_SPACE = r"\s*", r"[ \t\n\r\f\v]*"
+SOURCES = ("prompt", "prompt_file", "messages")  # keys of an entry that give its prompt
 MEANINGS = {  # of the keys that are no settings
     "defaults": "settings of every prompt that does not say otherwise",
     "prompts": "the prompts, each with its own settings",
@@ -40,19 +41,18 @@ Schema = dict[str, Any]
 
 def batch_schema(kind: type[Settings]) -> Schema:
     """The schema of a batch file whose entries are settings of this kind."""
-    named = {
-        "properties": {"prompt_file": {"type": "string", "not": {"const": "-"}}},
-        "required": ["prompt_file"],
-        "not": {"required": ["prompt"]},
-    }
-    given = {"properties": {"prompt_file": {"type": "null"}}, "required": ["prompt"]}
+    given = source("prompt", {"not": {"type": "null"}})
+    named = source("prompt_file", {"type": "string", "not": {"const": "-"}})
+    conversation = source("messages", {"type": "array"})
+    conversation["properties"]["system"] = {"type": "null"}
+    conversation["not"] = {"required": ["chat"]}
     # For the encoder; `part` may stand at another level.
-    without = {"not": {"anyOf": [{"required": ["prompt"]}, {"required": ["prompt_file"]}]}}
+    without = {"properties": nothing(SOURCES)}
     entry = {
         **members(kind, "entry"),
         "anyOf": [
             {"properties": {"enabled": {"const": False}}, "required": ["enabled"]},
-            {"oneOf": [given, named, *([without] if "part" in options(kind) else [])]},
+            {"oneOf": [given, named, conversation, *([without] if "part" in options(kind) else [])]},
         ],
     }
     nested = {
@@ -66,6 +66,17 @@ def batch_schema(kind: type[Settings]) -> Schema:
             key: {"description": MEANINGS[key]} | nested[key] for key, at in STRUCTURE.items() if at == level
         }
     return {"$schema": DRAFT, "title": "a batch of prompts", "required": ["prompts"], **top}
+
+
+def source(name: str, value: Schema) -> Schema:
+    """An entry whose prompt is given by this key, and by no other."""
+    others = [other for other in SOURCES if other != name]
+    return {"properties": {name: value, **nothing(others)}, "required": [name]}
+
+
+def nothing(names: Iterable[str]) -> Schema:
+    """Each of these keys as null, or left out."""
+    return {name: {"type": "null"} for name in names}
 
 
 def members(kind: type[Settings], level: str) -> Schema:
@@ -170,6 +181,17 @@ def layer_numbers() -> Schema:
     }
 
 
+def messages() -> Schema:
+    """A list of messages, each with its role and its text."""
+    message = {
+        "type": "object",
+        "properties": {key: {"type": "string"} for key in readers.MESSAGE_KEYS},
+        "required": list(readers.MESSAGE_KEYS),
+        "additionalProperties": False,
+    }
+    return {"type": "array", "minItems": 1, "items": message}
+
+
 CELL_NUMBER = f"[0-9]{{1,6}}{PLAIN_SPACE}"
 PATH: Schema = {"type": "string", "pattern": "^[^\\u0000]+$"}
 SCHEMAS: dict[Reader, Schema] = {
@@ -177,6 +199,7 @@ SCHEMAS: dict[Reader, Schema] = {
     readers.nonempty_text: {"type": "string", "minLength": 1},
     readers.nonempty_text_or_ids: {"type": "string", "minLength": 1},
     readers.prompt_text: {"type": "string", "minLength": 1},
+    readers.messages: messages(),
     readers.path: PATH,
     readers.paths: {"anyOf": [PATH, {"type": "array", "items": PATH}, {"type": "null"}]},
     readers.switch: {"type": "boolean"},

@@ -14,6 +14,7 @@ from mask_impact.base.formats import FORMATS
 from mask_impact.settings import readers
 from mask_impact.settings.option import defaults, option, options, read_value, unknown
 from mask_impact.settings.prompt_files import read_prompt
+from mask_impact.settings.readers import Message
 
 VARIANTS = ("full", "attn", "heads")
 DEFAULT_PROMPT_FILE = "prompt.txt"
@@ -49,10 +50,11 @@ class Settings:
         ("image", "mask_mode", "max_image_tokens", "part", "at"), "mask_impact_vl.py"
     )
 
-    prompt: str | tuple[int, ...] = option(
+    prompt: str | tuple[int, ...] | None = option(
         "--prompt",
-        readers.prompt_text,
+        readers.optional(readers.prompt_text),
         "the text whose next token is explained",
+        None,
         metavar="TEXT",
         scope="entry",
         group="prompt",
@@ -69,6 +71,19 @@ class Settings:
         default_shown="`prompt.txt`",
         with_config=False,
         changes_numbers=False,
+    )
+    messages: tuple[Message, ...] | None = option(
+        "--messages",
+        readers.optional(readers.messages),
+        "a conversation in place of the prompt, put into the model's chat template: a list of `role` and `content`; "
+        "the flag names a JSON file, `-` is standard input",
+        None,
+        metavar="FILE",
+        scope="entry",
+        group="prompt",
+        with_config=False,
+        recorded_at_default=False,
+        read_flag=readers.path,
     )
     num_tokens: int = option(
         "--num-tokens",
@@ -293,6 +308,10 @@ class Settings:
         faults: list[str] = []
         for name, row in options(type(self)).items():
             object.__setattr__(self, name, read_value(row.read, getattr(self, name), f"{name}: ", faults))
+        if self.messages is not None:
+            object.__setattr__(self, "chat", True)
+        elif self.prompt is None and self.takes_prompt(vars(self)):
+            faults.append("prompt: expected text, found none")
         faults += self.contradictions(vars(self))
         if faults:
             raise RequestError(*map(self.with_place, faults))
@@ -301,14 +320,17 @@ class Settings:
     def from_python(cls: type[Kind], **arguments: object) -> Kind:
         """Settings from keyword arguments, by field name or by its name in Python; None stands for the default.
 
-        A prompt of token ids switches chat off.
+        A prompt of token ids switches chat off; one that is a list of messages stands for `messages`.
         Raises RequestError (a ValueError) for unknown names and wrong values, all of them at once.
         """
         chosen, faults = _arguments(cls, arguments)
         given = frozenset(chosen)
         wanted = defaults(cls) | chosen | {"given": given}
-        if cls.takes_prompt(wanted) and len(given & {"prompt", "prompt_file"}) != 1:
-            faults.append("prompt: give the text whose next token is to be explained, as prompt or as prompt_file")
+        if cls.takes_prompt(wanted) and "messages" not in given and len(given & {"prompt", "prompt_file"}) != 1:
+            faults.append(
+                "prompt: give the text whose next token is to be explained, as prompt or as prompt_file, "
+                "or a conversation as messages"
+            )
         faults += cls.contradictions(wanted)
         if faults:
             raise RequestError(*faults)
@@ -321,6 +343,8 @@ class Settings:
     @staticmethod
     def contradictions(chosen: Mapping[str, Any]) -> list[str]:
         """Faults of settings that do not go together; `chosen` also has `given`. UNREADABLE conflicts with nothing."""
+        if chosen["messages"] is not None:
+            return conversation_faults(chosen)
         if is_ids(chosen.get("prompt")):
             return chat_faults(chosen)
         faults = []
@@ -338,7 +362,7 @@ class Settings:
     @staticmethod
     def inapplicable(chosen: Mapping[str, Any]) -> frozenset[str]:
         """Names of settings without meaning beside these: faults in an entry, ignored where many entries share them."""
-        return frozenset()
+        return frozenset() if chosen["messages"] is None else frozenset({"chat", "system"})
 
     @staticmethod
     def faults_without_prompt(chosen: Mapping[str, Any]) -> list[str]:
@@ -348,7 +372,13 @@ class Settings:
     @property
     def title(self) -> str:
         """The text that a result's name is made from if none is given."""
-        return str(self.prompt)
+        return self.question
+
+    @property
+    def question(self) -> str:
+        """The prompt; of a conversation the user's last message, or the last of all if the user has none."""
+        turns = self.messages or ({"role": "user", "content": str(self.prompt)},)
+        return ([turn for turn in turns if turn["role"] == "user"] or turns)[-1]["content"]
 
     @property
     def most_steps(self) -> int | None:
@@ -370,9 +400,15 @@ class Settings:
         return f"{self.place}: {fault}" if self.place else fault
 
     def to_record(self) -> dict[str, object]:
-        """Every setting as JSON has it: tuples as lists, `num_tokens` as `most_steps`."""
+        """Every setting as JSON has it: tuples as lists, `num_tokens` as `most_steps`, and without those that a run
+        file has only where they were given."""
         plain = {name: getattr(self, name) for name in options(type(self))} | {"num_tokens": self.most_steps}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+        usual, table = defaults(type(self)), options(type(self))
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in plain.items()
+            if table[name].recorded_at_default or value != usual[name]
+        }
 
     def changing_numbers(self) -> dict[str, object]:
         """The settings of `to_record` that change the numbers, not only where and how they are written."""
@@ -394,6 +430,13 @@ def chat_faults(chosen: Mapping[str, Any]) -> list[str]:
     return [f"token ids are a complete prompt already, found {', '.join(asked)}; leave {it} out"] if asked else []
 
 
+def conversation_faults(chosen: Mapping[str, Any]) -> list[str]:
+    """A fault if messages are given with what they hold themselves."""
+    beside = [name for name in ("prompt", "prompt_file", "chat", "system") if name in chosen["given"]]
+    found = f"messages are the whole conversation, found {', '.join(beside)} beside them"
+    return [f"{found}; keep the messages, or {'those' if beside[1:] else 'that'}"] if beside else []
+
+
 def _arguments(kind: type, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Keyword arguments as values by field name, and the faults met."""
     fields = {row.python: name for name, row in options(kind).items() if row.python}
@@ -404,6 +447,8 @@ def _arguments(kind: type, arguments: Mapping[str, Any]) -> tuple[dict[str, Any]
         if (type(value).__module__, type(value).__name__) in (("torch", "dtype"), ("torch", "device")):
             value = str(value).removeprefix("torch.")  # as flags and YAML write it
         value = readers.yaml_value(value)
+        if name == "prompt" and readers.are_messages(value):
+            name = "messages"
         if name not in options(kind):
             faults.append(
                 unknown(
@@ -416,7 +461,9 @@ def _arguments(kind: type, arguments: Mapping[str, Any]) -> tuple[dict[str, Any]
             faults.append(f"{word}: from Python the table is returned and nothing is written or printed; leave it out")
         elif value is not None:
             if name in chosen:
-                faults.append(f"{options(kind)[name].python!r}, {name!r}: two names of one setting; keep one")
+                faults.append(
+                    f"{options(kind)[name].python or 'prompt'!r}, {name!r}: two names of one setting; keep one"
+                )
             read = options(kind)[name].read
             chosen[name] = read_value(
                 readers.of_python(read) if name in MAY_BE_IDS else read, value, f"{word}: ", faults

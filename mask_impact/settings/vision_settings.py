@@ -6,14 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mask_impact.base.errors import RequestError
 from mask_impact.settings import readers
 from mask_impact.settings.option import UNREADABLE, option
 from mask_impact.settings.text_settings import Settings
 
 MASK_MODES = ("text", "vision", "both")
 PARTS = ("decoder", "encoder")
-PROMPT_SETTINGS = ("prompt", "prompt_file", "num_tokens", "continuation", "chat", "system", "thinking", "mask_mode")
+PROMPT_SETTINGS = (
+    "prompt",
+    "prompt_file",
+    "messages",
+    "num_tokens",
+    "continuation",
+    "chat",
+    "system",
+    "thinking",
+    "mask_mode",
+)
 DESCRIPTION = """\
 Which earlier word or image patch does a vision-language model's next token depend on, \
 at which layer, through which head?
@@ -41,10 +50,6 @@ class VisionSettings(Settings):
     DEMO: ClassVar[str] = "vision"
     OTHER_SCRIPT_KEYS: ClassVar[Mapping[str, str]] = {}
 
-    # None is for the encoder alone, where nothing reads it.
-    prompt: str | tuple[int, ...] | None = with_default(  # type: ignore[assignment]
-        "prompt", None, read=readers.optional(readers.prompt_text)
-    )
     chat: bool = with_default("chat", True)
     model: str = with_default("model", "Qwen/Qwen3-VL-2B-Instruct")
     image: tuple[str, ...] = option(
@@ -98,11 +103,6 @@ class VisionSettings(Settings):
         group="measure",
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.takes_prompt(vars(self)) and self.prompt is None:
-            raise RequestError(self.with_place("prompt: expected text, found none"))
-
     @staticmethod
     def takes_prompt(chosen: Mapping[str, Any]) -> bool:
         """Whether a prompt is asked for: the decoder reads one, the encoder pictures alone."""
@@ -111,7 +111,7 @@ class VisionSettings(Settings):
     @staticmethod
     def inapplicable(chosen: Mapping[str, Any]) -> frozenset[str]:
         """The settings that mean nothing for the part that is measured."""
-        return frozenset(PROMPT_SETTINGS if chosen["part"] == "encoder" else ("at",))
+        return frozenset(PROMPT_SETTINGS) if chosen["part"] == "encoder" else Settings.inapplicable(chosen) | {"at"}
 
     @staticmethod
     def contradictions(chosen: Mapping[str, Any]) -> list[str]:
@@ -140,7 +140,7 @@ class VisionSettings(Settings):
     def title(self) -> str:
         """What the name of the results is made of: the pictures, then the question or the measured cell."""
         stems = [Path(path).stem for path in self.image]
-        return " ".join([*stems, "encoder", str(self.at)] if self.part == "encoder" else [*stems, str(self.prompt)])
+        return " ".join([*stems, "encoder", str(self.at)] if self.part == "encoder" else [*stems, self.question])
 
 
 def encoder_faults(chosen: Mapping[str, Any]) -> list[str]:

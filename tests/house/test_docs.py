@@ -258,7 +258,8 @@ def test_an_example_batch_shows_every_key(file, kind):
     text = (ROOT / file).read_text(encoding="utf-8")
     keys = {name for name, row in options(kind).items() if row.scope != "flag"} | set(STRUCTURE)
     shown = {key for key in keys if re.search(rf"^[ #-]*{key}:", text, re.MULTILINE)}
-    assert keys - shown == {"prompt_file"} and "prompt_file" in text  # not beside a prompt, so in a sentence
+    in_a_sentence = {"prompt_file", "messages"}  # as they do not stand beside a prompt
+    assert keys - shown == in_a_sentence and all(key in text for key in in_a_sentence)
 
 
 def all_keys_of(file: str, kind: type) -> list:
@@ -347,6 +348,21 @@ def test_the_transcripts_of_the_guide_are_true(section, breaks, capfd, monkeypat
                 patch.setattr(Run, "add", broken)
             said = said_by(line, command, capfd)
         assert expected and [line for line in expected if line not in said] == []
+
+
+def test_the_conversation_of_the_guide_is_true(capfd):
+    def command(*words):
+        assert console.exit_code(lambda: mask_impact_analysis.main(words)) == 0
+        said = capfd.readouterr()
+        return 0, said.out.splitlines(), said.err.splitlines()
+
+    [talk] = blocks("json")
+    Path("talk.json").write_text(talk, encoding="utf-8")
+    [script] = transcripts("Conversations")
+    assert len(script) == 2
+    for line, expected in script:
+        said = [" ".join(one.split()) for one in said_by(line, command, capfd)]
+        assert expected and [line for line in expected if " ".join(line.split()) not in said] == []
 
 
 ON_DEMO = {

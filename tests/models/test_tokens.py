@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from mask_impact.base.errors import RequestError
-from mask_impact.models.tokens import chat_ids, continuation_ids, decode, end_ids, prompt_ids, token_texts
+from mask_impact.models.chat import chat_ids
+from mask_impact.models.tokens import continuation_ids, decode, end_ids, prompt_ids, token_texts
 from mask_impact.settings.text_settings import Settings
 
 STORIES = ROOT.parent / "shared" / "models" / "stories260K"

@@ -145,11 +145,11 @@ prompts:
         "b.yaml:8: overwrite does not belong in a batch file; give it on the command line as --overwrite",
         "b.yaml:9: layers: the range 3-1 runs backwards; write 1-3",
         "b.yaml:9: the name 'a' is also on line 8 (upper and lower case are one); give each entry its own",
-        "b.yaml:9: unknown key 'when'; valid: prompt, prompt_file, num_tokens,",
+        "b.yaml:9: unknown key 'when'; valid: prompt, prompt_file, messages, num_tokens,",
         "b.yaml:10: an entry of prompts: expected keys with values, found 'just text'; write prompts: with",
         "b.yaml:11: defaults does not belong in an entry of prompts; move it to the top level of the file",
         "b.yaml:11: prompt: expected text in quotes, found 5",
-        "b.yaml:12: an entry needs its prompt, either as prompt or as prompt_file",
+        "b.yaml:12: an entry needs its prompt, as prompt, prompt_file or messages",
         "b.yaml:12: num_tokens: expected a whole number from 1 to 1000000, found true",
     ]
     found = faults(text, faults=["--method: wrong"])
@@ -188,9 +188,9 @@ def test_contradictions_are_listed_beside_other_faults(faults):
             "b.yaml:1: enabled does not belong in the top level of the file; move",
         ),
         (b"prompts: [{prompt: ''}]", "b.yaml:1: prompt: the prompt is empty"),
-        (b"prompts: [{prompt: }]", "b.yaml:1: prompt: expected text, found nothing (null)"),
+        (b"prompts: [{prompt: }]", "b.yaml:1: an entry needs its prompt, as prompt, prompt_file or messages"),
         (b"prompts: [{prompt: a, prompt_file: b}]", "b.yaml:1: an entry has both prompt and prompt_file; keep one"),
-        (b"prompts: [{}]", "b.yaml:1: an entry needs its prompt, either as"),
+        (b"prompts: [{}]", "b.yaml:1: an entry needs its prompt, as"),
         (b"prompts: [{prompt: The answer is: yes}]", "b.yaml:1: not YAML: "),
         (b"prompts: [{prompt_file: gone.txt}]", "b.yaml:1: prompt_file: gone.txt: there is no such file"),
         (b"prompts: [{prompt_file: .}]", "b.yaml:1: prompt_file: .: this is a folder"),
@@ -297,7 +297,7 @@ def test_the_same_alias_twice_is_the_same_name_twice(faults):
 
 def test_an_empty_prompt_file_is_none(faults, write):
     assert faults("prompts: [{prompt_file: }]") == [
-        "b.yaml:1: an entry needs its prompt, either as prompt or as prompt_file"
+        "b.yaml:1: an entry needs its prompt, as prompt, prompt_file or messages"
     ]
     assert batch_file.read(write("prompts: [{prompt_file: , prompt: a}]"))[0].prompt == "a"
 

@@ -240,7 +240,13 @@ def any_value(chance: random.Random) -> object:
             chance.choice, chance.choice([SCALARS, PIECES, [0, 1, 5, 9999], ["full", "heads"], ["csv", "parquet"]])
         )
         return [one() for _ in range(chance.randrange(4))]
-    return {} if chance.random() < 0.5 else [[1]]
+    return chance.choice([{}, [[1]], [messages_of(chance) for _ in range(chance.randrange(1, 3))]])
+
+
+def messages_of(chance: random.Random) -> dict[str, object]:
+    """A message, or nearly one."""
+    pairs = {"role": "user", "content": "Hi"}
+    return chance.choice([pairs, pairs, {"role": "user"}, pairs | {"content": [pairs]}, pairs | {"name": "x"}])
 
 
 def readers() -> Iterator[values.Reader]:
@@ -338,6 +344,10 @@ def random_file(chance: random.Random, kind: type[Settings]) -> dict:
                 {"prompt": "P", "prompt_file": "in.txt"},
                 {"prompt_file": "-"},
                 {"prompt_file": None},
+                {"messages": [{"role": "user", "content": "Hi"}]},
+                {"messages": [{"role": "user", "content": "Hi"}], "prompt": None},
+                {"messages": [{"role": "user", "content": "Hi"}], "prompt": "P"},
+                {"messages": None},
             ]
         )
         return some("entry") | source | ({"enabled": False} if chance.random() < 0.15 else {})

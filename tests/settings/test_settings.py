@@ -14,10 +14,14 @@ from mask_impact.settings.text_settings import Settings
 
 CHAT = {"chat": True}  # what system and thinking need beside them
 
+FOLLOWS = {"prompt_file": ["prompt"], "messages": ["chat"]}  # what else is set where a setting is
+TALK = [{"role": "user", "content": "Hi"}]
+
 # field: (flag and its text, YAML, Python, stored value, what must be set beside it)
 EVERY_FIELD = {
     "prompt": (["--prompt", "One"], '"One"', "One", "One", {}),
     "prompt_file": (["--prompt-file", "in.txt"], "in.txt", Path("in.txt"), "in.txt", {}),
+    "messages": (["--messages", "talk.json"], "[{role: user, content: Hi}]", TALK, tuple(TALK), {}),
     "num_tokens": (["--num-tokens", "7"], "7", 7, 7, {}),
     "continuation": (["--continuation", " Paris"], '" Paris"', " Paris", " Paris", {}),
     "chat": (["--chat"], "true", True, True, {}),
@@ -49,6 +53,7 @@ FIELDS = pytest.mark.parametrize("name", EVERY_FIELD)
 def folder(tmp_path, monkeypatch):
     """A current folder with a prompt file in it."""
     (tmp_path / "in.txt").write_text("From a file\n", encoding="utf-8")
+    (tmp_path / "talk.json").write_text(json.dumps(TALK), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -66,7 +71,7 @@ def test_every_field_is_tried_with_a_value_that_is_not_its_default():
 
 
 def beside(name: str) -> dict[str, object]:
-    own_prompt = {} if name in ("prompt", "prompt_file") else {"prompt": "P"}
+    own_prompt = {} if name in ("prompt", "prompt_file", "messages") else {"prompt": "P"}
     return own_prompt | EVERY_FIELD[name][4]
 
 
@@ -81,7 +86,7 @@ def test_a_flag_arrives(name):
     assert all(
         getattr(settings, other) == default
         for other, default in defaults(Settings).items()
-        if other not in settings.given
+        if other not in {*settings.given, *FOLLOWS.get(name, ())}
     )
 
 
@@ -131,7 +136,7 @@ def test_the_record_holds_every_field_as_json_has_it(name):
     _, _, _, stored, _ = EVERY_FIELD[name]
     settings = Settings(**{"prompt": "P", **beside(name), name: stored})
     record = settings.to_record()
-    assert list(record) == list(TABLE)
+    assert list(record) == [field for field in TABLE if field != "messages" or name == "messages"]
     assert json.loads(json.dumps(record)) == record
     assert record[name] == (list(stored) if isinstance(stored, tuple) else stored)
     assert (name in settings.changing_numbers()) == (
@@ -292,7 +297,8 @@ def test_most_steps_is_open_only_for_a_continuation_without_a_given_number():
 def test_python_names_its_mistakes():
     faults = faults_of(Settings.from_python, prompt="P", num_token=3, model_nam="x", num_output_tokens=0)
     assert faults[0].startswith(
-        "unknown setting 'num_token', did you mean 'num_output_tokens'? valid: prompt, prompt_file, num_output_tokens, "
+        "unknown setting 'num_token', did you mean 'num_output_tokens'? valid: prompt, prompt_file, messages, "
+        "num_output_tokens, "
     )
     assert "did you mean 'model_name'?" in faults[1]
     assert faults[2].startswith("num_output_tokens: expected a whole number")

@@ -130,6 +130,7 @@ HOSTILE = [
 GOOD = {
     "prompt": ["The capital of France is", "x"],
     "prompt_file": ["prompt.txt"],
+    "messages": [[{"role": "user", "content": "Where is it?"}], None],
     "num_tokens": [1, 2],
     "continuation": [" Paris"],
     "chat": [True, False],

@@ -17,13 +17,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from mask_impact.base.errors import RequestError, collect_faults, first_line
+from mask_impact.models.chat import chat_ids
 from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import find_checkpoint
 from mask_impact.models.compiled import unwrap_compiled
 from mask_impact.models.files import read_file
 from mask_impact.models.info import ModelInfo, loaded_name, read_info
 from mask_impact.models.refusals import loaded_pair, naming_model, refuse_quantised, refuse_unmeasurable_weights
-from mask_impact.models.tokens import chat_ids
 from mask_impact.models.vision import pictures
 from mask_impact.models.vision.cells import encoder_inputs
 from mask_impact.models.vision.picture_tokens import SeenPicture, VisionInputs, seen
