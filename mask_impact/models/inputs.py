@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from mask_impact.cuts.units import Unit
 from mask_impact.sites.decoder import DECODER
 from mask_impact.sites.site import MeasuredAt, Site
 
@@ -33,6 +34,10 @@ class PromptInputs:
     def masked(self, length: int) -> np.ndarray:
         """The positions to mask in turn once the model has seen `length` tokens, ascending: (position,)."""
         return np.arange(length)
+
+    def units(self, token_ids: list[int]) -> list[Unit] | None:
+        """What is hidden in turn once the model has seen these tokens; None for each position of `masked` alone."""
+        return None
 
     def further(self, token_ids: list[int], device: torch.device) -> dict[str, Any]:
         """The arguments of the model's call beside these token ids, which begin with the prompt's.

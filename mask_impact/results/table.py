@@ -34,22 +34,42 @@ def column_types(distance: pa.DataType) -> dict[str, pa.DataType]:
     return dict(zip(COLUMNS, (whole, whole, text, whole, text, distance, distance)))
 
 
+@dataclass(frozen=True)
+class UnitLabels:
+    """What a step's rows hide, where that is not each position alone: a text, a kind and `3-5` or `3,7` for each."""
+
+    texts: list[str]
+    kinds: list[str]
+    positions: list[str]
+
+
 @dataclass
 class StepDistances:
     """The distances of one generation step.
 
-    `l2` and `cosine` are (heatmap row, position), both float32 or both float64, at least 0, NaN where undefined.
-    `positions` (position,) are those that were masked, ascending; None for all from 0 on. Raises ValueError if shapes
-    or dtypes differ.
+    `l2` and `cosine` are (heatmap row, unit), both float32 or both float64, at least 0, NaN where undefined.
+    `positions` (unit,) are the positions that were masked, ascending, or with `units` the first position of each; None
+    for all from 0 on. `interaction` (heatmap row, unit) has the L2 of pairs' interactions, NaN elsewhere. Raises
+    ValueError if shapes or dtypes differ.
     """
 
     step: int
     l2: np.ndarray
     cosine: np.ndarray
     positions: np.ndarray
+    units: UnitLabels | None
+    interaction: np.ndarray | None
 
-    def __init__(self, step: int, l2: np.ndarray, cosine: np.ndarray, positions: np.ndarray | None = None) -> None:
-        self.step, self.l2, self.cosine = step, l2, cosine
+    def __init__(
+        self,
+        step: int,
+        l2: np.ndarray,
+        cosine: np.ndarray,
+        positions: np.ndarray | None = None,
+        units: UnitLabels | None = None,
+        interaction: np.ndarray | None = None,
+    ) -> None:
+        self.step, self.l2, self.cosine, self.units, self.interaction = step, l2, cosine, units, interaction
         self.positions = np.arange(l2.shape[-1]) if positions is None else positions
         if self.l2.ndim != 2 or self.l2.shape != self.cosine.shape or self.positions.shape != self.l2.shape[1:]:
             raise ValueError(

@@ -24,7 +24,7 @@ from mask_impact.settings.vision_settings import MASK_MODES, VisionSettings
 
 PACKAGE = ROOT / "mask_impact"
 NOT_OURS = {"__pycache__", "output", "node_modules"}
-FOLDERS = ("base", "settings", "results", "sites", "measure", "models", "runs", "lookup")
+FOLDERS = ("base", "settings", "results", "sites", "cuts", "measure", "models", "runs", "lookup")
 MOST_FILES = 15
 FAST = (
     "settings.text_settings",
