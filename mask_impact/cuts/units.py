@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 
 KINDS = ("tokens", "words", "sentences", "lines", "messages", "images", "spans", "pairs")
 
@@ -19,3 +20,10 @@ class Unit:
     kind: str
     positions: tuple[int, ...]
     pair: tuple[int, int] | None = None
+
+    @property
+    def where(self) -> str:
+        """The positions as results show them: `3-5` or `3,7`."""
+        runs = groupby(enumerate(self.positions), lambda item: item[1] - item[0])
+        ends = [(run[0][1], run[-1][1]) for run in (list(group) for _, group in runs)]
+        return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ends)

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from mask_impact.base.errors import RequestError, RunError, as_run_error, out_of_memory
 from mask_impact.base.precision import TOLERANCE, full_float32
-from mask_impact.measure.closed_form import softmax_with_sink
+from mask_impact.measure.closed_form.heads import softmax_with_sink
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.rows.independence import check_independent, hold
 from mask_impact.measure.rows.through_layer import RowPass
@@ -245,7 +245,7 @@ def check_weights(layer: LayerPass) -> None:
     query = query_view(call, row.first_key, call.query.dtype)
     # Eager softmaxes are in float32 whatever the model's dtype.
     tolerance = max(TOLERANCE[call.query.dtype], TOLERANCE[torch.float32])
-    for key in query.sets.tolist()[:2]:
+    for key in query.visible.any(0).nonzero().flatten().tolist()[:2]:
         mask = additive_mask(call, call.query.dtype)
         mask[..., -1, key] = float("-inf")
         seen = mask[0, :, -1]

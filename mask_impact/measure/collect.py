@@ -10,23 +10,32 @@ import numpy as np
 import torch
 
 from mask_impact.base.errors import RunError
-from mask_impact.measure.closed_form import MaskedHeads
+from mask_impact.cuts.key_sets import KeySets
+from mask_impact.cuts.pairs import PairedSets
+from mask_impact.measure.closed_form.heads import MaskedHeads
 from mask_impact.measure.distances import LayerDistances, Separation
 from mask_impact.measure.identities import check_identities
 from mask_impact.measure.noise_floor import noise_floors
-from mask_impact.measure.rows.budget import RowBudget
 from mask_impact.measure.rows.masked_rows import MaskedRows, side_by_side
 from mask_impact.sites.layer_pass import LayerRow
-from mask_impact.sites.query import QueryView
 
 
 @dataclass(frozen=True)
 class StepInfo:
-    """A step's index, how many tokens the model sees in it, and the positions masked in turn (None: all of them)."""
+    """A step's index, how many tokens the model sees in it, and the sets of positions that are masked in turn.
+
+    With `paired`, these are the unions of its pairs, whose interaction is measured too.
+    """
 
     step: int
     length: int
-    masked: np.ndarray | None = None
+    sets: KeySets
+    paired: PairedSets | None = None
+
+    @classmethod
+    def of_tokens(cls, step: int, length: int) -> StepInfo:
+        """A step in which every token is masked alone."""
+        return cls(step, length, KeySets.alone(np.arange(length)))
 
 
 class DistanceCollector:
@@ -47,10 +56,8 @@ class DistanceCollector:
         self._found.append((chunk.sets.cpu().numpy(), np.stack([apart.l2, apart.cosine_distance()])))
         return apart
 
-    def distances(
-        self, step_info: StepInfo, row: LayerRow, offset: int, undefined: torch.Tensor | None
-    ) -> LayerDistances:
-        """All distances at their positions, set 0 at `offset`; 0 where no row came, NaN where `undefined` (set,).
+    def distances(self, step_info: StepInfo, row: LayerRow, undefined: torch.Tensor | None) -> LayerDistances:
+        """All sets' distances; 0 where no row came, NaN where `undefined` (set,).
 
         Raises RunError where the layer's update is not finite.
         """
@@ -59,11 +66,11 @@ class DistanceCollector:
             raise RunError(f"the update of layer {layer} is not finite at step {step_info.step}; try another --dtype")
         sets, distances = self._found[0]
         floors = noise_floors(distances, len(sets))
-        both = np.zeros((2, len(norms), step_info.length))
+        both = np.zeros((2, len(norms), len(step_info.sets)))
         for sets, distances in self._found:
-            both[..., sets + offset] = distances[..., : len(sets)]
+            both[..., sets] = distances[..., : len(sets)]
         if undefined is not None:
-            both[..., undefined.nonzero().flatten().cpu().numpy() + offset] = np.nan
+            both[..., undefined.cpu().numpy()] = np.nan
         store = np.float64 if row.call.hidden.dtype == torch.float64 else np.float32
         arrays = (array.astype(store) for array in (*both, norms, *floors))
         return LayerDistances(layer, self.variants, *arrays)
@@ -72,17 +79,13 @@ class DistanceCollector:
 def collected(
     step_info: StepInfo,
     rows: Sequence[LayerRow],
-    views: Sequence[QueryView],
     closed: Sequence[MaskedHeads],
     chunks: Iterable[Sequence[MaskedRows]],
     heads: bool,
-    budget: RowBudget,
 ) -> LayerDistances:
-    """Distances of all chunks at their positions, the layer's rows compared together; the identities are checked on the
-    first step.
+    """Distances of all chunks, the layer's rows compared together; the identities are checked on the first step.
 
-    With `heads`, the heads are variants too. Positions that no head sees, or that are not masked, are 0, undefined
-    ones NaN. The identity of a renormalised softmax runs over the sets that are not masked too. Raises RunError where
+    With `heads`, the heads are variants too. Sets that no head sees are 0, undefined ones NaN. Raises RunError where
     the layer's update is not finite, or where an identity fails on the first step.
     """
     conserved = [torch.zeros_like(each.output) for each in closed]
@@ -96,9 +99,7 @@ def collected(
             for each, of_row, total in zip(closed, chunk, conserved, strict=True):
                 total += each.conservation(of_row.sets, of_row.heads.difference[: len(of_row.sets)])
     if step_info.step == 0:
-        for row, view, each, of_first, total in zip(rows, views, closed, first, conserved, strict=True):
-            for sets in view.other_sets.split(budget.rows(row.parts, each.output.dtype)):
-                total += each.conservation(sets, each.differences(sets))
+        for row, each, of_first, total in zip(rows, closed, first, conserved, strict=True):
             check_identities(row, each, of_first, total)
     undefined = closed[0].undefined if closed[0].any_undefined else None
-    return collector.distances(step_info, rows[0], views[0].offset, undefined)
+    return collector.distances(step_info, rows[0], undefined)

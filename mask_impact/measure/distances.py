@@ -6,7 +6,7 @@ layer at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -99,8 +99,9 @@ def component_by_component(baseline: Tensor, difference: Tensor) -> tuple[Tensor
 class LayerDistances:
     """One layer at one step.
 
-    l2 and cosine are distances (variant, position), NaN where undefined; the norms and noise floors are (variant,).
-    Where they are means over several measured cells, `each` may have Full's L2 for each of these: (measured, position).
+    l2 and cosine are distances (variant, set), NaN where undefined; the norms and noise floors are (variant,).
+    `interaction` (variant, set) has the lengths of pairs' interactions, NaN where there is none; None without pairs.
+    Where they are means over several measured cells, `each` may have Full's L2 for each of these: (measured, set).
     """
 
     layer: int
@@ -111,3 +112,15 @@ class LayerDistances:
     noise_floor_l2: np.ndarray
     noise_floor_cosine: np.ndarray
     each: np.ndarray | None = None
+    interaction: np.ndarray | None = None
+
+    def followed_by(self, pairs: LayerDistances) -> LayerDistances:
+        """The same with the pairs' distances behind those of the sets; each one's norms and noise floors are these."""
+        none = np.full_like(self.l2, np.nan)
+        assert pairs.interaction is not None, "pairs have an interaction"
+        return replace(
+            self,
+            l2=np.concatenate([self.l2, pairs.l2], 1),
+            cosine=np.concatenate([self.cosine, pairs.cosine], 1),
+            interaction=np.concatenate([none, pairs.interaction], 1),
+        )

@@ -96,16 +96,17 @@ class Generation:
         values: ProjectedValues | None,
         then: OwnAnswers | None,
     ) -> AbstractContextManager[Joined]:
-        """Let the rows of the default method join the forward pass of `fed` tokens, where they can."""
-        if self.method.name != "renormalize" or not self.method.join_rows:
+        """Let the rows of the default method join the forward pass of `fed` tokens, where they can; not where pairs are
+        chosen by what these rows show."""
+        if self.method.name != "renormalize" or not self.method.join_rows or self.inputs.pairs is not None:
             return nullcontext(Joined())
         return joining(self.parts, recorded, self.method, fed, step_info, values, then)
 
     def room(self) -> ProjectedValues | None:
-        """Room for the projected values of the whole run; None if it has one step, or computes the values anew in
-        each, without a cache."""
+        """Room for the projected values of the whole run; None if it has one step, computes the values anew in each,
+        without a cache, or hides several positions as one."""
         inputs = self.inputs
-        if inputs.steps == 1 or not self.method.use_cache:
+        if inputs.steps == 1 or not self.method.use_cache or inputs.sets is not None:
             return None
         return values_kept(self.model, self.parts, len(inputs.masked(len(inputs.token_ids) + inputs.steps - 1)))
 
@@ -125,8 +126,7 @@ def generation_steps(
     run = Generation(model, parts, inputs, method, rotary or RotaryState(model))
     token_ids, cache, values = list(inputs.token_ids), None, run.room()
     for index in range(inputs.steps):
-        masked = inputs.masked(len(token_ids))
-        step_info = StepInfo(index, len(token_ids), masked if len(masked) < len(token_ids) else None)
+        step_info = StepInfo(index, len(token_ids), inputs.key_sets(token_ids))
         done = inputs.done[index] if index < len(inputs.done) else None
         answered = run.one_pass(step_info, token_ids, cache, values, done)
         if run.rotary.changed() and cache is not None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mask_impact.base.errors import RunError
 from mask_impact.base.precision import TOLERANCE
-from mask_impact.measure.closed_form import MaskedHeads
+from mask_impact.measure.closed_form.heads import MaskedHeads
 from mask_impact.measure.rows.masked_rows import MaskedRows
 from mask_impact.sites.hooks import told_of_hooks
 from mask_impact.sites.layer_pass import LayerRow
@@ -17,7 +17,7 @@ from mask_impact.sites.parts import LayerParts
 def check_identities(row: LayerRow, closed: MaskedHeads, rows: MaskedRows, conserved: Tensor) -> None:
     """Hold a measured layer to its identities.
 
-    `rows` is its first chunk, and `conserved` (head, d_v) is the sum of (1 - a_j)(o_j - o) over all keys.
+    `rows` is its first chunk, and `conserved` (head, d_v) is the sum of (1 - p_S)(o_S - o) over its sets.
 
     Raises RunError, naming the layer, if its heads are not the model's own, if its masked heads do not sum as those of
     a renormalised softmax must, or if its output is not its input plus its updates.
@@ -27,7 +27,7 @@ def check_identities(row: LayerRow, closed: MaskedHeads, rows: MaskedRows, conse
     own_tolerance = max(TOLERANCE[row.heads.dtype], TOLERANCE[torch.float32])
     conserved_error = conservation_error(closed, conserved)
     _hold(row.parts, "the heads' outputs equal the model's own", own_heads_error(row, closed), own_tolerance)
-    _hold(row.parts, "sum_j (1 - a_j)(o_j - o) is 0, or o (sum_j a_j - 1) with a sink", conserved_error, tolerance)
+    _hold(row.parts, "sum_S (1 - p_S)(o_S - o) = sum_k c_k p_k (o - v_k)", conserved_error, tolerance)
     if rows.output is not None:
         error = update_error(row, rows.added["Full"].baseline, rows.output)
         _hold(row.parts, "output = input + attention and MLP updates", error, tolerance)

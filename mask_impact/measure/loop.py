@@ -7,16 +7,22 @@ Both methods, both front doors and every site iterate `measured_layers`. A decod
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from mask_impact.base.heap import set_malloc_thresholds
 from mask_impact.base.precision import full_float32
-from mask_impact.measure.closed_form import MaskedHeads, leave_one_out
+from mask_impact.cuts.key_sets import KeySets
+from mask_impact.cuts.pairs import PairedSets
+from mask_impact.measure.closed_form.heads import MaskedHeads
+from mask_impact.measure.closed_form.sets import masked_heads
 from mask_impact.measure.collect import StepInfo, collected
 from mask_impact.measure.distances import LayerDistances
 from mask_impact.measure.generation import generation_steps
+from mask_impact.measure.interaction import interactions
 from mask_impact.measure.mean import mean_distances
 from mask_impact.measure.renormalize import renormalized
 from mask_impact.measure.rerun import Rerun, rerun
@@ -44,9 +50,33 @@ def measured_layers(
     set_malloc_thresholds(len(inputs.token_ids) * inputs.at.size)
     with attached(inputs.site.stack(model)), fresh_positions(model) as rotary:
         for step, layers in passes(model, parts, inputs, method, rotary):
-            for layer in layers:
-                found = layer if isinstance(layer, LayerDistances) else measure_layer(layer, inputs.at, step, method)
+            for found in measured_pass(list(layers) if inputs.pairs else layers, inputs, step, method):
                 yield MeasuredLayer(**vars(found), step=step)
+
+
+def measured_pass(
+    layers: Iterable[LayerPass | LayerDistances], inputs: ModelInputs, step: Step, method: Method
+) -> Iterator[LayerDistances]:
+    """The layers' distances; where pairs are asked for, these too, once all layers show which.
+
+    Pairs keep what the pass left of every layer; without them a layer is let go once it is measured.
+    """
+    measured = (
+        layer if isinstance(layer, LayerDistances) else measure_layer(layer, inputs.at, step.step_info, method)
+        for layer in layers
+    )
+    if inputs.pairs is None:
+        yield from measured
+        return
+    found = list(measured)
+    paired = PairedSets.of(step.sets, inputs.pairs(step.token_ids, found))
+    if not len(paired.pairs):
+        yield from (replace(one, interaction=np.full_like(one.l2, np.nan)) for one in found)
+        return
+    again = replace(step.step_info, sets=paired.unions, paired=paired)
+    for layer, one in zip(layers, found, strict=True):
+        assert isinstance(layer, LayerPass), "no rows join the pass where pairs are asked for"
+        yield one.followed_by(measure_layer(layer, inputs.at, again, method))
 
 
 def passes(
@@ -57,11 +87,14 @@ def passes(
         yield from generation_steps(model, parts, inputs, method, rotary)
         return
     ids = inputs.token_ids
-    yield Step(StepInfo(0, len(ids)), ids), inputs.site.passed(model, parts, ids, inputs.further(ids))
+    yield (
+        Step(StepInfo(0, len(ids), inputs.key_sets(ids)), ids),
+        inputs.site.passed(model, parts, ids, inputs.further(ids)),
+    )
 
 
 @full_float32()
-def measure_layer(layer: LayerPass, at: MeasuredAt, step: Step, method: Method) -> LayerDistances:
+def measure_layer(layer: LayerPass, at: MeasuredAt, step_info: StepInfo, method: Method) -> LayerDistances:
     """One layer's distances; fewer rows at a time where a GPU's memory runs out.
 
     Raises RunError where they are not finite, or where an identity fails in the first pass.
@@ -69,7 +102,7 @@ def measure_layer(layer: LayerPass, at: MeasuredAt, step: Step, method: Method) 
     while True:
         try:
             with method.weights_in(layer.parts, layer.call.hidden.dtype):
-                return distances(layer, at, step.step_info, method)
+                return distances(layer, at, step_info, method)
         except torch.OutOfMemoryError as error:
             method.rows.halve(error)
 
@@ -83,31 +116,35 @@ def distances(layer: LayerPass, at: MeasuredAt, step_info: StepInfo, method: Met
     found = ((unit, distances_at(layer, rows, at.size, step_info, method)) for unit, rows in seen_from.items())
     if len(seen_from) == 1:
         return next(found)[1]
-    keys = (layer.keys(rows.start) for rows in seen_from.values())
-    seen = (slice(each.start // at.size, each.stop // at.size) for each in keys)
+    sets = step_info.sets.spread(at.size)
+    seen = (sets.touch(layer.keys(rows.start)) for rows in seen_from.values())
     return mean_distances((one for _, one in found), seen, at.keep)
 
 
 def distances_at(
     layer: LayerPass, positions: Iterable[int], size: int, step_info: StepInfo, method: Method
 ) -> LayerDistances:
-    """One layer's distances at the rows of these positions together, each set of `size` keys masked in turn.
+    """One layer's distances at the rows of these positions together; each position of a set stands for `size` keys.
 
     Raises RunError as `measure_layer` does.
     """
     dtype = method.rows_dtype(layer.call.hidden.dtype)
     rows = [layer.at(position) for position in positions]
-    views = [query_view(row.attention, row.first_key, dtype, step_info.masked, size) for row in rows]
-    closed = [leave_one_out(view) for view in views]
+    sets = step_info.sets.spread(size)
+    closed = [masked_heads(query_view(row.attention, row.first_key, dtype), sets) for row in rows]
     passes = [RowPass(row.parts, row.call.to(dtype)) for row in rows]
-    chunks = masked_rows(passes, closed, views[0].sets, layer, positions, method, step_info.step)
-    return collected(step_info, rows, views, closed, chunks, "heads" in method.variants, method.rows)
+    chunks = masked_rows(passes, closed, sets, layer, positions, method, step_info.step)
+    found = collected(step_info, rows, closed, chunks, "heads" in method.variants)
+    if step_info.paired is None:
+        return found
+    lengths = interactions(layer, positions, step_info.paired.spread(size), method)
+    return replace(found, interaction=np.where(np.isnan(found.l2), np.nan, lengths))
 
 
 def masked_rows(
     passes: list[RowPass],
     closed: list[MaskedHeads],
-    sets: torch.Tensor,
+    sets: KeySets,
     layer: LayerPass,
     positions: Iterable[int],
     method: Method,
@@ -119,11 +156,11 @@ def masked_rows(
     """
     if method.name == "renormalize":
         of_each = [
-            renormalized(rows, each, sets, method.variants, seed + number, method.rows)
+            renormalized(rows, each, method.variants, seed + number, method.rows)
             for number, (rows, each) in enumerate(zip(passes, closed, strict=True))
         ]
         return zip(*of_each, strict=True)
     if method.name == "rerun":
-        again = Rerun(layer, positions, closed[0].size, closed[0].output.dtype)
-        return iter([rerun(passes, again, sets, method.variants, seed)])
+        again = Rerun(layer, positions, sets, closed[0].output.dtype)
+        return iter([rerun(passes, again, closed[0].seen, method.variants, seed)])
     raise ValueError(f"unknown method {method.name!r}")

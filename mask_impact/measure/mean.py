@@ -13,18 +13,16 @@ from mask_impact.measure.distances import LayerDistances
 AVERAGED = ("l2", "cosine", "baseline_norm", "noise_floor_l2", "noise_floor_cosine")
 
 
-def mean_distances(found: Iterable[LayerDistances], seen: Iterable[slice], keep: bool) -> LayerDistances:
-    """Each position's mean over the units that see it; `seen` are the positions that each unit sees.
+def mean_distances(found: Iterable[LayerDistances], seen: Iterable[np.ndarray], keep: bool) -> LayerDistances:
+    """Each set's mean over the measured units that see it; `seen` (set,) says which sets one sees.
 
     What is undefined has no part in a mean. Norms and noise floors are means over all units. `keep` keeps Full's L2
     distances from each unit. Only one unit's distances are there at a time.
     """
     means: dict[str, Mean] = {}
     each = []
-    for one, visible in zip(found, seen, strict=True):
-        own = np.zeros(one.l2.shape[1], bool)
-        own[visible] = True
-        for kind in AVERAGED:
+    for one, own in zip(found, seen, strict=True):
+        for kind in AVERAGED if one.interaction is None else (*AVERAGED, "interaction"):
             value = getattr(one, kind)
             means.setdefault(kind, Mean(value.shape)).add(np.where(own, value, np.nan) if value.ndim == 2 else value)
         if keep:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from mask_impact.measure.closed_form import MaskedHeads
+from mask_impact.measure.closed_form.heads import MaskedHeads
 from mask_impact.measure.noise_floor import CONTROLS, one_ulp
 from mask_impact.measure.rows.budget import RowBudget
 from mask_impact.measure.rows.independence import check_independent
@@ -17,13 +17,13 @@ from mask_impact.sites.interventions import without_bias
 
 
 def renormalized(
-    rows: RowPass, closed: MaskedHeads, sets: Tensor, variants: tuple[str, ...], seed: int, budget: RowBudget
+    rows: RowPass, closed: MaskedHeads, variants: tuple[str, ...], seed: int, budget: RowBudget
 ) -> Iterator[MaskedRows]:
-    """Masked rows of one layer, chunk by chunk; `sets` (set,) are the indices of the sets that can be seen.
+    """Masked rows of one layer, chunk by chunk: of the sets that can be seen.
 
     The first chunk ends in the control rows, drawn by `seed`.
     """
-    for number, chunk in enumerate(sets.split(budget.rows(rows.parts, closed.output.dtype))):
+    for number, chunk in enumerate(closed.seen.split(budget.rows(rows.parts, closed.output.dtype))):
         heads = head_rows(closed, chunk, seed if number == 0 else None)
         if rows.parts.hooked:  # by a caller, who may look at positions
             check_independent(rows, torch.cat([heads[:1], heads[0] + heads[1:]]))

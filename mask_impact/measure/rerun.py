@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from mask_impact.cuts.key_sets import KeySets
 from mask_impact.measure.noise_floor import CONTROLS, one_ulp
 from mask_impact.measure.rows.masked_rows import MaskedRows, Moved
 from mask_impact.measure.rows.through_layer import RowPass
@@ -28,16 +29,17 @@ Run = dict[Any, Any]  # what was seen in one run of a layer: by name, and by mod
 
 
 class Rerun:
-    """One layer to run again on its whole input, with sets of `size` keys masked for the rows at some positions.
+    """One layer to run again on its whole input, with sets of keys masked for the rows at some positions.
 
     The positions are neighbours, and lie in one attention call. Call and weights are in the dtype of the rows.
     """
 
-    def __init__(self, layer: LayerPass, positions: Iterable[int], size: int, dtype: torch.dtype):
-        self.parts, self.size = layer.parts, size
+    def __init__(self, layer: LayerPass, positions: Iterable[int], sets: KeySets, dtype: torch.dtype):
+        self.parts, self.sets = layer.parts, sets
         self.call = layer.call.without_cache().to(dtype)
         rows = list(positions)
         self.number, query = layer.place(rows[0])
+        self.first_key = layer.keys(rows[0]).start
         self.queries = slice(query, query + len(rows))
         self.rows = slice(rows[0] - layer.first, rows[0] - layer.first + len(rows))
         self.attention = [call for call, _ in layer.attention]
@@ -59,7 +61,7 @@ class Rerun:
                 return call.run(*self.inputs[number], call.mask)
             mask = self.mask.clone()
             if masked_set is not None:
-                mask[..., self.queries, masked_set * self.size : (masked_set + 1) * self.size] = float("-inf")
+                mask[..., self.queries, self.keys(masked_set)] = float("-inf")
             output = call.run(*self.inputs[number], mask)
             if moved is not None:
                 output[0, self.queries] += moved
@@ -73,6 +75,11 @@ class Rerun:
             output = self.parts.layer(*self.call.args, **self.call.kwargs)
         seen["output"] = first_tensor(output).flatten(0, -2)[self.rows]
         return seen
+
+    def keys(self, masked_set: int) -> Tensor:
+        """The keys of one set that there are, as indices."""
+        keys = torch.from_numpy(self.sets.positions(masked_set) - self.first_key)
+        return keys[(keys >= 0) & (keys < self.mask.shape[-1])]
 
 
 def noting(parts: LayerParts, note: Callable[[nn.Module, Any, Any], None]) -> Iterator[RemovableHandle]:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mask_impact.cuts.key_sets import KeySets
+from mask_impact.cuts.pairs import Pair
 from mask_impact.measure.collect import StepInfo
 from mask_impact.measure.distances import LayerDistances
 from mask_impact.measure.next_token import Pick, greedy
@@ -57,9 +59,9 @@ class Step:
         return self.step_info.step
 
     @property
-    def masked(self) -> np.ndarray:
-        """The positions that were masked in turn, ascending: (position,)."""
-        return np.arange(self.step_info.length) if self.step_info.masked is None else self.step_info.masked
+    def sets(self) -> KeySets:
+        """The sets of positions that were masked in turn."""
+        return self.step_info.sets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +89,12 @@ class ModelInputs:
 
     `token_ids` are the prompt's, and `continuation_ids` those of a given continuation, if any. `stop_ids` end the run
     when predicted; `context_length` is the model's, if it has one. `masked` gives the positions to mask in turn in a
-    sequence of so many tokens, ascending; those of a longer sequence begin with those of a shorter one. `further` gives
-    what else a call takes that begins at the prompt's start, from its tokens. `done` are the first steps, measured
-    before: the model runs them again, and they are not yielded. If its answer differs now, even in the last bit,
-    `start_over` is called and every step is measured. `pick` takes the next token where no continuation is given.
+    sequence of so many tokens, ascending; those of a longer sequence begin with those of a shorter one. With `sets`,
+    which gives sets of positions in a sequence of these tokens, those are masked instead; `pairs` chooses pairs of
+    them, from what the step's layers are measured to be, which are measured behind them. `further` gives what else a
+    call takes that begins at the prompt's start, from its tokens. `done` are the first steps, measured before: the
+    model runs them again, and they are not yielded. If its answer differs now, even in the last bit, `start_over` is
+    called and every step is measured. `pick` takes the next token where no continuation is given.
     """
 
     token_ids: list[int]
@@ -99,12 +103,18 @@ class ModelInputs:
     stop_ids: frozenset[int] = frozenset()
     context_length: int | None = None
     masked: Callable[[int], np.ndarray] = np.arange
+    sets: Callable[[list[int]], KeySets] | None = None
+    pairs: Callable[[list[int], list[LayerDistances]], list[Pair]] | None = None
     further: Callable[[list[int]], dict[str, Any]] = lambda _: {}
     done: Sequence[PassFingerprint] = ()
     start_over: Callable[[], None] = lambda: None
     pick: Pick = greedy
     site: Site = DECODER
     at: MeasuredAt = MeasuredAt()
+
+    def key_sets(self, token_ids: list[int]) -> KeySets:
+        """The sets that are masked in turn in a sequence of these tokens."""
+        return KeySets.alone(self.masked(len(token_ids))) if self.sets is None else self.sets(token_ids)
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ import numpy as np
 from mask_impact.base import console, interrupts
 from mask_impact.base.errors import StopRequested
 from mask_impact.base.json_text import json_value
+from mask_impact.cuts.key_sets import KeySets
 from mask_impact.measure.generation import context_full, ends
 from mask_impact.measure.next_token import greedy, picking, saved_settings
 from mask_impact.measure.step import MeasuredLayer, ModelInputs, Step
 from mask_impact.models.loading import LoadedModel, measured_parts, method_of
 from mask_impact.models.tokens import decode, token_texts
 from mask_impact.results.strongest import STRONGEST, strongest_tokens
-from mask_impact.results.table import ResultTable, StepDistances, left_out
+from mask_impact.results.table import ResultTable, StepDistances, UnitLabels, left_out
 from mask_impact.runs.finished_steps import Column, FinishedStep, FinishedSteps
 from mask_impact.runs.planning import NamedRun, PlannedRun
 from mask_impact.runs.record import SCHEMA_VERSION, now, plan_record
@@ -48,18 +49,19 @@ class Run:
         self.inputs = ModelInputs(
             plan.prompt.token_ids,
             plan.steps,
-            plan.continuation_ids,
-            loaded.stop_ids,
-            loaded.model_info.context_length,
-            plan.prompt.masked,
-            partial(plan.prompt.further, device=loaded.model.device),
-            Column(parts, lambda step: step.fingerprint),
-            self._start_over,
-            picking(loaded.model.generation_config, plan.prompt.token_ids, loaded.model.device)
+            continuation_ids=plan.continuation_ids,
+            stop_ids=loaded.stop_ids,
+            context_length=loaded.model_info.context_length,
+            masked=plan.prompt.masked,
+            sets=None if plan.prompt.units(plan.prompt.token_ids) is None else self._key_sets,
+            further=partial(plan.prompt.further, device=loaded.model.device),
+            done=Column(parts, lambda step: step.fingerprint),
+            start_over=self._start_over,
+            pick=picking(loaded.model.generation_config, plan.prompt.token_ids, loaded.model.device)
             if plan.generates
             else greedy,
-            plan.prompt.site,
-            plan.prompt.at,
+            site=plan.prompt.site,
+            at=plan.prompt.at,
         )
         self.steps = [step.record for step in parts]
         self.distances = Column(parts, lambda step: step.distances)
@@ -90,6 +92,17 @@ class Run:
             if name in layer.variants
         ]
 
+    def _key_sets(self, token_ids: list[int]) -> KeySets:
+        """What is hidden in turn in a sequence of these tokens."""
+        return KeySets.of(unit.positions for unit in self.plan.prompt.units(token_ids) or ())
+
+    def _labels(self) -> UnitLabels | None:
+        """The labels of what the last step hid; None if it hid each position alone."""
+        units = self.plan.prompt.units(self.last.token_ids)
+        if units is None:
+            return None
+        return UnitLabels([one.label for one in units], [one.kind for one in units], [one.where for one in units])
+
     def _start_over(self) -> None:
         console.warn(
             f"{self.plan.name}: the model's answers differ in their last bits from those of the steps that are "
@@ -108,12 +121,13 @@ class Run:
 
     def _close_step(self) -> None:
         self._closed, self._open = self._open, []
-        rows, masked = self._rows(), self.last.masked
+        rows = self._rows()
         distances = StepDistances(
             self.last.index,
-            np.stack([layer.l2[row, masked] for _, layer, row in rows]),
-            np.stack([layer.cosine[row, masked] for _, layer, row in rows]),
-            masked,
+            np.stack([layer.l2[row] for _, layer, row in rows]),
+            np.stack([layer.cosine[row] for _, layer, row in rows]),
+            self.last.sets.first,
+            self._labels(),
         )
         self.steps.append(self._step_record(distances))
         if self.finished_steps is None or len(self.steps) == self.plan.steps or ends(self.last, self.inputs):

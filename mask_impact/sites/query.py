@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,43 +46,18 @@ class QueryView:
     value: (kv_head, key, d_v), in the model's own dtype.
     sink: (head,), the learned sinks, logits that take weight and give no value; None without them.
     visible: (head, key), False at hidden keys.
-    size: how many neighbouring keys are a set, masked as one. Sets are numbered along the sequence.
-    offset: the number of the first set.
-    chosen: (set,), True at the sets to mask in turn; None for all.
+    first_key: the position of the first key.
     """
 
     logits: Tensor
     value: Tensor
     sink: Tensor | None
     visible: Tensor
-    offset: int
-    chosen: Tensor | None = None
-    size: int = 1
-
-    @cached_property
-    def sets(self) -> Tensor:
-        """Indices of the chosen sets in which some head sees a key, in order: (set,)."""
-        return (self._seen if self.chosen is None else self._seen & self.chosen).nonzero().flatten()
-
-    @property
-    def other_sets(self) -> Tensor:
-        """Indices of the other sets in which some head sees a key, in order: (set,)."""
-        if self.chosen is None:
-            return self._seen.new_zeros(0, dtype=torch.long)
-        return (self._seen & ~self.chosen).nonzero().flatten()
-
-    @property
-    def _seen(self) -> Tensor:
-        return self.visible.any(0).view(-1, self.size).any(-1)
+    first_key: int
 
 
-def query_view(
-    call: AttentionCall, first_key: int, dtype: torch.dtype, masked: np.ndarray | None = None, size: int = 1
-) -> QueryView:
-    """The view of a call with one query, (1, head, 1, d_k), whose first key lies at position `first_key`.
-
-    `masked` has the numbers of the sets of `size` keys to mask in turn; None for all.
-    """
+def query_view(call: AttentionCall, first_key: int, dtype: torch.dtype) -> QueryView:
+    """The view of a call with one query, (1, head, 1, d_k), whose first key lies at position `first_key`."""
     query, key = call.query[0, :, -1].to(dtype), call.key[0]
     heads, groups = query.shape[0], key.shape[0]
     scaling = call.options.get("scaling")
@@ -99,15 +72,12 @@ def query_view(
         mask = additive_mask(call, dtype)[0, :, -1]
         logits, visible = logits + mask, (mask > float("-inf")).expand(heads, -1)
     sink = call.options.get("s_aux")
-    offset = first_key // size
     return QueryView(
         logits=logits,
         value=call.value[0],
         sink=None if sink is None else sink.to(dtype),
         visible=visible,
-        offset=offset,
-        chosen=None if masked is None else chosen_sets(masked, offset, visible.view(heads, -1, size)[0, :, 0]),
-        size=size,
+        first_key=first_key,
     )
 
 
@@ -119,13 +89,6 @@ def matmul_by_group(few: Tensor, many: Tensor) -> Tensor:
     if few.dtype == many.dtype or many.numel() <= AT_ONCE:
         return torch.matmul(few, many.to(few.dtype))
     return torch.stack([torch.matmul(one, other.to(few.dtype)) for one, other in zip(few, many)])
-
-
-def chosen_sets(masked: np.ndarray, offset: int, sets: Tensor) -> Tensor:
-    """True at those of the `sets` (set,) whose numbers are in `masked`; the first has the number `offset`."""
-    chosen = torch.zeros(len(sets), dtype=torch.bool, device=sets.device)
-    chosen[torch.from_numpy(masked[masked >= offset] - offset)] = True
-    return chosen
 
 
 def one_query(call: AttentionCall, index: int) -> AttentionCall:

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from mask_impact.measure.closed_form import MaskedHeads, leave_one_out
+from mask_impact.measure.closed_form.heads import MaskedHeads
+from mask_impact.measure.closed_form.sets import masked_heads
+from mask_impact.measure.closed_form.single_keys import MaskedKeys, leave_one_out
 from mask_impact.measure.collect import StepInfo, collected
 from mask_impact.measure.distances import LayerDistances
 from mask_impact.measure.joined.kept_values import ProjectedValues, projected_rows, projects_plainly
@@ -58,7 +60,6 @@ class ProjectedRows:
     answer and its differences. `shared`: the model's own row is the first of them.
     """
 
-    query: QueryView
     closed: MaskedHeads
     heads: Tensor
     answers: Tensor
@@ -111,37 +112,34 @@ class JoinedLayer:
     def view(self, dtype: torch.dtype) -> QueryView:
         """The layer's attention, which the pass has just left, seen from the last query."""
         call, _ = self.recorded.attention[self.parts.index]
-        return query_view(call, self.step_info.length - call.key.shape[2], dtype, self.step_info.masked)
+        return query_view(call, self.step_info.length - call.key.shape[2], dtype)
 
     def through_projection(self, forward: Forward, own: Tensor) -> Tensor:
         """The output projection's answer to its own rows (1, query, head * d_v); the heads' rows pass it too."""
-        query = self.view(own.dtype)
-        closed = leave_one_out(query)
-        if self.values is None:
-            return self._beside_own(query, closed, forward, own)
-        return self._by_values(self.values, query, closed, forward, own)
+        closed = masked_heads(self.view(own.dtype), self.step_info.sets)
+        if self.values is not None and isinstance(closed, MaskedKeys):
+            return self._by_values(self.values, closed, forward, own)
+        return self._beside_own(closed, forward, own)
 
-    def _beside_own(self, query: QueryView, closed: MaskedHeads, forward: Forward, own: Tensor) -> Tensor:
+    def _beside_own(self, closed: MaskedHeads, forward: Forward, own: Tensor) -> Tensor:
         """The heads' rows beside the model's own, in one product."""
         seed, count = self.step_info.step, own.shape[1]
-        both = own.new_empty(1, count + row_count(query.sets, seed), own.shape[2])
+        both = own.new_empty(1, count + row_count(closed.seen, seed), own.shape[2])
         both[:, :count] = own
-        heads = head_rows(closed, query.sets, seed, out=both[0, count:].view(-1, *closed.output.shape))
+        heads = head_rows(closed, closed.seen, seed, out=both[0, count:].view(-1, *closed.output.shape))
         answer = forward(both)
-        self.rows = ProjectedRows(query, closed, heads, answer[0, count:], shared=False)
+        self.rows = ProjectedRows(closed, heads, answer[0, count:], shared=False)
         return self.own("projection", answer[:, :count])
 
-    def _by_values(
-        self, values: ProjectedValues, query: QueryView, closed: MaskedHeads, forward: Forward, own: Tensor
-    ) -> Tensor:
+    def _by_values(self, values: ProjectedValues, closed: MaskedKeys, forward: Forward, own: Tensor) -> Tensor:
         """The heads' rows by the kept values, and the model's own rows by themselves; where it has but one, that one is
         the baseline too."""
-        heads = head_rows(closed, query.sets, self.step_info.step)
+        heads = head_rows(closed, closed.seen, self.step_info.step)
         shared = own.shape[1] == 1 and own.itemsize >= 4  # narrower rows would lose digits by head
         if shared:
             heads[0] = own.view_as(heads[0])
-        answers = projected_rows(self.parts, closed, query, self.step_info, heads, values)
-        self.rows = ProjectedRows(query, closed, heads, answers, shared)
+        answers = projected_rows(self.parts, closed, heads, values)
+        self.rows = ProjectedRows(closed, heads, answers, shared)
         return self.own("projection", answers[None, :1]) if shared else forward(own)
 
     def through_branch(self, forward: Forward, own: Tensor) -> Tensor:
@@ -164,7 +162,7 @@ class JoinedLayer:
         """The output projection's answer when the pass was measured; the kept values grow as then."""
         if self.values is not None:
             with suppress(torch.OutOfMemoryError):
-                self.values.take_in_again(self.parts, self.view(own.dtype), self.step_info)
+                self.values.take_in_again(self.parts, leave_one_out(self.view(own.dtype), self.step_info.sets))
         answer = then.get(("projection", self.parts.index))
         return forward(own) if answer is None else answer.to(own)
 
@@ -182,7 +180,7 @@ class JoinedLayer:
         if "attn" in self.method.variants:
             added["Attn"] = attention
         heads = Moved(rows.heads[0], rows.heads[1:])
-        return MaskedRows(rows.query.sets, heads, added, output if "Full" in added else None)
+        return MaskedRows(rows.closed.seen, heads, added, output if "Full" in added else None)
 
     def arrive(self, _layer: nn.Module, _args: Any, _output: Any) -> None:
         """Forward hook of the layer: measure what has arrived, and let go of the rows."""
@@ -194,7 +192,7 @@ class JoinedLayer:
         chunks = [(self.masked_rows(rows, row.output),)]
         try:
             self.joined.distances[self.parts.index] = collected(
-                self.step_info, [row], [rows.query], [rows.closed], chunks, "heads" in variants, self.method.rows
+                self.step_info, [row], [rows.closed], chunks, "heads" in variants
             )
         except torch.OutOfMemoryError as error:
             return self.drop(error)
@@ -202,12 +200,13 @@ class JoinedLayer:
         self.rows = None
 
 
-def can_join(parts: LayerParts, method: Method, fed: int, length: int) -> bool:
-    """Whether a layer's rows can join a forward pass of `fed` tokens, and gain by it. None can once memory ran out."""
+def can_join(parts: LayerParts, method: Method, fed: int, count: int) -> bool:
+    """Whether a layer's `count` rows can join a forward pass of `fed` tokens, and gain by it. None can once memory ran
+    out."""
     if not parts.can_join or fed > MOST_FED or method.rows.halvings or not {"full", "attn"} & set(method.variants):
         return False
     own = next(iter(parts.dtypes))
-    return parts.dtypes == {method.dtype or own} and 1 + length + CONTROLS <= method.rows.rows(parts, own)
+    return parts.dtypes == {method.dtype or own} and 1 + count + CONTROLS <= method.rows.rows(parts, own)
 
 
 @contextmanager
@@ -230,7 +229,7 @@ def joining(
     hooks: list[RemovableHandle] = []
     joined = Joined()
     for part in parts:
-        if part.index in joined_then or can_join(part, method, fed, step_info.length):
+        if part.index in joined_then or can_join(part, method, fed, len(step_info.sets)):
             layer = JoinedLayer(part, recorded, method, step_info, values, joined)
             answers |= answers_of(layer) if then is None else answers_again(layer, then)
             hooks += [part.layer.register_forward_hook(layer.arrive)] if then is None else []
