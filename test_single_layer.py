@@ -21,7 +21,9 @@ import torch
 
 from mask_impact.base.console import exit_code
 from mask_impact.base.precision import TOLERANCE, full_float32
-from mask_impact.measure.closed_form import MaskedHeads, leave_one_out
+from mask_impact.cuts.key_sets import KeySets
+from mask_impact.measure.closed_form.heads import MaskedHeads
+from mask_impact.measure.closed_form.single_keys import leave_one_out
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.rows.through_layer import RowPass
 from mask_impact.measure.step import MeasuredLayer, Method, ModelInputs
@@ -102,7 +104,7 @@ def identities(loaded: loading.LoadedModel, first: list, ids: list[int]) -> list
         row = layer.at(layer.last)
         own = row.output.dtype
         dtype = torch.promote_types(own, torch.float32)
-        heads = leave_one_out(query_view(row.attention, row.first_key, dtype))
+        heads = leave_one_out(query_view(row.attention, row.first_key, dtype), KeySets.alone(np.arange(len(ids))))
         with in_dtype(row.parts, dtype):
             update_error = sum_of_updates(row, heads)
     return [
@@ -128,8 +130,8 @@ def conservation(heads: MaskedHeads) -> float:
     if heads.undefined.any():
         return 0.0
     a, o = heads.weights.to(heads.output), heads.output
-    moved = heads.differences(torch.arange(a.shape[1], device=a.device)).transpose(0, 1)
-    terms = (1 - a)[..., None] * moved
+    moved = heads.differences(heads.seen).transpose(0, 1)
+    terms = heads.kept(heads.seen).to(o)[..., None] * moved
     missed = terms.sum(1) - o * (a.sum(-1, keepdim=True) - 1)
     return float((missed.norm(dim=-1) / (terms.norm(dim=-1).sum(-1) + o.norm(dim=-1))).max())
 

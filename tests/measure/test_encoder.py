@@ -14,8 +14,10 @@ from measuring import relative_error
 from measuring_encoder import GRIDS, SIZE, blocks, cells, cells_of, encoder_parts, fed
 
 from mask_impact.base.errors import RequestError, RunError
+from mask_impact.cuts.key_sets import KeySets
 from mask_impact.measure import check_on_load, loop
-from mask_impact.measure.closed_form import leave_one_out
+from mask_impact.measure.closed_form.sets import leave_sets_out, masked_heads
+from mask_impact.measure.closed_form.single_keys import leave_one_out
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.rows.budget import RowBudget
 from mask_impact.measure.step import Method
@@ -157,11 +159,14 @@ def test_the_noise_floor_lies_below_the_distances(method):
 
 # Sets of keys that leave a softmax
 
+KEYS = KeySets.alone(np.arange(24))
+CELLS = KeySets.alone(np.arange(24 // SIZE)).spread(SIZE)
 
-def query_with(logits, size=SIZE, kv_heads=2):
+
+def query_with(logits, kv_heads=2):
     """A final query of four heads with these logits, on random values."""
     value = torch.randn(kv_heads, logits.shape[1], 8, generator=torch.Generator().manual_seed(3))
-    return QueryView(logits, value, None, torch.ones_like(logits, dtype=torch.bool), 0, size=size)
+    return QueryView(logits, value, None, torch.ones_like(logits, dtype=torch.bool), 0)
 
 
 def plain_sets(query, size):
@@ -185,7 +190,7 @@ def test_sets_with_a_sink_inside_and_outside(gap):
     logits = torch.randn(4, 24, generator=torch.Generator().manual_seed(1))
     logits[:, 9] += gap  # in set 2
     query = query_with(logits)
-    closed, expected = leave_one_out(query), plain_sets(query, SIZE)
+    closed, expected = masked_heads(query, CELLS), plain_sets(query, SIZE)
     found = closed.differences(torch.arange(6))
     inside, outside = found[2], found[[0, 1, 3, 4, 5]]
     assert (inside - expected[2]).norm() <= 1e-5 * expected[2].norm() and inside.norm() > 0.1
@@ -201,19 +206,21 @@ def test_two_heavy_keys_in_one_set_count_together():
     logits = torch.zeros(4, 24)
     logits[:, [8, 10]] = 40.0
     query = query_with(logits)
-    found, expected = leave_one_out(query).differences(torch.arange(6)), plain_sets(query, SIZE)
+    found, expected = masked_heads(query, CELLS).differences(torch.arange(6)), plain_sets(query, SIZE)
     assert (found[2] - expected[2]).norm() <= 1e-5 * expected[2].norm() and found[2].norm() > 0.1
 
 
 def test_sets_in_any_order_and_number():
     query = query_with(torch.randn(4, 24, generator=torch.Generator().manual_seed(1)))
-    closed = leave_one_out(query)
-    assert torch.equal(closed.differences(torch.tensor([5, 0, 2])), closed.differences(torch.arange(6))[[5, 0, 2]])
+    closed = masked_heads(query, CELLS)
+    every = closed.differences(torch.arange(6))
+    assert torch.allclose(closed.differences(torch.tensor([5, 0, 2])), every[[5, 0, 2]], rtol=1e-6, atol=0)
 
 
 def test_a_set_of_one_is_a_key():
-    query = query_with(torch.randn(4, 24, generator=torch.Generator().manual_seed(1)), size=1)
-    assert torch.allclose(leave_one_out(query).differences(torch.arange(24)).double(), plain_sets(query, 1), atol=1e-6)
+    query = query_with(torch.randn(4, 24, generator=torch.Generator().manual_seed(1)))
+    for closed in (leave_one_out(query, KEYS), leave_sets_out(query, KEYS)):
+        assert torch.allclose(closed.differences(torch.arange(24)).double(), plain_sets(query, 1), atol=1e-6)
 
 
 # A planted effect, and the check on load
@@ -297,8 +304,8 @@ def test_an_attention_that_hides_its_masks_is_refused():
 def test_a_block_whose_heads_are_not_the_models_own_fails_its_identity(monkeypatch):
     model = vision_zoo.build("qwen3_vl")
     parts = encoder_parts(model)
-    wrong = lambda query: leave_one_out(dataclasses.replace(query, logits=query.logits * 1.01))
-    monkeypatch.setattr(loop, "leave_one_out", wrong)
+    wrong = lambda query, sets: masked_heads(dataclasses.replace(query, logits=query.logits * 1.01), sets)
+    monkeypatch.setattr(loop, "masked_heads", wrong)
     with pytest.raises(RunError, match="layer 0: the identity 'the heads' outputs equal the model's own'"):
         list(measured_layers(model, parts, fed(model, GRIDS[0], 3), Method()))
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import oracle
 import pytest
 import torch
@@ -12,8 +13,9 @@ from planting import measured, planted_layer, recorded
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
 from mask_impact.base.errors import RequestError, RunError
+from mask_impact.cuts.key_sets import KeySets
 from mask_impact.measure.check_on_load import measurable_parts
-from mask_impact.measure.closed_form import leave_one_out
+from mask_impact.measure.closed_form.sets import masked_heads
 from mask_impact.measure.identities import conservation_error
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import Method, ModelInputs
@@ -23,23 +25,31 @@ from mask_impact.sites.query import query_view
 IDS = zoo.tokens(12).tolist()
 
 
-def conserved(layer, scale=1.0):
-    """The closed form of a layer, and its sum of (1 - a_j)(o_j - o), each term off by a factor."""
+def conserved(layer, sets, scale=1.0):
+    """The closed form of a layer, and its sum of (1 - p_S)(o_S - o), each term off by a factor."""
     row = layer.at(layer.last)
-    closed = leave_one_out(query_view(row.attention, row.first_key, torch.float32))
-    keys = torch.arange(row.attention.key.shape[2])
-    weights = 1 - (1 - scale) * torch.rand(len(keys))
-    return closed, closed.conservation(keys, closed.differences(keys) * weights[:, None, None])
+    closed = masked_heads(query_view(row.attention, row.first_key, torch.float32), sets)
+    weights = 1 - (1 - scale) * torch.rand(len(closed.seen))
+    return closed, closed.conservation(closed.seen, closed.differences(closed.seen) * weights[:, None, None])
 
 
+@pytest.mark.parametrize(
+    "sets",
+    [
+        KeySets.alone(np.arange(12)),
+        KeySets.alone(np.array([2, 3, 7])),
+        KeySets.of([[0, 1], [1, 2, 3], [5], [3, 9, 11]]),
+    ],
+    ids=["every key", "some keys", "overlapping sets"],
+)
 @pytest.mark.parametrize("name", ["qwen3", "gpt_oss", "gemma2"])
-def test_conservation(name):
-    """sum_j (1 - a_j)(o_j - o) = 0 per head, or o (sum_j a_j - 1) with a sink; terms off by some per cent are seen."""
+def test_conservation(name, sets):
+    """sum_S (1 - p_S)(o_S - o) = sum_k c_k p_k (o - v_k) in every head; terms off by some per cent are seen."""
     _, _, layers = recorded(zoo.build(name), IDS)
     for layer in layers:
-        closed, total = conserved(layer)
+        closed, total = conserved(layer, sets)
         assert conservation_error(closed, total) < 1e-6
-        assert conservation_error(*conserved(layer, 0.95)) > 1e-4
+        assert conservation_error(*conserved(layer, sets, 0.95)) > 1e-4
         if name == "gpt_oss":
             assert (1 - closed.weights.sum(-1) > 1e-3).any()
 

@@ -24,7 +24,7 @@ def can_join(model):
 
 
 @pytest.mark.parametrize("name", JOINING + ALONE)
-def test_which_layers_ride(name):
+def test_which_layers_join(name):
     """A bias of the projection, a norm behind attention or further arguments of the branch keep rows by themselves."""
     assert can_join(zoo.build(name)) == [name in JOINING] * 3
 
@@ -70,7 +70,7 @@ def test_a_hook_that_only_listens_sees_the_models_own_rows():
     ]  # of each step the model's own, then ours in two orders and one by itself
 
 
-def test_a_widened_layer_does_not_ride():
+def test_a_widened_layer_does_not_join():
     """Rows of a bfloat16 layer are float32:
     they cannot join its own products, but measured as the model is they can."""
     model = zoo.build("qwen2").to(torch.bfloat16)
@@ -84,7 +84,7 @@ def test_a_widened_layer_does_not_ride():
     "variants", [("full", "attn", "heads"), ("attn", "heads"), ("full",), ("heads",)], ids="-".join
 )
 @pytest.mark.parametrize("name", JOINING)
-def test_rows_that_ride_give_the_same_numbers(name, variants):
+def test_rows_that_join_give_the_same_numbers(name, variants):
     """Three steps, with a cache, against the same rows run by themselves."""
     model = zoo.build(name)
     alone, along = (measure(model, IDS, 3, variants=variants, join_rows=join) for join in (False, True))
@@ -96,7 +96,7 @@ def test_rows_that_ride_give_the_same_numbers(name, variants):
         assert m.step.next_id == alone[key].step.next_id
 
 
-def test_a_long_prompt_rides_only_when_decoding(monkeypatch):
+def test_a_long_prompt_joins_only_when_decoding(monkeypatch):
     model, seen = zoo.build("qwen2"), []
     parts, _ = measurable_parts(model)
     arrive = rows.JoinedLayer.arrive
@@ -123,7 +123,7 @@ def test_the_model_is_left_as_it_was_even_by_a_failure(monkeypatch):
     assert torch.equal(model(torch.tensor([IDS])).logits, plain)
 
 
-def test_identities_are_checked_on_rows_that_ride(monkeypatch):
+def test_identities_are_checked_on_rows_that_join(monkeypatch):
     """A layer whose own heads are not those of the closed form stops the run, within the forward pass."""
     model = zoo.build("qwen2")
     parts, _ = measurable_parts(model)

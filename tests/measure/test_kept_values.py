@@ -5,6 +5,7 @@ import math
 from copy import deepcopy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import vision_zoo
@@ -12,10 +13,10 @@ import zoo
 from asking import planned
 from measuring import relative_error
 
+from mask_impact.cuts.key_sets import KeySets
 from mask_impact.measure import generation
 from mask_impact.measure.check_on_load import measurable_parts
-from mask_impact.measure.closed_form import leave_one_out
-from mask_impact.measure.collect import StepInfo
+from mask_impact.measure.closed_form.single_keys import leave_one_out
 from mask_impact.measure.generation import generation_steps
 from mask_impact.measure.joined import kept_values
 from mask_impact.measure.joined import rows as joined_rows
@@ -36,12 +37,12 @@ LADDER = {position: -10.0 * position for position in range(1, 5)} | {6: math.log
 
 @pytest.fixture
 def taken(monkeypatch):
-    """(step, layer) of each time that projected values were used."""
+    """The layer of each time that projected values were used."""
     seen, take_in = [], ProjectedValues.take_in
 
-    def noted(self, parts, query, step_info, others):
-        seen.append((step_info.step, parts.index))
-        return take_in(self, parts, query, step_info, others)
+    def noted(self, parts, closed, others):
+        seen.append(parts.index)
+        return take_in(self, parts, closed, others)
 
     monkeypatch.setattr(ProjectedValues, "take_in", noted)
     return seen
@@ -71,7 +72,7 @@ def test_the_numbers_are_those_of_the_rows_own_product(name, length, taken, monk
     plain = run(model, inputs, 0, monkeypatch)
     assert taken == []
     found = run(model, inputs, 1 / 4, monkeypatch)
-    assert taken == [(step, layer) for step in range(STEPS) for layer in range(3)] * (name in KEEPING)
+    assert taken == [*range(3)] * STEPS * (name in KEEPING)
     assert_same(found, plain)
 
 
@@ -154,8 +155,13 @@ def final(heads=6, groups=2, length=9, sink=False, hidden=(0, 1), alone=0):
         torch.randn(groups, length, 5, generator=generator),
         torch.randn(heads, generator=generator) if sink else None,
         visible,
-        offset=3,
+        first_key=3,
     )
+
+
+def tokens(length):
+    """Each of so many tokens alone."""
+    return KeySets.alone(np.arange(length))
 
 
 def layer_of(query, d_model=7):
@@ -192,9 +198,10 @@ def layer_of(query, d_model=7):
 )
 def test_rows_are_the_projected_heads(query):
     """Baseline, masked rows and control rows, whatever the heads see and share."""
-    parts, closed, length = layer_of(query), leave_one_out(query), 3 + query.logits.shape[1]
-    heads = head_rows(closed, query.sets, seed=0)
-    found = projected_rows(parts, closed, query, StepInfo(1, length), heads, ProjectedValues(length))
+    parts, length = layer_of(query), 3 + query.logits.shape[1]
+    closed = leave_one_out(query, tokens(length))
+    heads = head_rows(closed, closed.seen, seed=0)
+    found = projected_rows(parts, closed, heads, ProjectedValues(length))
     expected = parts.projection(heads.flatten(1))
     assert (found - expected).norm(dim=1) == pytest.approx(
         torch.zeros(len(found)), abs=1e-6 * float(expected.norm(dim=1).max())
@@ -205,9 +212,9 @@ def test_a_key_heavier_than_all_others_keeps_its_digits():
     """With a weight of 1 to rounding, r is infinite: its own difference is projected."""
     query = final()
     query.logits[:, 4] = 200
-    parts, closed = layer_of(query), leave_one_out(query)
-    heads = head_rows(closed, query.sets, seed=0)
-    found = projected_rows(parts, closed, query, StepInfo(1, 12), heads, ProjectedValues(12))
+    parts, closed = layer_of(query), leave_one_out(query, tokens(12))
+    heads = head_rows(closed, closed.seen, seed=0)
+    found = projected_rows(parts, closed, heads, ProjectedValues(12))
     assert found.isfinite().all()
     assert torch.allclose(found[3], parts.projection(heads.flatten(1))[3], rtol=1e-5)
 
@@ -227,8 +234,8 @@ def test_attention_keeps_its_digits_in_further_steps(name, taken, monkeypatch):
     parts, _ = measurable_parts(model)
     projections = {part.attention: part.projection for part in parts}
 
-    def planted(call, first_key, dtype, masked=None):
-        query = query_view(call, first_key, dtype, masked)
+    def planted(call, first_key, dtype):
+        query = query_view(call, first_key, dtype)
         if first_key + call.key.shape[2] > len(IDS):
             for position, log_weight in LADDER.items():
                 query.logits[:, position - 8] = query.logits[:, -1] + log_weight
@@ -258,17 +265,15 @@ def test_a_store_filled_again_holds_the_same_bits():
         for step, layers in generation_steps(model, parts, ModelInputs(IDS, STEPS), Method(join_rows=False)):
             for record in (layer.at(layer.last) for layer in layers):
                 query = query_view(record.attention, record.first_key, torch.float32)
-                closed = leave_one_out(query)
-                projected_rows(
-                    record.parts, closed, query, step.step_info, head_rows(closed, query.sets, step.index), first
-                )
-                again.take_in_again(record.parts, query, step.step_info)
-                places = query.sets + query.offset
+                closed = leave_one_out(query, step.sets)
+                projected_rows(record.parts, closed, head_rows(closed, closed.seen, step.index), first)
+                again.take_in_again(record.parts, closed)
+                places = closed.seen
                 found = [store.layers[record.parts.index].projected[places].clone() for store in (first, again)]
-                again.take_in_again(record.parts, query, step.step_info)
+                again.take_in_again(record.parts, closed)
                 assert torch.equal(found[0], found[1])
                 assert torch.equal(found[1], again.layers[record.parts.index].projected[places])
-                value = query.value[:, query.sets].repeat_interleave(2, 0).transpose(0, 1)
+                value = query.value[:, closed.keys[places]].repeat_interleave(2, 0).transpose(0, 1)
                 expected = torch.einsum("khv,dhv->khd", value, record.parts.projection.weight.view(64, 4, -1))
                 assert torch.allclose(found[0], expected, atol=1e-6 * float(expected.abs().max()))
 

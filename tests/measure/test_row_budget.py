@@ -69,7 +69,7 @@ def test_rows_are_halved_until_they_fit(joins, variants, monkeypatch):
     assert [layer.step.next_id for layer in whole] == [layer.step.next_id for layer in halved]
 
 
-def test_no_rows_ride_once_memory_ran_out(monkeypatch):
+def test_no_rows_join_once_memory_ran_out(monkeypatch):
     """Every layer's branch is full: the first that finds out halves, and the others do not try."""
     model = tiny()
     parts, _ = measurable_parts(model)
@@ -151,11 +151,11 @@ def test_the_setting_bounds_the_rows_and_is_part_of_what_makes_runs_the_same(com
 def test_keys_and_values_of_another_dtype_are_converted_one_group_at_a_time_if_there_are_many(
     name, at_once, monkeypatch
 ):
-    from mask_impact.measure import closed_form
+    from mask_impact.measure.closed_form import heads
     from mask_impact.sites import query
 
     monkeypatch.setattr(query, "AT_ONCE", at_once)
-    monkeypatch.setattr(closed_form, "AT_ONCE", at_once)
+    monkeypatch.setattr(heads, "AT_ONCE", at_once)
     model, largest = zoo.build(name).to(torch.bfloat16), []
     plain = torch.Tensor.to
     parts, _ = measurable_parts(model)
