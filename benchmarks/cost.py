@@ -2,6 +2,7 @@
 
     python benchmarks/cost.py                    # the whole table: about a quarter of an hour on two cores
     python benchmarks/cost.py --lengths 64       # one length of the first block only
+    python benchmarks/cost.py --units            # words and pairs of words only
     python benchmarks/cost.py --vl               # Qwen3-VL-2B's shape instead: cost_vl.py
     python benchmarks/cost.py --encoder          # its vision encoder, measured itself: cost_encoder.py
     python benchmarks/cost.py --device cuda --dtype bfloat16    # on a GPU, up to 4,096 tokens: about a minute
@@ -18,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import accumulate, combinations, cycle, islice
 from pathlib import Path
 from statistics import median
 
@@ -29,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import cost_encoder, cost_vl, tables
 from benchmarks.timing import clock, head, line, random_model, ratio, seconds
+from mask_impact.cuts.key_sets import KeySets
 from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.generation import generation_steps
 from mask_impact.measure.loop import measured_layers
@@ -110,7 +114,7 @@ def rerun_seconds(bench: Bench, ids: list[int], layers: int = 2, sample: int = 6
         _, passed = next(generation_steps(bench.model, parts, ModelInputs(ids, 1), Method("rerun")))
         for layer in passed:
             with in_dtype(layer.parts, torch.float32):
-                run = Rerun(layer, [layer.last], 1, torch.float32)
+                run = Rerun(layer, [layer.last], KeySets.alone(np.arange(len(ids))), torch.float32)
                 run()
                 started = clock()
                 for key in keys:
@@ -207,6 +211,28 @@ def the_rest(bench: Bench) -> None:
     bench.line("256 tokens: analysis, CSV and JSON", f"{files:.2f} passes", "at most 2.1")
 
 
+def words_of(length: int) -> KeySets:
+    """Words as English text has them in this tokenizer: of one, one, two, one and three tokens, and so on."""
+    ends = list(accumulate(islice(cycle((1, 1, 2, 1, 3)), length)))
+    return KeySets.of([range(first, min(end, length)) for first, end in zip([0, *ends], ends) if first < length])
+
+
+def units(bench: Bench, length: int = 256, pairs: int = 5_000) -> None:
+    """Words, over the analysis of their tokens; and pairs of words, over a plain forward pass."""
+    ids, words = bench.tokens(length), words_of(length)
+    alone = ModelInputs(ids, 1, sets=lambda _: words)
+    paired = replace(alone, pairs=lambda *_: list(combinations(range(len(words)), 2))[:pairs])
+
+    def analyse(inputs: ModelInputs) -> None:
+        for _ in measured_layers(bench.model, bench.parts, inputs, WHOLE):
+            pass
+
+    over, _ = ratio(lambda: analyse(alone), lambda: analyse(ModelInputs(ids, 1)), bench.pairs)
+    bench.line(f"{length} tokens in {len(words)} words: over the analysis of the tokens", f"{over:.2f}", "at most 1")
+    whole, _ = ratio(lambda: analyse(paired), lambda: bench.plain(ids), 3)
+    bench.line(f"{length} tokens: {pairs:,} pairs of words", f"{whole:.1f} passes", "at most 20")
+
+
 def integers(text: str) -> list[int]:
     """The numbers of "64,256"."""
     return [int(part) for part in text.split(",")]
@@ -217,6 +243,7 @@ def main() -> None:
     with --encoder the encoder's."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lengths", type=integers, help="only the first block, at these lengths")
+    parser.add_argument("--units", action="store_true", help="only words and pairs of words")
     parser.add_argument("--vl", action="store_true", help="a question about a picture, on the shape of Qwen3-VL-2B")
     parser.add_argument(
         "--encoder", action="store_true", help="one cell of a picture, in the encoder of Qwen3-VL-2B's shape"
@@ -242,10 +269,13 @@ def main() -> None:
         return cost_encoder.table(options.pairs)
     bench = Bench(options.pairs, options.device, options.dtype)
     on_gpu = options.device != "cpu"
+    if options.units:
+        return units(bench)
     analyses(bench, options.lengths or list(GPU_LENGTHS if on_gpu else LIMITS))
     if options.lengths:
         return
     the_rest(bench)
+    units(bench)
     if on_gpu:
         return print_gpu_memory(bench, 4096)
     del bench

@@ -79,6 +79,11 @@ class StepDistances:
         if self.l2.dtype != self.cosine.dtype or self.l2.dtype not in (np.float32, np.float64):
             raise ValueError(f"distances are float32 or float64: l2 has {self.l2.dtype}, cosine {self.cosine.dtype}")
 
+    def listed(self, left_out: int | None) -> np.ndarray:
+        """Which units take part in lists and scales: all but `left_out`, where that is a unit alone: (unit,)."""
+        alone = True if self.units is None else np.array([where == str(left_out) for where in self.units.positions])
+        return ~((self.positions == left_out) & alone)
+
 
 @dataclass
 class ResultTable:

@@ -15,6 +15,9 @@ from mask_impact.base import console, interrupts
 from mask_impact.base.errors import StopRequested
 from mask_impact.base.json_text import json_value
 from mask_impact.cuts.key_sets import KeySets
+from mask_impact.cuts.pairs import Pair, pair_units, pairs_among, strongest
+from mask_impact.cuts.units import Unit
+from mask_impact.measure.distances import LayerDistances
 from mask_impact.measure.generation import context_full, ends
 from mask_impact.measure.next_token import greedy, picking, saved_settings
 from mask_impact.measure.step import MeasuredLayer, ModelInputs, Step
@@ -54,6 +57,7 @@ class Run:
             context_length=loaded.model_info.context_length,
             masked=plan.prompt.masked,
             sets=None if plan.prompt.units(plan.prompt.token_ids) is None else self._key_sets,
+            pairs=None if plan.settings.pairs is None else self._choose_pairs,
             further=partial(plan.prompt.further, device=loaded.model.device),
             done=Column(parts, lambda step: step.fingerprint),
             start_over=self._start_over,
@@ -63,6 +67,7 @@ class Run:
             site=plan.prompt.site,
             at=plan.prompt.at,
         )
+        self._pairs: list[Pair] = []
         self.steps = [step.record for step in parts]
         self.distances = Column(parts, lambda step: step.distances)
         self._closed: list[MeasuredLayer] = []
@@ -96,12 +101,21 @@ class Run:
         """What is hidden in turn in a sequence of these tokens."""
         return KeySets.of(unit.positions for unit in self.plan.prompt.units(token_ids) or ())
 
-    def _labels(self) -> UnitLabels | None:
-        """The labels of what the last step hid; None if it hid each position alone."""
+    def _choose_pairs(self, token_ids: list[int], layers: list[LayerDistances]) -> list[Pair]:
+        """Which units of the present step are paired: all spans, or the strongest by Full's L2 summed over layers."""
+        units = self.plan.prompt.units(token_ids) or []
+        if self.plan.settings.pairs == "spans":
+            numbers = [number for number, unit in enumerate(units) if unit.kind == "spans"]
+        else:
+            strength = np.sum([layer.l2[layer.variants.index("Full")] for layer in layers], axis=0)
+            numbers = strongest(units, strength, self.plan.settings.pairs)
+        self._pairs = pairs_among(units, numbers)
+        return self._pairs
+
+    def _units(self) -> list[Unit] | None:
+        """What the last step hid, pairs last; None if it hid each position alone."""
         units = self.plan.prompt.units(self.last.token_ids)
-        if units is None:
-            return None
-        return UnitLabels([one.label for one in units], [one.kind for one in units], [one.where for one in units])
+        return None if units is None else [*units, *pair_units(units, self._pairs)]
 
     def _start_over(self) -> None:
         console.warn(
@@ -121,19 +135,32 @@ class Run:
 
     def _close_step(self) -> None:
         self._closed, self._open = self._open, []
-        rows = self._rows()
-        distances = StepDistances(
-            self.last.index,
-            np.stack([layer.l2[row] for _, layer, row in rows]),
-            np.stack([layer.cosine[row] for _, layer, row in rows]),
-            self.last.sets.first,
-            self._labels(),
-        )
+        distances = self._step_distances(self._units())
         self.steps.append(self._step_record(distances))
         if self.finished_steps is None or len(self.steps) == self.plan.steps or ends(self.last, self.inputs):
             self.distances.more.append(distances)
         else:
             self._keep(distances)
+
+    def _step_distances(self, units: list[Unit] | None) -> StepDistances:
+        """The last step's distances, as the table takes them."""
+
+        def stacked(kind: str) -> np.ndarray:
+            return np.stack([getattr(layer, kind)[row] for _, layer, row in self._rows()])
+
+        labels = (
+            None
+            if units is None
+            else UnitLabels([one.label for one in units], [one.kind for one in units], [one.where for one in units])
+        )
+        return StepDistances(
+            self.last.index,
+            stacked("l2"),
+            stacked("cosine"),
+            self.last.sets.first if units is None else np.array([one.positions[0] for one in units]),
+            labels,
+            None if self.inputs.pairs is None else stacked("interaction"),
+        )
 
     def _keep(self, distances: StepDistances) -> None:
         """Keep a step that is not the last one, in a file. Raises StopRequested if Ctrl-C was pressed meanwhile."""
@@ -167,7 +194,7 @@ class Run:
         """The step in the run record: per variant a number for each measured layer, null where it has no such head."""
         step, rows = self.last, self._rows()
         values = {kind: [getattr(layer, kind)[row] for _, layer, row in rows] for kind in PER_CELL[:3]}
-        rest = distances.positions != left_out(self.plan.prompt.columns(1))
+        rest = distances.listed(left_out(self.plan.prompt.columns(1)))
         values |= {"max_l2": largest(distances.l2[:, rest]), "max_cosine": largest(distances.cosine[:, rest])}
         return {
             "step": step.index,
