@@ -33,7 +33,7 @@ lint: $(INSTALLED)
 	$(RUN) -m ruff format --check --quiet
 	$(RUN) -m mypy
 	$(RUN) -m mask_impact.settings.guide --check
-	$(RUN) -m mask_impact.settings.schema --check
+	$(RUN) -m mask_impact.settings.json_schema --check
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory viewer-lint; else echo "no Node: viewer/ is not checked"; fi
 
 viewer-lint: $(MODULES)
@@ -47,7 +47,7 @@ screenshot: demo
 
 guide: $(INSTALLED)
 	$(RUN) -m mask_impact.settings.guide
-	$(RUN) -m mask_impact.settings.schema
+	$(RUN) -m mask_impact.settings.json_schema
 
 # Written last, so that an installation that broke off is begun again.
 $(INSTALLED): requirements.txt

@@ -77,7 +77,9 @@ def question(folder: str) -> picture_tokens.VisionInputs:
     """A random picture and random words about it."""
     draw, path = np.random.default_rng(0), str(Path(folder, "picture.png"))
     Image.fromarray(draw.integers(0, 256, (*SIZE[::-1], 3), dtype=np.uint8)).save(path)
-    processor = Qwen2VLImageProcessorPil(patch_size=16, merge_size=2, temporal_patch_size=2, **qwen3_vl.PLAIN)
+    processor = Qwen2VLImageProcessorPil(
+        patch_size=16, merge_size=2, temporal_patch_size=2, **qwen3_vl.DEFAULT_PROCESSOR
+    )
     image = picture_tokens.seen(pictures.examine(path), processor, 1024)
     assert image.tokens == PICTURE_TOKENS
     start, end, patch = (WORDS[f"{name}_token_id"] for name in ("vision_start", "vision_end", "image"))

@@ -43,11 +43,12 @@ def table_of(rows: int) -> ResultTable:
     """At least `rows` rows of distances as a model gives them: over many powers of ten, with all their digits."""
     variants = ["Full", "Attn", *(f"Head_{head}" for head in range(HEADS))]
     cells = [(variant, layer) for variant in variants for layer in range(LAYERS)]
-    table, draw = ResultTable([], cells), np.random.default_rng(0)
+    steps: list[StepDistances] = []
+    table, draw = ResultTable([], cells, steps), np.random.default_rng(0)
     while len(table) < rows:
         shape = (len(cells), TOKENS + len(table.steps))
         l2, cosine = (draw.lognormal(mean, 3, shape).astype(np.float32) for mean in (-3, -6))
-        table.steps.append(StepDistances(len(table.steps), l2, cosine))
+        steps.append(StepDistances(len(steps), l2, cosine))
     table.tokens = [f" word{position % 150}" for position in range(table.steps[-1].l2.shape[1])]
     return table
 

@@ -30,6 +30,7 @@ from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import ModelInputs
 from mask_impact.models import info, loading
 from mask_impact.models.vision import qwen3_vl
+from mask_impact.models.vision.picture_tokens import VisionInputs
 from mask_impact.settings.text_settings import Settings
 from mask_impact.settings.vision_settings import VisionSettings
 
@@ -101,6 +102,7 @@ def picture_counts(loaded: loading.LoadedModel, count: int = PROMPTS, seed: int 
             asked = loaded.model_info.prompt_inputs(
                 VisionSettings(prompt=question.text, image=path, mask_mode="both", model="demo")
             )
+            assert isinstance(asked, VisionInputs), "the prompt has a picture"
             cells = {(0, *cell) for cell in question.asked.cells}
             fed = ModelInputs(
                 asked.token_ids, 1, masked=asked.masked, further=lambda ids: asked.further(ids, torch.device("cpu"))

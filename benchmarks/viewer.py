@@ -85,11 +85,12 @@ def wide_table(steps: int = 2) -> ResultTable:
 def drawn_table(cells: list[tuple[str, int]], prompt: int, rows: int) -> ResultTable:
     """Distances as a model gives them, over many powers of ten with all their digits;
     whole steps, nearest to `rows`."""
-    table, draw = ResultTable([], cells), np.random.default_rng(0)
+    steps: list[StepDistances] = []
+    table, draw = ResultTable([], cells, steps), np.random.default_rng(0)
     while not table.steps or abs(len(table) + len(cells) * (prompt + len(table.steps)) - rows) < abs(len(table) - rows):
         shape = (len(cells), prompt + len(table.steps))
         l2, cosine = (np.exp(draw.standard_normal(shape, dtype=np.float32) * 3 + mean) for mean in (-3, -6))
-        table.steps.append(StepDistances(len(table.steps), l2, cosine))
+        steps.append(StepDistances(len(steps), l2, cosine))
     table.tokens = [f"{WORDS[position % len(WORDS)]}{position % 150}" for position in range(shape[1])]
     return table
 

@@ -55,7 +55,8 @@ def star_points() -> list[tuple[float, float]]:
 
 
 THIRD = 1 / 3
-CORNERS = {  # In units of half the thing's size, from its centre, y downwards; the circle has none.
+# In units of half the thing's size, from its centre, y downwards; the circle has none.
+CORNERS: dict[str, list[tuple[float, float]]] = {
     "circle": [],
     "square": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
     "triangle": [(0, -0.9), (1, 0.9), (-1, 0.9)],

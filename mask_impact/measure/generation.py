@@ -19,8 +19,8 @@ from mask_impact.base.errors import RunError
 from mask_impact.base.precision import full_float32
 from mask_impact.measure.collect import StepInfo
 from mask_impact.measure.distances import LayerDistances
+from mask_impact.measure.joined.joined_rows import Joined, OwnAnswers, joining
 from mask_impact.measure.joined.kept_values import ProjectedValues, values_kept
-from mask_impact.measure.joined.rows import Joined, OwnAnswers, joining
 from mask_impact.measure.step import GenerationStep, Method, ModelInputs, PassFingerprint, Step, digest
 from mask_impact.sites.layer_pass import LayerPass
 from mask_impact.sites.parts import LayerParts, layer_count

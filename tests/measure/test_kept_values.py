@@ -18,8 +18,7 @@ from mask_impact.measure import generation
 from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.closed_form.single_keys import leave_one_out
 from mask_impact.measure.generation import generation_steps
-from mask_impact.measure.joined import kept_values
-from mask_impact.measure.joined import rows as joined_rows
+from mask_impact.measure.joined import joined_rows, kept_values
 from mask_impact.measure.joined.kept_values import ProjectedValues, projected_rows
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.renormalize import head_rows

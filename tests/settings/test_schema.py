@@ -15,7 +15,7 @@ import yaml
 from repository import ROOT
 
 from mask_impact.base.errors import RequestError
-from mask_impact.settings import batch_file, generated_files, schema
+from mask_impact.settings import batch_file, generated_files, json_schema
 from mask_impact.settings import readers as values
 from mask_impact.settings import text_settings as settings
 from mask_impact.settings.option import Option, options
@@ -268,7 +268,7 @@ def named(read: values.Reader) -> str:
 
 @pytest.mark.parametrize("read", {named(read): read for read in readers()}.values(), ids=named)
 def test_reader_and_schema_agree(read):
-    chance, rules, seen = random.Random(named(read)), schema.schema_of_reader(read), set()
+    chance, rules, seen = random.Random(named(read)), json_schema.schema_of_reader(read), set()
     for value in [*SCALARS, *PIECES, *(any_value(chance) for _ in range(2000))]:
         good, why = True, ""
         try:
@@ -292,14 +292,14 @@ def test_reader_and_schema_agree(read):
 )
 def test_what_only_the_reader_can_tell(read, value):
     """The exceptions that the module's docstring names; whoever finds a pattern for one may take it out."""
-    assert fits(value, schema.schema_of_reader(read))
+    assert fits(value, json_schema.schema_of_reader(read))
     with pytest.raises(ValueError):
         read(value)
 
 
 def test_a_reader_without_a_schema_is_noticed():
     with pytest.raises(KeyError):
-        schema.described(Option("--x", values.number_in_flag, "x", "run", "model"), None)
+        json_schema.described(Option("--x", values.number_in_flag, "x", "run", "model"), None)
 
 
 # Whole files
@@ -360,7 +360,7 @@ def random_file(chance: random.Random, kind: type[Settings]) -> dict:
 def test_the_file_and_its_schema_agree(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("in.txt").write_text("From a file", encoding="utf-8")
-    chance, rules, seen = random.Random(5), schema.batch_schema(kind), []
+    chance, rules, seen = random.Random(5), json_schema.batch_schema(kind), []
     for _ in range(600):
         file = random_file(chance, kind)
         Path("b.yaml").write_text(yaml.safe_dump(file, allow_unicode=True), encoding="utf-8")
@@ -403,7 +403,7 @@ def test_files_that_both_refuse(text, tmp_path):
     (tmp_path / "b.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(RequestError):
         batch_file.read(str(tmp_path / "b.yaml"))
-    assert not fits(yaml.safe_load(text), schema.batch_schema(Settings))
+    assert not fits(yaml.safe_load(text), json_schema.batch_schema(Settings))
 
 
 def examples() -> list[str]:
@@ -419,22 +419,22 @@ def examples() -> list[str]:
 
 @pytest.mark.parametrize("text", examples())
 def test_every_example_is_valid(text):
-    assert fits(yaml.safe_load(text), schema.batch_schema(VisionSettings if "image:" in text else Settings))
+    assert fits(yaml.safe_load(text), json_schema.batch_schema(VisionSettings if "image:" in text else Settings))
 
 
 # The files
 
 
-@pytest.mark.parametrize("name", schema.FILES)
+@pytest.mark.parametrize("name", json_schema.FILES)
 def test_the_schemas_are_what_the_sources_give(name):
     text = (ROOT / name).read_text(encoding="utf-8")
-    assert text == schema.schema_text(schema.FILES[name]), "run python -m mask_impact.settings.schema"
-    assert text.isascii() and json.loads(text)["$schema"] == schema.DRAFT
+    assert text == json_schema.schema_text(json_schema.FILES[name]), "run python -m mask_impact.settings.json_schema"
+    assert text.isascii() and json.loads(text)["$schema"] == json_schema.DRAFT
 
 
 @KINDS
 def test_every_key_is_there_with_its_meaning_and_no_other(kind):
-    rules = schema.batch_schema(kind)
+    rules = json_schema.batch_schema(kind)
     levels = {
         "top": rules,
         "defaults": rules["properties"]["defaults"],
@@ -462,7 +462,7 @@ def test_the_batch_files_name_their_schema(path):
 
 def test_make_guide_writes_them_too():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert "-m mask_impact.settings.schema" in re.search(r"^guide:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
+    assert "-m mask_impact.settings.json_schema" in re.search(r"^guide:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)[1]
 
 
 def test_a_file_that_is_not_what_the_settings_give_is_told_and_written_again(tmp_path, capsys):

@@ -1,7 +1,7 @@
 """JSON schemas of the batch files, made from the settings, for editors to complete and check keys.
 
-    python -m mask_impact.settings.schema            # writes both again
-    python -m mask_impact.settings.schema --check    # exits 1 with one line for each that is another
+    python -m mask_impact.settings.json_schema            # writes both again
+    python -m mask_impact.settings.json_schema --check    # exits 1 with one line for each that is another
 
 A schema takes whatever the setting's reader (mask_impact/settings/readers.py) takes. It also takes what no pattern can
 exclude: a range of layers that runs backwards, a name of few characters but many bytes, `3.0`, which JSON does not tell
