@@ -127,8 +127,8 @@ def test_identities_are_checked_on_rows_that_join(monkeypatch):
     """A layer whose own heads are not those of the closed form stops the run, within the forward pass."""
     model = zoo.build("qwen2")
     parts, _ = measurable_parts(model)
-    closed = rows.leave_one_out
-    monkeypatch.setattr(rows, "leave_one_out", lambda query: closed(broken(query)))
+    closed = rows.masked_heads
+    monkeypatch.setattr(rows, "masked_heads", lambda query, sets: closed(broken(query), sets))
     with pytest.raises(RunError, match="layer 0: the identity"):
         list(measured_layers(model, parts, ModelInputs(IDS, 1), Method()))
 

@@ -69,7 +69,7 @@ def planted_layer(position_weights, length=24, method=Method(join_rows=False), n
 def measured(model, step, layer, method=Method()):
     """Measure one layer by itself."""
     with torch.inference_mode(), attached(model.get_decoder()):
-        return measure_layer(layer, MeasuredAt(), step, method)
+        return measure_layer(layer, MeasuredAt(), step.step_info, method)
 
 
 def own_numbers_errors(model):
