@@ -7,7 +7,7 @@ from measuring import measure, relative_error
 
 from mask_impact.base.errors import RunError
 from mask_impact.measure.check_on_load import measurable_parts
-from mask_impact.measure.joined import rows
+from mask_impact.measure.joined import joined_rows as rows
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import Method, ModelInputs
 
