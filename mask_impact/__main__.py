@@ -57,15 +57,15 @@ def read(argv: Sequence[str] | None = None) -> argparse.Namespace:
     show.add_argument(
         "--json", dest="as_json", action="store_true", help="print the strongest tokens as JSON, for scripts"
     )
+    show.add_argument("--unit", metavar="KIND", action=Once, help="words, spans, ... (default: the first there is)")
     compare = command("compare", "print where two results of the same shape differ, and by how much", "a", "b")
     whole = "print every column of the picture, also where the strongest alone fill a screen"
     show.add_argument("--all", action="store_true", help=whole)
     whole = "print every variant, layer and changed token, and not the largest changes alone"
     compare.add_argument("--all", action="store_true", help=whole)
     for each in (show, compare):
-        each.add_argument(
-            "--metric", action=Once, choices=("l2", "cosine"), default="l2", help="which distance (default: l2)"
-        )
+        help = "which distance (default: l2); interaction: of pairs of units"
+        each.add_argument("--metric", action=Once, choices=("l2", "cosine", "interaction"), default="l2", help=help)
     report = command("report", "write {name}_report.html, the page that shows a result, beside it", "result")
     export = command("export", "write a result in another format, beside it", "result")
     export.add_argument("--to", metavar="FORMAT", action=Once, choices=FORMATS, required=True, help=", ".join(FORMATS))
@@ -138,6 +138,7 @@ def answer(asked: argparse.Namespace, screen: terminal.Screen) -> None:
             variant=asked.variant,
             top=asked.top,
             metric=asked.metric,
+            unit=asked.unit,
             as_json=asked.as_json,
             whole=asked.all,
         )

@@ -1,13 +1,17 @@
 """Compares two results of the same variants, layers and positions: distances, and which strongest tokens changed.
 
+Units are compared where both results have them: of one kind, at the same positions, and with the same text where
+several stand there.
+
 compare(Path("output/a_results.csv"), Path("output/b_results.csv"), Screen())
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ import numpy as np
 from mask_impact.base import console
 from mask_impact.base.errors import RequestError
 from mask_impact.base.terminal import Screen
-from mask_impact.lookup.find import abbreviated, as_table, ranges, read, setting
+from mask_impact.lookup.find import abbreviated, as_table, needs_interactions, ranges, read, setting
 from mask_impact.lookup.heatmap_text import number
 from mask_impact.results.strongest import METRICS, StrongToken, strongest_tokens
 from mask_impact.results.table import ResultTable
@@ -25,6 +29,7 @@ TOP = 3
 MOST_LISTED = 5
 MOST_ROWS = 20  # of the table of variants and layers; of a longer one, so many of each kind of variant:
 ROWS_OF_A_KIND = 5
+LONGEST_PLACE = 24  # columns of the kind and positions of a unit
 
 
 @dataclass(frozen=True)
@@ -61,25 +66,36 @@ class CellChange:
 
 @dataclass(frozen=True)
 class Change:
-    """One distance of A and of B, and how far they lie apart."""
+    """One distance of A and of B, and how far they lie apart.
+
+    `name` says what was hidden (`position 3` or `words 3-5`), `text` how it reads in A; `left_out` whether it is the
+    position that lists leave out.
+    """
 
     cell: CellChange
     step: int
-    position: int
+    name: str
+    text: str
+    left_out: bool
     apart: float
     a: float
     b: float
 
 
 def compare(one: Path, other: Path, screen: Screen, metric: str = "l2", whole: bool = False) -> None:
-    """Print how far the two tables lie apart, in the steps that both have:
+    """Print how far the two tables lie apart, in the steps and units that both have:
     where most, then the largest changes, or with `whole` all of them.
 
-    Raises RequestError if they share no step, or if their variants, layers or positions differ.
+    Raises RequestError if they share no step or no unit, if their variants, layers or positions differ, or if one has
+    no interactions and these are the metric.
     """
     frames = [read(path) for path in (one, other)]
     whole_a, whole_b = (as_table(path, frame) for path, frame in zip((one, other), frames))
-    a, b = in_shared_steps(whole_a, whole_b)
+    for path, table in zip((one, other), (whole_a, whole_b)):
+        if metric == "interaction":
+            needs_interactions(path, table)
+    in_steps = in_shared_steps(whole_a, whole_b)
+    a, b = in_shared_units(*in_steps)
     if faults := differing_axes(a, b):
         raise RequestError(*(f"{one} and {other} cannot be compared: {fault}" for fault in faults))
     ends = [measured_at(frame.attrs.get("run") or {}) for frame in frames]
@@ -88,6 +104,7 @@ def compare(one: Path, other: Path, screen: Screen, metric: str = "l2", whole: b
     for line in [
         *names,
         *steps_left_out(whole_a, whole_b, screen),
+        *units_left_out(in_steps, (a, b), screen),
         *differing_tokens(a, b, screen),
         "",
         *largest_changes(a, b, heatmap_rows, metric, screen),
@@ -124,6 +141,51 @@ def steps_left_out(one: ResultTable, other: ResultTable, screen: Screen) -> Iter
         yield from screen.lines(f"left out, as the other has no such generation step: {' and '.join(alone)}")
 
 
+def in_shared_units(one: ResultTable, other: ResultTable) -> list[ResultTable]:
+    """The two tables with only the units that both have, in A's order; unchanged without units, or if they share none
+    or have other steps."""
+    same_steps = [step.step for step in one.steps] == [step.step for step in other.steps]
+    if not same_steps or not (one.unit_columns or other.unit_columns):
+        return [one, other]
+    pairs = [shared_places(each) for each in zip(labels_of(one), labels_of(other))]
+    if not any(pairs):
+        return [one, other]
+    return [
+        replace(table, steps=[step.take([pair[side] for pair in own]) for step, own in zip(table.steps, pairs)])
+        for side, table in enumerate((one, other))
+    ]
+
+
+def labels_of(table: ResultTable) -> list[list[tuple[str, str, str]]]:
+    """The kind, positions and text of each unit of each step."""
+    return [list(zip(step.kind_of_each, step.where, table.texts(step))) for step in table.steps]
+
+
+def shared_places(labels: tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]) -> list[tuple[int, int]]:
+    """The places in A and in B of each unit of a step that both have: by kind, positions and text, and of the rest by
+    kind and positions."""
+    found: dict[int, int] = {}
+    for known in (3, 2):
+        free: dict[tuple[str, ...], list[int]] = {}
+        for place in sorted({*range(len(labels[1]))} - {*found.values()}):
+            free.setdefault(labels[1][place][:known], []).append(place)
+        for place, label in enumerate(labels[0]):
+            if place not in found and free.get(label[:known]):
+                found[place] = free[label[:known]].pop(0)
+    return sorted(found.items())
+
+
+def units_left_out(whole: Sequence[ResultTable], shared: Sequence[ResultTable], screen: Screen) -> Iterator[str]:
+    """A line with how many units of each kind are not compared, as only one of the two has them."""
+    alone = []
+    for name, table, kept in zip("AB", whole, shared):
+        gone = {*chain(*labels_of(table))} - {*chain(*labels_of(kept))} if kept is not table else set()
+        if counts := Counter(kind for kind, _, _ in sorted(gone)):
+            alone.append(f"{', '.join(f'{count} {kind}' for kind, count in counts.items())} of {name}")
+    if alone:
+        yield from screen.lines(f"left out, as the other has no such unit: {' and '.join(alone)}")
+
+
 def differing_axes(one: ResultTable, other: ResultTable) -> list[str]:
     """Why two tables cannot be compared distance by distance, a fault for each axis that differs."""
     faults = []
@@ -131,6 +193,7 @@ def differing_axes(one: ResultTable, other: ResultTable) -> list[str]:
         "generation steps": [ranges([step.step for step in table.steps]) for table in (one, other)],
         "variants": [", ".join(abbreviated(variants_of(table))) for table in (one, other)],
         "layers": [ranges(sorted({layer for _, layer in table.heatmap_rows})) for table in (one, other)],
+        "units": [", ".join(dict.fromkeys(chain(*(step.kinds for step in table.steps)))) for table in (one, other)],
         "positions": [positions_of(table) for table in (one, other)],
     }.items():
         if pair[0] != pair[1]:
@@ -142,7 +205,14 @@ def differing_axes(one: ResultTable, other: ResultTable) -> list[str]:
 
 def positions_of(table: ResultTable) -> str:
     """The masked positions of the steps; equal ones are listed once."""
-    return ", ".join(dict.fromkeys(ranges(step.positions.tolist()) for step in table.steps))
+    return ", ".join(
+        dict.fromkeys(
+            ranges(step.positions.tolist())
+            if step.units is None or all(step.units.single)
+            else ", ".join(step.units.positions)
+            for step in table.steps
+        )
+    )
 
 
 def short(text: str) -> str:
@@ -156,15 +226,20 @@ def variants_of(table: ResultTable) -> list[str]:
 
 
 def differing_tokens(one: ResultTable, other: ResultTable, screen: Screen) -> Iterator[str]:
-    """A line for each position where the tokens of the two differ, at most MOST_LISTED."""
-    places = sorted({int(position) for step in one.steps for position in step.positions})
-    found = [place for place in places if one.tokens[place] != other.tokens[place]]
-    for place in found[:MOST_LISTED]:
-        room = max(6, (screen.width - len(f"position {place}: A  B ")) // 2)
-        a, b = (screen.quoted(table.tokens[place], room) for table in (one, other))
-        yield f"position {place}: A {a} B {b}"
+    """A line for each position or unit where the texts of the two differ, at most MOST_LISTED."""
+    found = {
+        step.named(place): texts
+        for step, its_other in zip(one.steps, other.steps)
+        for place, texts in enumerate(zip(one.texts(step), other.texts(its_other)))
+        if texts[0] != texts[1]
+    }
+    for name, texts in islice(found.items(), MOST_LISTED):
+        room = max(6, (screen.width - len(f"{name}: A  B ")) // 2)
+        a, b = (screen.quoted(text, room) for text in texts)
+        yield f"{screen.safe(name)}: A {a} B {b}"
     if len(found) > MOST_LISTED:
-        yield f"... and different tokens at {len(found) - MOST_LISTED} more positions"
+        what = "units" if one.unit_columns else "tokens"
+        yield f"... and different {what} at {len(found) - MOST_LISTED} more positions"
 
 
 def cell_changes(one: ResultTable, other: ResultTable, metric: str) -> list[CellChange]:
@@ -185,10 +260,10 @@ def largest_changes(
     yield screen.bold(screen.cut(f"Largest |A - B| of the {METRICS[metric]}", screen.width))
     for kind, group in by_kind(heatmap_rows).items():
         largest = largest_change(one, other, group, metric)
-        yield place_of(largest, one, screen, f"{screen.padded(kind, 6)} ")
-        if largest is not None and largest.position == one.left_out:
+        yield place_of(largest, screen, f"{screen.padded(kind, 6)} ")
+        if largest is not None and largest.left_out:
             further = largest_change(one, other, group, metric, without=one.left_out)
-            yield place_of(further, one, screen, f"{'':6} without position {one.left_out}: ")
+            yield place_of(further, screen, f"{'':6} without position {one.left_out}: ")
     if lone := sum(cell.lone for cell in heatmap_rows):
         yield from screen.lines(f"distances that are undefined in one of the two alone: {lone}")
 
@@ -205,22 +280,25 @@ def largest_change(
     rows, found = [cell.row for cell in heatmap_rows], None
     for step, its_other in zip(one.steps, other.steps):
         a, b = (getattr(each, metric)[rows].astype(np.float64) for each in (step, its_other))
-        apart = np.where(step.positions == without, 0, np.nan_to_num(np.abs(a - b)))
+        apart = np.where(step.alone(without), 0, np.nan_to_num(np.abs(a - b)))
         cell, column = divmod(int(apart.argmax()), apart.shape[1]) if apart.size else (0, 0)
         if apart.size and apart[cell, column] > (found.apart if found else 0):
             numbers = (float(values[cell, column]) for values in (apart, a, b))
-            found = Change(heatmap_rows[cell], step.step, int(step.positions[column]), *numbers)
+            named = step.named(column), one.texts(step)[column], bool(step.alone(one.left_out)[column])
+            found = Change(heatmap_rows[cell], step.step, *named, *numbers)
     return found
 
 
-def place_of(change: Change | None, table: ResultTable, screen: Screen, start: str) -> str:
+def place_of(change: Change | None, screen: Screen, start: str) -> str:
     """`2.49 (A 25.5, B 23): layer 29, step 0, position 613 " old"`."""
     if change is None:
         return f"{start}no change"
     head = f"{change.cell.variant}, " if change.cell.kind == "Heads" else ""
-    where = f"{screen.safe(head)}layer {change.cell.layer}, step {change.step}, position {change.position} "
+    where = (
+        f"{screen.safe(head)}layer {change.cell.layer}, step {change.step}, {screen.cut(change.name, LONGEST_PLACE)} "
+    )
     said = f"{start}{number(change.apart)} (A {number(change.a)}, B {number(change.b)}): {where}"
-    return said + screen.quoted(table.tokens[change.position], max(6, screen.width - len(said)))
+    return said + screen.quoted(change.text, max(6, screen.width - len(said)))
 
 
 def table_of_changes(heatmap_rows: Sequence[CellChange], metric: str, screen: Screen, whole: bool) -> Iterator[str]:
@@ -287,21 +365,29 @@ def distances_apart(one: ResultTable, other: ResultTable, row: int, metric: str)
 
 
 def changes(one: ResultTable, other: ResultTable, metric: str, screen: Screen, whole: bool) -> Iterator[str]:
-    """The strongest tokens of each step and variant in which they differ or have another order."""
-    pairs = [(place, variant) for place in range(len(one.steps)) for variant in variants_of(one)]
-    changed = [
-        (one.steps[place].step, variant, a, b)
-        for place, variant in pairs
-        for a, b in [[strongest_tokens(table, TOP, place, variant, metric) for table in (one, other)]]
-        if [token.position for token in a] != [token.position for token in b]
+    """The strongest tokens, or units of each kind, of each step and variant in which they differ or have another
+    order."""
+    cases = [
+        (place, variant, kind)
+        for place, step in enumerate(one.steps)
+        for variant in variants_of(one)
+        for kind in step.kinds
     ]
-    where = f"{len(pairs) - len(changed)} of {len(pairs)}" if changed else f"all {len(pairs)}"
-    yield from screen.lines(
-        f"the {TOP} strongest tokens are the same, in the same order, in {where} pairs of step and variant"
-    )
-    without = "" if one.left_out is None else f" (position {one.left_out} left out)"
-    for step, variant, a, b in changed if whole else changed[:MOST_LISTED]:
-        yield f"step {step}, {screen.safe(variant)}: the {TOP} strongest tokens{without} changed"
+    changed = [
+        (one.steps[place], variant, kind, a, b)
+        for place, variant, kind in cases
+        for a, b in [[strongest_tokens(table, TOP, place, variant, metric, kind) for table in (one, other)]]
+        if [token.place for token in a] != [token.place for token in b]
+    ]
+    where = f"{len(cases) - len(changed)} of {len(cases)}" if changed else f"all {len(cases)}"
+    kinds = list(dict.fromkeys(kind for _, _, kind in cases))
+    single = len(kinds) == 1
+    what, case = (kinds[0], "pairs of step and variant") if single else ("units", "triples of step, variant and kind")
+    yield from screen.lines(f"the {TOP} strongest {what} are the same, in the same order, in {where} {case}")
+    for step, variant, kind, a, b in changed if whole else changed[:MOST_LISTED]:
+        left_out = one.left_out_in(step.of_kind(kind))
+        without = "" if left_out is None else f" (position {left_out} left out)"
+        yield f"step {step.step}, {screen.safe(variant)}: the {TOP} strongest {screen.safe(kind)}{without} changed"
         yield f"  A  {tokens_in_line(a, screen)}"
         yield f"  B  {tokens_in_line(b, screen)}"
     if not whole and len(changed) > MOST_LISTED:
@@ -312,6 +398,8 @@ def tokens_in_line(tokens: Sequence[StrongToken], screen: Screen) -> str:
     """`3 " France", 1 " capital"`, each cut so that all fit into the line."""
     room = (screen.width - 5) // max(1, len(tokens)) - 2
     texts = [
-        f"{token.position} {screen.quoted(token.text, max(5, room - len(str(token.position)) - 1))}" for token in tokens
+        f"{where} {screen.quoted(token.text, max(5, room - len(where) - 1))}"
+        for token in tokens
+        for where in [screen.cut(token.where, LONGEST_PLACE)]
     ]
     return ", ".join(texts) or "none"

@@ -12,7 +12,7 @@ from mask_impact.base.formats import FORMATS
 from mask_impact.results.frame import table_of
 from mask_impact.results.paths import RESULT_FILE, results_path, run_path, unfinished_folder
 from mask_impact.results.reading import read_results
-from mask_impact.results.table import COLUMNS, DISTANCES, ResultTable
+from mask_impact.results.table import COLUMNS, DISTANCES, INTERACTION, ResultTable
 from mask_impact.settings import readers
 from mask_impact.settings.text_settings import Settings
 
@@ -151,6 +151,12 @@ def as_table(path: Path, frame: pd.DataFrame) -> ResultTable:
         raise RequestError(
             f"{path}: rows are missing, or not in the order in which they were written; write it again"
         ) from None
+
+
+def needs_interactions(path: Path, table: ResultTable) -> None:
+    """Raise RequestError for a table that has none."""
+    if INTERACTION not in table.unit_columns:
+        raise RequestError(f"--metric interaction: {path} has no pairs of units; --pairs measures them")
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

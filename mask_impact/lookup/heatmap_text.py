@@ -1,4 +1,4 @@
-"""A heatmap as text: a row for each layer, a column for each token, a block for each distance.
+"""A heatmap as text: a row for each layer, a column for each token or unit, a block for each distance.
 
 for line in block_picture(table, "l2", Screen()):
     print(line)
@@ -12,7 +12,7 @@ import numpy as np
 
 from mask_impact.base.terminal import BLOCKS, LEVELS, RAMP, Screen
 from mask_impact.results.strongest import METRICS, strongest_tokens
-from mask_impact.results.table import ResultTable
+from mask_impact.results.table import CELL_COLUMNS, ResultTable
 
 UNDEFINED, ZERO, ROUNDING = -2, -1, 0  # levels beside those from 1 to LEVELS
 MARKS = {True: {UNDEFINED: "?", ZERO: "·", ROUNDING: "~"}, False: {UNDEFINED: "?", ZERO: ".", ROUNDING: "~"}}
@@ -29,15 +29,15 @@ def block_picture(
     floor: Sequence[float | None] | None = None,
     whole: bool = False,
 ) -> Iterator[str]:
-    """The lines of the picture of a table of one step and one variant.
+    """The lines of the picture of a table of one step, one variant and one kind of units.
 
-    `floor` is the noise floor of each layer (None where unknown). Each layer has its own scale, up to its largest
-    distance without position 0; a larger one at position 0 looks the same. A picture that is too wide for the screen is
-    cut into pieces.
+    A unit stands under its first position. `floor` is the noise floor of each layer (None where unknown). Each layer
+    has its own scale, up to its largest distance without position 0; a larger one at position 0 looks the same. A
+    picture that is too wide for the screen is cut into pieces.
     """
     [step], texts = table.steps, labels(table)
-    values = getattr(step, metric).astype(np.float64)
-    largest = scales(values, step.positions, table.left_out)
+    values, apart = getattr(step, metric).astype(np.float64), step.alone(table.left_out)
+    largest = scales(values, apart)
     levels = levels_of(values, largest, floor)
     names = [f"{layer:>5} {number(value):>9} " for (_, layer), value in zip(table.heatmap_rows, largest)]
     shown = np.arange(len(texts))
@@ -46,12 +46,12 @@ def block_picture(
     if lines > MOST_LINES and len(texts) > fitting and not whole:
         shown = strongest_columns(table, metric, fitting)
         yield from screen.lines(
-            f"The {len(shown)} strongest of {len(texts)} tokens, in their order; "
+            f"The {len(shown)} strongest of {len(texts)} {step.kinds[0]}, in their order; "
             f"--all draws every one ({lines:,} lines)"
         )
     yield from pieces(names, step.positions[shown], [texts[place] for place in shown], levels[:, shown], screen)
-    drawn = table.left_out in step.positions[shown]
-    yield from screen.lines(legend(levels[:, shown], metric, screen, table.left_out, drawn))
+    left_out, drawn = table.left_out_in(step), bool(apart[shown].any())
+    yield from screen.lines(legend(levels[:, shown], metric, screen, left_out, drawn))
 
 
 def pieces(
@@ -71,15 +71,14 @@ def pieces(
 def strongest_columns(table: ResultTable, metric: str, count: int) -> np.ndarray:
     """The places of the `count` strongest columns, ascending; of the first ones where no distance is defined."""
     [step] = table.steps
-    found = {token.position for token in strongest_tokens(table, count, metric=metric)}
-    places = np.flatnonzero(np.isin(step.positions, list(found)))
+    places = np.array(sorted(token.place for token in strongest_tokens(table, count, metric=metric)), dtype=np.int64)
     return places if len(places) else np.arange(min(count, len(step.positions)))
 
 
-def scales(values: np.ndarray, positions: np.ndarray, left_out: int | None = 0) -> np.ndarray:
-    """The largest distance of each layer (layer,) without the position left out; with it if all others are 0, -1 if
-    none is defined."""
-    rest = values[:, positions != left_out]
+def scales(values: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+    """The largest distance of each layer (layer,) without the columns left out (column,); with them if all others are
+    0, -1 if none is defined."""
+    rest = values[:, ~left_out]
     rest = np.where(np.isnan(rest), 0, rest).max(1, initial=0)
     return np.where(rest > 0, rest, np.where(np.isnan(values), -1, values).max(1, initial=-1))
 
@@ -100,13 +99,13 @@ def levels_of(values: np.ndarray, largest: np.ndarray, floor: Sequence[float | N
 
 
 def labels(table: ResultTable) -> list[str]:
-    """The heading of each column: the token without its first space, a picture's cell as `row,column`."""
+    """The heading of each column: its text without the first space, a picture's cell as `row,column`."""
     [step] = table.steps
-    texts = [column_heading(token) for token in table.tokens]
-    if {"patch_row", "patch_col"} <= set(table.extra_columns):
-        cells = zip(table.extra_columns["patch_row"].to_pylist(), table.extra_columns["patch_col"].to_pylist())
-        texts = [text if row is None else f"{row},{column}" for text, (row, column) in zip(texts, cells)]
-    return [texts[position] for position in step.positions]
+    texts = [column_heading(text) for text in table.texts(step)]
+    if not set(CELL_COLUMNS) <= set(table.extra_columns) or set(step.kinds) - {"tokens"}:
+        return texts
+    cells = zip(*(table.extra_values(step)[name].to_pylist() for name in CELL_COLUMNS))
+    return [text if row is None else f"{row},{column}" for text, (row, column) in zip(texts, cells)]
 
 
 def column_heading(token: str) -> str:

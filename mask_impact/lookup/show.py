@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from mask_impact.lookup.find import (
     abbreviated,
     as_table,
     how_it_ended,
+    needs_interactions,
     question,
     ranges,
     read,
@@ -28,14 +30,15 @@ from mask_impact.lookup.heatmap_text import block_picture
 from mask_impact.results.paths import report_path
 from mask_impact.results.report import write_report
 from mask_impact.results.strongest import METRICS, StrongToken, left_out_note, strongest_tokens
-from mask_impact.results.table import DISTANCES, ResultTable
+from mask_impact.results.table import DISTANCES, INTERACTION, ResultTable
 from mask_impact.settings.option import unknown
 
 if TYPE_CHECKING:
     pass
 
-COLUMN = dict(zip(METRICS, DISTANCES))
+COLUMN = dict(zip(METRICS, (*DISTANCES, INTERACTION)))
 ROOM_FOR_LAYERS = 60  # columns of a screen
+WIDEST_POSITIONS = 16  # columns; of a unit of many scattered positions the first ones are listed
 
 
 def show(
@@ -46,14 +49,15 @@ def show(
     variant: str | None = None,
     top: int = 10,
     metric: str = "l2",
+    unit: str | None = None,
     as_json: bool = False,
     whole: bool = False,
 ) -> None:
     """Print the run, the strongest tokens and the block picture of one step and variant; with `as_json` only the
-    tokens.
+    tokens. Where rows are units, those of one kind: `unit`, or the first.
 
-    Raises RequestError for a table that cannot be read or is not whole, and for a step or variant that it does not
-    have.
+    Raises RequestError for a table that cannot be read or is not whole, and for a step, variant, kind of units or
+    metric that it does not have.
     """
     frame = read(path)
     run = frame.attrs.get("run") or {}
@@ -66,6 +70,9 @@ def show(
     step = steps[0] if step is None else step
     variant = variants[0] if variant is None else known[variant.casefold()]
     table = as_table(path, frame[(frame["generation_step"] == step) & (frame["variant"] == variant)])
+    kinds = table.steps[0].kinds
+    table = in_one_kind(path, table, unit, metric)
+    kind = table.steps[0].kinds[0]
     strongest = strongest_tokens(table, top, metric=metric)
     if as_json:
         console.say(
@@ -84,6 +91,7 @@ def show(
                         "metric": COLUMN[metric],
                         "steps": steps,
                         "variants": variants,
+                        **({"unit": kind, "units": kinds} if table.unit_columns else {}),
                         "strongest": [
                             {
                                 "position": token.position,
@@ -91,6 +99,7 @@ def show(
                                 "sum_over_layers": token.total,
                                 "layer": token.layer,
                                 "largest": token.largest,
+                                **of_unit(token),
                             }
                             for token in strongest
                         ],
@@ -100,16 +109,40 @@ def show(
         )
         return
     shown = f"step {step} of {ranges(steps)}, variant {variant} of {', '.join(abbreviated(variants))}"
+    shown += f", unit {kind} of {', '.join(kinds)}" if table.unit_columns else ""
     for line in [
         *about(path, run, screen),
         *screen.lines(f"shown      {shown}", " " * 11),
         *predicted(run, step, screen),
         "",
-        *strongest_lines(strongest, metric, screen, left_out_note(table)),
+        *strongest_lines(strongest, kind, metric, screen, left_out_note(table)),
         "",
         *block_picture(table, metric, screen, noise_floor(run, table, metric), whole),
     ]:
         console.draw(line)
+
+
+def in_one_kind(path: Path, table: ResultTable, unit: str | None, metric: str) -> ResultTable:
+    """A table of one step with the units of one kind: `unit` if given, for interactions pairs, else the first.
+
+    Raises RequestError, one line, if it has no such units, or no interactions.
+    """
+    [step] = table.steps
+    if metric == "interaction":
+        needs_interactions(path, table)
+        unit = "pairs" if unit is None else unit
+    unit = step.kinds[0] if unit is None else unit.casefold()
+    if unit not in step.kinds:
+        raise RequestError(f"--unit: {unknown('unit', unit, step.kinds)}")
+    if metric == "interaction" and unit != "pairs":
+        raise RequestError(f"--metric interaction is of pairs, and not of {unit}; leave --unit out")
+    return replace(table, steps=[step.of_kind(unit)])
+
+
+def of_unit(token: StrongToken) -> dict[str, Any]:
+    """What the JSON of a unit has beside that of a token: all positions, and of a pair its interaction."""
+    interaction = {} if token.interaction is None else {"interaction": token.interaction}
+    return {} if token.unit is None else {"positions": token.where, **interaction}
 
 
 def predicted(run: Mapping[str, Any], step: int, screen: Screen) -> Iterator[str]:
@@ -121,13 +154,20 @@ def predicted(run: Mapping[str, Any], step: int, screen: Screen) -> Iterator[str
             yield "predicts   " + screen.quoted(str(following.get("text")), screen.width - 11)
 
 
-def strongest_lines(strongest: list[StrongToken], metric: str, screen: Screen, without: str) -> Iterator[str]:
-    """The strongest tokens, one to a line: position, sum over layers, the largest distance with its layer, text."""
-    heading = f"Strongest tokens ({METRICS[metric]} summed over layers{without})"
+def strongest_lines(
+    strongest: list[StrongToken], kind: str, metric: str, screen: Screen, without: str
+) -> Iterator[str]:
+    """The strongest tokens or units, one to a line: positions, sum over layers, a pair's interaction beside it, the
+    largest distance with its layer, text."""
+    paired = metric != "interaction" and any(token.interaction is not None for token in strongest)
+    beside = "; beside it, the interaction's" if paired else ""
+    heading = f"Strongest {kind} ({METRICS[metric]} summed over layers{beside}{without})"
     yield screen.bold(screen.cut(heading, screen.width))
+    columns = min(WIDEST_POSITIONS, max([6, *(len(token.where) for token in strongest)]))
     for token in strongest:
+        interaction = f"{'' if token.interaction is None else f'{token.interaction:.3g}':>9} " if paired else ""
         where = f"layer {token.layer}: {token.largest:.3g}  " if screen.width >= ROOM_FOR_LAYERS else ""
-        line = f"{token.position:>6} {token.total:>9.3g}  {where}"
+        line = f"{screen.cut(token.where, columns):>{columns}} {token.total:>9.3g} {interaction} {where}"
         yield line + screen.quoted(token.text, screen.width - len(line))
     if not strongest:
         yield from screen.lines("  none: no distance is defined, except perhaps at position 0")

@@ -18,7 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from mask_impact.base.errors import RequestError
-from mask_impact.results.table import COLUMNS, DISTANCES, column_types
+from mask_impact.results.table import COLUMNS, DISTANCES, INTERACTION, PICTURE_COLUMNS, column_types, unit_column_types
 from mask_impact.results.writing import RUN_KEY
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ _TWICE_ROUNDED = 7.038531e-26
 def read_results(path: str | Path) -> pd.DataFrame:
     """The long table of {name}_results.csv, .json or .parquet; every token and every bit of a distance as measured.
 
-    Integers are int64, tokens text (`NA`, `007` and the empty token included), undefined distances NaN. Distances are
-    float32, or float64 if the run record says so or, without a record, if float32 cannot hold the numbers. Columns
-    after the seven are kept, an index that pandas wrote is dropped. `attrs["run"]` has the run record, if the file or
-    {name}_run.json beside it holds one. Raises RequestError, one line, for a file that is missing, cut short, or not a
-    result.
+    Integers are int64, tokens and units text (`NA`, `007` and the empty token included), undefined distances NaN, and
+    so are interactions of what is no pair. Distances are float32, or float64 if the run record says so or, without a
+    record, if float32 cannot hold the numbers. Columns after the seven are kept, an index that pandas wrote is dropped.
+    `attrs["run"]` has the run record, if the file or {name}_run.json beside it holds one. Raises RequestError, one
+    line, for a file that is missing, cut short, or not a result.
     """
     table, run = read_table(path)
     frame = table.to_pandas()
@@ -93,7 +93,7 @@ def _read_csv(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
         path,
         pa.csv.ReadOptions(block_size=_BLOCK_BYTES),
         pa.csv.ParseOptions(newlines_in_values=True),
-        pa.csv.ConvertOptions(column_types=column_types(pa.float64())),
+        pa.csv.ConvertOptions(column_types=all_types(pa.float64())),
     )
     table = _without_index(table)
     _check_columns(path, table.column_names)
@@ -111,7 +111,7 @@ def _read_json(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
             "from pandas write CSV, with to_csv(path, index=False)"
         )
     _check_columns(path, list(columns))
-    types = column_types(pa.float64())
+    types = all_types(pa.float64())
     table = pa.table({name: pa.array(values, types.get(name)) for name, values in columns.items()})
     run = _neighbouring_run(path)
     return _in_its_dtype(_typed(table, pa.float64()), run), run
@@ -125,11 +125,22 @@ _READERS: dict[str, Callable[[Path], tuple[pa.Table, dict[str, Any] | None]]] = 
 
 
 def _typed(table: pa.Table, distance: pa.DataType) -> pa.Table:
-    """The seven columns in their types; an extra column that is empty throughout becomes numbers, all NaN."""
-    types = column_types(distance)
-    empty = {field.name: pa.float64() for field in table.schema if pa.types.is_null(field.type)}
-    kinds = {field.name: field.type for field in table.schema} | empty | types
+    """The known columns in their types; an extra column that is empty throughout becomes numbers, all NaN."""
+    types = all_types(distance)
+    kinds = {field.name: types.get(field.name, field.type) for field in table.schema}
+    for name in [name for name, kind in kinds.items() if pa.types.is_null(kind)]:
+        kinds[name] = pa.int64() if name in PICTURE_COLUMNS else pa.float64()
     return table.cast(pa.schema(list(kinds.items())))
+
+
+def all_types(distance: pa.DataType) -> dict[str, pa.DataType]:
+    """The type of each column that is read in one type, whether a table has it or not."""
+    return column_types(distance) | unit_column_types(distance)
+
+
+def measured_columns(table: pa.Table) -> list[str]:
+    """The names of the columns that were measured: two distances, and in a table with pairs their interaction."""
+    return [name for name in (*DISTANCES, INTERACTION) if name in table.column_names]
 
 
 def _in_its_dtype(wide: pa.Table, run: dict[str, Any] | None) -> pa.Table:
@@ -140,14 +151,14 @@ def _in_its_dtype(wide: pa.Table, run: dict[str, Any] | None) -> pa.Table:
         return wide
     narrow = _narrowed(wide)
     held = named == "float32" or all(
-        narrow[name].cast(pa.string()).cast(pa.float64()).equals(wide[name]) for name in DISTANCES
+        narrow[name].cast(pa.string()).cast(pa.float64()).equals(wide[name]) for name in measured_columns(wide)
     )
     return narrow if held else wide
 
 
 def _narrowed(table: pa.Table) -> pa.Table:
     """The distances as those float32 whose shortest texts were read as these float64."""
-    for name in DISTANCES:
+    for name in measured_columns(table):
         wide = table[name].to_numpy()
         with np.errstate(over="ignore"):
             narrow = wide.astype(np.float32)

@@ -5,6 +5,8 @@
 The run goes into script elements that browsers do not run, before the page's last `</body>`: `report-table` (axes and
 tokens) and `report-run` (the run record) are JSON in which no `<` stands; `report-data-STEP-VARIANT`, one for each
 generation step and variant, is base64 of gzip of float32: the L2 distances (layer, position), then the cosine ones.
+Where rows are units, `units` in `report-table` has the texts, kinds and positions of each step's, and if `interaction`
+is true, the interactions (layer, unit) follow the distances.
 viewer/read/embedded.js reads them.
 """
 
@@ -14,6 +16,7 @@ import base64
 import gzip
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +27,9 @@ from mask_impact.base.formats import REPORT_ROWS
 from mask_impact.base.json_text import json_value
 from mask_impact.base.package_data import package_data
 from mask_impact.base.whole_files import write_whole
-from mask_impact.results.frame import PICTURE_COLUMNS, table_of
+from mask_impact.results.frame import table_of
 from mask_impact.results.reading import read_results
-from mask_impact.results.table import ResultTable, StepDistances
+from mask_impact.results.table import INTERACTION, PICTURE_COLUMNS, ResultTable, StepDistances
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +58,8 @@ def write_report(
         frame = table_of(frame)
     if too_long := report_fault(len(frame)):
         raise RequestError(f"{path}: {too_long}")
+    if frame.unit_columns:
+        frame = table_of(frame.to_dataframe())  # a file has not the tokens within units, and a page is the same of both
     before, after = page()
     name = path.stem.removesuffix("_report")
 
@@ -113,6 +118,7 @@ def blocks(table: ResultTable, run: Mapping[str, Any] | None, name: str) -> Iter
                 "words": words,
                 "codes": [number[token] for token in table.tokens],
                 "places": picture_cells(table),
+                **units_of(table),
                 "notes": [ROUNDED] if table.dtype == np.float64 else [],
             }
         ),
@@ -121,7 +127,8 @@ def blocks(table: ResultTable, run: Mapping[str, Any] | None, name: str) -> Iter
         yield element("report-run", "application/json", json_of(json_value(run)))
     for place, step in enumerate(table.steps):
         for index, variant in enumerate(variants):
-            values = np.stack([step.l2[rows[variant]], step.cosine[rows[variant]]]).astype("<f4")
+            measured = [step.l2, step.cosine, *([] if step.interaction is None else [step.interaction])]
+            values = np.stack([each[rows[variant]] for each in measured]).astype("<f4")
             packed = gzip.compress(values.tobytes(), mtime=0)  # without a time the same run gives the same bytes
             yield element(
                 f"report-data-{place}-{index}",
@@ -131,9 +138,17 @@ def blocks(table: ResultTable, run: Mapping[str, Any] | None, name: str) -> Iter
 
 
 def positions_of(step: StepDistances) -> int | list[int]:
-    """The step's positions; only their number if they are all from 0 on."""
+    """The step's positions, of units their first; only their number if they are all from 0 on."""
     count = len(step.positions)
-    return count if count and step.positions[-1] == count - 1 else step.positions.tolist()
+    return count if step.units is None and count and step.positions[-1] == count - 1 else step.positions.tolist()
+
+
+def units_of(table: ResultTable) -> dict[str, Any]:
+    """What the page needs where rows are units: each step's labels, and whether there are interactions."""
+    if not table.unit_columns:
+        return {}
+    units = [asdict(step.units) for step in table.steps if step.units is not None]
+    return {"units": units, "interaction": INTERACTION in table.unit_columns}
 
 
 def picture_cells(table: ResultTable) -> list[list[int]] | None:

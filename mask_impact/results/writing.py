@@ -21,7 +21,7 @@ from mask_impact.base.errors import RunError
 from mask_impact.base.json_text import json_bytes
 from mask_impact.base.whole_files import make_folder, write_whole
 from mask_impact.results.paths import report_path, results_path, run_path
-from mask_impact.results.table import DISTANCES, ResultTable
+from mask_impact.results.table import DISTANCES, INTERACTION, ResultTable
 
 RUN_KEY = "mask_impact_run"
 
@@ -99,7 +99,7 @@ def write_parquet(table: ResultTable, path: Path, run_text: bytes = b"{}") -> No
 
     `store_schema=False` leaves out Arrow's own schema, which would make other readers show text as categories.
     """
-    coded = [name for name in table.schema.names if name not in DISTANCES]
+    coded = [name for name in table.schema.names if name not in (*DISTANCES, INTERACTION)]
     with pq.ParquetWriter(path, table.schema, compression="snappy", use_dictionary=coded, store_schema=False) as writer:
         for heatmap in table.heatmaps():
             writer.write_batch(heatmap, row_group_size=heatmap.num_rows)
@@ -112,12 +112,11 @@ WRITERS: dict[str, Callable[..., None]] = {"csv": write_csv, "json": write_json,
 def _refuse_infinities(table: ResultTable) -> None:
     """Raise RunError, naming the place, if a distance is infinite."""
     for step in table.steps:
-        for distances, column in ((step.l2, DISTANCES[0]), (step.cosine, DISTANCES[1])):
-            found = np.argwhere(np.isinf(distances))
-            if len(found):
-                row, position = found[0]
+        for column, distances in zip((*DISTANCES, INTERACTION), (step.l2, step.cosine, step.interaction)):
+            if distances is not None and len(found := np.argwhere(np.isinf(distances))):
+                row, place = found[0]
                 variant, layer = table.heatmap_rows[row]
                 raise RunError(
                     f"{column} is infinite at generation step {step.step}, {variant}, layer {layer}, "
-                    f"position {position}: nothing was written; try --dtype float32"
+                    f"{step.named(place)}: nothing was written; try --dtype float32"
                 )

@@ -40,6 +40,7 @@ COLUMNS = {
     "top_token": pa.string(),
     "reason": pa.string(),
 }
+UNIT_COLUMNS = {"top_unit": pa.string(), "top_positions": pa.string()}  # last, where an entry's rows are units
 SHOWN = ("name", "status", "tokens", "steps", "rows", "seconds", "strongest token", "generated text, or why not")
 NUMBERS = ("tokens", "steps", "rows", "seconds")
 LONGEST_NAME, LONGEST_TOKEN, LONGEST_TEXT, LONGEST_REASON = 30, 20, 40, 250  # characters in the terminal
@@ -84,7 +85,7 @@ def summary_path(folder: str, batch_file: str) -> Path:
 
 def summary_row(plan: NamedRun, reason: str | None) -> Row:
     """The row of an entry from its run file; `reason` is why it failed now, which may not have been recorded."""
-    row = dict.fromkeys(COLUMNS) | {"name": plan.name, "tokens": len(plan.prompt.token_ids)}
+    row = dict.fromkeys(COLUMNS | UNIT_COLUMNS) | {"name": plan.name, "tokens": len(plan.prompt.token_ids)}
     path = run_path(plan.folder, plan.name)
     try:
         summary = row | row_from_record(json.loads(path.read_text(encoding="utf-8")))
@@ -122,13 +123,16 @@ def row_from_record(record: Row) -> Row:
         "first_token_probability": (record["steps"][0]["next"] or {"probability": None})["probability"],
         "top_position": strongest.get("position"),
         "top_token": strongest.get("text"),
+        "top_unit": strongest.get("unit"),
+        "top_positions": strongest.get("positions"),
     }
 
 
 def write_summary(rows: Sequence[Row], path: Path) -> None:
     """Write the rows as CSV like the results': text and the header quoted, numbers not, missing values empty."""
     whole = [{name: utf8(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
-    pa.csv.write_csv(pa.Table.from_pylist(whole, pa.schema(list(COLUMNS.items()))), path)
+    columns = COLUMNS | (UNIT_COLUMNS if any(row.get("top_unit") is not None for row in rows) else {})
+    pa.csv.write_csv(pa.Table.from_pylist(whole, pa.schema(list(columns.items()))), path)
 
 
 def utf8(text: str) -> str:
@@ -150,9 +154,6 @@ def table_lines(rows: Sequence[Row]) -> list[str]:
 
 def shown(row: Row, name: str) -> tuple[str, ...]:
     """A row's cells for the terminal, in the order of SHOWN, its name as it is shown."""
-    top = (
-        "" if row["top_position"] is None else f"{cut(repr(row['top_token']), LONGEST_TOKEN)} at {row['top_position']}"
-    )
     numbers = [
         "" if row[name] is None else f"{row[name]:,.1f}" if name == "seconds" else f"{row[name]:,}" for name in NUMBERS
     ]
@@ -162,9 +163,17 @@ def shown(row: Row, name: str) -> tuple[str, ...]:
         name,
         row["status"],
         *numbers,
-        top,
+        strongest_shown(row),
         cut(console.escape_unprintable(end), longest),
     )
+
+
+def strongest_shown(row: Row) -> str:
+    """A row's strongest token and its position, or its unit, with all its positions and its kind."""
+    if row["top_position"] is None:
+        return ""
+    text, unit = cut(repr(row["top_token"]), LONGEST_TOKEN), row.get("top_unit")
+    return f"{text} at {row['top_position']}" if unit is None else f"{text} at {row['top_positions']} ({unit})"
 
 
 def cut(text: str, most: int) -> str:

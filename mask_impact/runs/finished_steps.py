@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -28,9 +28,10 @@ from mask_impact.base.json_text import json_bytes, json_value
 from mask_impact.base.whole_files import make_folder, write_whole
 from mask_impact.measure.step import PassFingerprint
 from mask_impact.results.paths import unfinished_folder
-from mask_impact.results.table import ResultTable, StepDistances
+from mask_impact.results.table import ResultTable, StepDistances, UnitLabels
 
 METADATA = "part"  # the key of the metadata in a finished step's file
+ARRAYS = ("l2", "cosine", "positions", "interaction")  # of a step's distances, each a tensor in its file
 Item = TypeVar("Item")
 
 
@@ -54,9 +55,8 @@ class FinishedStep:
     def save(self, path: Path) -> None:
         """Write the step; what `read` gives back is the same, bit for bit. Raises OSError."""
         distances, own_answers = self.distances, self.fingerprint.own_answers
-        tensors = {
-            name: torch.from_numpy(getattr(distances, name)).contiguous() for name in ("l2", "cosine", "positions")
-        }
+        arrays = {name: getattr(distances, name) for name in ARRAYS}
+        tensors = {name: torch.from_numpy(array).contiguous() for name, array in arrays.items() if array is not None}
         tensors |= {f"{module}.{layer}": answer.cpu().contiguous() for (module, layer), answer in own_answers.items()}
         metadata = {
             "step": distances.step,
@@ -69,6 +69,7 @@ class FinishedStep:
             "started": self.started,
             "places": {name: [str(column.type), column.to_pylist()] for name, column in self.extra_columns.items()},
             "checksum": checksum(tensors),
+            **({} if distances.units is None else {"units": asdict(distances.units)}),
         }
         try:
             save_file(tensors, path, {METADATA: json.dumps(json_value(metadata))})
@@ -84,12 +85,13 @@ class FinishedStep:
             tensors: dict[str, Tensor] = {name: file.get_tensor(name).clone() for name in names}
         if metadata["checksum"] != checksum(tensors):
             raise ValueError(f"{path}: its bytes are not those that were written")
-        l2, cosine, positions = (tensors.pop(name).numpy() for name in ("l2", "cosine", "positions"))
+        arrays = {name: tensors.pop(name).numpy() for name in ARRAYS if name in tensors}
+        units = UnitLabels(**metadata["units"]) if "units" in metadata else None
         own_answers = {
             (module, int(layer)): answer for name, answer in tensors.items() for module, layer in [name.split(".")]
         }
         return cls(
-            StepDistances(metadata["step"], l2, cosine, positions),
+            StepDistances(metadata["step"], **arrays, units=units),
             PassFingerprint(metadata["next_id"], metadata["digest"], own_answers),
             metadata["record"],
             [(variant, layer) for variant, layer in metadata["cells"]],

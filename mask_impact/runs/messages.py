@@ -13,7 +13,7 @@ from tqdm import tqdm
 from mask_impact.base import console
 from mask_impact.base.formats import file_sizes, formats_for
 from mask_impact.models.loading import LoadedModel
-from mask_impact.results.strongest import STRONGEST, left_out_note, strongest_tokens
+from mask_impact.results.strongest import STRONGEST, StrongToken, left_out_note, strongest_tokens
 from mask_impact.runs.planning import NamedRun, PlannedRun, heads_of_layers, most_heatmaps, most_rows
 from mask_impact.runs.run import Run
 
@@ -94,11 +94,14 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
     endings = {"end token": "an end token", "context length": "the model's context length"}
     if ends := endings.get(run.stopped_by() or ""):
         yield f"stopped at {ends} after {len(run.steps)} of {plural(run.plan.steps_asked, 'step')}"
-    if strongest := strongest_tokens(table, STRONGEST):
-        variant, where = table.heatmap_rows[0][0], "strongest at step 0" if first else "strongest"
-        shown = ", ".join(f"{token.text!r} at {token.position} ({token.total:.3g})" for token in strongest)
+    for unit in table.steps[0].kinds:
+        variant, what = table.heatmap_rows[0][0], f"strongest {unit}" if table.unit_columns else "strongest"
+        shown = ", ".join(map(in_brief, strongest_tokens(table, STRONGEST, unit=unit)))
+        if not shown:
+            continue
         shown = "none, every distance is at or below its noise floor" if only_noise(run.steps[0], variant) else shown
-        yield f"{where} ({variant} L2 summed over {run.plan.prompt.site.layer}s{left_out_note(table)}): {shown}"
+        summed = f"{variant} L2 summed over {run.plan.prompt.site.layer}s{left_out_note(table, unit)}"
+        yield f"{what}{' at step 0' if first else ''} ({summed}): {shown}"
     said = "given" if run.plan.continuation_ids else "generated"
     text = shortened(run.generated_text or "")
     answer = f"{said} {text!r} (first token's probability {rounded(first['probability'])}); " if first else ""
@@ -108,6 +111,12 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
     for report in paths:
         if report.suffix == ".html":
             yield f"to see it, open {report} in a browser"
+
+
+def in_brief(token: StrongToken) -> str:
+    """A token or unit, where it stands and its distance; a pair's interaction beside its own."""
+    interaction = "" if token.interaction is None else f", interaction {token.interaction:.3g}"
+    return f"{token.text!r} at {token.where} ({token.total:.3g}{interaction})"
 
 
 def only_noise(step: Mapping[str, Any], variant: str) -> bool:

@@ -173,8 +173,8 @@ def test_where_nothing_is_defined_the_first_columns_are_shown(folder, ask):
 
 def test_the_scale_of_a_layer_leaves_position_0_out():
     values = np.array([[9.0, 1, 2], [3, 0, 0], [np.nan, np.nan, np.nan], [np.nan, 0, 5]])
-    assert scales(values, np.array([0, 1, 2])).tolist() == [2, 3, -1, 5]
-    assert scales(values, np.array([4, 7, 9])).tolist() == [9, 3, -1, 5]
+    assert scales(values, np.array([True, False, False])).tolist() == [2, 3, -1, 5]
+    assert scales(values, np.array([False, False, False])).tolist() == [9, 3, -1, 5]
 
 
 def test_cells_at_the_noise_floor_are_drawn_apart(folder, ask):

@@ -6,11 +6,11 @@ import base64
 import gzip
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from report_pages import scripts_of
 from running import files_in, record_of, yaml_file
 
 from mask_impact import read_results
@@ -66,36 +66,6 @@ def hostile_table(dtype=np.float32) -> ResultTable:
         l2[0, 0] = cosine[0, 0] = cosine[2, 1] = np.nan
         table.steps.append(StepDistances(step, l2, cosine))
     return table
-
-
-class Scripts(HTMLParser):
-    """What a browser finds in a page: the text of each script element, by id."""
-
-    def __init__(self):
-        super().__init__()
-        self.found, self.open = {}, None
-
-    def handle_starttag(self, tag, attributes):
-        assert tag in ("html", "body", "p", "script"), tag
-        if tag == "script":
-            self.open = dict(attributes).get("id", "page")
-            self.found[self.open] = ""
-
-    def handle_endtag(self, tag):
-        self.open = None if tag == "script" else self.open
-
-    def handle_comment(self, data):
-        raise AssertionError(data)
-
-    def handle_data(self, data):
-        if self.open:
-            self.found[self.open] += data
-
-
-def scripts_of(path) -> dict[str, str]:
-    reader = Scripts()
-    reader.feed(Path(path).read_text(encoding="utf-8"))
-    return reader.found
 
 
 def table_in(path) -> ResultTable:
