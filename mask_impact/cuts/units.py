@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 
-KINDS = ("tokens", "words", "sentences", "lines", "messages", "images", "spans", "pairs")
+from mask_impact.settings.text_settings import UNIT_KINDS
+
+KINDS = (*UNIT_KINDS, "pairs")
 
 
 @dataclass(frozen=True)

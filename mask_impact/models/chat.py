@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from mask_impact.base.errors import RequestError
+from mask_impact.cuts.segments import Turns, first_visible
 from mask_impact.settings.readers import Message
 from mask_impact.settings.text_settings import Settings
 
@@ -24,6 +27,10 @@ Turn = dict[str, Any]  # a message, its content in the form that the template ta
 
 class LeftOut(Exception):
     """The template renders a chat without its last message."""
+
+
+class LostTurns(Exception):
+    """What the template makes of a chat does not show where its turns begin."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,79 @@ class Chat:
         if taken:
             return max(taken, key=lambda one: sum(one[1]))  # the first of those that keep the most messages
         raise errors[0] if errors else LeftOut
+
+    @property
+    def found_turns(self) -> Turns:
+        """The turns, each with the template's tokens that open it, the one that waits for its text among them.
+
+        Raises LostTurns if they cannot be found, and what the template raises.
+        """
+        text = self.render(self.turns, tokenize=False)
+        starts = self.turn_starts(text)
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        if encoded["input_ids"] != self.ids:
+            raise LostTurns
+        places = [
+            start if (seen := first_visible(text, start, end)) is None else seen
+            for start, end in encoded["offset_mapping"]
+        ]
+        return Turns(tuple(self.turn_labels), tuple(max(0, bisect_right(starts, place) - 1) for place in places))
+
+    @property
+    def turn_labels(self) -> list[str]:
+        """A label for each turn that the template renders: `user 1`, and the assistant's that is to come."""
+        roles = [one["role"] for one in self.messages]
+        labels = [f"{role} {roles[: number + 1].count(role)}" for number, role in enumerate(roles)]
+        kept = [label for label, whether in zip(labels, self.forms[1]) if whether]
+        return [*kept, *([f"assistant {roles.count('assistant') + 1}"] if self.waits else [])]
+
+    @property
+    def waits(self) -> bool:
+        """Whether the rendered chat opens a turn that has no text yet."""
+        return self.messages[-1]["role"] != "assistant" or not self.can_continue
+
+    def turn_starts(self, text: str) -> list[int]:
+        """Where each turn begins in the rendered text. Raises LostTurns if that cannot be told.
+
+        Probe words in place of the messages' texts show what the template puts around them.
+        """
+        forms, kept = self.forms
+        words = [PROBE_WORD.format(number=number) for number in range(len(kept))]
+        numbers = [number for number, whether in enumerate(kept) if whether]
+        probed = self.render(self.formed(words, forms), tokenize=False)
+        around = re.split("|".join(words[number] for number in numbers), probed)
+        if "".join(f"{words[number]}{piece}" for number, piece in zip(numbers, around[1:])) != probed[len(around[0]) :]:
+            raise LostTurns
+        if not text.startswith(around[0]):
+            raise LostTurns
+        place, starts = len(around[0]), [0]
+        for number, gap in zip(numbers, around[1:]):
+            place = self.end_of(number, gap, text, place)
+            closing = self.closing(words, number)
+            starts.append(place + len(closing if gap.startswith(closing) else ""))
+            place += len(gap)
+        return starts if self.waits else starts[:-1]
+
+    def end_of(self, number: int, gap: str, text: str, start: int) -> int:
+        """Where a message's text ends that begins at `start`, as it is, or changed by the template, before `gap`.
+
+        Raises LostTurns if it is not found.
+        """
+        whole = self.messages[number]["content"]
+        for content in (whole, whole.strip(), whole.rstrip(), whole.lstrip()):
+            if text.startswith(content + gap, start):
+                return start + len(content)
+        end = text.find(gap, start) if gap else len(text)
+        if end < 0:
+            raise LostTurns
+        return end
+
+    def closing(self, words: Sequence[str], number: int) -> str:
+        """What the template puts behind the text of a message that is the last; nothing where it refuses that."""
+        with suppress(Exception):
+            turns = self.formed(words, self.forms[0])[: number + 1]
+            return self.rendered(turns, tokenize=False).rpartition(words[number])[2]
+        return ""
 
     def formed(self, texts: Sequence[str], forms: tuple[Form, Form]) -> list[Turn]:
         """The messages with these texts, in these forms."""
@@ -145,3 +225,14 @@ def chat_ids(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Seq
     except Exception as error:  # a template is a program of the model's own and may raise anything
         what = "these messages" if given else "this prompt"
         raise RequestError(f"the model's chat template refuses {what} ({str(error)[:150]!r}); {remedy}") from None
+
+
+def chat_turns(tokenizer: PreTrainedTokenizerBase, settings: Settings, before: Sequence[Part] = ()) -> Turns:
+    """The turns of a chat that `chat_ids` takes. Raises RequestError if its template does not show where they begin."""
+    try:
+        return chat_of(tokenizer, settings, before).found_turns
+    except Exception:  # a template is a program of the model's own and may raise anything
+        raise RequestError(
+            "units messages: the turns cannot be found in what the model's chat template makes of them; "
+            "take sentences or lines, or name spans"
+        ) from None

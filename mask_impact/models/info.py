@@ -17,12 +17,14 @@ from transformers import (
 )
 
 from mask_impact.base.errors import RequestError, collect_faults
+from mask_impact.cuts.segments import Turns
 from mask_impact.models import adapters
+from mask_impact.models.chat import chat_turns
 from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import find_checkpoint
 from mask_impact.models.compiled import unwrap_compiled
 from mask_impact.models.files import quiet_transformers, read_file, saved_generation
-from mask_impact.models.inputs import PromptInputs
+from mask_impact.models.inputs import PromptInputs, with_units
 from mask_impact.models.refusals import loaded_pair, refuse_config, refuse_empty, refuse_loaded
 from mask_impact.models.tokens import prompt_ids
 from mask_impact.settings.option import defaults
@@ -90,11 +92,16 @@ class ModelInfo:
 
     def prompt_inputs(self, settings: Settings) -> PromptInputs:
         """The model's inputs for this prompt. Raises RequestError with its faults."""
-        return PromptInputs(self.question_ids(settings))
+        inputs, turns = PromptInputs(self.question_ids(settings)), self.turns(settings)
+        return with_units(inputs, settings, self.tokenizer, turns)
 
     def question_ids(self, settings: Settings) -> list[int]:
         """The prompt's token ids, before pictures' tokens are put in. Raises RequestError as `prompt_inputs` does."""
         return prompt_ids(self.tokenizer, settings)
+
+    def turns(self, settings: Settings) -> Turns | None:
+        """The turns of the prompt's chat, where they are asked for. Raises RequestError if they cannot be found."""
+        return chat_turns(self.tokenizer, settings) if "messages" in settings.units else None
 
     @property
     def identity(self) -> dict[str, str]:

@@ -6,25 +6,33 @@ in turn. A kind of model that sees more than text overrides what differs (mask_i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import torch
+from transformers import PreTrainedTokenizerBase
 
+from mask_impact.base.errors import RequestError
+from mask_impact.cuts.asked import UnitsAsked
+from mask_impact.cuts.segments import Cell, TokenizedText, Turns
+from mask_impact.cuts.spans import span_units
 from mask_impact.cuts.units import Unit
+from mask_impact.models.tokens import tokenized_text
+from mask_impact.settings.text_settings import Settings
 from mask_impact.sites.decoder import DECODER
 from mask_impact.sites.site import MeasuredAt, Site
 
 
 @dataclass(frozen=True)
 class PromptInputs:
-    """A prompt of text, measured at `site`."""
+    """A prompt of text, measured at `site`; `asked` are the units that are hidden, None for each token alone."""
 
     site: ClassVar[Site] = DECODER
 
     token_ids: list[int]
+    asked: UnitsAsked | None = field(default=None, kw_only=True)
 
     @property
     def at(self) -> MeasuredAt:
@@ -37,7 +45,11 @@ class PromptInputs:
 
     def units(self, token_ids: list[int]) -> list[Unit] | None:
         """What is hidden in turn once the model has seen these tokens; None for each position of `masked` alone."""
-        return None
+        return None if self.asked is None else self.asked.units(token_ids, self.masked(len(token_ids)).tolist())
+
+    def cells(self, length: int) -> dict[int, Cell]:
+        """Those of the first `length` positions that are cells of pictures."""
+        return {}
 
     def further(self, token_ids: list[int], device: torch.device) -> dict[str, Any]:
         """The arguments of the model's call beside these token ids, which begin with the prompt's.
@@ -69,3 +81,25 @@ class PromptInputs:
     def described(self) -> str:
         """The inputs in a few words, for the line before a run."""
         return f"{len(self.token_ids):,} token{'s' * (len(self.token_ids) != 1)}"
+
+
+Inputs = TypeVar("Inputs", bound=PromptInputs)
+
+
+def with_units(
+    inputs: Inputs, settings: Settings, tokenizer: PreTrainedTokenizerBase, turns: Turns | None = None
+) -> Inputs:
+    """The inputs with the units that the settings ask for; the same where that is each token alone.
+
+    Raises RequestError for spans that the prompt does not have, and for pictures where there is none.
+    """
+    if settings.unit_kinds is None:
+        return inputs
+
+    def read(ids: list[int]) -> TokenizedText:
+        return tokenized_text(tokenizer, ids, inputs.texts, inputs.cells(len(ids)))
+
+    prompt = read(inputs.token_ids)
+    if "images" in settings.units and not prompt.cells:
+        raise RequestError("units images need a picture, and there is none; leave images out of units")
+    return replace(inputs, asked=UnitsAsked(settings.unit_kinds, span_units(settings.spans or (), prompt), read, turns))

@@ -137,10 +137,10 @@ def refuse_misfits(name: str, info: dict[str, Any]) -> None:
 def prepare(model_info: ModelInfo, model: PreTrainedModel, settings: Settings, wanted: Collection[str]) -> LoadedModel:
     """Check a loaded model in the parts (decoder, encoder) that are wanted, and find its layers.
 
-    In float64 experts run one by one, as there are no grouped kernels for it.
+    In float64 experts run one by one, as there are no grouped kernels for it; the rows of pairs are in float64.
     """
     model.eval()
-    if model.dtype == torch.float64 and has_experts(model):
+    if (model.dtype == torch.float64 or settings.pairs is not None) and has_experts(model):
         model.set_experts_implementation("eager")
     method = method_of(settings)
     with naming_model(model_info.name) if model_info.checkpoint else nullcontext():

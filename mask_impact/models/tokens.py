@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from transformers import PreTrainedTokenizerBase
 
 from mask_impact.base.errors import RequestError
+from mask_impact.cuts.segments import Cell, TokenizedText
 from mask_impact.models.chat import chat_ids
 from mask_impact.settings.text_settings import Settings, is_ids
 
 REPLACEMENT = "\ufffd"
+MOST_PARTS = 16  # tokens that are looked at together, where none is whole characters by itself
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
@@ -21,7 +25,7 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]
     anchor: list[int] = []
     for token in ids:
         alone = decode(tokenizer, [token])
-        text = added_text(tokenizer, anchor, token, alone)
+        text = added_text(tokenizer, anchor, [token], alone)
         if REPLACEMENT in alone or not (text or has_text(tokenizer, token)):
             texts.append(str(tokenizer.convert_ids_to_tokens(token) or f"<{token}>"))
             continue
@@ -35,10 +39,47 @@ def has_text(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
     return decode(tokenizer, [token, token]) != ""
 
 
-def added_text(tokenizer: PreTrainedTokenizerBase, anchor: list[int], token: int, alone: str) -> str:
-    """The token's text after the last whole token: a decoder may drop the space of the first word it sees."""
-    before, both = decode(tokenizer, anchor), decode(tokenizer, [*anchor, token])
+def added_text(tokenizer: PreTrainedTokenizerBase, anchor: list[int], tokens: list[int], alone: str) -> str:
+    """The tokens' text after the last whole ones: a decoder may drop the space of the first word it sees."""
+    before, both = decode(tokenizer, anchor), decode(tokenizer, [*anchor, *tokens])
     return both[len(before) :] if both.startswith(before) else alone
+
+
+def tokenized_text(
+    tokenizer: PreTrainedTokenizerBase,
+    ids: list[int],
+    shown: Callable[[list[str]], list[str]],
+    cells: dict[int, Cell],
+) -> TokenizedText:
+    """The tokens with the text that they add up to, the pictures' `cells` among them, as results show them."""
+    text, ranges = "", list[tuple[int, int]]()
+    for tokens, added in whole_tokens(tokenizer, ids):
+        ranges += [(len(text), len(text) + len(added))] * tokens
+        text += added
+    known = special_ids(tokenizer)
+    special = frozenset(position for position, token in enumerate(ids) if token in known)
+    return TokenizedText(text, ranges, shown(token_texts(tokenizer, ids)), special, cells)
+
+
+def whole_tokens(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> Iterator[tuple[int, str]]:
+    """How many tokens in a row are whole characters together, and the text that they add, over all tokens."""
+    anchor: list[int] = []
+    parts: list[int] = []
+    for number, token in enumerate(ids):
+        parts.append(token)
+        alone = decode(tokenizer, parts)
+        after = ids[number + 1 : number + 2]
+        if REPLACEMENT in alone and after and len(parts) < MOST_PARTS and REPLACEMENT in decode(tokenizer, after):
+            continue
+        added = added_text(tokenizer, anchor, parts, alone)
+        yield len(parts), added
+        anchor, parts = (parts if added or has_text(tokenizer, token) else anchor), []
+
+
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The tokens that are no text, such as the start of a turn."""
+    added = {token for token, content in tokenizer.added_tokens_decoder.items() if content.special}
+    return added | set(tokenizer.all_special_ids)
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:

@@ -69,7 +69,9 @@ def load(plans: Sequence[NamedRun], model_info: ModelInfo) -> LoadedModel:
     Raises RequestError for weights that do not fit, and for layers asked for that turn out to have no softmax
     attention.
     """
-    loaded = loading.load(model_info, plans[0].settings, {plan.settings.part for plan in plans})
+    with_pairs = [plan.settings for plan in plans if plan.settings.pairs is not None]  # which the experts must suit
+    settings = next(iter(with_pairs), plans[0].settings)
+    loaded = loading.load(model_info, settings, {plan.settings.part for plan in plans})
     planning.refuse_skipped(plans, loaded)
     warn_of_size(plans, loaded)
     for warning in dict.fromkeys(line for plan in plans for line in loaded_warnings(plan, loaded)):

@@ -11,15 +11,19 @@ from transformers import PreTrainedConfig
 
 from mask_impact.base import console
 from mask_impact.base.formats import formats_for
+from mask_impact.cuts.asked import span_pairs
+from mask_impact.cuts.pairs import pair_units
 from mask_impact.models.devices import find_device
 from mask_impact.models.info import ModelInfo
 from mask_impact.runs import batch
 from mask_impact.runs.messages import counts, extent, plural
 from mask_impact.runs.planning import NamedRun, PlannedRun, masked_positions, most_rows
 from mask_impact.runs.record import generation_warnings
+from mask_impact.settings.readers import quoted
 from mask_impact.settings.text_settings import Settings
 
 CALIBRATION_SECONDS = 0.1
+MOST_LISTED = 20  # units of a prompt
 LAYER_SECONDS = 0.01  # of a layer at each step, whatever its size: 9 ms in the demo model, on a busy core
 ASSUMED = (
     "tokens and masked rows pass each layer's weights at the {speed:,.3g} GFLOP/s that a short matrix product reaches "
@@ -58,6 +62,8 @@ def report(plans: Sequence[NamedRun], model_info: ModelInfo) -> int:
     for plan in plans:
         estimate = f", about {duration(times[plan.name])}" if plan.name in times else ""
         console.say(f"{plan.name}: {plan_size(plan, model_info)}{estimate}{existing_note(plan)}", quiet)
+        for line in unit_lines(plan):
+            console.say(f"  {line}", quiet)
     console.say(total_line(plans, left, times, speed), quiet)
     return console.SUCCESS
 
@@ -85,6 +91,17 @@ def plan_size(plan: PlannedRun, model_info: ModelInfo) -> str:
         return f"{counts(plan, count)}, rows unknown until the weights are loaded"
     formats, notice = formats_for(most_rows(plan, [heads] * count), plan.settings.formats, plan.settings.formats_given)
     return f"{counts(plan, count)}, {extent(plan, [heads] * count, formats)}" + (f" ({notice})" if notice else "")
+
+
+def unit_lines(plan: PlannedRun) -> list[str]:
+    """The units and pairs of step 0, a line each: kind, label, positions; none where each token is hidden alone."""
+    units = plan.prompt.units(plan.prompt.token_ids) or []
+    pairs = plan.settings.pairs
+    named = pair_units(units, span_pairs(units)) if pairs == "spans" else []
+    lines = [f"{unit.kind:9} {quoted(unit.label)}: {unit.where}" for unit in [*units, *named]]
+    more = [f"... and {len(lines) - MOST_LISTED:,} more"] if len(lines) > MOST_LISTED else []
+    chosen = [f"pairs     of the {pairs} strongest"] if isinstance(pairs, int) else []
+    return [*lines[:MOST_LISTED], *more, *chosen]
 
 
 def existing_note(plan: NamedRun) -> str:

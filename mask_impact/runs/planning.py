@@ -11,6 +11,7 @@ import transformers
 
 from mask_impact.base.errors import RequestError, collect_faults
 from mask_impact.base.formats import FORMATS, formats_for
+from mask_impact.cuts.asked import most_pairs
 from mask_impact.measure.rows.budget import CHUNK_BYTES
 from mask_impact.models.devices import find_device
 from mask_impact.models.files import quiet_transformers
@@ -216,5 +217,11 @@ def most_heatmaps(plan: PlannedRun, heads: Sequence[int]) -> int:
 
 
 def masked_positions(plan: PlannedRun) -> list[int]:
-    """How many positions each step masks in turn."""
-    return [len(plan.prompt.masked(len(plan.prompt.token_ids) + step)) for step in range(plan.steps)]
+    """How many positions each step masks in turn, or the most units and pairs."""
+    prompt = plan.prompt
+    units = prompt.units(prompt.token_ids)
+    if units is None or prompt.asked is None:
+        return [len(prompt.masked(len(prompt.token_ids) + step)) for step in range(plan.steps)]
+    new = prompt.asked.most_new()
+    most = [len(units) + step * new for step in range(plan.steps)]
+    return [count + most_pairs(units, plan.settings.pairs, count) for count in most]

@@ -45,8 +45,12 @@ def differing_settings(record: Mapping[str, Any], settings: Settings, facts: Map
     compared in place of a setting of the same name.
     """
     settings_then = record.get("settings")
-    then = {**(settings_then if isinstance(settings_then, Mapping) else {}), **{key: record.get(key) for key in facts}}
-    now = {**settings.changing_numbers(), **facts}
+    then = {
+        **settings.unrecorded(),
+        **(settings_then if isinstance(settings_then, Mapping) else {}),
+        **{key: record.get(key) for key in facts},
+    }
+    now = {**settings.unrecorded(), **settings.changing_numbers(), **facts}
     return [
         difference(key, then.get(key), value) for key, value in now.items() if key not in then or then[key] != value
     ]

@@ -187,6 +187,8 @@ class _File:
 
     def plain(self, node: yaml.Node) -> object:
         """The node as a Python value; of a list the scalar items and the mappings, as no setting is nested deeper."""
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node)
         if isinstance(node, yaml.SequenceNode):
             return [
                 self.mapping(item) if isinstance(item, yaml.MappingNode) else self.scalar(item) for item in node.value
@@ -196,7 +198,7 @@ class _File:
     def mapping(self, node: yaml.MappingNode) -> dict[str, object]:
         """A mapping of scalars as Python has it; for an alias the same one again."""
         if id(node) not in self.mappings:
-            members = self.members(node, "a mapping in a list")
+            members = self.members(node, "a mapping")
             self.mappings[id(node)] = {key: self.scalar(value) for key, (_, value) in members.items()}
         return self.mappings[id(node)]
 

@@ -192,6 +192,24 @@ def messages() -> Schema:
     return {"type": "array", "minItems": 1, "items": message}
 
 
+def spans() -> Schema:
+    """Names with texts: as a mapping, or each as `NAME=TEXT` in a list, in which two may have one name."""
+    name = "[^=]*[^=\\s][^=]*"
+    mapping = {"type": "object", "minProperties": 1, "propertyNames": {"pattern": f"^{name}$"}}
+    words = {"type": "string", "minLength": 1}
+    return {
+        "anyOf": [
+            mapping | {"additionalProperties": words},
+            {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": f"^{name}=[\\s\\S]"}},
+        ]
+    }
+
+
+def pairs() -> Schema:
+    """A number of units, or the word for all spans."""
+    return {"anyOf": [{"type": "integer", "minimum": 2, "maximum": readers.MOST_PAIRED}, {"const": "spans"}]}
+
+
 CELL_NUMBER = f"[0-9]{{1,6}}{PLAIN_SPACE}"
 PATH: Schema = {"type": "string", "pattern": "^[^\\u0000]+$"}
 SCHEMAS: dict[Reader, Schema] = {
@@ -205,6 +223,8 @@ SCHEMAS: dict[Reader, Schema] = {
     readers.switch: {"type": "boolean"},
     readers.whole_number: {"type": "integer", "minimum": 1, "maximum": readers.MOST_NUMBER},
     readers.layer_numbers: layer_numbers(),
+    readers.spans: spans(),
+    readers.pairs: pairs(),
     readers.memory: memory(),
     readers.device_name: {"type": "string", "pattern": "^(auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?)$"},
     readers.cell: cell(),

@@ -15,6 +15,7 @@ from typing import Any
 
 LONGEST_QUOTE = 60
 MOST_NUMBER = 10**6  # of tokens; far beyond any context, and safe to count with
+MOST_PAIRED = 1000  # units; these make half a million pairs
 MOST_LAYERS = 10_000  # so that "0-999999999999" is a fault and not a hang
 LEAST_MEMORY, MOST_MEMORY = 10**6, 10**18  # bytes
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
@@ -226,13 +227,64 @@ def several_of(*choices: str) -> Reader:
     return partial(_several_of, choices)
 
 
-def _several_of(choices: tuple[str, ...], value: object) -> tuple[str, ...]:
+def listed(*choices: str) -> Reader:
+    """Reader of the same, returned in the order given."""
+    return partial(_several_of, choices, keep_order=True)
+
+
+def _several_of(choices: tuple[str, ...], value: object, keep_order: bool = False) -> tuple[str, ...]:
     items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value
     if not isinstance(items, (list, tuple, set, frozenset)) or not items or items == [""]:
         raise wrong_value(f"one or more of {', '.join(choices)}", value)
     for item in items:
         _one_of(choices, item)
+    if keep_order and not isinstance(items, (set, frozenset)):
+        return tuple(dict.fromkeys(items))
     return tuple(choice for choice in choices if choice in items)
+
+
+def spans(value: object) -> tuple[str, ...]:
+    """Named spans, each as `NAME=TEXT`, from a mapping of names to texts or from a list of these."""
+    items = [_span_of(*item) for item in value.items()] if isinstance(value, Mapping) else value
+    if not isinstance(items, (list, tuple)):
+        raise wrong_value("names with their texts", value)
+    if not items:
+        raise ValueError("expected at least one span, found none; leave it out for none")
+    read = [_span(item) for item in items]
+    names = [one.partition("=")[0] for one in read]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two spans have the name {quoted(name)}; give each its own")
+    return tuple(read)
+
+
+def _span_of(name: object, words: object) -> str:
+    if not isinstance(name, str) or "=" in name:
+        raise wrong_value("a span's name, without =", name)
+    return f"{name}={_message_text(words, f'the span {quoted(name)}')}"
+
+
+def _span(value: object) -> str:
+    name, equals, words = text(value).partition("=")
+    if not equals or not name.strip():
+        raise wrong_value("NAME=TEXT", value)
+    if not words:
+        raise ValueError(f"the span {quoted(name.strip())} has no text; write NAME=TEXT")
+    return f"{name.strip()}={words}"
+
+
+def pairs(value: object) -> int | str:
+    """`spans`, or a whole number from 2 to MOST_PAIRED."""
+    if value == "spans":
+        return "spans"
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not 2 <= value.__index__() <= MOST_PAIRED:
+        raise wrong_value(f"a whole number from 2 to {MOST_PAIRED}, or spans", value)
+    return value.__index__()
+
+
+def pairs_in_flag(given: str) -> int | str:
+    """The same from a flag's text."""
+    return pairs(number_in_flag(given))
 
 
 def layer_numbers(value: object) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from mask_impact.settings.prompt_files import read_prompt
 from mask_impact.settings.readers import Message
 
 VARIANTS = ("full", "attn", "heads")
+UNIT_KINDS = ("tokens", "words", "sentences", "lines", "messages", "images", "spans")
 DEFAULT_PROMPT_FILE = "prompt.txt"
 COMMAND_FLAGS = {  # flags of the command that are no settings: a front door reads them itself
     "--config FILE": "run every enabled entry of a batch file",
@@ -151,6 +152,41 @@ class Settings:
         metavar="LIST",
         scope="prompt",
         group="measure",
+    )
+    units: tuple[str, ...] = option(
+        "--units",
+        readers.listed(*UNIT_KINDS),
+        "what is hidden as one: each token, `words`, `sentences`, `lines`, a chat's `messages`, whole `images`, named "
+        "`spans`",
+        ("tokens",),
+        metavar="LIST",
+        scope="prompt",
+        group="measure",
+        recorded_at_default=False,
+    )
+    spans: tuple[str, ...] | None = option(
+        "--span",
+        readers.optional(readers.spans),
+        "tokens to hide as one, by a name: the first occurrence of `TEXT`, the second (`TEXT#2`), all as one "
+        "(`TEXT#all`), positions (`@3-7,12`), cells of a picture (`img0[1-3,2-5]`); give it again for more; in YAML "
+        "and Python a mapping of names to these",
+        None,
+        metavar="NAME=TEXT",
+        scope="prompt",
+        group="measure",
+        repeatable=True,
+        recorded_at_default=False,
+    )
+    pairs: int | str | None = option(
+        "--pairs",
+        readers.optional(readers.pairs),
+        "hide units two at a time as well: every two of the `K` strongest, or of the `spans`",
+        None,
+        metavar="K",
+        scope="prompt",
+        group="measure",
+        recorded_at_default=False,
+        read_flag=readers.pairs_in_flag,
     )
     name: str | None = option(
         "--output",
@@ -344,10 +380,10 @@ class Settings:
     def contradictions(chosen: Mapping[str, Any]) -> list[str]:
         """Faults of settings that do not go together; `chosen` also has `given`. UNREADABLE conflicts with nothing."""
         if chosen["messages"] is not None:
-            return conversation_faults(chosen)
+            return conversation_faults(chosen) + unit_faults(chosen)
         if is_ids(chosen.get("prompt")):
-            return chat_faults(chosen)
-        faults = []
+            return chat_faults(chosen) + unit_faults(chosen)
+        faults = unit_faults(chosen)
         if chosen["chat"] is False and isinstance(chosen["system"], str):
             faults.append("system needs chat, which is off; add --chat (in YAML chat: true) or leave system out")
         if chosen["chat"] is False and chosen["thinking"] is True:
@@ -386,6 +422,12 @@ class Settings:
         return None if self.continuation is not None and "num_tokens" not in self.given else self.num_tokens
 
     @property
+    def unit_kinds(self) -> tuple[str, ...] | None:
+        """The kinds of units that are hidden, in order; None where that is each token alone, and no pairs are made."""
+        kinds = self.units if self.spans is None or "spans" in self.units else (*self.units, "spans")
+        return None if kinds == ("tokens",) and self.pairs is None else kinds
+
+    @property
     def formats_given(self) -> bool:
         """Whether the formats of the result files were asked for by name."""
         return "formats" in self.given
@@ -415,6 +457,12 @@ class Settings:
         table = options(type(self))
         return {name: value for name, value in self.to_record().items() if table[name].changes_numbers}
 
+    def unrecorded(self) -> dict[str, object]:
+        """The defaults that a run file leaves out, as JSON has them."""
+        table, usual = options(type(self)), defaults(type(self))
+        left_out = {name: usual[name] for name, row in table.items() if not row.recorded_at_default}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in left_out.items()}
+
 
 def is_ids(value: object) -> TypeGuard[tuple[int, ...]]:
     """Whether a prompt or a continuation, as its reader returns it, is token ids and not text."""
@@ -428,6 +476,23 @@ def chat_faults(chosen: Mapping[str, Any]) -> list[str]:
     ]
     it = "them" if asked[1:] else "it"
     return [f"token ids are a complete prompt already, found {', '.join(asked)}; leave {it} out"] if asked else []
+
+
+def unit_faults(chosen: Mapping[str, Any]) -> list[str]:
+    """Faults of units, spans and pairs that lack what they need."""
+    units, spans, pairs = (chosen[name] for name in ("units", "spans", "pairs"))
+    faults = []
+    if isinstance(units, tuple) and "spans" in units and spans is None:
+        faults.append("units spans needs a span; add --span NAME=TEXT (in YAML spans: {NAME: TEXT})")
+    if isinstance(units, tuple) and "messages" in units and chosen["chat"] is False and chosen["messages"] is None:
+        faults.append(
+            "units messages needs a chat; add --chat (in YAML chat: true), or give the turns with --messages FILE"
+        )
+    if pairs == "spans" and (spans is None or (isinstance(spans, tuple) and len(spans) < 2)):
+        faults.append(f"pairs spans needs at least two spans, found {len(spans or ())}; add --span NAME=TEXT")
+    if isinstance(pairs, int) and isinstance(chosen["variants"], tuple) and "full" not in chosen["variants"]:
+        faults.append(f"pairs {pairs} needs the variant full, which tells the strongest; add it to --variants")
+    return faults
 
 
 def conversation_faults(chosen: Mapping[str, Any]) -> list[str]:

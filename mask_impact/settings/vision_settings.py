@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from mask_impact.settings import readers
 from mask_impact.settings.option import UNREADABLE, option
-from mask_impact.settings.text_settings import Settings
+from mask_impact.settings.text_settings import Settings, unit_faults
 
 MASK_MODES = ("text", "vision", "both")
 PARTS = ("decoder", "encoder")
@@ -117,7 +117,7 @@ class VisionSettings(Settings):
     def contradictions(chosen: Mapping[str, Any]) -> list[str]:
         """Faults of settings that do not go together: those of a text run, and of pictures, mask mode and part."""
         if chosen["part"] == "encoder":
-            return encoder_faults(chosen)
+            return encoder_faults(chosen) + unit_faults(chosen)
         faults = Settings.contradictions(chosen)
         if chosen["mask_mode"] in ("vision", "both") and chosen["image"] == ():
             faults.append(

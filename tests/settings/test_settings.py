@@ -15,6 +15,7 @@ from mask_impact.settings.text_settings import Settings
 CHAT = {"chat": True}  # what system and thinking need beside them
 
 FOLLOWS = {"prompt_file": ["prompt"], "messages": ["chat"]}  # what else is set where a setting is
+SPANS = {"b": "x y", "a": "@3"}
 TALK = [{"role": "user", "content": "Hi"}]
 
 # field: (flag and its text, YAML, Python, stored value, what must be set beside it)
@@ -29,6 +30,9 @@ EVERY_FIELD = {
     "thinking": (["--thinking"], "true", True, True, CHAT),
     "layers": (["--layers", "10, 0-3,2"], "[10, 0, 1, 2, 3, 2]", range(4), (0, 1, 2, 3, 10), {}),
     "variants": (["--variants", "heads,full"], "[heads, full]", ("heads", "full"), ("full", "heads"), {}),
+    "units": (["--units", "words,tokens,words"], "[words, tokens]", ("words", "tokens"), ("words", "tokens"), {}),
+    "spans": (["--span", "b=x y", "--span", "a=@3"], '{b: x y, a: "@3"}', SPANS, ("b=x y", "a=@3"), {}),
+    "pairs": (["--pairs", "8"], "8", 8, 8, {}),
     "name": (["--output", "Zürich 2"], "Zürich 2", "Zürich 2", "Zürich 2", {}),
     "output_dir": (["--output-dir", "results/a b"], "results/a b", Path("results/a b"), str(Path("results/a b")), {}),
     "model": (["--model", "demo"], "demo", "demo", "demo", {}),
@@ -136,7 +140,7 @@ def test_the_record_holds_every_field_as_json_has_it(name):
     _, _, _, stored, _ = EVERY_FIELD[name]
     settings = Settings(**{"prompt": "P", **beside(name), name: stored})
     record = settings.to_record()
-    assert list(record) == [field for field in TABLE if field != "messages" or name == "messages"]
+    assert list(record) == [field for field, row in TABLE.items() if row.recorded_at_default or field == name]
     assert json.loads(json.dumps(record)) == record
     assert record[name] == (list(stored) if isinstance(stored, tuple) else stored)
     assert (name in settings.changing_numbers()) == (

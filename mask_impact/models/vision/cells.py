@@ -10,15 +10,17 @@ from transformers import PreTrainedConfig
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from mask_impact.base.errors import RequestError
+from mask_impact.cuts.spans import is_block
 from mask_impact.measure.noise_floor import CONTROLS
 from mask_impact.models.vision.picture_tokens import SeenPicture, VisionInputs
-from mask_impact.settings.readers import cell_numbers
+from mask_impact.settings.readers import cell_numbers, quoted
 from mask_impact.settings.vision_settings import VisionSettings
 from mask_impact.sites.site import MeasuredAt, Site
 from mask_impact.sites.vision_encoder import VISION_ENCODER
 
 # The most distances that the run file keeps for the measured cells one by one: 5.6 MB, for 209 cells in 24 blocks.
 MOST_KEPT = 2**20
+UNIT_KINDS_OF_CELLS = ("tokens", "images", "spans")
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,29 @@ def encoder_inputs(
     processor: Qwen2VLImageProcessorPil,
     blocks: int,
 ) -> EncoderInputs:
-    """The inputs for measuring `blocks` blocks of the encoder. Raises RequestError for a cell that is not there."""
+    """The inputs for measuring `blocks` blocks of the encoder. Raises RequestError for a cell that is not there,
+    and for units of text."""
+    refuse_text(settings)
     measured = measured_cells(settings, images)
     ids = [config.image_token_id] * sum(image.tokens for image in images)
     passes = encoder_passes(config.vision_config, settings, images, measured)
     keep = "full" in settings.variants and len(measured) > 1 and len(measured) * len(ids) * blocks <= MOST_KEPT
     return EncoderInputs(ids, tuple(images), "vision", config.image_token_id, processor, measured, passes, keep)
+
+
+def refuse_text(settings: VisionSettings) -> None:
+    """Raise RequestError, a line each, for units and spans that an encoder's input does not have: it has no text."""
+    faults = []
+    if words := [kind for kind in settings.units if kind not in UNIT_KINDS_OF_CELLS]:
+        valid = ", ".join(UNIT_KINDS_OF_CELLS)
+        faults.append(f"units {', '.join(words)}: the encoder sees no text; take {valid}, or --part decoder")
+    faults += [
+        f"span {quoted(span)}: the encoder sees no text; name cells, such as NAME=img0[1-3,2-5]"
+        for span in settings.spans or ()
+        if not is_block(span)
+    ]
+    if faults:
+        raise RequestError(*faults)
 
 
 def measured_cells(settings: VisionSettings, images: Sequence[SeenPicture]) -> tuple[int, ...]:

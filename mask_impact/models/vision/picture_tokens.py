@@ -19,6 +19,7 @@ from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
 from mask_impact.base.errors import RequestError, RunError
+from mask_impact.cuts.segments import Cell
 from mask_impact.models.inputs import PromptInputs
 from mask_impact.models.vision import pictures
 from mask_impact.models.vision.pictures import Picture
@@ -116,6 +117,10 @@ class VisionInputs(PromptInputs):
         """`places` of the first `length` positions; what is generated is text."""
         more = np.full((max(0, length - len(self.places)), 3), -1)
         return np.concatenate([self.places, more])[:length]
+
+    def cells(self, length: int) -> dict[int, Cell]:
+        places = enumerate(self.padded(length).tolist())
+        return {position: (image, row, column) for position, (image, row, column) in places if image >= 0}
 
     def masked(self, length: int) -> np.ndarray:
         vision = self.padded(length)[:, 0] >= 0

@@ -17,12 +17,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from mask_impact.base.errors import RequestError, collect_faults, first_line
-from mask_impact.models.chat import chat_ids
+from mask_impact.cuts.segments import Turns
+from mask_impact.models.chat import Part, chat_ids, chat_turns
 from mask_impact.models.checkpoint_files import Checkpoint
 from mask_impact.models.checkpoints import find_checkpoint
 from mask_impact.models.compiled import unwrap_compiled
 from mask_impact.models.files import read_file
 from mask_impact.models.info import ModelInfo, loaded_name, read_info
+from mask_impact.models.inputs import with_units
 from mask_impact.models.refusals import loaded_pair, naming_model, refuse_quantised, refuse_unmeasurable_weights
 from mask_impact.models.vision import pictures
 from mask_impact.models.vision.cells import encoder_inputs
@@ -64,11 +66,15 @@ class VisionModelInfo(ModelInfo):
             raise RequestError(*faults)
         if settings.part == "encoder":
             blocks = len(settings.layers or range(self.layers(settings)))
-            return encoder_inputs(settings, self.config, images, self.processor, blocks)
+            cells = encoder_inputs(settings, self.config, images, self.processor, blocks)
+            return with_units(cells, settings, self.tokenizer)
         counts = [image.tokens for image in images]
-        ids = self.question_ids(settings)
+        question = ids = self.question_ids(settings)
         ids = self.with_image_tokens(ids, counts) if is_ids(settings.prompt) else self.expanded(ids, counts)
-        return VisionInputs(ids, tuple(images), settings.mask_mode, self.config.image_token_id, self.processor)
+        inputs = VisionInputs(ids, tuple(images), settings.mask_mode, self.config.image_token_id, self.processor)
+        turns = self.turns(settings)
+        turns = None if turns is None else turns.repeated(self.repeats(question, counts))
+        return with_units(inputs, settings, self.tokenizer, turns)
 
     def measured_config(self, settings: VisionSettings) -> PreTrainedConfig:  # type: ignore[override]  # see the class
         """The configuration of the part that is measured."""
@@ -79,10 +85,13 @@ class VisionModelInfo(ModelInfo):
         if not settings.image or is_ids(settings.prompt):
             return super().question_ids(settings)
         if settings.chat:
-            return chat_ids(self.tokenizer, settings, [{"type": "image"}] * len(settings.image))
+            return chat_ids(self.tokenizer, settings, picture_parts(settings))
         config = self.config
         picture = [config.vision_start_token_id, config.image_token_id, config.vision_end_token_id]
         return picture * len(settings.image) + self.tokenizer(settings.prompt)["input_ids"]
+
+    def turns(self, settings: VisionSettings) -> Turns | None:  # type: ignore[override]  # see the class
+        return chat_turns(self.tokenizer, settings, picture_parts(settings)) if "messages" in settings.units else None
 
     def with_image_tokens(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
         """Given ids with all image tokens: unchanged, or expanded if they have one image token for each picture.
@@ -118,12 +127,21 @@ class VisionModelInfo(ModelInfo):
                 f"the model's chat template has places for {found} of {len(counts)} pictures; "
                 "leave chat off (--no-chat)"
             )
+        return [token for token, times in zip(ids, self.repeats(ids, counts)) for _ in range(times)]
+
+    def repeats(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
+        """How often each token stands in the model's input: a picture's as often as the picture has tokens."""
         left = iter(counts)
-        return [token for one in ids for token in ([one] * next(left) if one == image else [one])]
+        return [next(left) if token == self.config.image_token_id else 1 for token in ids]
 
     def word(self, token: int) -> str:
         """A token as the vocabulary has it."""
         return repr(self.tokenizer.convert_ids_to_tokens(token))
+
+
+def picture_parts(settings: VisionSettings) -> list[Part]:
+    """The parts of a chat's message that stand for the pictures."""
+    return [{"type": "image"}] * len(settings.image)
 
 
 def examine(settings: VisionSettings, checkpoint: Checkpoint | None = None) -> VisionModelInfo:
