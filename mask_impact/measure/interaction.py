@@ -17,6 +17,7 @@ from mask_impact.cuts.pairs import PairedSets
 from mask_impact.measure.closed_form.interaction import head_interactions
 from mask_impact.measure.closed_form.sets import leave_sets_out
 from mask_impact.measure.distances import norm, widest
+from mask_impact.measure.noise_floor import CONTROLS, one_ulp
 from mask_impact.measure.renormalize import behind_heads
 from mask_impact.measure.rerun import Rerun, rerun
 from mask_impact.measure.rows.through_layer import RowPass
@@ -81,7 +82,7 @@ def of_wide_rows(row: LayerRow, paired: PairedSets, names: list[str]) -> Vectors
     with in_dtype(row.parts, wide):
         closed = leave_sets_out(query_view(row.attention, row.first_key, wide), sets)
         every = torch.arange(len(sets), device=closed.seen.device)
-        heads = torch.cat([closed.output[None], closed.differences(every)])
+        heads = torch.cat([closed.output[None], closed.differences(every), one_ulp(closed.output, seed=0)])
         rows = RowPass(row.parts, row.call.to(wide))
         moved = behind_heads(rows, heads, every, tuple(name.lower() for name in names)).added
     return {name: beyond_the_sum(moved[name].difference, paired) for name in names}
@@ -96,15 +97,18 @@ def literal(
     every = torch.arange(len(sets), device=rows[0].heads.device)
     found = rerun(passes, Rerun(layer, positions, sets, wide), every, variants, seed=0)
     return [
-        {
-            name: beyond_the_sum(moved.difference[: len(sets)], paired)
-            for name, moved in [*each.added.items(), ("heads", each.heads)]
-        }
+        {name: beyond_the_sum(moved.difference, paired) for name, moved in [*each.added.items(), ("heads", each.heads)]}
         for each in found
     ]
 
 
 def beyond_the_sum(difference: Tensor, paired: PairedSets) -> Tensor:
-    """D_ST - D_S - D_T of each pair, (pair, ...), from the differences of all sets and then of the unions."""
+    """D_ST - D_S - D_T of each pair, (pair, ..., d), from the differences of all sets, the unions and the control rows.
+
+    0 where it is no longer than what three rows that mask nothing may be off by.
+    """
     one, other = torch.from_numpy(paired.pairs).to(difference.device).unbind(1)
-    return difference[len(paired.sets) :] - difference[one] - difference[other]
+    alone, unions, controls = difference.split([len(paired.sets), len(paired.pairs), CONTROLS])
+    found = unions - alone[one] - alone[other]
+    floor = 3 * norm(controls).amax(0)
+    return found * (norm(found) > floor)[..., None]

@@ -138,7 +138,7 @@ def distances_at(
     if step_info.paired is None:
         return found
     lengths = interactions(layer, positions, step_info.paired.spread(size), method)
-    return replace(found, interaction=np.where(np.isnan(found.l2), np.nan, lengths))
+    return replace(found, interaction=np.where(np.isnan(found.l2), np.nan, lengths).astype(found.l2.dtype))
 
 
 def masked_rows(

@@ -162,11 +162,6 @@ class StepDistances:
             return self
         return self.take(np.flatnonzero(self.are(kind)).tolist())
 
-    def listed(self, left_out: int | None) -> np.ndarray:
-        """Which units take part in lists and scales: all but `left_out`, where that is a unit alone: (unit,)."""
-        alone = True if self.units is None else np.array([where == str(left_out) for where in self.units.positions])
-        return ~((self.positions == left_out) & alone)
-
 
 @dataclass
 class ResultTable:

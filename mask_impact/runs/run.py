@@ -194,7 +194,7 @@ class Run:
         """The step in the run record: per variant a number for each measured layer, null where it has no such head."""
         step, rows = self.last, self._rows()
         values = {kind: [getattr(layer, kind)[row] for _, layer, row in rows] for kind in PER_CELL[:3]}
-        rest = distances.listed(left_out(self.plan.prompt.columns(1)))
+        rest = ~distances.alone(left_out(self.plan.prompt.columns(1)))
         values |= {"max_l2": largest(distances.l2[:, rest]), "max_cosine": largest(distances.cosine[:, rest])}
         return {
             "step": step.index,
@@ -278,10 +278,7 @@ class Run:
                 "tokens": [{"id": token, "text": text} for token, text in zip(self.all_ids, self.texts)],
                 "prompt_length": len(self.plan.prompt.token_ids),
                 "generated_text": self.generated_text,
-                "strongest": [
-                    {"position": one.position, "text": one.text, "l2": one.total}
-                    for one in strongest_tokens(self.table(), STRONGEST)
-                ],
+                "strongest": self._strongest(),
                 "stopped_by": self.stopped_by(),
                 "generation": saved_settings(self.loaded.model.generation_config) if self.plan.generates else None,
                 "variants": list(dict.fromkeys(name for name, _ in self.heatmap_rows)),
@@ -296,6 +293,12 @@ class Run:
                 **({"rows_halved": self.method.rows.halvings} if self.method.rows.halvings else {}),
             }
         )
+
+    def _strongest(self) -> list[dict[str, Any]]:
+        """The strongest of each kind of unit at step 0."""
+        table = self.table()
+        each = (strongest_tokens(table, STRONGEST, unit=kind) for kind in table.steps[0].kinds)
+        return [one.record() for of_kind in each for one in of_kind]
 
     def _each_record(self) -> dict[str, Any]:
         """Full's L2 distances at each measured cell, if kept: (layer, measured, position), float32 in base64."""
