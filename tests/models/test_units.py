@@ -214,8 +214,9 @@ def test_pictures_turns_and_cells(pictures):
     for kind in ("messages", "words"):
         held = [position for unit in both.units(both.token_ids) if unit.kind == kind for position in unit.positions]
         assert sorted(held) == list(range(len(both.token_ids)))
-    text = planned(model, pictures, mask_mode="text", **settings)
-    assert labelled(text, "images") == [] and labelled(text, "spans") == labelled(both, "spans")
+    text = planned(model, pictures, mask_mode="text", **settings | {"units": "words"})
+    assert labelled(text, "spans") == labelled(both, "spans")
+    assert labelled(text, "words") == [one for one in labelled(both, "words") if not one[0].startswith("img")]
 
 
 def encoded(paths, **settings):
