@@ -124,6 +124,11 @@ class VisionSettings(Settings):
                 f"mask_mode {chosen['mask_mode']} needs a picture; "
                 "add --image FILE (in YAML image: FILE), or mask the text"
             )
+        if chosen["mask_mode"] == "text" and isinstance(chosen["units"], tuple) and "images" in chosen["units"]:
+            faults.append(
+                "units images needs the pictures masked, found mask_mode text; add --mask-mode both "
+                "(in YAML mask_mode: both)"
+            )
         if chosen["part"] == "decoder" and chosen["at"] not in (None, UNREADABLE):
             faults.append(
                 f"at {chosen['at']} needs part encoder; add --part encoder (in YAML part: encoder) or leave at out"

@@ -59,6 +59,31 @@ def test_every_enabled_entry_has_its_line_and_nothing_is_written(command, no_wei
     assert "GFLOP/s" in out[2] and "without loading" in out[2] and out[2].endswith("; nothing was written")
 
 
+UNITS = """\
+model: demo
+prompts:
+  - {name: named, prompt: "Anna put the key", units: [words], spans: {it: the key, who: Anna}, pairs: spans}
+  - {name: many, prompt: "Anna put the key in the red box. Ben put the coin in the blue bag. He ran.", pairs: 4}
+"""
+
+
+def test_units_have_a_line_each(command, no_weights):
+    Path("night.yaml").write_text(UNITS, encoding="utf-8")
+    code, out, _ = command("--config", "night.yaml", "--dry-run")
+    assert code == 0 and "at most 126 rows" in out[0]  # 4 words, 2 spans, 1 pair; 3 layers, 6 kinds of them
+    assert out[1:8] == [
+        "  words     'Anna': 0",
+        "  words     ' put': 1",
+        "  words     ' the': 2",
+        "  words     ' key': 3",
+        "  spans     'it': 2-3",
+        "  spans     'who': 0",
+        "  pairs     'it + who': 0,2-3",
+    ]
+    assert out[9] == "  tokens    'Anna': 0" and out[29:31] == ["  ... and 3 more", "  pairs     of the 4 strongest"]
+    assert command("--config", "night.yaml", "--dry-run", "--quiet")[1] == []
+
+
 def test_the_line_is_that_of_the_run(command):
     _, planned, _ = command("--config", "night.yaml", "--dry-run")
     _, run, _ = command("--config", "night.yaml")

@@ -35,6 +35,7 @@ BEYOND = (
     "needs a span",
     "needs at least two spans",
     "needs the variant",
+    "needs the pictures",
     "two spans have the name",
     "needs a picture",
     "is also on line",
