@@ -12,6 +12,7 @@ import { spoken } from "../view/cell.js";
 import { indexAt, leftOut, leftOutToggled, startsOf } from "../view/columns.js";
 import { decodeState, encodeState, placeIn } from "../view/hash.js";
 import { patchGrid } from "../view/images.js";
+import { sinkWords } from "../view/lead.js";
 import { layoutOf } from "../view/maplayout.js";
 import { paintCells } from "../view/pixels.js";
 import { unitPieces } from "../view/prose.js";
@@ -151,6 +152,13 @@ test("at another step a unit is found again by all its positions", async () => {
   const state = { ...DEFAULTS, result: words, pins: [4, 3], hover: { layer: 1, token: 3 } };
   assert.deepEqual(atStep(state, 1), { step: 1, pins: [3], hover: { layer: 1, token: 3 } });
   assert.deepEqual(atStep({ ...state, hover: { layer: 0, token: 4 } }, 1).hover, null);
+});
+
+test("what is left out for its first position is named beside the strongest", async () => {
+  const pairs = (await unitResult()).ofKind("pairs");
+  assert.equal(sinkWords(shown(pairs)[1]), ". Left out, as it holds position 0: place + seer");
+  assert.equal(sinkWords(shown(pairs, { excluded: new Set() })[1]), "");
+  assert.equal(sinkWords(shown(pairs.ofKind("words"))[1]), ""); // position 0 by itself
 });
 
 test("two steps are compared by all positions of a unit", async () => {

@@ -40,5 +40,11 @@ function words(state, view, store) {
     element("bdi", { class: "token-name" }, header(token.text, 40)),
   );
   const where = ` (${positionWords(token)}), ${rowName(view.place)} ${view.layers[cell.layer]}, ${valueName(state, view)} ${brief(cell.value, 4)}`;
-  return ["Strongest cell: ", name, where];
+  return ["Strongest cell: ", name, where, sinkWords(view)];
+}
+
+/** A unit may be left out for its first position alone: what it holds beside that is not told then, so it is named. */
+export function sinkWords({ tokens, excludedMask }) {
+  const out = tokens.find(({ position, count }, token) => position === 0 && count > 1 && excludedMask[token]);
+  return out ? `. Left out, as it holds position 0: ${header(out.text, 40)}` : "";
 }

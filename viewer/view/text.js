@@ -299,7 +299,7 @@ function legendText(text, state, view, choice) {
   const last = Math.max(...view.tokens.slice(-1).map(({ position }) => position), word === "token" ? -1 : seenNow - 1);
   const generated = last >= (state.result.promptLength ?? Infinity);
   const gaps = text.blocks.some(({ chunk }) => chunk.some((piece) => piece.gap !== undefined));
-  const partly = gaps ? "Without colour: not masked in this run. " : "";
+  const partly = !gaps ? "" : `Without colour: ${word === "token" ? "not masked in this run" : `in no ${word}`}. `;
   return `${over[choice] ?? ""}${overlap}${partly}${generated ? "Underlined: generated. " : ""}Click a ${word} to pin it.`;
 }
 
