@@ -54,6 +54,23 @@ function workerAsText(source) {
   };
 }
 
+/** hyparquet's modules for what no result has: filters, nested values, shapes on a map. They are a twentieth of the page. */
+const UNUSED = /hyparquet[\\/]src[\\/](bloom|variant|wkb)\.js$/;
+
+/** The same names, of functions that say so. */
+function withoutUnused() {
+  return {
+    name: "without-unused",
+    setup(builder) {
+      builder.onLoad({ filter: UNUSED }, ({ path }) => {
+        const names = [...readFileSync(path, "utf8").matchAll(/^export function (\w+)/gm)].map(([, name]) => name);
+        const refuse = "throw new Error('a Parquet file of a kind that this page does not read')";
+        return { contents: names.map((name) => `export function ${name}() { ${refuse} }`).join("\n") };
+      });
+    },
+  };
+}
+
 /** A script's text that cannot end its element, nor open a comment that hides the end; in strings it means the same. */
 function safeScript(text) {
   return text.replace(/<(\/script|script|!--)/gi, "\\x3C$1");
@@ -81,7 +98,7 @@ function fill(template, parts) {
 }
 
 async function page(options) {
-  const worker = await bundle("read/worker.js", options);
+  const worker = await bundle("read/worker.js", { ...options, plugins: [withoutUnused()] });
   const main = await bundle("main.js", { ...options, plugins: [workerAsText(worker)] });
   const css = STYLES.filter((name) => existsSync(join(HERE, name)))
     .map((name) => textOf(name))

@@ -1,6 +1,7 @@
 /** The page: makes the store, the heatmaps and the panels, and wires them to files and to the address. */
 import { exportButtons } from "./export/buttons.js";
 import { openEmbedded, openFiles } from "./read/open.js";
+import { promptLabel } from "./read/run.js";
 import { createCompare } from "./view/compare.js";
 import { createControls } from "./view/controls.js";
 import { acceptFiles } from "./view/files.js";
@@ -85,7 +86,7 @@ function embedded(result) {
     name,
     part,
     sources,
-    label: run?.settings?.prompt ?? "",
+    label: promptLabel(run),
     load: () => Promise.resolve(result),
     release() {},
   };

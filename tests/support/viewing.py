@@ -3,6 +3,8 @@ and their values and colours on the page."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,13 @@ def key(viewer, run):
     """The viewer with the real run and its run file."""
     viewer.choose(run / "key_results.csv", run / "key_run.json")
     return viewer
+
+
+def saved(viewer, name):
+    """The file that a button gives, and the name that it is given."""
+    with viewer.page.expect_download() as download:
+        viewer.page.get_by_role("button", name=name, exact=True).click()
+    return Path(download.value.path()), download.value.suggested_filename
 
 
 def matrix(table, step=0, variant="Full", column="l2_distance"):

@@ -10,14 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from viewing import NEAR, colours, matrix, shares
-
-
-def saved(viewer, name):
-    """The file that a button gives."""
-    with viewer.page.expect_download() as download:
-        viewer.page.get_by_role("button", name=name, exact=True).click()
-    return Path(download.value.path()), download.value.suggested_filename
+from viewing import NEAR, colours, matrix, saved, shares
 
 
 def test_csv_of_the_view(key, table):

@@ -9,6 +9,7 @@ const COLUMNS = [
   "l2_distance",
   "cosine_distance",
 ];
+const UNITS = ["unit", "positions"];
 const VISION = ["token_type", "image_index", "patch_row", "patch_col"];
 
 /** The shortest decimal that reads back as the same float32; "" for NaN. Six digits are never too few to tell two apart. */
@@ -38,27 +39,39 @@ export function quoted(text) {
  * @param {{values: ArrayLike<number>}|null} picture.cosine   ...here
  * @param {{name: string, values: ArrayLike<number>, single: boolean}|null} picture.more   one column more: a relative
  *   distance, a difference; `single`: computed from float32, which has no more digits to give
+ * @param {{values: ArrayLike<number>}|null} [picture.interaction]   of pairs
  * @param {Uint8Array|null} picture.absent   1 where the table has no row: none is written
  * @returns {string[]} the header, then one piece for each layer; joined they are the file
  */
-export function csvPieces({ step, variant, layers, tokens, l2, cosine, more, absent }) {
+export function csvPieces({ step, variant, layers, tokens, l2, cosine, more, absent, interaction = null }) {
   const measures = [
     l2 && { name: "l2_distance", ...l2 },
     cosine && { name: "cosine_distance", ...cosine },
     more,
   ].filter(Boolean);
   const vision = tokens.some(({ type }) => type === "vision");
-  const names = [...COLUMNS.slice(0, 5), ...measures.map(({ name }) => name), ...(vision ? VISION : [])];
-  const numbers = measures.map(({ values, single }) => (values instanceof Float64Array && !single ? exact : shortest));
+  const units = tokens.some(({ unit }) => unit);
+  const names = [
+    ...COLUMNS.slice(0, 5),
+    ...measures.map(({ name }) => name),
+    ...(units ? UNITS : []),
+    ...(interaction ? ["interaction_l2"] : []),
+    ...(vision ? VISION : []),
+  ];
+  const inText = ({ values, single }) => (values instanceof Float64Array && !single ? exact : shortest);
+  const numbers = measures.map(inText);
   const heads = tokens.map(({ text, position }) => `${quoted(text)},${position},${quoted(variant)},`);
+  const named = tokens.map(({ unit, where }) => (units ? `,${quoted(unit)},${quoted(where)}` : ""));
   const tails = tokens.map((token) => (vision ? "," + visionFields(token) : "") + "\r\n");
+  const ofPair = interaction && inText(interaction);
 
   const ofLayer = (layer, row) => {
     const lines = [];
     for (let token = 0, place = row * tokens.length; token < tokens.length; token++, place++) {
       if (absent?.[place]) continue;
       const distances = measures.map(({ values }, index) => numbers[index](values[place])).join(",");
-      lines.push(`${step},${layer},${heads[token]}${distances}${tails[token]}`);
+      const pair = ofPair ? `,${ofPair(interaction.values[place])}` : "";
+      lines.push(`${step},${layer},${heads[token]}${distances}${named[token]}${pair}${tails[token]}`);
     }
     return lines.join("");
   };

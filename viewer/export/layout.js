@@ -4,6 +4,7 @@
  * A heatmap that is longer than a canvas can be is cut into bands of tokens, one below the other (beside the other where
  * tokens are rows), with as large a cell as fits.
  */
+import { middleAt, positionWords, startAt } from "../view/columns.js";
 import { header } from "../view/words.js";
 
 /** @typedef {number|"flat"|"undefined"|"excluded"|"absent"} Shade   0..255 in the palette, or what is drawn instead */
@@ -14,6 +15,7 @@ import { header } from "../view/words.js";
  * @property {string} caption
  * @property {number[]} layers
  * @property {{text: string, position: number}[]} tokens
+ * @property {ArrayLike<number>|null} [starts]   where tokens begin, in cells, if they are not one cell wide each
  * @property {(layer: number, token: number) => Shade} shade   by indices
  * @property {string[]} colours          256 of #rrggbb
  * @property {Record<string, string>} grounds   #rrggbb of each other shade
@@ -86,13 +88,11 @@ function planAt(picture, labels, names, cell, limits) {
   const space = spaces(picture, labels, size);
   const beside = space.layers + space.maxima;
   const most = Math.floor((limits.side - 2 * MARGIN - beside - (picture.transposed ? 200 : 0)) / cell);
-  const count = picture.tokens.length;
-  if (most < 1) return null;
-  const bands = Math.max(1, Math.ceil(count / most));
-  const each = Math.ceil(count / bands);
-  const along = beside + each * cell;
+  const bands = bandsOf(picture, most);
+  if (bands === null) return null;
+  const along = beside + Math.max(0, ...bands.map(({ wide }) => wide)) * cell;
   const across = space.tokens + picture.layers.length * cell;
-  const stacked = bands * across + (bands - 1) * GAP;
+  const stacked = bands.length * across + (bands.length - 1) * GAP;
   const [wide, high] = picture.transposed ? [stacked, along] : [along, stacked];
   const textRoom = Math.max(LEAST_TEXT_WIDTH, wide);
   const caption = wrapped(picture.caption, 11, textRoom);
@@ -108,12 +108,27 @@ function planAt(picture, labels, names, cell, limits) {
     width: Math.ceil(textRoom + 2 * MARGIN),
     height: Math.ceil(legend.bottom + MARGIN),
     legend,
-    bands: Array.from({ length: bands }, (_, band) => {
-      const shift = band * (across + GAP);
+    bands: bands.map((band, index) => {
+      const shift = index * (across + GAP);
       const [x, y] = picture.transposed ? [MARGIN + shift, top] : [MARGIN, top + shift];
-      return { from: band * each, to: Math.min(count, (band + 1) * each), ...origin(picture, space, x, y) };
+      return { ...band, ...origin(picture, space, x, y) };
     }),
   };
+}
+
+/** Bands of at most so many cells, about equally wide: {from, to, wide}; null where a token is wider than that. */
+function bandsOf({ tokens, starts = null }, most) {
+  const count = tokens.length;
+  const total = startAt(starts, count);
+  if (most < 1) return null;
+  const each = Math.ceil(total / Math.max(1, Math.ceil(total / most)));
+  const bands = [];
+  for (let from = 0, to = 0; from < count || bands.length === 0; from = to) {
+    while (to < count && startAt(starts, to + 1) - startAt(starts, from) <= each) to++;
+    if (to === from && to < count) return null;
+    bands.push({ from, to, wide: startAt(starts, to) - startAt(starts, from) });
+  }
+  return bands;
 }
 
 /** Room beside the cells: for the tokens' texts, the layers' numbers and their maxima. */
@@ -185,17 +200,17 @@ export function draw(pen, picture, planned) {
   }
 }
 
-function tokenLabels(pen, { tokens, transposed, struck }, { cell, size, every, labels }, band) {
+function tokenLabels(pen, { tokens, starts = null, transposed, struck }, { cell, size, every, labels }, band) {
   for (let token = band.from; token < band.to; token += every) {
-    const middle = (token - band.from + 0.5) * cell + size * 0.35;
-    const about = { size, title: `position ${tokens[token].position}`, struck: struck(token) };
+    const middle = (middleAt(starts, token) - startAt(starts, band.from)) * cell + size * 0.35;
+    const about = { size, title: positionWords(tokens[token]), struck: struck(token) };
     if (transposed) pen.text(band.x - 4, band.y + middle, labels[token], { ...about, anchor: "end" });
     else pen.text(band.x + middle, band.y - 4, labels[token], { ...about, turned: true });
   }
 }
 
 function layerLabels(pen, { layers, maxima, transposed, row = "layer" }, { cell, size, every }, band) {
-  const far = (band.to - band.from) * cell + 4;
+  const far = band.wide * cell + 4;
   if (!transposed) {
     pen.text(band.x - 4, band.y - 4, row, { size, anchor: "end" });
     pen.text(band.x + far, band.y - 4, "largest", { size });

@@ -1,5 +1,7 @@
 /** What is shown, as the exports need it: pictures are for paper, on a light ground. */
+import { promptLabel } from "../read/run.js";
 import { paletteOf } from "../view/colours.js";
+import { inOrder, startsOf } from "../view/columns.js";
 import { brief } from "../view/numbers.js";
 import { FLAT, SHADE_NAMES } from "../view/scale.js";
 import { valueName } from "../view/shown.js";
@@ -20,6 +22,7 @@ export function pictureOf(state, view) {
     caption: captionOf(state, view),
     layers,
     tokens,
+    starts: startsOf(tokens),
     shade,
     row: rowName(view.place),
     colours: hex,
@@ -46,7 +49,8 @@ function captionOf(state, view) {
 
 /** What the run file knows: the model, its prompt, and what comes next. */
 function sourceOf({ result, step }) {
-  const { model, prompt } = result.run?.settings ?? {};
+  const { model } = result.run?.settings ?? {};
+  const prompt = promptLabel(result.run);
   const next = result.generated(step);
   const parts = [
     model && `Model: ${header(model, 80)}.`,
@@ -71,7 +75,7 @@ function comparedWith({ compare, result, otherResult }) {
 }
 
 function positions(excluded) {
-  const sorted = [...excluded].sort((a, b) => a - b);
+  const sorted = inOrder(excluded);
   return `position${sorted.length > 1 ? "s" : ""} ${sorted.join(", ")}`;
 }
 
@@ -79,6 +83,7 @@ function positions(excluded) {
 export function fileStem(state, place = shownPlace(state)) {
   const { result, step, variant, at } = place;
   const parts = [result.name, `step${result.steps[step]}`, result.variants[variant], state.metric];
+  if (result.kind !== "tokens") parts.push(result.kind);
   if (typeof at === "number") parts.push(`at_${cellName(result, result.tokens(step)[at])}`);
   if (state.compare?.mode === "difference") parts.push("difference", comparedWith(state));
   return (
@@ -100,7 +105,12 @@ export function csvOf(state, view) {
   const { result, step, variant, metric } = state;
   const alone = typeof view.place.at === "number"; // of one measured cell the result has no columns
   const own = (name) => (view.scale.signed || alone ? null : result.peek(step, variant, name));
-  const columns = { l2: "l2_distance", cosine: "cosine_distance", relative: "relative_distance" };
+  const columns = {
+    l2: "l2_distance",
+    cosine: "cosine_distance",
+    relative: "relative_distance",
+    interaction: "interaction_l2",
+  };
   const more = alone
     ? `l2_distance_at_${view.tokens[view.place.at].position}`
     : view.scale.signed
@@ -117,6 +127,7 @@ export function csvOf(state, view) {
     absent: view.absent,
     l2: own("l2"),
     cosine: own("cosine"),
+    interaction: result.interacts ? own("interaction") : null,
     more: more && { name: more, values: view.values, single },
   };
 }

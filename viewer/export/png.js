@@ -1,5 +1,7 @@
 /** A heatmap as PNG: all of it, not only what is on the screen. */
+import { startAt } from "../view/columns.js";
 import { draw } from "./layout.js";
+import { extent } from "./svg.js";
 
 const FONT = "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif";
 /** Small pictures are drawn at twice their size, to be sharp in print. */
@@ -33,9 +35,11 @@ export function rasterUri(picture, from, to) {
   return raster(picture, from, to).toDataURL("image/png");
 }
 
-function raster({ layers, shade, colours, grounds, transposed }, from, to) {
+/** A token that is several cells wide has as many pixels. */
+function raster({ layers, shade, colours, grounds, starts = null, transposed }, from, to) {
   const canvas = document.createElement("canvas");
-  const [along, across] = [to - from, layers.length];
+  const begin = startAt(starts, from);
+  const [along, across] = [startAt(starts, to) - begin, layers.length];
   [canvas.width, canvas.height] = transposed ? [across, along] : [along, across];
   const context = canvas.getContext("2d");
   const image = context.createImageData(canvas.width, canvas.height);
@@ -45,8 +49,9 @@ function raster({ layers, shade, colours, grounds, transposed }, from, to) {
   for (let layer = 0; layer < across; layer++) {
     for (let token = from; token < to; token++) {
       const drawn = shade(layer, token);
-      const place = transposed ? (token - from) * across + layer : layer * along + token - from;
-      pixels[place] = typeof drawn === "number" ? palette[drawn] : others[drawn];
+      for (let at = startAt(starts, token) - begin; at < startAt(starts, token + 1) - begin; at++)
+        pixels[transposed ? at * across + layer : layer * along + at] =
+          typeof drawn === "number" ? palette[drawn] : others[drawn];
     }
   }
   context.putImageData(image, 0, 0);
@@ -86,9 +91,9 @@ function canvasPen(context, picture) {
         for (let token = band.from; token < band.to; token++) {
           const drawn = picture.shade(layer, token);
           if (typeof drawn === "number" || drawn === "flat" || drawn === "absent") continue;
-          const [across, along] = [layer * cell, (token - band.from) * cell];
-          const [x, y] = transposed ? [across, along] : [along, across];
-          shade(band.x + x, band.y + y, cell, cell, drawn);
+          const [across, [along, long]] = [layer * cell, extent(picture.starts, token, band, cell)];
+          const [x, y, width, height] = transposed ? [across, along, cell, long] : [along, across, long, cell];
+          shade(band.x + x, band.y + y, width, height, drawn);
         }
       }
     },

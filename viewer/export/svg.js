@@ -1,4 +1,5 @@
 /** A heatmap as SVG: text stays text, cells are rectangles, or one small raster image where they are too many. */
+import { startAt } from "../view/columns.js";
 import { draw, plan } from "./layout.js";
 
 /** A file with more rectangles than this is slow in every editor. */
@@ -55,30 +56,36 @@ function svgPen(picture, raster) {
   };
 }
 
-function rectangles({ layers, colours, shade, transposed }, band, cell, rect) {
+function rectangles({ layers, colours, shade, starts, transposed }, band, cell, rect) {
   for (let layer = 0; layer < layers.length; layer++) {
     for (let token = band.from; token < band.to; token++) {
       const drawn = shade(layer, token);
-      const [across, along] = [layer * cell, (token - band.from) * cell];
-      const [x, y] = transposed ? [across, along] : [along, across];
-      rect(band.x + x, band.y + y, cell, cell, typeof drawn === "number" ? colours[drawn] : `url(#${drawn})`);
+      const [across, [along, long]] = [layer * cell, extent(starts, token, band, cell)];
+      const [x, y, width, height] = transposed ? [across, along, cell, long] : [along, across, long, cell];
+      rect(band.x + x, band.y + y, width, height, typeof drawn === "number" ? colours[drawn] : `url(#${drawn})`);
     }
   }
 }
 
 /** A raster has one colour for each cell: the lines over what is left out, whole tokens, go over it. */
-function hatched({ layers, shade, transposed }, band, cell, rect) {
+function hatched({ layers, shade, starts, transposed }, band, cell, rect) {
   const across = layers.length * cell;
   for (let token = band.from; token < band.to; token++) {
     if (shade(0, token) !== "excluded") continue;
-    const along = (token - band.from) * cell;
-    if (transposed) rect(band.x, band.y + along, across, cell, "url(#excluded)");
-    else rect(band.x + along, band.y, cell, across, "url(#excluded)");
+    const [along, long] = extent(starts, token, band, cell);
+    if (transposed) rect(band.x, band.y + along, across, long, "url(#excluded)");
+    else rect(band.x + along, band.y, long, across, "url(#excluded)");
   }
 }
 
+/** Where a token begins in its band and how long it is, in pixels. */
+export function extent(starts = null, token, { from }, cell) {
+  const at = startAt(starts, token);
+  return [(at - startAt(starts, from)) * cell, (startAt(starts, token + 1) - at) * cell];
+}
+
 function image({ layers, transposed }, band, cell, uri) {
-  const [along, across] = [(band.to - band.from) * cell, layers.length * cell];
+  const [along, across] = [band.wide * cell, layers.length * cell];
   const [width, height] = transposed ? [across, along] : [along, across];
   return (
     `<image x="${band.x}" y="${band.y}" width="${width}" height="${height}" preserveAspectRatio="none"` +

@@ -1,6 +1,7 @@
 /** Rows in any order become dense blocks, one for each (generation step, variant): no object is made for a row. */
 import { ReadError, counted } from "./errors.js";
-import { COSINE, IMAGE, L2, LAYER, NAMES, POSITION, STEP, wholeFault } from "./fields.js";
+import { COSINE, IMAGE, INTERACTION, L2, LAYER, NAMES, POSITION, STEP, wholeFault } from "./fields.js";
+import { UnitColumns, partsOf, unitFault } from "./units.js";
 import { variantOrder } from "./words.js";
 
 export const MOST_LAYERS = 10_000; // as the command line has it
@@ -14,6 +15,7 @@ class OpenStep {
   blocks = [];
   positions = 0; // one more than the last seen
   places = null;
+  units = new UnitColumns();
 
   constructor(value, room) {
     this.value = value;
@@ -35,6 +37,7 @@ export class TableBuilder {
   rows = 0;
   #Floats;
   #words;
+  #units;
   #steps = new Map();
   #step = new OpenStep(NaN, 0); // NaN is no step and no layer
   #layers = new Map(); // number -> index by first appearance
@@ -42,13 +45,26 @@ export class TableBuilder {
   #bytes = 0;
 
   /**
-   * @param {{float64: boolean, words: import("./words.js").Words, variants: import("./words.js").Words}} options
-   *   `words` and `variants` number the texts that `add` gets
+   * @param {{float64: boolean, words: import("./words.js").Words, variants: import("./words.js").Words,
+   *   units?: {kinds: import("./words.js").Words, positions: import("./words.js").Words}|null}} options
+   *   `words` and `variants` number the texts that `add` gets, `units` those that `column` gets, where rows are units
    */
-  constructor({ float64, words, variants }) {
+  constructor({ float64, words, variants, units = null }) {
     this.#Floats = float64 ? Float64Array : Float32Array;
     this.#words = words;
     this.variants = variants;
+    this.#units = units;
+  }
+
+  /** The number that stands for a unit of the next row's step, in the place of its position. */
+  column(stepValue, position, word, unit, positions) {
+    if (stepValue !== this.#step.value) this.#step = this.#stepOf(stepValue);
+    const { units } = this.#step;
+    const known = units.columns.length;
+    const column = units.number(unit, positions, word, position);
+    if (column < known) return column;
+    const fault = unitFault(this.#units.kinds.texts[unit], this.#units.positions.texts[positions], position);
+    return fault === null ? column : this.#inNextRow(fault);
   }
 
   /**
@@ -75,17 +91,34 @@ export class TableBuilder {
     return !known;
   }
 
-  /** Where in which image the token of the last row lies; NaN or -1 in each for text. */
+  /** The interaction of the last row's pair; NaN for any other unit. */
+  interact(layerValue, column, variant, value) {
+    if (value !== value) return;
+    if (!(value >= 0) || value === Infinity) this.#notADistance(INTERACTION, value);
+    const block = this.#step.blocks[variant];
+    block.interaction ??= new this.#Floats(block.l2.length).fill(NaN);
+    block.interaction[this.#layerOf(layerValue) * block.cols + column] = value;
+  }
+
+  /** Where in which image the token of the last row lies; NaN or -1 in each for text. Only a unit may have no patch. */
   place(position, image, row, col) {
     if (!(image >= 0)) return;
-    [image, row, col].forEach((value, index) => this.#whole(IMAGE + index, value, MOST_POSITIONS));
+    const whole = this.#units !== null && !(row >= 0) && !(col >= 0);
+    const place = whole ? [image, -1, -1] : [image, row, col];
+    if (!whole) place.forEach((value, index) => this.#whole(IMAGE + index, value, MOST_POSITIONS));
     this.#step.places ??= [];
-    this.#step.places[position] = [image, row, col];
+    this.#step.places[position] = place;
   }
 
   /** @returns {never} */
   fault(what) {
     throw new ReadError(`row ${counted(this.rows)}: ${what}`);
+  }
+
+  /** @returns {never} */
+  #inNextRow(what) {
+    this.rows++;
+    this.fault(what);
   }
 
   #whole(field, value, limit) {
@@ -140,19 +173,24 @@ export class TableBuilder {
           `${counted(cols)} positions in one picture); write fewer steps, variants or layers into the file`,
       );
     }
-    const grow = (from) => {
-      const to = new this.#Floats(rows * cols).fill(NO_ROW);
+    const grow = (from, empty = NO_ROW) => {
+      const to = new this.#Floats(rows * cols).fill(empty);
       for (let row = 0; row < old.rows; row++) to.set(from.subarray(row * old.cols, (row + 1) * old.cols), row * cols);
       return to;
     };
-    step.blocks[variant] = { rows, cols, l2: grow(old.l2), cosine: grow(old.cosine) };
+    const interaction = old.interaction && grow(old.interaction, NaN);
+    step.blocks[variant] = { rows, cols, l2: grow(old.l2), cosine: grow(old.cosine), interaction };
     return step.blocks[variant];
   }
 
   #twice(step, layer, position, variant) {
-    this.fault(
-      `generation step ${step}, ${this.variants.texts[variant]}, layer ${layer}, position ${position} stands twice`,
-    );
+    const where = this.#units ? this.#unitName(position) : `position ${position}`;
+    this.fault(`generation step ${step}, ${this.variants.texts[variant]}, layer ${layer}, ${where} stands twice`);
+  }
+
+  #unitName(column) {
+    const { unit, positions } = this.#step.units.columns[column];
+    return `${this.#units.kinds.texts[unit]} ${this.#units.positions.texts[positions]}`;
   }
 
   #notADistance(field, value) {
@@ -178,6 +216,7 @@ export class TableBuilder {
         return block;
       }),
     );
+    const parts = this.#units ? this.#parts(steps, tokens, blocks) : null;
     return {
       steps: steps.map((step) => step.value),
       variants: variants.map((variant) => this.variants.texts[variant]),
@@ -186,7 +225,23 @@ export class TableBuilder {
       tokens,
       blocks,
       rows: this.rows,
+      ...(parts && { ...parts[0], parts }),
     };
+  }
+
+  /** Each kind's tokens and blocks: a column's number was in the place of its position. */
+  #parts(steps, tokens, blocks) {
+    const named = tokens.map(({ codes, places }, at) => {
+      const { columns } = steps[at].units;
+      return {
+        codes,
+        places,
+        positions: Int32Array.from(columns, ({ first }) => first),
+        kinds: columns.map(({ unit }) => this.#units.kinds.texts[unit]),
+        where: columns.map(({ positions }) => this.#units.positions.texts[positions]),
+      };
+    });
+    return partsOf(named, blocks);
   }
 }
 
@@ -208,15 +263,16 @@ function exactBlock(block, layerOrder, positions, Floats) {
   const [rows, cols] = [layerOrder.length, positions.length];
   const own = block ?? { rows: 0, cols: 0 };
   const inOrder = own.rows === rows && own.cols === cols && layerOrder.every((from, to) => from === to);
-  const exact = (values) => {
+  const exact = (values, empty = NO_ROW) => {
     if (inOrder) return values;
-    const to = new Floats(rows * cols).fill(NO_ROW);
+    const to = new Floats(rows * cols).fill(empty);
     for (let row = 0; row < rows; row++)
       if (layerOrder[row] < own.rows) copyRow(values, layerOrder[row] * own.cols, own.cols, to, row * cols, positions);
     return to;
   };
   const [l2, cosine] = block ? [exact(block.l2), exact(block.cosine)] : [exact([]), exact([])];
-  return { l2, cosine, absent: markAbsent(l2, cosine) };
+  const found = { l2, cosine, absent: markAbsent(l2, cosine) };
+  return own.interaction ? { ...found, interaction: exact(own.interaction, NaN) } : found;
 }
 
 function copyRow(from, start, length, to, target, positions) {

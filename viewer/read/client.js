@@ -55,8 +55,8 @@ export function workerReader(source) {
       id,
       answer: { table, run, lazy },
     } = await ask(request, { signal, onProgress });
-    const loadBlock = async (step, variant) =>
-      (await ask({ task: "block", name: file.name, table: id, step, variant })).answer;
+    const loadBlock = async (step, variant, kind) =>
+      (await ask({ task: "block", name: file.name, table: id, step, variant, kind })).answer;
     const close = () => worker.postMessage({ task: "close", id });
     return lazy ? { table, run, loadBlock, close } : { table, run };
   };

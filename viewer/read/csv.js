@@ -1,6 +1,6 @@
 /** CSV as this tool and pandas write it: quotes where needed, any column order, further columns, CRLF or LF. */
 import { ReadError, counted, quoted } from "./errors.js";
-import { IMAGE, NAMES, columnFault, fieldOf, isText, mayBeEmpty, noResult } from "./fields.js";
+import { IMAGE, NAMES, UNIT, columnFault, fieldOf, hasUnits, isText, mayBeEmpty, noResult } from "./fields.js";
 import { Rows } from "./rows.js";
 import { Slices } from "./slices.js";
 import { decoded } from "./words.js";
@@ -29,7 +29,8 @@ export async function readCsv(blob, options = {}) {
   while (await slices.more(start)) start = rows.readAll(slices.bytes, 0, slices.limit);
   const unended = rows.readLast(slices.bytes, start, slices.limit);
   const table = rows.builder.finish();
-  if (unended && table.blocks.flat().some(({ absent }) => absent)) throw new ReadError(cutShort(table.rows));
+  const blocks = (table.parts ?? [table]).flatMap((part) => part.blocks.flat());
+  if (unended && blocks.some(({ absent }) => absent)) throw new ReadError(cutShort(table.rows));
   return { ...table, unended };
 }
 
@@ -124,7 +125,8 @@ function fieldText(bytes) {
 class CsvRows extends Rows {
   constructor(names, crlf, options) {
     super(options, fieldText);
-    this.fields = names.map(fieldOf);
+    this.build(hasUnits(names));
+    this.fields = names.map(fieldOf).map((field) => (field >= UNIT && !this.ofUnits ? -1 : field));
     this.placed = this.fields.includes(IMAGE);
     this.crlf = crlf;
   }
@@ -151,7 +153,8 @@ class CsvRows extends Rows {
         values[field] = numbers.read(bytes, at);
         end = numbers.end;
         if (bytes[end] === RETURN && this.crlf) end++;
-        if (end === at || (bytes[end] !== COMMA && bytes[end] !== LINE_FEED)) {
+        const ends = bytes[end] === COMMA || bytes[end] === LINE_FEED;
+        if (!ends || (end === at && !mayBeEmpty(field))) {
           end = fieldEnd(bytes, at, limit);
           if (end >= limit) return -1;
           values[field] = this.oddNumber(field, bytes.subarray(at, this.contentEnd(bytes, end)));

@@ -10,9 +10,12 @@ export const STEP = 0,
   COSINE = 6,
   IMAGE = 7,
   ROW = 8,
-  COL = 9;
+  COL = 9,
+  UNIT = 10,
+  POSITIONS = 11,
+  INTERACTION = 12;
 
-/** Column name of each field; the last three are there for vision-language runs alone. */
+/** Column name of each field; three are there for vision-language runs alone, the last three where rows are units. */
 export const NAMES = [
   "generation_step",
   "layer",
@@ -24,6 +27,9 @@ export const NAMES = [
   "image_index",
   "patch_row",
   "patch_col",
+  "unit",
+  "positions",
+  "interaction_l2",
 ];
 export const REQUIRED = 7;
 
@@ -33,12 +39,21 @@ export function fieldOf(name) {
 }
 
 export function isText(field) {
-  return field === TOKEN || field === VARIANT;
+  return field === TOKEN || field === VARIANT || field === UNIT || field === POSITIONS;
+}
+
+export function isDistance(field) {
+  return field === L2 || field === COSINE || field === INTERACTION;
 }
 
 /** May it be empty? Distances may (undefined), and a text token's image and patch. */
 export function mayBeEmpty(field) {
-  return field >= L2;
+  return field >= L2 && !isText(field);
+}
+
+/** Are a table's rows units? Either column alone is one of somebody else's. */
+export function hasUnits(names) {
+  return names.includes(NAMES[UNIT]) && names.includes(NAMES[POSITIONS]);
 }
 
 /** What keeps the number from counting steps, layers, positions or patches, or null. */

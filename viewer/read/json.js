@@ -1,13 +1,18 @@
 /** JSON tables: one object of columns as this tool writes it (lists, or objects by index as pandas does), or a list of records. */
 import { NeedsFloat64, ReadError, counted, quoted } from "./errors.js";
 import {
+  COL,
   COSINE,
   IMAGE,
   L2,
+  INTERACTION,
   NAMES,
+  POSITIONS,
   REQUIRED,
+  UNIT,
   columnFault,
   fieldOf,
+  isDistance,
   isText,
   mayBeEmpty,
   noResult,
@@ -37,6 +42,7 @@ const LINE_FEED = 10;
 const FIRST_ROOM = 1 << 16;
 const WHOLE_LIMIT = 2 ** 31; // what an Int32Array holds; the table's own limits are lower
 const ALL_REQUIRED = (1 << REQUIRED) - 1;
+const OF_UNITS = (1 << UNIT) | (1 << POSITIONS);
 const MOST_NAMES = 100; // remembered
 const LINES =
   "is JSON Lines, a record on each line, where one object of columns or one list of records is read; pandas writes that: pd.read_json(path, lines=True).to_json(other_path)";
@@ -109,7 +115,7 @@ class JsonRows extends Rows {
     const value = this.numbers.read(bytes, at);
     this.end = this.numbers.end;
     if (this.end === at || !endsValue(bytes[this.end])) return this.wordAt(field, bytes, at, limit);
-    if (field < L2 || field > COSINE) {
+    if (!isDistance(field)) {
       const fault = wholeFault(field, value, WHOLE_LIMIT);
       if (fault) this.fault(fault);
     }
@@ -124,6 +130,7 @@ class JsonRows extends Rows {
       this.end = -1;
       return NaN;
     }
+    if (field === UNIT || field === POSITIONS) return this.spellings[field].number(bytes, at, this.end); // of others' columns
     const word = String.fromCharCode(...bytes.subarray(at, Math.min(this.end, at + 50)));
     if ((word === "null" || word === "NaN") && mayBeEmpty(field)) return NaN;
     return this.fault(
@@ -152,7 +159,7 @@ class JsonColumns extends JsonRows {
     }
     this.keyed = (await cursor.take(OPEN_LIST, OPEN)) === OPEN;
     this.close = this.keyed ? CLOSE : CLOSE_LIST;
-    const Kind = field < L2 || field > COSINE ? Int32Array : this.float64 ? Float64Array : Float32Array;
+    const Kind = !isDistance(field) ? Int32Array : this.float64 ? Float64Array : Float32Array;
     this.values = new Kind(this.columns.find(Boolean)?.length ?? FIRST_ROOM);
     this.length = 0;
     if ((await cursor.peek()) === this.close) cursor.at++;
@@ -187,7 +194,7 @@ class JsonColumns extends JsonRows {
       at = behindSpace(bytes, this.end, limit);
       if (at >= limit) return false;
       if (this.length === this.values.length) this.grow();
-      this.values[this.length++] = field >= IMAGE && value !== value ? -1 : value;
+      this.values[this.length++] = field >= IMAGE && field <= COL && value !== value ? -1 : value;
       if (bytes[at] === this.close) {
         this.next = at + 1;
         return true;
@@ -224,7 +231,8 @@ class JsonColumns extends JsonRows {
       throw new ReadError(
         `has ${counted(columns[other].length)} values in ${NAMES[other]}, but ${counted(length)} in ${NAMES[0]}`,
       );
-    const [steps, layers, positions, tokens, variants, l2, cosine, ...places] = columns;
+    if (columns[UNIT] && columns[POSITIONS]) return this.unitTable(length);
+    const [steps, layers, positions, tokens, variants, l2, cosine, images, rows, cols] = columns;
     this.joining = true;
     for (let row = 0; row < length; row++) {
       const isNew = this.builder.add(
@@ -236,8 +244,20 @@ class JsonColumns extends JsonRows {
         l2[row],
         cosine[row],
       );
-      if (isNew && places.length === 3)
-        this.builder.place(positions[row], places[0][row], places[1][row], places[2][row]);
+      if (isNew && images && rows && cols) this.builder.place(positions[row], images[row], rows[row], cols[row]);
+    }
+    return this.builder.finish();
+  }
+
+  unitTable(length) {
+    const { columns } = this;
+    this.build(true);
+    this.joining = true;
+    this.placed = Boolean(columns[IMAGE]);
+    this.values = new Float64Array(NAMES.length).fill(NaN);
+    for (let row = 0; row < length; row++) {
+      for (let field = 0; field < columns.length; field++) if (columns[field]) this.values[field] = columns[field][row];
+      this.take();
     }
     return this.builder.finish();
   }
@@ -351,6 +371,7 @@ class JsonRecords extends JsonRows {
       else if (bytes[at] !== CLOSE) this.noMember(bytes, at, limit);
     }
     if ((seen & ALL_REQUIRED) !== ALL_REQUIRED) this.missing(seen);
+    if (this.row === 1) this.build((seen & OF_UNITS) === OF_UNITS);
     return at + 1;
   }
 

@@ -1,7 +1,17 @@
 /** Chosen or dropped files become runs, by name: listed at once, each read when it is first shown. */
 import { ReadError, named } from "./errors.js";
 import { makeResult } from "./result.js";
-import { checkRows, digits, incomplete, promptKey, readRun, readRunFile, sameTokens, tokensKey } from "./run.js";
+import {
+  checkRows,
+  digits,
+  incomplete,
+  promptKey,
+  promptLabel,
+  readRun,
+  readRunFile,
+  sameTokens,
+  tokensKey,
+} from "./run.js";
 
 const PREFERRED = ["parquet", "csv", "json"]; // of a run that lies there in several formats
 const READ_FOR_LIST = 4 << 20; // bytes of a run file that is read for its prompt alone
@@ -133,8 +143,7 @@ async function firstLook(group) {
   if (run === null || (look.listed && run.size > READ_FOR_LIST)) return look;
   try {
     const record = await readRunFile(run);
-    const prompt = record.settings?.prompt;
-    look.label = typeof prompt === "string" ? prompt : "";
+    look.label = promptLabel(record);
     look.tokens = promptKey(record);
     look.part = record.part === "encoder" ? "encoder" : "decoder";
     if (!look.listed) {

@@ -6,19 +6,25 @@ import {
   COL,
   COSINE,
   IMAGE,
+  INTERACTION,
   L2,
   LAYER,
   NAMES,
   POSITION,
+  POSITIONS,
   ROW,
   STEP,
   TOKEN,
+  UNIT,
   VARIANT,
   columnFault,
   fieldOf,
+  hasUnits,
+  isDistance,
   isText,
 } from "./fields.js";
 import { footerOf, readFooter } from "./footer.js";
+import { blockOf, partsOf, unitFault } from "./units.js";
 import { Words, variantName, variantOrder } from "./words.js";
 
 const RUN_KEY = "mask_impact_run"; // its writer promises one row group for each step and variant, by layer and position
@@ -32,7 +38,7 @@ const RUN_KEY = "mask_impact_run"; // its writer promises one row group for each
 export async function readParquet(blob, options = {}) {
   const file = await ParquetFile.open(blob);
   const heatmaps = file.run === null ? null : heatmapGroups(file);
-  const lazy = heatmaps && (await lazyTable(file, heatmaps));
+  const lazy = heatmaps && (await (file.ofUnits ? lazyUnits(file, heatmaps) : lazyTable(file, heatmaps)));
   return lazy ?? { table: await wholeTable(file, options), run: file.run };
 }
 
@@ -51,9 +57,11 @@ class ParquetFile {
     this.run = footer.texts.get(RUN_KEY) ?? null;
     const { schema } = this.metadata(this.groups[0]);
     const columns = schema.filter((element) => element.type);
-    const fault = columnFault(columns.map((element) => element.name));
+    const names = columns.map((element) => element.name);
+    const fault = columnFault(names);
     if (fault) throw new ReadError(fault);
-    this.columns = NAMES.map((name) => columns.findIndex((element) => element.name === name));
+    this.ofUnits = hasUnits(names);
+    this.columns = NAMES.map((name, field) => (field >= UNIT && !this.ofUnits ? -1 : names.indexOf(name)));
     this.fields = NAMES.map((_, field) => field).filter((field) => this.columns[field] >= 0);
     for (const field of this.fields) checkType(field, columns[this.columns[field]].type);
     this.float64 = [L2, COSINE].some((field) => columns[this.columns[field]].type === "DOUBLE");
@@ -132,7 +140,7 @@ function bytesOf(blob, start, end) {
 function checkType(field, type) {
   const wanted = isText(field)
     ? ["BYTE_ARRAY"]
-    : field === L2 || field === COSINE
+    : isDistance(field)
       ? ["FLOAT", "DOUBLE"]
       : ["INT32", "INT64", "DOUBLE"];
   if (!wanted.includes(type))
@@ -147,14 +155,82 @@ function heatmapGroups(file) {
       file.bound(group, field, "min") === file.bound(group, field, "max") ? file.bound(group, field, "min") : null;
     const [step, variant] = [only(STEP), only(VARIANT)];
     const positions = (file.bound(group, POSITION, "max") ?? -1) + 1;
-    if (step === null || variant === null || file.bound(group, POSITION, "min") !== 0 || positions > MOST_POSITIONS)
-      return null;
+    if (step === null || variant === null || positions > MOST_POSITIONS) return null;
     if (!steps.has(step)) steps.set(step, { step, positions, groups: new Map() });
     const found = steps.get(step);
-    if (found.groups.has(variant) || found.positions !== positions || group.rows % positions !== 0) return null;
+    if (found.groups.has(variant)) return null;
+    if (!file.ofUnits && (!fromZero(file, group) || found.positions !== positions || group.rows % positions !== 0))
+      return null;
     found.groups.set(variantName(variant), group);
   }
   return [...steps.values()].sort((one, other) => one.step - other.step);
+}
+
+function fromZero(file, group) {
+  return file.bound(group, POSITION, "min") === 0;
+}
+
+/** A table of units, read as lazyTable's is: each step has its own, which every layer of its groups has in the same order. */
+async function lazyUnits(file, heatmaps) {
+  const known = new Set(heatmaps.flatMap(({ groups }) => [...groups.keys()]));
+  const variants = [...known].sort((one, other) => variantOrder(one) - variantOrder(other));
+  const variant = variants.findIndex((name) => heatmaps[0].groups.has(name));
+  const words = new Words();
+  const tokens = [];
+  let layers = null;
+  for (const { groups } of heatmaps) {
+    const group = groups.get(variants[variant]) ?? groups.values().next().value;
+    const found = await unitsOf(file, group, words);
+    layers ??= found && (await layersOf(file, group, found.kinds.length));
+    if (!found || !layers) return null;
+    if ([...groups.values()].some(({ rows }) => rows % found.kinds.length || rows > layers.length * found.kinds.length))
+      return null;
+    tokens.push(found);
+  }
+  const parts = partsOf(
+    tokens,
+    heatmaps.map(() => variants.map(() => null)),
+  );
+  const whole = (step, index) =>
+    readHeatmap(file, heatmaps[step].groups.get(variants[index]), layers, tokens[step].kinds.length);
+  const loadBlock = async (step, index, kind) => blockOf(await whole(step, index), tokens[step], kind);
+  parts[0].blocks[0][variant] = await loadBlock(0, variant, parts[0].kind);
+  const table = {
+    steps: heatmaps.map(({ step }) => step),
+    variants,
+    layers,
+    words: words.texts,
+    rows: file.groups.reduce((rows, group) => rows + group.rows, 0),
+    interaction: file.columns[INTERACTION] >= 0,
+    ...parts[0],
+    parts,
+  };
+  return { table, run: file.run, loadBlock };
+}
+
+/** The units of a group, from the rows of its first layer; null where they cannot be told from its later layers'. */
+async function unitsOf(file, group, words) {
+  const layers = (await file.read(group, [LAYER]))[LAYER];
+  const next = layers.findIndex((layer) => layer !== layers[0]);
+  const fields = file.fields.filter((field) => [POSITION, TOKEN, UNIT, POSITIONS, IMAGE, ROW, COL].includes(field));
+  const own = await file.read(group, fields, next < 0 ? group.rows : next);
+  const positions = Int32Array.from(own[POSITION], Number);
+  const faulty = (index) => unitFault(own[UNIT][index], own[POSITIONS][index], positions[index]) !== null;
+  if (own[UNIT].some((_, index) => faulty(index))) return null;
+  return {
+    positions,
+    codes: Int32Array.from(own[TOKEN], (text) => words.number(text ?? "")),
+    places: placesOf(own),
+    kinds: own[UNIT],
+    where: own[POSITIONS],
+  };
+}
+
+/** Image, row and column of each; -1 for what there is none of. Null where there are no images. */
+function placesOf(columns) {
+  if (!columns[IMAGE].some((image) => (image ?? null) !== null)) return null;
+  const numbers = [IMAGE, ROW, COL].map((field) => columns[field]);
+  return Int32Array.from(Array.from(columns[IMAGE]).flatMap((_, at) => numbers.map((own) => Number(own[at] ?? -1))));
 }
 
 /** A table that holds its first heatmap and reads the others when asked; null if the file turns out to be otherwise. */
@@ -205,14 +281,7 @@ async function tokensOf(file, group, positions) {
   if (!columns[POSITION].every((position, index) => Number(position) === index)) return null;
   const words = new Words();
   const codes = Int32Array.from(columns[TOKEN], (text) => words.number(text ?? ""));
-  const images = columns[IMAGE];
-  const places = images.some((image) => (image ?? null) !== null) ? new Int32Array(3 * positions).fill(-1) : null;
-  images.forEach(
-    (image, index) =>
-      image !== null &&
-      image !== undefined &&
-      places.set([image, columns[ROW][index], columns[COL][index]].map(Number), 3 * index),
-  );
+  const places = placesOf(columns);
   const upTo = (count) => ({
     positions: Int32Array.from({ length: count }, (_, position) => position),
     codes: codes.subarray(0, count),
@@ -229,18 +298,20 @@ async function readHeatmap(file, group, layers, cols) {
     cosine: new Floats(layers.length * cols).fill(NaN),
     absent: null,
   };
+  const measures = [L2, COSINE, INTERACTION].filter((field) => file.columns[field] >= 0);
+  if (measures.includes(INTERACTION)) block.interaction = block.l2.slice();
   if (!group) return { ...block, absent: new Uint8Array(layers.length * cols).fill(1) };
   const own = group.rows === layers.length * cols ? layers : await layersOf(file, group, cols);
   const rows = own?.map((layer) => layers.indexOf(layer)) ?? [-1];
   if (rows.includes(-1))
     throw new ReadError("has a row group with layers that its first one does not have; write it again");
-  const columns = await file.read(group, [L2, COSINE]);
+  const columns = await file.read(group, measures);
   if (rows.length < layers.length) {
     block.absent = new Uint8Array(layers.length * cols).fill(1);
     for (const row of rows) block.absent.fill(0, row * cols, (row + 1) * cols);
   }
-  for (const field of [L2, COSINE]) {
-    const to = field === L2 ? block.l2 : block.cosine;
+  for (const field of measures) {
+    const to = { [L2]: block.l2, [COSINE]: block.cosine, [INTERACTION]: block.interaction }[field];
     rows.forEach((row, index) => copyDistances(columns[field], index * cols, to, row * cols, cols, field));
   }
   return block;
@@ -259,7 +330,8 @@ function copyDistances(from, start, to, target, count, field) {
 async function wholeTable(file, { signal, onProgress }) {
   const words = new Words();
   const variants = new Words();
-  const builder = new TableBuilder({ float64: file.float64, words, variants });
+  const units = file.ofUnits ? { kinds: new Words(), positions: new Words() } : null;
+  const builder = new TableBuilder({ float64: file.float64, words, variants, units });
   const number = (value) => (value === null || value === undefined ? NaN : Number(value));
   for (const [index, group] of file.groups.entries()) {
     signal?.throwIfAborted();
@@ -269,9 +341,15 @@ async function wholeTable(file, { signal, onProgress }) {
         number(columns[field][row]),
       );
       const variant = variants.number(knownVariant(columns[VARIANT][row], builder));
-      const isNew = builder.add(step, layer, position, words.number(columns[TOKEN][row] ?? ""), variant, l2, cosine);
+      const word = words.number(columns[TOKEN][row] ?? "");
+      const text = (field) => columns[field][row] ?? "";
+      const column = units
+        ? builder.column(step, position, word, units.kinds.number(text(UNIT)), units.positions.number(text(POSITIONS)))
+        : position;
+      const isNew = builder.add(step, layer, column, word, variant, l2, cosine);
+      if (columns[INTERACTION].length) builder.interact(layer, column, variant, number(columns[INTERACTION][row]));
       if (isNew && columns[IMAGE].length)
-        builder.place(position, number(columns[IMAGE][row]), number(columns[ROW][row]), number(columns[COL][row]));
+        builder.place(column, number(columns[IMAGE][row]), number(columns[ROW][row]), number(columns[COL][row]));
     }
     onProgress?.(Math.round((file.buffer.byteLength * (index + 1)) / file.groups.length));
   }

@@ -5,6 +5,7 @@
  */
 
 import { named } from "./errors.js";
+import { stretches } from "./units.js";
 
 const MOST_KEPT = 400e6; // bytes of blocks read on demand
 const TOKEN_LISTS_KEPT = 16; // one for each step lately shown; 16,000 tokens take about 2 MB
@@ -19,11 +20,13 @@ const FIELDS = {
  * @property {Float32Array|Float64Array} l2      (layer, token), row-major; NaN where undefined or absent
  * @property {Float32Array|Float64Array} cosine  the same for cosine distances
  * @property {Uint8Array|null} absent            1 where the table has no such row; null where it has them all
+ * @property {Float32Array|Float64Array} [interaction]   the same of pairs' interactions, where the table has them
  *
- * @typedef {object} StepTokens   the tokens that a step's rows mask, ascending by position
- * @property {Int32Array} positions
+ * @typedef {object} StepTokens   the tokens that a step's rows mask, ascending by position, or its units of one kind
+ * @property {Int32Array} positions              of a unit its first
  * @property {Int32Array} codes                  indices into `words`
  * @property {Int32Array|null} places            (token, 3): image, patch row, patch column; -1 in each for text; null if all text
+ * @property {string[]|null} [where]             a unit's positions, such as 3-5 or 3,7
  *
  * @typedef {object} Table   what the readers give; plain data and typed arrays, so that a worker can hand it over
  * @property {number[]} steps      generation steps, ascending
@@ -33,16 +36,32 @@ const FIELDS = {
  * @property {StepTokens[]} tokens one for each step
  * @property {(Block|null)[][]} blocks [step][variant]; null where not read yet
  * @property {number} rows
+ * @property {{kind: string, tokens: StepTokens[], blocks: (Block|null)[][]}[]} [parts]   where rows are units: one for each
+ *   kind, each with tokens and blocks of its own; the table's are those of the first
+ * @property {boolean} [interaction]   pairs have interactions
  * @property {boolean} [unended]   the file's last line has no end
  */
 
 /**
+ * The result of a table's first kind of units; `ofKind` gives those of the others.
  * @param {Table} table
  * @param {{id: string, name: string, sources: {file: string, format: string, bytes: number}[], run?: object|null,
- *   notes?: string[], loadBlock?: (step: number, variant: number) => Promise<Block>, close?: () => void}} about
+ *   notes?: string[], loadBlock?: (step: number, variant: number, kind: string) => Promise<Block>, close?: () => void}} about
  *   `loadBlock` reads what `blocks` has not; `close` frees what it reads from.
  */
 export function makeResult(table, about) {
+  const parts = table.parts ?? [{ kind: "tokens" }];
+  const kinds = parts.map(({ kind }) => kind);
+  const made = new Map();
+  const ofKind = (kind) => {
+    const part = parts.find((one) => one.kind === kind) ?? parts[0];
+    if (!made.has(part)) made.set(part, resultOf({ ...table, ...part }, { ...about, kind: part.kind, kinds, ofKind }));
+    return made.get(part);
+  };
+  return ofKind(kinds[0]);
+}
+
+function resultOf(table, about) {
   const { steps, variants, layers, blocks } = table;
   const facts = runFacts(about.run ?? null, table);
   const tokenLists = new Map();
@@ -50,7 +69,7 @@ export function makeResult(table, about) {
   function tokens(step) {
     if (!tokenLists.has(step)) {
       if (tokenLists.size >= TOKEN_LISTS_KEPT) tokenLists.delete(tokenLists.keys().next().value);
-      tokenLists.set(step, tokenList(table.tokens[step], table.words));
+      tokenLists.set(step, tokenList(table.tokens[step], table.words, about.kind));
     }
     return tokenLists.get(step);
   }
@@ -59,6 +78,7 @@ export function makeResult(table, about) {
     const block = blocks[step]?.[variant];
     if (!block) return null;
     const cols = table.tokens[step].positions.length;
+    block[metric] ??= new block.l2.constructor(block.l2.length).fill(NaN); // no pair of it interacts
     return { values: block[metric], rows: layers.length, cols, absent: block.absent };
   }
 
@@ -79,7 +99,7 @@ export function makeResult(table, about) {
   const kept = []; // places of blocks that can be read again, the oldest first
   let keptBytes = 0;
   async function load(step, variant) {
-    const block = await about.loadBlock(step, variant).catch((error) => {
+    const block = await about.loadBlock(step, variant, about.kind).catch((error) => {
       throw named(error, about.sources[0].file);
     });
     blocks[step][variant] = block;
@@ -99,6 +119,10 @@ export function makeResult(table, about) {
     run: about.run ?? null,
     notes: about.notes ?? [],
     rows: table.rows,
+    kind: about.kind,
+    kinds: about.kinds,
+    ofKind: about.ofKind,
+    interacts: about.kind === "pairs" && interacts(table),
     steps,
     variants,
     layers,
@@ -110,16 +134,33 @@ export function makeResult(table, about) {
   };
 }
 
-function tokenList({ positions, codes, places }, words) {
+function tokenList({ positions, codes, places, where = null }, words, kind) {
   return Array.from(positions, (position, index) => {
     const vision = places !== null && places[3 * index] >= 0;
-    const [image, row, col] = vision ? places.subarray(3 * index, 3 * index + 3) : [null, null, null];
-    return { text: words[codes[index]], position, type: vision ? "vision" : "text", image, row, col };
+    const [image, row, col] = vision ? placeOf(places, 3 * index) : [null, null, null];
+    const token = { text: words[codes[index]], position, type: vision ? "vision" : "text", image, row, col };
+    return where === null ? token : { ...token, ...unitOf(kind, where[index]) };
   });
 }
 
+/** Image, row and column; a whole picture is no patch of it. */
+function placeOf(places, at) {
+  return Array.from(places.subarray(at, at + 3), (value) => (value < 0 ? null : value));
+}
+
+/** What a unit has beside what a token has: kind, positions as text, stretches of them, and how many they are. */
+function unitOf(unit, where) {
+  const ranges = stretches(where);
+  const count = ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
+  return { unit, where, ranges, count };
+}
+
+function interacts({ interaction, blocks }) {
+  return interaction === true || blocks.flat().some((block) => Boolean(block?.interaction));
+}
+
 /** What the run record says of the table's steps, variants and layers; null for all that it does not say or says wrongly. */
-function runFacts(run, { steps, variants, layers, tokens }) {
+function runFacts(run, { steps, variants, layers, tokens, parts }) {
   const positions = tokens[0]?.positions.length ?? 0;
   const records = list(run?.steps);
   const ofStep = steps.map((step, index) => {
@@ -129,12 +170,12 @@ function runFacts(run, { steps, variants, layers, tokens }) {
   const places = list(run?.layers);
   const layerPlace = layers.map((layer) => places.indexOf(layer));
   const perCell = (field, step, variant, layer) =>
-    number(ofStep[step]?.[field]?.[variants[variant]]?.[layerPlace[layer]]);
+    field && number(ofStep[step]?.[field]?.[variants[variant]]?.[layerPlace[layer]]);
 
   return {
-    floor: (step, variant, layer, metric) => perCell(FIELDS[metric].floor, step, variant, layer),
+    floor: (step, variant, layer, metric) => perCell(FIELDS[metric]?.floor ?? null, step, variant, layer),
     norm: (step, variant, layer) => perCell("baseline_norm", step, variant, layer),
-    maxima: (step, variant, layer, metric) => perCell(FIELDS[metric].largest, step, variant, layer),
+    maxima: (step, variant, layer, metric) => perCell(parts ? null : FIELDS[metric].largest, step, variant, layer), // a run file's are those of all kinds together
     top(step) {
       const top = list(ofStep[step]?.top).map(likelyToken).filter(Boolean);
       return top.length ? top : null;

@@ -2,6 +2,7 @@
 import { ReadError, counted, quoted } from "./errors.js";
 
 export const SCHEMA_VERSION = 1; // the latest that this page knows
+const LONGEST_LABEL = 200; // characters of a message
 const LARGEST = 256 << 20; // bytes; a run of 1,000 steps over 64 layers of 32 heads takes 130 MB
 
 /** The record in a run file. @returns {Promise<object>} */
@@ -72,10 +73,26 @@ export function promptKey({ tokens, prompt_length: length }) {
   return texts.length && texts.every((text) => typeof text === "string") ? tokensKey(texts) : null;
 }
 
-/** Whether the record's tokens are those of the table; what it does not say does not differ. */
+/** What the model was asked, short: the prompt, or a conversation's last message of the user; "" where there is neither. */
+export function promptLabel(record) {
+  const { prompt, messages } = record?.settings ?? {};
+  if (typeof prompt === "string" && prompt !== "") return prompt;
+  const asked = Array.isArray(messages) ? messages.findLast((message) => message?.role === "user") : null;
+  const text = textOf(asked?.content);
+  return text.length > LONGEST_LABEL ? `${text.slice(0, LONGEST_LABEL)}…` : text;
+}
+
+/** A message's text: its content, or the texts of its parts. */
+function textOf(content) {
+  if (typeof content === "string") return content;
+  const parts = Array.isArray(content) ? content.map((part) => part?.text) : [];
+  return parts.filter((text) => typeof text === "string").join(" ");
+}
+
+/** Whether the record's tokens are those of the table; what it does not say does not differ, nor do the texts of units. */
 export function sameTokens(table, record) {
-  const { positions, codes, places } = table.tokens.at(-1);
-  if (!Array.isArray(record.tokens)) return true;
+  const { positions, codes, places, where } = table.tokens.at(-1);
+  if (!Array.isArray(record.tokens) || where) return true;
   return positions.every((position, index) => {
     const text = record.tokens[position]?.text;
     return places?.[3 * index] >= 0 || typeof text !== "string" || text === table.words[codes[index]];

@@ -25,8 +25,11 @@ export async function readTable(blob, format, options = {}) {
 
 /** The buffers of a table, or of a block, which a worker hands over and no longer has. */
 export function buffersOf(table) {
-  const tokens = table.tokens.flatMap(({ positions, codes, places }) => [positions, codes, places]);
-  const blocks = table.blocks.flat().flatMap((block) => (block ? blockArrays(block) : []));
+  const parts = table.parts ?? [table];
+  const tokens = parts
+    .flatMap((part) => part.tokens)
+    .flatMap(({ positions, codes, places }) => [positions, codes, places]);
+  const blocks = parts.flatMap((part) => part.blocks.flat()).flatMap((block) => (block ? blockArrays(block) : []));
   return transferable([...tokens, ...blocks]);
 }
 
@@ -34,8 +37,8 @@ export function buffersOfBlock(block) {
   return transferable(blockArrays(block));
 }
 
-function blockArrays({ l2, cosine, absent }) {
-  return [l2, cosine, absent];
+function blockArrays({ l2, cosine, absent, interaction }) {
+  return [l2, cosine, absent, interaction];
 }
 
 function transferable(arrays) {

@@ -20,8 +20,8 @@ const tasks = {
     if (loadBlock) opened.set(id, loadBlock);
     return [{ table, run, lazy: Boolean(loadBlock) }, buffersOf(table)];
   },
-  async block({ table, step, variant }) {
-    const block = await opened.get(table)(step, variant);
+  async block({ table, step, variant, kind }) {
+    const block = await opened.get(table)(step, variant, kind);
     return [block, buffersOfBlock(block)];
   },
 };

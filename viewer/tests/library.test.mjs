@@ -11,7 +11,7 @@ function entriesOf(count, inMemory) {
     const id = `r${number}`;
     const load = async () => {
       inMemory.add(id);
-      return { ...fakeResult(), id };
+      return fakeResult({ name: id });
     };
     return { id, name: id, label: "", sources: [], load, release: () => inMemory.delete(id) };
   });

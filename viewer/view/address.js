@@ -1,6 +1,6 @@
 /** Keeps the state in the address, and follows an address that was typed or pasted. */
 import { decodeState, encodeState, placeIn } from "./hash.js";
-import { DEFAULTS } from "./state.js";
+import { DEFAULTS, canShow, withKind } from "./state.js";
 
 // Browsers refuse a page that writes its address more than about 200 times in 30 seconds.
 const AT_ONCE = 40;
@@ -29,7 +29,9 @@ export function keepAddress(store, calm) {
     asked = decodeState(location.hash);
     const { result } = store.get();
     const { metric, normalise, curve, palette, transposed, cell, excluded, search } = DEFAULTS;
+    const shown = result ? withKind(store.get(), asked.look.units ?? null) : {};
     store.set({
+      ...shown,
       metric,
       normalise,
       curve,
@@ -40,8 +42,9 @@ export function keepAddress(store, calm) {
       search,
       layerChoice: "max",
       ...asked.look,
-      ...(result ? placeFor(result) : {}),
+      ...(result ? placeFor(shown.result) : {}),
     });
+    if (result && !canShow(shown.result, store.get().metric)) store.set({ metric });
   });
 
   function placeFor(result) {

@@ -1,5 +1,6 @@
-/** Two heatmaps beside each other: layers meet by their number, tokens by their position. Pure. */
+/** Two heatmaps beside each other: layers meet by their number, tokens by their position, units by all of theirs. Pure. */
 
+import { keyOf, placed } from "./columns.js";
 import { rowName } from "./words.js";
 
 /**
@@ -11,10 +12,7 @@ import { rowName } from "./words.js";
  *   tokens whose text is another one there
  */
 export function aligned(here, other) {
-  const tokenOf = matched(
-    here.tokens.map(({ position }) => position),
-    other.tokens.map(({ position }) => position),
-  );
+  const tokenOf = matched(here.tokens.map(keyOf), other.tokens.map(keyOf));
   const layerOf = matched(here.layers, other.layers);
   const differing = here.tokens.flatMap(({ text }, token) =>
     tokenOf[token] >= 0 && other.tokens[tokenOf[token]].text !== text ? [token] : [],
@@ -74,7 +72,7 @@ export function mismatch({ tokens, place }, alignment) {
   const some =
     differing
       .slice(0, 8)
-      .map((token) => tokens[token].position)
+      .map((token) => placed(tokens[token]))
       .join(", ") + (differing.length > 8 ? ", …" : "");
   const count = (number, one, more) => `${number} ${number === 1 ? one : more}`;
   return [

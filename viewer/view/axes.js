@@ -1,4 +1,5 @@
 /** Labels along one edge of a heatmap: only those in view are there, each found again by its index while it scrolls. */
+import { middleAt } from "./columns.js";
 import { element } from "./element.js";
 
 const CHARACTER = 0.62; // of the font's size, in the monospace font
@@ -39,6 +40,7 @@ export function createAxis(edge) {
  * @param {number} labels.last      and of the last
  * @param {number} labels.every     a label for every so many cells
  * @param {number} labels.cell      CSS pixels
+ * @param {ArrayLike<number>|null} [labels.starts]  where cells begin, in cells, if they are not of one size
  * @param {number} labels.scrolled  CSS pixels
  * @param {boolean} labels.turned   text runs upwards
  * @param {number} labels.size      of the font
@@ -52,7 +54,7 @@ function show(axis, labels) {
   const across = axis.edge === "top" || axis.edge === "bottom";
   axis.strip.style.transform = across ? `translateX(${-scrolled}px)` : `translateY(${-scrolled}px)`;
   const layout = `${cell} ${turned} ${every} ${size}`;
-  const fresh = axis.version !== version || axis.layout !== layout;
+  const fresh = axis.version !== version || axis.layout !== layout || axis.labels?.starts !== labels.starts;
   if (axis.layout !== layout) restyle(axis, labels, across);
   Object.assign(axis, { version, layout, labels });
   const start = Math.floor(first / every);
@@ -86,9 +88,9 @@ function grow({ pool, strip }, count) {
 function fill({ labels, marks }, label, index, fresh, across) {
   const { root } = label;
   if (label.index === index && !fresh) return;
-  const { cell, turned, size, every } = labels;
+  const { cell, turned, size, every, starts = null } = labels;
   const own = Math.max(cell, across && !turned ? cell * every : size + 1);
-  root.style[across ? "left" : "top"] = `${(index + 0.5) * cell - own / 2}px`;
+  root.style[across ? "left" : "top"] = `${middleAt(starts, index) * cell - own / 2}px`;
   root.textContent = labels.text(index);
   root.title = labels.title?.(index) ?? "";
   root.className = `label ${labels.name?.(index) ?? ""} ${marks.get(index) ?? ""}`;

@@ -1,8 +1,9 @@
 /** What is known of one cell, in words. Pure. */
 import { shortest } from "../export/csv.js";
+import { positionWords } from "./columns.js";
 import { brief, percent } from "./numbers.js";
 import { METRIC_NAMES } from "./state.js";
-import { header, rowName } from "./words.js";
+import { header, rowName, unitName } from "./words.js";
 
 /** All the digits of a distance: the shortest text that reads back as the same float32, or twelve digits of a float64. */
 export function exact(value) {
@@ -26,7 +27,7 @@ export function cellFacts(state, view, layer, token) {
   return {
     value: absent ? "absent" : Number.isNaN(value) ? "undefined" : String(value),
     measure: `${name}: ${absent ? "no row" : exact(value)}`,
-    relation: absent ? absentText(view) : relationText(view, layer, token, value),
+    relation: absent ? absentText(view) : relationText(state, view, layer, token, value),
     others: othersText(view, layer, token),
   };
 }
@@ -35,11 +36,14 @@ function absentText({ scale }) {
   return scale.signed ? "One of the two has no such cell." : "The table has no row for this cell.";
 }
 
-function relationText({ scale, floors, excludedMask, place }, layer, token, value) {
+function relationText({ metric }, { scale, floors, excludedMask, place }, layer, token, value) {
   const said = [];
   const floor = floors[layer];
   const most = scale.rowMax[layer];
-  if (Number.isNaN(value)) said.push("Masking leaves nothing to compare here.");
+  if (Number.isNaN(value))
+    said.push(
+      metric === "interaction" ? "No interaction is told from noise here." : "Masking leaves nothing to compare here.",
+    );
   else if (floor !== null && Math.abs(value) <= floor)
     said.push(`At or below the noise floor (${brief(floor)}): it says nothing.`);
   else if (excludedMask[token] === 0 && most > 0)
@@ -62,9 +66,11 @@ function othersText({ compared, parts }, layer, token) {
   return `${text}${brief(one, 5)} here, ${brief(two, 5)} in the other.`;
 }
 
-/** Where a token stands: "position 5", and in an image its patch. */
-export function placeText({ position, type, image, row, col }) {
-  return type === "vision" ? `position ${position}, image ${image}, row ${row}, column ${col}` : `position ${position}`;
+/** Where a token stands: "position 5", and in an image its patch; a unit: "word, positions 3-5". */
+export function placeText(token) {
+  const { type, image, row, col, unit } = token;
+  const where = `${unit ? `${unitName(unit)}, ` : ""}${positionWords(token)}`;
+  return type === "vision" && row !== null ? `${where}, image ${image}, row ${row}, column ${col}` : where;
 }
 
 /** One sentence for those who hear it. */

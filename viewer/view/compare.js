@@ -122,7 +122,8 @@ function meeting(state, view) {
   return [measuredApart(shownPlace(state), otherPlace(state)), said].filter(Boolean).join(" ");
 }
 
-function whyNot({ part }, other) {
+function whyNot({ part, kind }, other) {
+  if (!other.kinds.includes(kind)) return `The other run has no ${kind}, so there is nothing to compare.`;
   if (part === other.part) return "The other run has no such step or variant.";
   return `The other run is of the ${other.part}, this one of the ${part}: their cells are not the same, so the two are not compared.`;
 }

@@ -1,7 +1,8 @@
 /** The toolbar: selects and checkboxes that stand for one key of the state each. */
+import { inOrder } from "./columns.js";
 import { setOptions } from "./element.js";
 import { zoom } from "./moving.js";
-import { hasNorms } from "./state.js";
+import { canShow, withKind } from "./state.js";
 import { rowName } from "./words.js";
 
 const NO_NORMS = "A relative distance needs the run file (…_run.json), which has the baseline's norms.";
@@ -11,6 +12,7 @@ export function createControls(store, map) {
   for (const key of ["metric", "normalise", "curve", "palette"]) {
     at(key).addEventListener("change", () => store.set({ [key]: at(key).value }));
   }
+  at("units").addEventListener("change", () => store.set(withKind(store.get(), at("units").value)));
   at("variant").addEventListener("change", () => store.set({ variant: variantIndex(store, at("variant").value) }));
   at("transposed").addEventListener("change", () => store.set({ transposed: at("transposed").checked, hover: null }));
   at("exclude").addEventListener("change", () =>
@@ -53,10 +55,23 @@ function updated(at, state, changed, store) {
   }
   if (has("result") && state.result)
     at("normalise").querySelector("[value=layer]").textContent = `per ${rowName(state)}`;
-  if (has("result") && state.result) allowRelative(at("metric"), hasNorms(state.result));
+  if (has("result") && state.result) showUnits(at, state.result);
+  if (has("result") && state.result) allowRelative(at("metric"), canShow(state.result, "relative"));
   for (const key of ["metric", "normalise", "curve", "palette"]) if (has(key)) at(key).value = state[key];
   if (has("transposed")) at("transposed").checked = state.transposed;
   if (has("excluded")) showExcluded(at, state, store);
+}
+
+/** The kinds of units, where there are several, and pairs' interaction, where it was measured. */
+function showUnits(at, { kind, kinds, interacts }) {
+  setOptions(
+    at("units"),
+    kinds.map((name) => [name, name]),
+    kind,
+  );
+  at("units").parentElement.hidden = kinds.length < 2;
+  const option = at("metric").querySelector("[value=interaction]");
+  option.hidden = option.disabled = !interacts;
 }
 
 function allowRelative(metric, allowed) {
@@ -67,7 +82,7 @@ function allowRelative(metric, allowed) {
 
 function showExcluded(at, { excluded }, store) {
   at("exclude").checked = excluded.has(0);
-  const others = [...excluded].filter((position) => position !== 0).sort((a, b) => a - b);
+  const others = inOrder(excluded).filter((position) => position !== 0);
   const root = at("also-excluded");
   root.replaceChildren();
   if (!others.length) return;

@@ -2,8 +2,11 @@
  * The state in the address, behind "#": only what differs from the defaults, by names and numbers that mean the same in
  * another browser (a step's number, a variant's name, a token's position), never by index.
  */
+import { KINDS } from "../read/units.js";
+import { foundAgain, inOrder, keyOf } from "./columns.js";
 import { CHOICES, DEFAULTS } from "./state.js";
 
+const SEVERAL = /^\d{1,8}(?=\D)(?:-\d{1,8})?(?:\.\d{1,8}(?:-\d{1,8})?)*$/;
 const LONGEST = 2000; // positions written at most: an address is no place for more
 
 /** @returns {string} without "#"; "" where all is as it starts */
@@ -14,9 +17,10 @@ export function encodeState(state) {
   const { result } = state;
   if (result) {
     add("run", result.id);
+    if (result.kind !== result.kinds[0]) add("units", result.kind);
     if (state.step > 0) add("step", result.steps[state.step]);
     if (state.variant > 0) add("variant", result.variants[state.variant]);
-    if (state.pins.length) add("pins", positionsOf(state.pins, result.tokens(state.step)).join(","));
+    if (state.pins.length) add("pins", listed(keysOf(state.pins, result.tokens(state.step))));
     if (typeof state.layerChoice === "number") add("text", result.layers[state.layerChoice]);
     if (state.at !== null) add("at", result.tokens(state.step)[state.at].position);
     const compared = compareText(state);
@@ -28,22 +32,21 @@ export function encodeState(state) {
   if (state.transposed) add("transposed", 1);
   if (state.cell !== null) add("cell", state.cell);
   if (!sameSets(state.excluded, DEFAULTS.excluded))
-    add(
-      "excluded",
-      [...state.excluded]
-        .sort((a, b) => a - b)
-        .slice(0, LONGEST)
-        .join(",") || "none",
-    );
+    add("excluded", listed(inOrder(state.excluded).slice(0, LONGEST)) || "none");
   if (state.search) add("search", state.search);
   return parts.join("&");
 }
 
-function positionsOf(pins, tokens) {
+function keysOf(pins, tokens) {
   return pins
     .filter((pin) => tokens[pin])
-    .map((pin) => tokens[pin].position)
+    .map((pin) => keyOf(tokens[pin]))
     .slice(0, LONGEST);
+}
+
+/** Keys by commas; within one that has several stretches, points take their place. */
+function listed(keys) {
+  return keys.map((key) => String(key).replaceAll(",", ".")).join(",");
 }
 
 function compareText({ compare, result }) {
@@ -69,16 +72,17 @@ export function decodeState(hash) {
   for (const name of ["metric", "normalise", "curve", "palette"]) {
     if (CHOICES[name].includes(given[name])) look[name] = given[name];
   }
+  if (KINDS.includes(given.units)) look.units = given.units;
   if (given.transposed === "1") look.transposed = true;
   if (whole(given.cell) !== null && whole(given.cell) >= 1 && whole(given.cell) <= 64) look.cell = whole(given.cell);
-  const excluded = given.excluded === "none" ? [] : numbers(given.excluded);
+  const excluded = given.excluded === "none" ? [] : keys(given.excluded);
   if (excluded !== null) look.excluded = new Set(excluded);
   if (given.search) look.search = given.search;
   if (given.text === "mean") look.layerChoice = "mean";
   const place = {
     step: whole(given.step),
     variant: given.variant ?? null,
-    pins: numbers(given.pins) ?? [],
+    pins: keys(given.pins) ?? [],
     at: whole(given.at),
     text: whole(given.text),
     compare: comparison(given.compare),
@@ -90,10 +94,10 @@ export function decodeState(hash) {
 export function placeIn(result, { step, variant, pins, at, text, compare }) {
   const stepIndex = Math.max(0, result.steps.indexOf(step));
   const tokens = result.tokens(stepIndex);
-  const tokenAt = new Map(tokens.map(({ position }, index) => [position, index]));
   const found = { step: stepIndex, variant: Math.max(0, result.variants.indexOf(variant)) };
-  found.pins = [...new Set(pins)].flatMap((position) => tokenAt.get(position) ?? []);
-  if (result.each) found.at = tokenAt.get(at) ?? null;
+  found.pins = foundAgain([...new Set(pins)], tokens).filter((index) => index >= 0);
+  const [token] = foundAgain([at], tokens);
+  if (result.each) found.at = token < 0 ? null : token;
   if (text !== null && result.layers.includes(text)) found.layerChoice = result.layers.indexOf(text);
   found.compare = comparisonIn(result, compare);
   return found;
@@ -130,7 +134,7 @@ function whole(text) {
   return /^\d{1,9}$/.test(text ?? "") ? Number(text) : null;
 }
 
-function numbers(text) {
-  const parts = (text ?? "").split(",").map(whole);
+function keys(text) {
+  const parts = (text ?? "").split(",").map((part) => (SEVERAL.test(part) ? part.replaceAll(".", ",") : whole(part)));
   return parts.includes(null) ? null : parts;
 }

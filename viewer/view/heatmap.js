@@ -6,9 +6,10 @@
  */
 import { createAxis, labelEvery, textWidth } from "./axes.js";
 import { paletteOf, pixel } from "./colours.js";
+import { middleAt, placed, positionWords, startAt } from "./columns.js";
 import { element } from "./element.js";
 import { inkOn } from "./ink.js";
-import { MOST_CHARACTERS, largestText, layoutOf } from "./maplayout.js";
+import { MOST_CHARACTERS, MOST_PLACE, largestText, layoutOf } from "./maplayout.js";
 import { createMarks } from "./marks.js";
 import { brief } from "./numbers.js";
 import { paintCells, visibleCells } from "./pixels.js";
@@ -160,8 +161,8 @@ function draw(map) {
   if (moved) map.layout = layout;
   const { x, y } = map.scroll;
   map.scrolled = {
-    x: clamp(x, layout.cols * layout.cell - layout.width),
-    y: clamp(y, layout.rows * layout.cell - layout.height),
+    x: clamp(x, layout.across * layout.cell - layout.width),
+    y: clamp(y, layout.down * layout.cell - layout.height),
   };
   paint(map);
   label(map);
@@ -174,8 +175,8 @@ function draw(map) {
     cell: layout.cell,
     firstRow: map.seen.firstRow,
     firstCol: map.seen.firstCol,
-    offsetX: map.seen.firstCol * layout.cell - map.scrolled.x,
-    offsetY: map.seen.firstRow * layout.cell - map.scrolled.y,
+    offsetX: startAt(layout.colStarts, map.seen.firstCol) * layout.cell - map.scrolled.x,
+    offsetY: startAt(layout.rowStarts, map.seen.firstRow) * layout.cell - map.scrolled.y,
   });
   map.grid.hidden = false;
   map.marks.update(map.state, NOTHING);
@@ -186,18 +187,20 @@ function clamp(value, most) {
 }
 
 function sameLayout(one, other) {
-  return one !== undefined && JSON.stringify(one) === JSON.stringify(other);
+  const sizes = ({ rowStarts, colStarts, ...rest }) => JSON.stringify(rest);
+  const alike = one?.rowStarts === other.rowStarts && one?.colStarts === other.colStarts;
+  return one !== undefined && alike && sizes(one) === sizes(other);
 }
 
-function place({ space, scroller, grid, corners }, { rows, cols, cell, edges, width, height, transposed, size }) {
-  const [over, under] = [cols * cell > width, rows * cell > height].map((more) => (more ? barSize() : 0));
+function place({ space, scroller, grid, corners }, { down, across, cell, edges, width, height, transposed, size }) {
+  const [over, under] = [across * cell > width, down * cell > height].map((more) => (more ? barSize() : 0));
   grid.style.gridTemplateRows = `${edges.top}px ${height + over}px ${edges.bottom}px`;
   grid.style.gridTemplateColumns = `${edges.left}px ${width + under}px ${edges.right}px`;
   grid.style.setProperty("--size", `${size}px`);
-  scroller.style.overflowX = cols * cell > width ? "scroll" : "hidden";
-  scroller.style.overflowY = rows * cell > height ? "scroll" : "hidden";
-  space.style.width = `${cols * cell}px`;
-  space.style.height = `${rows * cell}px`;
+  scroller.style.overflowX = across * cell > width ? "scroll" : "hidden";
+  scroller.style.overflowY = down * cell > height ? "scroll" : "hidden";
+  space.style.width = `${across * cell}px`;
+  space.style.height = `${down * cell}px`;
   corners.ne.textContent = transposed ? "position" : "largest";
   corners.sw.textContent = transposed ? "largest" : "position";
 }
@@ -232,6 +235,8 @@ function paint(map) {
     height,
     rows: layout.rows,
     cols: layout.cols,
+    rowStarts: layout.rowStarts,
+    colStarts: layout.colStarts,
     cell: layout.cell * ratio,
     left: Math.round(scrolled.x * ratio),
     top: Math.round(scrolled.y * ratio),
@@ -263,8 +268,8 @@ function writeNumbers({ pen, view, layout, room, seen }, window, { hex }, codeAt
       const text = numberText(view.values[layer * view.cols + token], layout.cell);
       pen.fillText(
         text,
-        (col + 0.5) * window.cell - window.left,
-        (row + 0.5) * window.cell - window.top,
+        middleAt(window.colStarts, col) * window.cell - window.left,
+        middleAt(window.rowStarts, row) * window.cell - window.top,
         window.cell - 2,
       );
     }
@@ -285,7 +290,7 @@ function label(map) {
   const cols = { first: seen.firstCol, last: seen.lastCol, scrolled: scrolled.x };
   const rows = { first: seen.firstRow, last: seen.lastRow, scrolled: scrolled.y };
   const shared = { cell, size, every: labelEvery(cell, size), version: map.labelled };
-  const ofTokens = { ...shared, ...(transposed ? rows : cols) };
+  const ofTokens = { ...shared, ...(transposed ? rows : cols), starts: layout.rowStarts ?? layout.colStarts };
   const ofLayers = { ...shared, ...(transposed ? cols : rows) };
   const row = rowName(view.place);
   const [tokens, layers] = [map.tokenAxis(), map.layerAxis()];
@@ -311,15 +316,21 @@ function label(map) {
     text: (layer) => largestText(view.scale.rowMax[layer]),
     title: (layer) => `the largest of ${row} ${view.layers[layer]} in this picture`,
   });
-  const apart = transposed ? Math.max(shared.every, Math.ceil(28 / cell)) : Math.ceil((textWidth(6, size) + 6) / cell);
-  positions.show({ ...ofTokens, every: apart, turned: false, text: (token) => String(view.tokens[token].position) });
+  const wide = textWidth(Math.max(6, layout.place), size) + 6;
+  const apart = transposed ? Math.max(shared.every, Math.ceil(28 / cell)) : Math.ceil(wide / cell);
+  positions.show({
+    ...ofTokens,
+    every: apart,
+    turned: false,
+    text: (token) => header(placed(view.tokens[token]), MOST_PLACE),
+    title: (token) => view.tokens[token].where ?? "",
+  });
 }
 
 function headTitle(view, token) {
-  const { position, text } = view.tokens[token];
   const out = view.excludedMask[token] === 1;
   const act = out ? "take it into the scale again" : "leave it out of the scale";
-  return `${header(text, 60)}, position ${position}. Click to ${act}.`;
+  return `${header(view.tokens[token].text, 60)}, ${positionWords(view.tokens[token])}. Click to ${act}.`;
 }
 
 function headNames({ view, matches }, token) {

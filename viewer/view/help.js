@@ -6,6 +6,7 @@ const KEYS = [
   ["p", "play the steps, or pause"],
   ["v  V", "next, previous variant"],
   ["m", "next metric"],
+  ["u", "next kind of units, where there are several"],
   ["i", "intensity per layer, per picture, across steps"],
   ["c", "curve"],
   ["e", "exclude position 0, or not"],

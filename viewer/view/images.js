@@ -11,20 +11,33 @@ import { header } from "./words.js";
 const CELL = 16; // pixels of a patch's side, two of them its frame
 const PICTURE = /^data:image\/(png|jpeg|webp);base64,/;
 
+const PATCH = /^img(\d+)\[(\d+),(\d+)\]$/;
+
 /**
- * Where an image's tokens stand among all.
+ * Where an image's tokens stand among all. Only the run's texts know which patches a unit of several has.
+ * @param {string[]} [texts]   of all positions
  * @returns {{rows: number, cols: number, tokens: Int32Array}} `tokens`: (row, col), row-major, -1 where a patch has none
  */
-export function patchGrid(tokens, index, grid) {
-  const own = tokens.flatMap(({ type, image }, token) => (type === "vision" && image === index ? [token] : []));
-  const extent = (name) => own.reduce((most, token) => Math.max(most, tokens[token][name] + 1), 0);
+export function patchGrid(tokens, index, grid, texts = []) {
+  const own = tokens.flatMap((token, at) =>
+    patchesOf(token, texts).flatMap(([image, row, col]) => (image === index ? [{ row, col, at }] : [])),
+  );
+  const extent = (name) => own.reduce((most, patch) => Math.max(most, patch[name] + 1), 0);
   const [rows, cols] = grid ?? [extent("row"), extent("col")];
   const placed = new Int32Array(rows * cols).fill(-1);
-  for (const token of own) {
-    const { row, col } = tokens[token];
-    if (row < rows && col < cols) placed[row * cols + col] = token;
-  }
+  for (const { row, col, at } of own) if (row < rows && col < cols) placed[row * cols + col] = at;
   return { rows, cols, tokens: placed };
+}
+
+/** [image, row, column] of each of its patches. */
+function patchesOf({ type, image, row, col, ranges, count }, texts) {
+  if (!(count > 1)) return type === "vision" && row !== null ? [[image, row, col]] : [];
+  return ranges.flatMap(([first, last]) =>
+    texts.slice(first, last + 1).flatMap((text) => {
+      const found = PATCH.exec(text);
+      return found ? [found.slice(1).map(Number)] : [];
+    }),
+  );
 }
 
 export function createImages(root, store) {
@@ -74,7 +87,7 @@ function rebuild(images, state) {
   images.result = result;
   images.tokens = result.tokens(step);
   images.view = null;
-  const grids = result.images.map((image, index) => patchGrid(images.tokens, index, image.grid));
+  const grids = result.images.map((image, index) => patchGrid(images.tokens, index, image.grid, result.seen(step)));
   if (same) images.shown.forEach((image, index) => (image.grid = grids[index]));
   else {
     images.shown = result.images.map((image, index) => figure(images, image, index, grids[index]));
@@ -184,7 +197,9 @@ function recolour({ shown, view, opacity, note, tokens }, state) {
     -1,
   );
   for (const image of shown) colour(image, inksOf(state, view.scale.signed), colourOf, Number(opacity.value));
-  if (strongest < 0)
+  if (strongest < 0 && state.result.kind !== "tokens")
+    note.textContent = `None of these ${state.result.kind} lies in a picture: nothing is coloured.`;
+  else if (strongest < 0)
     note.textContent =
       "This run masked no image tokens (mask mode text): nothing is coloured. With --mask-mode both the picture is measured too.";
   else if (colourOf(strongest).strength <= 0)
@@ -265,8 +280,8 @@ function mark({ shown, value, tokens }, state) {
   const hovered = hoverToken(state);
   for (const { marks, grid, root } of shown) {
     const frame = (token, name) => {
-      const patch = grid.tokens.indexOf(token);
-      return patch < 0 ? [] : [framed(grid, patch, name)];
+      const patches = token < 0 ? [] : Array.from(grid.tokens.keys()).filter((patch) => grid.tokens[patch] === token);
+      return patches.map((patch) => framed(grid, patch, name));
     };
     const frames = [
       ...frame(view ? measuredToken(view.place) : -1, "measured"),

@@ -1,7 +1,7 @@
 /** Single keys, anywhere but in a field that takes them itself. */
 import { withPosition } from "./controls.js";
 import { zoom } from "./moving.js";
-import { CHOICES, hasNorms } from "./state.js";
+import { CHOICES, canShow, withKind } from "./state.js";
 
 export function listenToKeys({ store, map, steps, runs, search, help }) {
   const acts = {
@@ -13,6 +13,7 @@ export function listenToKeys({ store, map, steps, runs, search, help }) {
     v: () => changeVariant(store, 1),
     V: () => changeVariant(store, -1),
     m: () => nextMetric(store),
+    u: () => nextKind(store),
     i: () => nextOf(store, "normalise"),
     c: () => nextOf(store, "curve"),
     e: () => store.set({ excluded: withPosition(store.get().excluded, 0, !store.get().excluded.has(0)) }),
@@ -62,8 +63,13 @@ function nextOf(store, key) {
   store.set({ [key]: choices[(choices.indexOf(store.get()[key]) + 1) % choices.length] });
 }
 
+function nextKind(store) {
+  const { kind, kinds } = store.get().result;
+  if (kinds.length > 1) store.set(withKind(store.get(), kinds[(kinds.indexOf(kind) + 1) % kinds.length]));
+}
+
 function nextMetric(store) {
   const { metric, result } = store.get();
-  const choices = CHOICES.metric.filter((name) => name !== "relative" || hasNorms(result));
+  const choices = CHOICES.metric.filter((name) => canShow(result, name));
   store.set({ metric: choices[(choices.indexOf(metric) + 1) % choices.length] });
 }

@@ -1,4 +1,5 @@
 /** The strongest cell of what is shown, in words: several tokens may share the brightest colour, one of each layer. */
+import { positionWords } from "./columns.js";
 import { element } from "./element.js";
 import { brief } from "./numbers.js";
 import { COLOURED_BY, goTo, valueName } from "./shown.js";
@@ -31,13 +32,19 @@ export function createLead(root, store) {
 function words(state, view, store) {
   const cell = strongestCell(view);
   if (!cell) return ["Strongest cell: none is above the noise floor."];
-  const { text, position } = view.tokens[cell.token];
+  const token = view.tokens[cell.token];
   const show = () => goTo(store, { variant: state.variant, layer: cell.layer, token: cell.token });
   const name = element(
     "button",
     { class: "link", title: "Show it in the heatmap", click: show },
-    element("bdi", { class: "token-name" }, header(text, 40)),
+    element("bdi", { class: "token-name" }, header(token.text, 40)),
   );
-  const where = ` (position ${position}), ${rowName(view.place)} ${view.layers[cell.layer]}, ${valueName(state, view)} ${brief(cell.value, 4)}`;
-  return ["Strongest cell: ", name, where];
+  const where = ` (${positionWords(token)}), ${rowName(view.place)} ${view.layers[cell.layer]}, ${valueName(state, view)} ${brief(cell.value, 4)}`;
+  return ["Strongest cell: ", name, where, sinkWords(view)];
+}
+
+/** A unit may be left out for its first position alone: what it holds beside that is not told then, so it is named. */
+export function sinkWords({ tokens, excludedMask }) {
+  const out = tokens.find(({ position, count }, token) => position === 0 && count > 1 && excludedMask[token]);
+  return out ? `. Left out, as it holds position 0: ${header(out.text, 40)}` : "";
 }

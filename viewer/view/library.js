@@ -82,7 +82,8 @@ async function show(library, entry, address = null) {
   if (turn !== library.wanted) return true; // another was asked for since
   library.current = entry.id;
   const { store } = library;
-  store.set({ ...forResult(store.get(), result), ...(address?.placeFor(result) ?? {}) });
+  const shown = forResult(store.get(), result);
+  store.set({ ...shown, ...(address?.placeFor(shown.result) ?? {}) });
   tell(library);
   return true;
 }
@@ -111,7 +112,8 @@ async function loaded(library, entry) {
 function releaseOldest(library, entry, result) {
   library.loaded = [...library.loaded.filter((other) => other.entry !== entry), { entry, result }];
   const { result: shown, otherResult } = library.store.get();
-  const old = library.loaded.slice(0, -MOST_LOADED).filter((one) => one.result !== shown && one.result !== otherResult);
+  const inUse = [shown, otherResult].map((one) => one?.ofKind(null)); // as it was read, whichever kind is shown
+  const old = library.loaded.slice(0, -MOST_LOADED).filter((one) => !inUse.includes(one.result));
   for (const one of old) one.entry.release();
   library.loaded = library.loaded.filter((one) => !old.includes(one));
 }

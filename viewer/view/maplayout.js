@@ -1,29 +1,51 @@
 /** How large a heatmap's parts are. Pure. */
 import { labelSize, textWidth } from "./axes.js";
+import { placed, startAt, startsOf } from "./columns.js";
 import { brief } from "./numbers.js";
 import { fittingCell, wholeCell } from "./pixels.js";
 
 export const MOST_CHARACTERS = 18; // of a token's label
+export const MOST_PLACE = 11; // and of its positions
 const CORNER = { width: 66, height: 22 }; // the least room in which "position" stands whole
 
 /**
- * Sizes in CSS pixels: of a cell, of the labels around, of the window that scrolls.
+ * Sizes in CSS pixels: of a cell, of the labels around, of the window that scrolls; `down` and `across`, the whole in cells.
  * @param {{view: object, state: object, room: {width: number, height: number, bar: number}}} map   `bar`: of a scroll bar
  */
 export function layoutOf({ view, state, room }) {
   const { transposed } = state;
   const [rows, cols] = transposed ? [view.cols, view.rows] : [view.rows, view.cols];
+  const starts = startsOf(view.tokens);
+  const [rowStarts, colStarts] = transposed ? [starts, null] : [null, starts];
+  const [down, across] = [startAt(rowStarts, rows), startAt(colStarts, cols)];
   const labels = labelLengths(view);
   const fits = edgesOf(labels, 12, transposed, false);
   const [wide, high] = [room.width - fits.left - fits.right, room.height - fits.top - fits.bottom];
-  const cell = state.cell ?? fittingCell(rows, cols, wide, high);
+  const cell = state.cell ?? fittingCell(down, across, wide, high);
   const size = labelSize(cell);
   const turned = !transposed || textWidth(labels.layers, size) > cell;
   const edges = edgesOf(labels, size, transposed, turned);
-  const height = Math.max(cell, Math.min(rows * cell, room.height - edges.top - edges.bottom));
-  const bar = rows * cell > height ? room.bar : 0;
-  const width = Math.max(60, Math.min(cols * cell, room.width - edges.left - edges.right - bar));
-  return { transposed, rows, cols, cell, size, turned, edges, width, height, whole: wholeCell(rows, cols, wide, high) };
+  const height = Math.max(cell, Math.min(down * cell, room.height - edges.top - edges.bottom));
+  const bar = down * cell > height ? room.bar : 0;
+  const width = Math.max(60, Math.min(across * cell, room.width - edges.left - edges.right - bar));
+  const whole = wholeCell(down, across, wide, high);
+  return {
+    transposed,
+    rows,
+    cols,
+    down,
+    across,
+    rowStarts,
+    colStarts,
+    cell,
+    size,
+    turned,
+    edges,
+    width,
+    height,
+    whole,
+    place: labels.positions,
+  };
 }
 
 function edgesOf({ tokens, layers, maxima, positions }, size, transposed, turned) {
@@ -43,7 +65,9 @@ function labelLengths({ tokens, layers, scale }) {
     tokens: Math.min(MOST_CHARACTERS, longest),
     layers: String(layers.at(-1) ?? 0).length,
     maxima: Math.max(...[0, ...scale.rowMax].map((value) => largestText(value).length)),
-    positions: String(tokens.at(-1)?.position ?? 0).length,
+    positions: tokens.some(({ where }) => where)
+      ? Math.min(MOST_PLACE, Math.max(...tokens.map((token) => placed(token).length)))
+      : String(tokens.at(-1)?.position ?? 0).length,
   };
 }
 

@@ -1,5 +1,6 @@
 /** What is laid over the heatmap: the cell pointed at, the pinned tokens, and the tooltip. */
 import { cellFacts, placeText, spoken } from "./cell.js";
+import { startAt } from "./columns.js";
 import { element } from "./element.js";
 import { pinStyle } from "./pins.js";
 import { header, rowName } from "./words.js";
@@ -81,12 +82,21 @@ function pointAt(marks, state) {
   if (!map.linked && map.pointer === null && !inView(map, cell)) later(marks, "scroll", DWELL, () => map.bring?.(cell));
 }
 
-function place(box, { cell, transposed, rows, cols }, { layer, token }) {
+function place(box, layout, { layer, token }) {
+  const { cell, transposed, rows, cols, rowStarts, colStarts } = layout;
   const [row, col] = transposed ? [token, layer] : [layer, token];
+  const [left, wide] = extent(colStarts, col, cols, cell);
+  const [top, high] = extent(rowStarts, row, rows, cell);
   box.hidden = false;
-  box.style.transform = `translate(${(col ?? 0) * cell}px, ${(row ?? 0) * cell}px)`;
-  box.style.width = `${col === null ? cols * cell : cell}px`;
-  box.style.height = `${row === null ? rows * cell : cell}px`;
+  box.style.transform = `translate(${left}px, ${top}px)`;
+  box.style.width = `${wide}px`;
+  box.style.height = `${high}px`;
+}
+
+/** Where a cell begins and how long it is, in CSS pixels; of null all of them. */
+function extent(starts, index, count, cell) {
+  const [from, to] = index === null ? [0, count] : [index, index + 1];
+  return [startAt(starts, from) * cell, (startAt(starts, to) - startAt(starts, from)) * cell];
 }
 
 function inView({ seen }, { layer, token }) {
@@ -115,15 +125,12 @@ function light(marks, cell) {
 function framePins({ map, frames }, { pins }) {
   const { layout, view, over } = map;
   const tokens = map.linked ? pins.map((pin) => view.compared.tokenOf.indexOf(pin)) : pins;
-  const { cell, rows, cols, transposed } = layout;
   tokens.forEach((token, index) => {
     frames[index] ??= over.appendChild(element("div", { class: "pin-frame" }));
     const frame = frames[index];
     frame.hidden = token < 0 || token >= view.cols;
     frame.style.setProperty("--pin", pinStyle(index).colour);
-    frame.style.transform = transposed ? `translateY(${token * cell}px)` : `translateX(${token * cell}px)`;
-    frame.style.width = `${transposed ? cols * cell : cell}px`;
-    frame.style.height = `${transposed ? cell : rows * cell}px`;
+    if (!frame.hidden) place(frame, layout, { layer: null, token });
   });
   for (const frame of frames.slice(tokens.length)) frame.hidden = true;
 }
@@ -150,7 +157,10 @@ function onScreen({ canvas, layout, scrolled, seen }, layer, token) {
   if (!inView({ seen }, layout.transposed ? { layer: token, token: layer } : { layer, token })) return null;
   const frame = canvas.getBoundingClientRect();
   const [row, col] = layout.transposed ? [token, layer] : [layer, token];
-  return { x: frame.left + (col + 1) * layout.cell - scrolled.x, y: frame.top + (row + 1) * layout.cell - scrolled.y };
+  return {
+    x: frame.left + startAt(layout.colStarts, col + 1) * layout.cell - scrolled.x,
+    y: frame.top + startAt(layout.rowStarts, row + 1) * layout.cell - scrolled.y,
+  };
 }
 
 /** Beside and below, or on the other side where the window ends; without measuring it. */

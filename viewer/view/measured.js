@@ -1,4 +1,5 @@
 /** Distances of any variant at the shown step, as the shown metric has them, read where they are not yet. */
+import { leftOutMask } from "./columns.js";
 
 /**
  * @typedef {object} Measured
@@ -57,7 +58,7 @@ export function headVariants({ variants }) {
 
 /** 1 for each token whose position is left out. */
 export function excludedMask({ result, step, excluded }) {
-  return Uint8Array.from(result.tokens(step), ({ position }) => (excluded.has(position) ? 1 : 0));
+  return leftOutMask(excluded, result.tokens(step));
 }
 
 /** Panels that are dear to fill are open from the start only where that is not much; less where it is not in memory yet. */

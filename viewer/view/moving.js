@@ -1,4 +1,5 @@
 /** Scrolling and zooming a heatmap. */
+import { startAt } from "./columns.js";
 import { nextCell } from "./pixels.js";
 
 /** Scroll until a cell is in view. */
@@ -7,17 +8,17 @@ export function bringIntoView(map, { layer, token }) {
   if (!layout) return;
   const [row, col] = layout.transposed ? [token, layer] : [layer, token];
   const [x, y] = [
-    toSee(col, layout.cell, scrolled.x, layout.width),
-    toSee(row, layout.cell, scrolled.y, layout.height),
+    toSee(layout.colStarts, col, layout.cell, scrolled.x, layout.width),
+    toSee(layout.rowStarts, row, layout.cell, scrolled.y, layout.height),
   ];
   if (x !== scrolled.x || y !== scrolled.y) map.scrollTo(x, y);
 }
 
 /** Where to scroll to, to see a cell: nowhere else if it is in view, else so that it is in the middle. */
-function toSee(index, cell, at, size) {
+function toSee(starts, index, cell, at, size) {
   if (index === null || index === undefined) return at;
-  const [from, to] = [index * cell, (index + 1) * cell];
-  return from >= at && to <= at + size ? at : Math.max(0, from - (size - cell) / 2);
+  const [from, to] = [startAt(starts, index) * cell, startAt(starts, index + 1) * cell];
+  return from >= at && to <= at + size ? at : Math.max(0, from - (size - (to - from)) / 2);
 }
 
 /** Larger (1), smaller (-1), as fits (0), or all of it in view ("whole"). */

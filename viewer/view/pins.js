@@ -1,4 +1,5 @@
 /** Pinned tokens: how each is told apart, and their list. */
+import { placed } from "./columns.js";
 import { drawn, element } from "./element.js";
 import { header } from "./words.js";
 
@@ -48,7 +49,7 @@ export function sample({ colour, dash }) {
 export function showPins(list, entries, remove) {
   list.replaceChildren(
     ...entries.map(({ token, index, style, about }) => {
-      const name = `${header(token.text, 40)} at ${token.position}`;
+      const name = `${header(token.text, 40)} at ${placed(token)}`;
       const out = element(
         "button",
         { type: "button", class: "remove", "aria-label": `Remove pin ${name}`, click: () => remove(index) },
@@ -61,7 +62,7 @@ export function showPins(list, entries, remove) {
         sample(style),
         " ",
         text,
-        ` at ${token.position}`,
+        ` at ${placed(token)}`,
         element("span", { class: "muted" }, about),
         out,
       );

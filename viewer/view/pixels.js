@@ -1,4 +1,5 @@
 /** The visible part of a heatmap as pixels: pure, so that it is quick and can be tested without a browser. */
+import { indexAt, startAt } from "./columns.js";
 import { EXCLUDED, UNDEFINED } from "./scale.js";
 
 const SIGNS_FROM = 4; // device pixels of a cell, from which hatches and dots can be seen
@@ -13,18 +14,21 @@ const EMPTY = 0; // transparent
  * @property {number} top
  * @property {number} rows
  * @property {number} cols
+ * @property {ArrayLike<number>|null} [rowStarts]   where rows begin, in cells, if they are not of one size
+ * @property {ArrayLike<number>|null} [colStarts]
  * @property {number} gap     between cells
  * @property {number} period  of hatches and dots
  */
 
 /** The cells that are at least partly visible: {firstRow, lastRow, firstCol, lastCol}, the last ones included. */
-export function visibleCells({ width, height, cell, left, top, rows, cols }) {
-  const last = (end, count) => Math.min(count - 1, Math.max(0, Math.ceil(end / cell) - 1));
+export function visibleCells({ width, height, cell, left, top, rows, cols, rowStarts = null, colStarts = null }) {
+  const first = (start, count, starts) => Math.max(0, Math.min(count - 1, indexAt(starts, start / cell)));
+  const last = (end, count, starts) => Math.min(count - 1, Math.max(0, indexAt(starts, Math.ceil(end / cell) - 1)));
   return {
-    firstRow: Math.min(rows - 1, Math.floor(top / cell)),
-    lastRow: last(top + height, rows),
-    firstCol: Math.min(cols - 1, Math.floor(left / cell)),
-    lastCol: last(left + width, cols),
+    firstRow: first(top, rows, rowStarts),
+    lastRow: last(top + height, rows, rowStarts),
+    firstCol: first(left, cols, colStarts),
+    lastCol: last(left + width, cols, colStarts),
   };
 }
 
@@ -36,14 +40,14 @@ export function visibleCells({ width, height, cell, left, top, rows, cols }) {
  * @param {number} ink            the pixel of signs
  */
 export function paintCells(pixels, window, code, packed, ink) {
-  const { width, height, cell, top, gap } = window;
+  const { width, height, cell, top, gap, rowStarts = null } = window;
   const { firstRow, lastRow, firstCol, lastCol } = visibleCells(window);
   const edges = columnEdges(window, firstCol, lastCol);
   const signed = cell >= SIGNS_FROM;
   pixels.fill(EMPTY);
   for (let row = firstRow; row <= lastRow; row++) {
-    const from = Math.max(0, Math.round(row * cell - top));
-    const to = Math.min(height, Math.round((row + 1) * cell - top) - gap);
+    const from = Math.max(0, Math.round(startAt(rowStarts, row) * cell - top));
+    const to = Math.min(height, Math.round(startAt(rowStarts, row + 1) * cell - top) - gap);
     if (to <= from) continue;
     const line = pixels.subarray(from * width, (from + 1) * width);
     const signs = [];
@@ -59,11 +63,11 @@ export function paintCells(pixels, window, code, packed, ink) {
 }
 
 /** Start and end of each visible column, within the window; a gap is taken from the end. */
-function columnEdges({ width, cell, left, gap }, firstCol, lastCol) {
+function columnEdges({ width, cell, left, gap, colStarts = null }, firstCol, lastCol) {
   const edges = new Int32Array(2 * (lastCol - firstCol + 1));
   for (let col = firstCol, at = 0; col <= lastCol; col++, at += 2) {
-    edges[at] = Math.max(0, Math.round(col * cell - left));
-    edges[at + 1] = Math.min(width, Math.round((col + 1) * cell - left) - gap);
+    edges[at] = Math.max(0, Math.round(startAt(colStarts, col) * cell - left));
+    edges[at + 1] = Math.min(width, Math.round(startAt(colStarts, col + 1) * cell - left) - gap);
   }
   return edges;
 }

@@ -1,4 +1,5 @@
 /** Mouse, wheel and keys on a heatmap. */
+import { indexAt, leftOutToggled } from "./columns.js";
 import { bringIntoView, zoom } from "./moving.js";
 import { pinToggled } from "./pins.js";
 
@@ -28,8 +29,8 @@ function scrolled(map) {
 
 /** The cell under the pointer, by this picture's own indices; null beside the cells. */
 function cellAt({ layout, scrolled }, { offsetX, offsetY }) {
-  const col = Math.floor((offsetX + scrolled.x) / layout.cell);
-  const row = Math.floor((offsetY + scrolled.y) / layout.cell);
+  const col = indexAt(layout.colStarts, (offsetX + scrolled.x) / layout.cell);
+  const row = indexAt(layout.rowStarts, (offsetY + scrolled.y) / layout.cell);
   if (!(row >= 0 && row < layout.rows && col >= 0 && col < layout.cols)) return null;
   return layout.transposed ? { layer: col, token: row } : { layer: row, token: col };
 }
@@ -68,11 +69,8 @@ function headClicked(map, axis, event) {
 
 export function toggleExcluded(store, token) {
   const { result, step, excluded } = store.get();
-  const position = result?.tokens(step)[token]?.position;
-  if (position === undefined) return;
-  const changed = new Set(excluded);
-  if (!changed.delete(position)) changed.add(position);
-  store.set({ excluded: changed });
+  const column = result?.tokens(step)[token];
+  if (column) store.set({ excluded: leftOutToggled(excluded, column) });
 }
 
 function wheeled(map, event) {

@@ -50,7 +50,7 @@ function show(parts, store) {
 /** The list is made anew only where it differs: it has buttons, one of which may be held or have the focus. */
 function showLegend(parts, store, lines) {
   const pinned = lines.filter((line) => line.pinned);
-  const listed = JSON.stringify(pinned.map(({ index, token, about }) => [index, token.text, about]));
+  const listed = JSON.stringify(pinned.map(({ index, token, about }) => [index, token.text, token.where, about]));
   if (listed !== parts.listed) {
     parts.listed = listed;
     showPins(parts.list, pinned, (index) => store.set({ pins: store.get().pins.filter((pin) => pin !== index) }));

@@ -54,6 +54,36 @@ export function withGaps(pieces, tokens, texts) {
   return all;
 }
 
+/**
+ * The running text of units: a piece for each stretch of positions that the same units hold, and gaps between. Without the
+ * run file's texts each unit's own stands for it, but only where units cannot overlap.
+ * @param {object[]} tokens   units, as `result.tokens` gives them
+ * @param {string[]} texts    of all positions; none without a run file
+ * @param {{overlap: boolean, cuts?: number[]}} about   `cuts`: positions before which a piece ends in any case
+ * @returns {({token: number, units: number[], text: string, position: number}|{gap: string, from: number, to: number})[]}
+ */
+export function unitPieces(tokens, texts, { overlap, cuts = [] }) {
+  if (!texts.length)
+    return overlap ? [] : tokens.map(({ text, position }, token) => ({ token, units: [token], text, position }));
+  const turns = new Map([0, ...cuts].map((at) => [at, []])); // position -> units that begin or end there
+  const turn = (at, unit) => turns.set(at, [...(turns.get(at) ?? []), unit]);
+  tokens.forEach(({ ranges }, unit) =>
+    ranges.forEach(([first, last]) => {
+      turn(first, unit);
+      turn(last + 1, unit);
+    }),
+  );
+  const places = [...turns.keys()].filter((at) => at < texts.length).sort((one, other) => one - other);
+  const held = new Set();
+  return places.map((at, index) => {
+    for (const unit of turns.get(at)) if (!held.delete(unit)) held.add(unit);
+    const own = texts.slice(at, places[index + 1]);
+    if (!held.size) return { gap: gapText(own), from: at, to: at };
+    const units = [...held].sort((one, other) => one - other);
+    return { token: units[0], units, text: gapText(own), position: at };
+  });
+}
+
 /** Tokens joined, an image's patches as one word. */
 function gapText(texts) {
   return texts.join("").replace(/(img\d+)\[\d+,\d+\](?:\1\[\d+,\d+\])*/g, "[$1]");
@@ -67,7 +97,7 @@ export function chunks(pieces, tokens, size = 400) {
     if (to < pieces.length) {
       for (let end = to; end > from + size / 2; end--) {
         const { token } = pieces[end - 1];
-        if (token === undefined || !tokens[token].text.includes("\n")) continue;
+        if (token === undefined || !(pieces[end - 1].text ?? tokens[token].text).includes("\n")) continue;
         to = end;
         break;
       }

@@ -1,6 +1,7 @@
 /** What the panels share: names and numbers as they are shown, the colours of cells, and going to a cell. */
 import { cellFacts } from "./cell.js";
 import { paletteOf } from "./colours.js";
+import { placed } from "./columns.js";
 import { inkOn } from "./ink.js";
 import { overLayers } from "./prose.js";
 import { FLAT, SHADE_NAMES } from "./scale.js";
@@ -27,8 +28,8 @@ export function hoverToken({ hover }) {
   return hover?.token ?? null;
 }
 
-export function tokenName({ text, position }) {
-  return `${header(text, 40)} at ${position}`;
+export function tokenName(token) {
+  return `${header(token.text, 40)} at ${placed(token)}`;
 }
 
 /** A cell of the view in words: its layer, its value with all digits, and what is to be known of it. */

@@ -1,20 +1,22 @@
 /** What is shown, in one object; whoever draws it subscribes. */
+import { foundAgain, keyOf } from "./columns.js";
 
 export { currentView, otherView } from "./view.js";
 
 /**
  * @typedef {object} State   step, variant, token and layer are indices into the result's lists
- * @property {object|null} result
+ * @property {object|null} result              of the kind of units that is shown
+ * @property {string|null} units               the kind asked for; null: a result's first
  * @property {number} step
  * @property {number} variant
- * @property {"l2"|"cosine"|"relative"} metric
+ * @property {"l2"|"cosine"|"relative"|"interaction"} metric
  * @property {boolean} transposed              tokens are rows
  * @property {"layer"|"picture"|"steps"} normalise
  * @property {"linear"|"sqrt"|"log"} curve
  * @property {"viridis"|"cividis"} palette
  * @property {"auto"|"light"|"dark"} theme
  * @property {boolean} dark                    what the theme comes to
- * @property {Set<number>} excluded            positions (not indices)
+ * @property {Set<number>} excluded            positions (not indices), several as text
  * @property {number|"max"|"mean"} layerChoice of the running text
  * @property {number|null} cell                CSS pixels of a cell's side; null: as fits
  * @property {{layer: number|null, token: number}|null} hover
@@ -30,6 +32,7 @@ export { currentView, otherView } from "./view.js";
 /** @type {State} */
 export const DEFAULTS = {
   result: null,
+  units: null,
   step: 0,
   variant: 0,
   metric: "l2",
@@ -52,14 +55,19 @@ export const DEFAULTS = {
 };
 
 export const CHOICES = {
-  metric: ["l2", "cosine", "relative"],
+  metric: ["l2", "cosine", "relative", "interaction"],
   normalise: ["layer", "picture", "steps"],
   curve: ["linear", "sqrt", "log"],
   palette: ["viridis", "cividis"],
   theme: ["auto", "light", "dark"],
 };
 
-export const METRIC_NAMES = { l2: "L2 distance", cosine: "cosine distance", relative: "relative distance" };
+export const METRIC_NAMES = {
+  l2: "L2 distance",
+  cosine: "cosine distance",
+  relative: "relative distance",
+  interaction: "interaction (L2)",
+};
 
 /**
  * @param {Partial<State>} initial
@@ -121,20 +129,22 @@ export function afterDrawing(store) {
 }
 
 /** What of the state belongs to a run; it starts anew with another one, or stays where the other has the same. */
-export function forResult(state, result) {
+export function forResult(state, opened) {
+  const result = opened.ofKind(state.units);
   const old = state.result;
   const variant = old ? result.variants.indexOf(old.variants[state.variant]) : 0;
   const same = old?.id === result.id;
   const step = same ? result.steps.indexOf(old.steps[state.step]) : 0;
+  const sameUnits = same && old.kind === result.kind;
   return {
     result,
     step: Math.max(0, step),
     variant: Math.max(0, variant),
-    pins: same ? state.pins : [],
-    at: same ? state.at : null,
+    pins: sameUnits ? state.pins : [],
+    at: sameUnits ? state.at : null,
     excluded: excludedFor(state, result),
     hover: null,
-    metric: state.metric === "relative" && !hasNorms(result) ? "l2" : state.metric,
+    metric: canShow(result, state.metric) ? state.metric : "l2",
     layerChoice:
       typeof state.layerChoice === "number" && state.layerChoice >= result.layers.length ? "max" : state.layerChoice,
     compare: same
@@ -151,6 +161,30 @@ function excludedFor({ excluded, result: old }, result) {
   if (Boolean(cellFirst(old)) === cellFirst(result)) return excluded;
   const others = [...excluded].filter((position) => position !== 0);
   return new Set(cellFirst(result) ? others : [0, ...others]);
+}
+
+/** The same run by another kind of units. */
+export function withKind(state, units) {
+  return { units, ...forResult({ ...state, units }, state.result) };
+}
+
+/** Another generation step. Its tokens stand where they stood; units are found again by their positions. */
+export function atStep({ result, step, pins, hover }, next) {
+  if (result.kind === "tokens") return { step: next };
+  const [before, after] = [result.tokens(step), result.tokens(next)];
+  const again = foundAgain(
+    [...pins, ...(hover ? [hover.token] : [])].map((index) => keyOf(before[index])),
+    after,
+  );
+  const pinned = again.slice(0, pins.length).filter((index) => index >= 0);
+  const token = hover ? again.at(-1) : -1;
+  return { step: next, pins: pinned, hover: token < 0 ? null : { ...hover, token } };
+}
+
+/** Has a result this metric? */
+export function canShow(result, metric) {
+  if (metric === "interaction") return result.interacts;
+  return metric !== "relative" || hasNorms(result);
 }
 
 /** Are there relative distances? Only a run file knows the baseline's norms. */

@@ -1,7 +1,7 @@
 /** The generation step: slider, play, what the model predicts there. */
 import { element } from "./element.js";
 import { percent } from "./numbers.js";
-import { currentView } from "./state.js";
+import { atStep, currentView } from "./state.js";
 import { header, visible } from "./words.js";
 
 const BEAT = 700; // ms that each step is shown while playing
@@ -18,7 +18,7 @@ export function createSteps(store) {
     next: at("next"),
   };
   const steps = { store, parts, playing: 0 };
-  parts.slider.addEventListener("input", () => store.set({ step: Number(parts.slider.value) }));
+  parts.slider.addEventListener("input", () => store.set(atStep(store.get(), Number(parts.slider.value))));
   parts.play.addEventListener("click", () => togglePlay(steps));
   const update = (state, changed = null) =>
     (changed === null || changed.has("result") || changed.has("step")) && show(steps, state);
@@ -28,16 +28,16 @@ export function createSteps(store) {
 }
 
 function move({ store }, change) {
-  const { result, step } = store.get();
-  if (!result) return;
-  store.set({ step: Math.min(result.steps.length - 1, Math.max(0, step + change)) });
+  const state = store.get();
+  if (!state.result) return;
+  store.set(atStep(state, Math.min(state.result.steps.length - 1, Math.max(0, state.step + change))));
 }
 
 function togglePlay(steps) {
   const { store } = steps;
   const { result, step } = store.get();
   if (steps.playing || !result || result.steps.length < 2) return stop(steps);
-  if (step === result.steps.length - 1) store.set({ step: 0 });
+  if (step === result.steps.length - 1) store.set(atStep(store.get(), 0));
   steps.playing = setInterval(() => beat(steps), BEAT);
   steps.parts.play.textContent = "Pause";
 }

@@ -1,20 +1,33 @@
 /** The prompt: the tokens as running text, each on the colour of a layer, linked with the heatmap by hover and pins. */
+import { overlaps } from "../read/units.js";
+import { positionWords } from "./columns.js";
 import { choice, element, setOptions } from "./element.js";
 import { pinStyle, pinToggled } from "./pins.js";
-import { chunks, folded, withGaps } from "./prose.js";
+import { chunks, folded, unitPieces, withGaps } from "./prose.js";
 import { matchesOf } from "./search.js";
 import { COLOURED_BY, cellText, chosenLayer, hoverToken, inksOf, paint, tokenColours, tokenName } from "./shown.js";
 import { currentView } from "./state.js";
-import { rowName, running } from "./words.js";
+import { header, rowName, running, tokenWord } from "./words.js";
 
 const ALL_AT_ONCE = 8000; // more spans than these cost 100 ms; beyond, a chunk is made when it comes into view
 const LONGEST = 400; // characters shown of one token
+const LONGEST_NAME = 60; // and of a unit in the list
 const ROUGH_HEIGHT = 160; // of a chunk not made yet, in pixels
 
 /** @returns {{refresh: () => void}} */
 export function createText(root, store) {
   const parts = built(root, store);
-  const text = { parts, store, blocks: [], tokens: null, view: null, colourOf: null, matches: new Set(), marked: {} };
+  const text = {
+    parts,
+    store,
+    blocks: [],
+    listed: [],
+    tokens: null,
+    view: null,
+    colourOf: null,
+    matches: new Set(),
+    marked: {},
+  };
   const watcher = new IntersectionObserver((entries) => entries.forEach((entry) => seen(text, entry)), {
     rootMargin: "200px",
   });
@@ -37,44 +50,60 @@ function built(root, store) {
     "data-testid": "text",
     "aria-label": "Tokens as text. Arrow keys move, Enter pins.",
   });
+  const list = element("div", {
+    class: "prose unit-list",
+    "data-testid": "unit-list",
+    role: "group",
+    "aria-label": "All of this kind",
+    hidden: true,
+  });
   const value = element("p", { class: "value muted" });
   const legend = element("p", { class: "muted small" });
   root.classList.add("reading");
-  root.append(element("div", { class: "panel-head" }, element("h2", {}, "Prompt"), layers.root), box, value, legend);
-  return { box, value, legend, layers: layers.select };
+  root.append(
+    element("div", { class: "panel-head" }, element("h2", {}, "Prompt"), layers.root),
+    box,
+    list,
+    value,
+    legend,
+  );
+  return { root, box, list, value, legend, layers: layers.select };
 }
 
 function listen(text) {
-  const { box } = text.parts;
+  const { box, list } = text.parts;
   const { store } = text;
   const at = (event) => event.target.closest?.("[data-token]");
-  box.addEventListener("mouseover", (event) => {
-    const span = at(event);
-    if (span) store.set({ hover: cellOf(text, span) });
-  });
-  box.addEventListener("mouseleave", () => store.set({ hover: null }));
-  box.addEventListener("click", (event) => {
-    const span = at(event);
-    if (span) store.set({ pins: pinToggled(store.get().pins, cellOf(text, span).token) });
-  });
+  for (const place of [box, list]) {
+    place.addEventListener("mouseover", (event) => {
+      const span = at(event);
+      if (span) store.set({ hover: cellOf(text, span) });
+    });
+    place.addEventListener("mouseleave", () => store.set({ hover: null }));
+    place.addEventListener("click", (event) => {
+      const span = at(event);
+      if (span) store.set({ pins: pinToggled(store.get().pins, cellOf(text, span).token) });
+    });
+  }
   box.addEventListener("keydown", (event) => keyed(text, event));
 }
 
 /** The cell that hovering an element means: its token in the layer that its colour is from; a chip's strongest patch. */
-function cellOf(text, { dataset }) {
-  const token =
-    dataset.to === undefined ? Number(dataset.token) : strongest(text, Number(dataset.token), Number(dataset.to));
-  return cellAt(text, token);
+function cellOf(text, span) {
+  return cellAt(text, strongest(text, span.piece));
 }
 
 function cellAt({ colourOf }, token) {
   return { layer: colourOf ? colourOf(token).layer : null, token };
 }
 
-function strongest({ colourOf }, from, to) {
-  let best = from;
-  for (let token = from + 1; colourOf && token < to; token++)
-    if (colourOf(token).strength > colourOf(best).strength) best = token;
+/** Of a piece's tokens, or of the units that hold it. */
+function strongest({ colourOf }, { token, units, from, to }) {
+  let best = token ?? from;
+  const better = (other) => colourOf(other).strength > colourOf(best).strength;
+  if (!colourOf) return best;
+  for (const other of units ?? []) if (better(other)) best = other;
+  for (let other = best + 1; other < to; other++) if (better(other)) best = other; // a chip's; a token has no end
   return best;
 }
 
@@ -112,80 +141,118 @@ function updated(text, state, changed) {
   else if (has("search")) recolourSeen(text);
   if (has("pins", "result", "step")) markPins(text, state);
   if (has("hover", "result", "step")) markHover(text, state);
-  if (changed?.has("step") && !changed.has("result")) bringIntoView(text, tokens.length - 1);
+  if (changed?.has("step") && !changed.has("result") && !overlaps(state.result.kind))
+    bringIntoView(text, tokens.length - 1);
 }
 
 function emptied(text) {
   if (text.tokens === null) return;
   text.tokens = text.view = text.colourOf = null;
-  text.blocks = [];
+  text.blocks = text.listed = [];
   text.watcher.disconnect();
   text.parts.box.replaceChildren();
+  text.parts.list.replaceChildren();
   text.parts.value.textContent = text.parts.legend.textContent = "";
 }
 
 /** New blocks, where they differ from those that stand. A step has the tokens of the step before it and one more. */
 function rebuild(text, state, tokens) {
-  const pieces = withGaps(folded(tokens, state.result.images), tokens, state.result.seen(state.step));
+  const { box, list } = text.parts;
+  const { pieces, named } = piecesOf(state, tokens);
+  text.tokens = tokens;
+  text.watcher.disconnect();
+  text.blocks = filled(text, box, pieces, { state, old: text.blocks });
+  text.listed = filled(text, list, named, { state, old: text.listed });
+  list.hidden = !named.length;
+  box.hidden = !pieces.length;
+  text.marked = {};
+  for (const marked of text.parts.root.querySelectorAll(".hovered, .pinned"))
+    marked.classList.remove("hovered", "pinned");
+}
+
+/** The running text; and of units that may overlap there the list of all. */
+function piecesOf({ result, step }, tokens) {
+  const texts = result.seen(step);
+  if (result.kind === "tokens") return { pieces: withGaps(folded(tokens, result.images), tokens, texts), named: [] };
+  const overlap = overlaps(result.kind);
+  const cuts = result.promptLength === null ? [] : [result.promptLength];
+  const names = tokens.map((unit, token) => ({ token, units: [token], name: header(unit.text, LONGEST_NAME) }));
+  return { pieces: unitPieces(tokens, texts, { overlap, cuts }), named: overlap ? names : [] };
+}
+
+function filled(text, box, pieces, { state, old }) {
+  const { tokens } = text;
   const direct = pieces.length <= ALL_AT_ONCE;
   const promptLength = state.result.promptLength ?? Infinity;
-  const old = text.blocks;
-  text.tokens = tokens;
-  text.blocks = chunks(pieces, tokens).map((chunk, index) => {
+  const blocks = chunks(pieces, tokens).map((chunk, index) => {
     const key = chunk.map((piece) =>
-      piece.token === undefined ? JSON.stringify(piece) : `${piece.token} ${tokens[piece.token].text}`,
+      piece.token === undefined || piece.units ? JSON.stringify(piece) : `${piece.token} ${tokens[piece.token].text}`,
     );
     key.push(promptLength);
     const kept = old[index];
     if (kept && kept.key.length === key.length && kept.key.every((part, place) => part === key[place])) return kept;
-    const block = element("div", { class: "chunk" });
-    const [first, last] = [chunk[0], chunk.at(-1)];
+    const root = element("div", { class: "chunk" });
     return {
       key,
       chunk,
-      root: block,
+      root,
       made: false,
       inView: index === 0,
       dirty: true,
       promptLength,
       tokens,
-      from: first.token ?? first.from,
-      to: (last.token ?? last.to - 1) + 1,
+      ...extentOf(chunk),
     };
   });
-  text.watcher.disconnect();
-  text.parts.box.replaceChildren(...text.blocks.map(({ root }) => root));
-  for (const block of text.blocks) {
+  box.replaceChildren(...blocks.map(({ root }) => root));
+  for (const block of blocks) {
     block.root.block = block;
     if (direct && !block.made) make(block);
     if (!block.made) block.root.style.minHeight = `${ROUGH_HEIGHT}px`;
     text.watcher.observe(block.root);
   }
-  text.marked = {};
-  text.parts.box.querySelectorAll(".hovered, .pinned").forEach((span) => span.classList.remove("hovered", "pinned"));
+  return blocks;
+}
+
+/** The tokens among which a chunk's are; units come in any order. */
+function extentOf(chunk) {
+  const [first, last] = [chunk[0], chunk.at(-1)];
+  if (chunk.some(({ units }) => units)) return { from: 0, to: Infinity };
+  return { from: first.token ?? first.from, to: (last.token ?? last.to - 1) + 1 };
 }
 
 function make(block) {
   block.made = true;
   block.root.style.minHeight = "";
-  block.root.append(
-    ...block.chunk.map((piece) =>
-      piece.token !== undefined ? span(block, piece.token) : piece.gap === undefined ? chip(piece) : gap(piece),
-    ),
-  );
+  block.root.append(...block.chunk.map((piece) => Object.assign(madeOf(block, piece), { piece })));
+}
+
+function madeOf(block, piece) {
+  if (piece.gap !== undefined) return gap(piece);
+  if (piece.token === undefined) return chip(piece);
+  return piece.name === undefined ? span(block, piece) : listed(block, piece);
 }
 
 /** Text that was not masked: no token to point at, no colour. */
 function gap({ gap: words }) {
-  const shown = running(words.length > LONGEST ? words.slice(0, LONGEST) : words) + (words.length > LONGEST ? "…" : "");
-  return element("bdi", { class: "unmasked muted", title: "Not masked in this run" }, shown);
+  return element("bdi", { class: "unmasked muted", title: "Not masked in this run" }, shortened(words));
 }
 
-function span({ tokens, promptLength }, token) {
-  const { text, position } = tokens[token];
-  const shown = running(text.length > LONGEST ? text.slice(0, LONGEST) : text) + (text.length > LONGEST ? "…" : "");
+function shortened(words) {
+  return running(words.length > LONGEST ? words.slice(0, LONGEST) : words) + (words.length > LONGEST ? "…" : "");
+}
+
+/** A token, or a stretch of a unit, which is never cut. */
+function span({ tokens, promptLength }, { token, units, text, position = tokens[token].position }) {
   const kind = position >= promptLength ? "token generated" : "token";
-  return element("bdi", { class: kind, "data-token": token }, shown);
+  const shared = units?.length > 1 ? " shared" : "";
+  const shown = units ? running(text) : shortened(tokens[token].text);
+  return element("bdi", { class: kind + shared, "data-token": token }, shown);
+}
+
+/** A unit by its name, in the list. */
+function listed({ tokens }, { token, name }) {
+  return element("bdi", { class: "token chip", "data-token": token, title: positionWords(tokens[token]) }, name);
 }
 
 function chip({ image, from, to, rows, cols }) {
@@ -216,20 +283,24 @@ function recolour(text, state, view) {
     ],
     choice,
   );
-  legend.textContent = legendText(state, view, choice);
+  legend.textContent = legendText(text, state, view, choice);
   showValue(text, state);
 }
 
-function legendText(state, view, choice) {
+function legendText(text, state, view, choice) {
   const all = `all ${rowName(view.place)}s on one scale. `;
+  const word = tokenWord(view.place);
   const over = {
-    max: `The colour is that of a token's strongest cell, ${all}`,
-    mean: `The colour is the mean of a token's cells, ${all}`,
+    max: `The colour is that of a ${word}'s strongest cell, ${all}`,
+    mean: `The colour is the mean of a ${word}'s cells, ${all}`,
   };
-  const generated = view.tokens.at(-1)?.position >= (state.result.promptLength ?? Infinity);
-  const partly =
-    view.tokens.length < state.result.seen(state.step).length ? "Without colour: not masked in this run. " : "";
-  return (over[choice] ?? "") + partly + (generated ? "Underlined: generated. " : "") + "Click a token to pin it.";
+  const overlap = overlaps(state.result.kind) ? "Dotted: in several, coloured by the strongest; each is listed. " : "";
+  const seenNow = state.result.seen(state.step).length;
+  const last = Math.max(...view.tokens.slice(-1).map(({ position }) => position), word === "token" ? -1 : seenNow - 1);
+  const generated = last >= (state.result.promptLength ?? Infinity);
+  const gaps = text.blocks.some(({ chunk }) => chunk.some((piece) => piece.gap !== undefined));
+  const partly = !gaps ? "" : `Without colour: ${word === "token" ? "not masked in this run" : `in no ${word}`}. `;
+  return `${over[choice] ?? ""}${overlap}${partly}${generated ? "Underlined: generated. " : ""}Click a ${word} to pin it.`;
 }
 
 function seen(text, entry) {
@@ -246,7 +317,7 @@ function seen(text, entry) {
 }
 
 function recolourSeen(text) {
-  for (const block of text.blocks) {
+  for (const block of [...text.blocks, ...text.listed]) {
     block.dirty = true;
     if (block.inView) colour(text, block);
   }
@@ -258,24 +329,31 @@ function colour(text, block) {
   const spans = block.root.children;
   block.chunk.forEach((piece, place) => {
     if (piece.gap !== undefined) return;
-    const token = piece.token ?? strongest(text, piece.from, piece.to); // a chip's colour is its strongest patch's
+    const token = strongest(text, piece); // a chip's colour is its strongest patch's
     paint(spans[place], text.colourOf(token).code, text.palette);
-    spans[place].classList.toggle("match", text.matches.has(piece.token));
+    spans[place].classList.toggle(
+      "match",
+      (piece.units ?? [piece.token]).some((one) => text.matches.has(one)),
+    );
   });
 }
 
 // Marks
 
-/** Where a token stands: {block, span}; span is null where the block is not made yet. */
-function placeOf({ blocks }, token) {
-  const block = blocks.find(({ from, to }) => token >= from && token < to);
-  const place =
-    block?.chunk.findIndex((piece) => piece.token === token || (token >= piece.from && token < piece.to)) ?? -1;
-  return { block: block ?? null, span: block?.root.children[place] ?? null };
+/** Where a token stands: {block, span}, a unit perhaps more than once; span is null where the block is not made yet. */
+function placesOf({ blocks, listed }, token) {
+  const found = [];
+  const has = (piece) =>
+    piece.units ? piece.units.includes(token) : piece.token === token || (token >= piece.from && token < piece.to);
+  for (const block of [...blocks, ...listed]) {
+    if (token < block.from || token >= block.to) continue;
+    block.chunk.forEach((piece, at) => has(piece) && found.push({ block, span: block.root.children[at] ?? null }));
+  }
+  return found;
 }
 
-function spanOf(text, token) {
-  return placeOf(text, token).span;
+function spansOf(text, token) {
+  return placesOf(text, token).flatMap(({ span }) => span ?? []);
 }
 
 /** Give a class to these elements, and take it from those that had it. */
@@ -288,15 +366,15 @@ function mark(text, name, spans) {
 function markPins(text, { pins }) {
   const added = pins.length > (text.pinned?.length ?? 0) ? pins.at(-1) : null;
   text.pinned = pins;
-  const spans = pins.map((token) => spanOf(text, token));
-  spans.forEach((span, index) => span?.style.setProperty("--pin", pinStyle(index).colour));
-  mark(text, "pinned", spans.filter(Boolean));
-  if (added !== null && !text.parts.box.matches(":hover")) bringIntoView(text, added);
+  const spans = pins.map((token) => spansOf(text, token));
+  spans.forEach((own, index) => own.forEach((span) => span.style.setProperty("--pin", pinStyle(index).colour)));
+  mark(text, "pinned", spans.flat());
+  if (added !== null && !text.parts.root.querySelector(".prose:hover")) bringIntoView(text, added);
 }
 
 function markHover(text, state) {
   const token = hoverToken(state);
-  mark(text, "hovered", token === null ? [] : [spanOf(text, token)].filter(Boolean));
+  mark(text, "hovered", token === null ? [] : spansOf(text, token));
   showValue(text, state);
 }
 
@@ -311,13 +389,18 @@ function showValue({ parts, view, tokens }, state) {
   parts.value.textContent = tokenName(tokens[token]) + where;
 }
 
-/** Scroll the text, and only the text, to a token. */
+/** Scroll the text and the list, and only those, to a token. */
 function bringIntoView(text, token) {
-  const { box } = text.parts;
-  const { block } = placeOf(text, token);
-  if (block && !block.made) make(block);
-  const span = spanOf(text, token);
-  if (!span) return;
+  const { box, list } = text.parts;
+  for (const place of [box, list]) {
+    const found = placesOf(text, token).find(({ block }) => block.root.parentElement === place);
+    if (found && !found.block.made) make(found.block);
+    const span = found && spansOf(text, token).find((one) => place.contains(one));
+    if (span) scrollWithin(place, span);
+  }
+}
+
+function scrollWithin(box, span) {
   const [inner, outer] = [span.getBoundingClientRect(), box.getBoundingClientRect()];
   if (inner.top < outer.top || inner.bottom > outer.bottom)
     box.scrollTop += inner.top - outer.top - box.clientHeight / 3;

@@ -22,6 +22,7 @@ export function createTitle(store, calm) {
       for (const one of document.querySelectorAll(`.about-${part}`)) one.hidden = state.result.part !== part;
     }
     at("about-measured").hidden = state.result.run !== null;
+    at("about-units").hidden = state.result.kind === "tokens";
     at("about-picture").hidden = !state.result.images.length;
     at("maps").classList.toggle("beside", state.transposed);
     if (!["result", "variant", "metric", "step", "at", "compare", "otherResult"].some((key) => changed.has(key)))
@@ -47,7 +48,7 @@ function facts(result) {
   return [
     typeof model === "string" ? model : null,
     count(layers.length, part === "encoder" ? "encoder block" : "layer"),
-    seen(0).length > tokens(0).length
+    result.kind === "tokens" && seen(0).length > tokens(0).length
       ? `${grouped(tokens(0).length)} of ${count(seen(0).length, "token")} masked`
       : count(tokens(0).length, columnName({ result })),
     part === "encoder" ? null : count(steps.length, "step"),

@@ -1,11 +1,12 @@
 /** The strongest (layer, variant, token) cells of the shown step, each a way to go there. */
+import { placed } from "./columns.js";
 import { choice, element } from "./element.js";
 import { lazyPanel } from "./lazy.js";
 import { excludedMask, headVariants, readMeasured } from "./measured.js";
 import { brief } from "./numbers.js";
 import { goTo, metricName } from "./shown.js";
 import { strongestOf } from "./strongest.js";
-import { header, rowName } from "./words.js";
+import { header, rowName, tokenWord } from "./words.js";
 
 const MOST = 50;
 const KEYS = ["result", "step", "metric", "excluded"];
@@ -101,8 +102,8 @@ function show(top) {
     value: metricName(state),
     layer: rowName(state),
     variant: "variant",
-    token: "token",
-    position: "position",
+    token: tokenWord(state),
+    position: state.result.kind === "tokens" ? "position" : "positions",
   };
   top.head.replaceChildren(...Object.keys(COLUMNS).map((name) => heading(top, name, names[name])));
   top.rows.replaceChildren(...sortedBy(cells, column, down, tokens).map((cell) => row(top, cell, tokens[cell.token])));
@@ -122,10 +123,11 @@ function heading(top, name, text) {
   return element("th", { scope: "col", "aria-sort": sort }, button);
 }
 
-function row({ store, state }, cell, { text, position }) {
+function row({ store, state }, cell, token) {
   const { value, layer, variant } = cell;
+  const { text } = token;
   const [layerNumber, name] = [state.result.layers[layer], state.result.variants[variant]];
-  const label = `Go to ${header(text, 40)} at ${position}, ${rowName(state)} ${layerNumber}, ${name}`;
+  const label = `Go to ${header(text, 40)} at ${placed(token)}, ${rowName(state)} ${layerNumber}, ${name}`;
   const link = element(
     "button",
     { type: "button", class: "link", "aria-label": label, click: () => goTo(store, cell) },
@@ -138,6 +140,6 @@ function row({ store, state }, cell, { text, position }) {
     element("td", { class: "number" }, String(layerNumber)),
     element("td", {}, name),
     element("td", { class: "name" }, element("bdi", { title: header(text, 400) }, header(text, 40))),
-    element("td", { class: "number" }, String(position)),
+    element("td", { class: "number" }, placed(token)),
   );
 }

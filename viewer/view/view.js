@@ -1,5 +1,6 @@
 /** What every panel draws of a state: the numbers, their scale, what is left out. */
 import { aligned, difference } from "./align.js";
+import { leftOutMask } from "./columns.js";
 import { createScale, rowMaxima, largerOf } from "./scale.js";
 
 /**
@@ -43,10 +44,12 @@ export function otherPlace(state) {
   if (compare.kind === "variant")
     return result.variants[compare.other] === undefined ? null : { result, step, variant: compare.other };
   if (!otherResult || otherResult.id !== compare.other || otherResult.part !== result.part) return null;
+  const other = otherResult.ofKind(result.kind);
+  if (other.kind !== result.kind || (state.metric === "interaction" && !other.interacts)) return null;
   const there = {
-    result: otherResult,
-    step: otherResult.steps.indexOf(result.steps[step]),
-    variant: otherResult.variants.indexOf(result.variants[variant]),
+    result: other,
+    step: other.steps.indexOf(result.steps[step]),
+    variant: other.variants.indexOf(result.variants[variant]),
   };
   return there.step < 0 || there.variant < 0 ? null : there;
 }
@@ -158,7 +161,7 @@ const masks = new WeakMap();
 function maskOf(tokens, excluded) {
   let held = masks.get(tokens);
   if (held?.excluded !== excluded) {
-    held = { excluded, mask: Uint8Array.from(tokens, ({ position }) => (excluded.has(position) ? 1 : 0)) };
+    held = { excluded, mask: leftOutMask(excluded, tokens) };
     masks.set(tokens, held);
   }
   return held.mask;
@@ -271,10 +274,7 @@ function computedMaxima(result, variant, { metric, excluded }) {
     const matrix = result.peek(step, variant, metric === "relative" ? "l2" : metric);
     if (!matrix) continue;
     read++;
-    const own = rowMaxima(
-      matrix,
-      Uint8Array.from(result.tokens(step), ({ position }) => (excluded.has(position) ? 1 : 0)),
-    );
+    const own = rowMaxima(matrix, leftOutMask(excluded, result.tokens(step)));
     const norms = metric === "relative" ? own.map((_, layer) => result.norm(step, variant, layer) || NaN) : null;
     maxima = largerOf(maxima, norms ? own.map((value, layer) => value / norms[layer]) : own);
   }

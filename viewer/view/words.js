@@ -11,7 +11,18 @@ export function rowName(place) {
 
 /** What a column of a place is called. */
 export function columnName(place) {
+  if (place && place.result.kind !== "tokens") return unitName(place.result.kind);
   return place?.result.part === "encoder" ? "cell" : "token";
+}
+
+/** What stands in its running text. */
+export function tokenWord({ result }) {
+  return result.kind === "tokens" ? "token" : unitName(result.kind);
+}
+
+/** One of a kind of units: a word, a pair. */
+export function unitName(kind) {
+  return kind.slice(0, -1);
 }
 
 /** Texts with nothing to make visible: most tokens. */
