@@ -24,6 +24,8 @@ def prompt_warnings(model_info: ModelInfo, settings: Settings, ids: Sequence[int
             f"the prompt begins with {piece(tokenizer, ids[0])} twice; the one that the tokenizer or the chat template "
             "puts there is enough: leave out the other"
         )
+    if isinstance(settings.prompt, str) and settings.prompt.isspace():
+        lines.append("the prompt is white space alone; if text was meant, look at its quotes")
     if drops_system(model_info, settings):
         lines.append(
             "system: the model's chat template has no place for a system message, and drops it; "
