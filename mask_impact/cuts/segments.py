@@ -20,7 +20,11 @@ from mask_impact.cuts.units import Unit
 # Of sentencex's rules: which abbreviations end no sentence. The marks of other scripts end one in it too.
 LANGUAGE = "en"
 WORD_BOUNDARY = regex.compile(r"(?w)\b")  # by UAX 29, not between \w and \W
+BREAK = regex.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 PUNCTUATION = regex.compile(r"\p{P}+")
+
+OTHER_SPACE = regex.compile(r"[^\S \t\n\r]")  # sentencex 1.0 breaks off at white space of several bytes
+FRONT = 0  # of special tokens in front of all text: pieces are numbered from 1
 
 Cell = tuple[int, int, int]  # picture, row, column
 
@@ -104,7 +108,7 @@ def starts_of(pieces: Sequence[str]) -> list[int]:
 
 def sentence_starts(text: str) -> list[int]:
     """Where each sentence begins."""
-    return starts_of(sentencex.segment(LANGUAGE, text))
+    return starts_of(sentencex.segment(LANGUAGE, OTHER_SPACE.sub(" ", text)))
 
 
 def line_starts(text: str) -> list[int]:
@@ -118,16 +122,13 @@ STARTS = {"words": word_starts, "sentences": sentence_starts, "lines": line_star
 def segment_units(text: TokenizedText, kind: str, masked: Sequence[int]) -> list[Unit]:
     """The words, sentences or lines that the masked positions lie in, each picture as one unit among them.
 
-    A token lies where its first visible character does; one without goes with the token of text before it, at the start
-    with the one behind it. A piece in which no token begins is no unit.
+    A token lies where its first visible character does, spaces go with what they lead to, line breaks and special
+    tokens with what they end; special tokens in front of all text are a unit of their own. A piece in which no token
+    begins is no unit.
     """
-    starts = STARTS[kind](text.visible)
-    places = [None if position in text.cells else text.first_visible(position) for position in range(len(text))]
-    owner = next((bisect_right(starts, place) for place in places if place is not None), 0)
     held: dict[tuple[str, int], list[int]] = {}
     wanted = set(masked)
-    for position, place in enumerate(places):
-        owner = owner if place is None else bisect_right(starts, place)
+    for position, owner in enumerate(owners(text, STARTS[kind](text.visible))):
         key = ("img", text.cells[position][0]) if position in text.cells else ("", owner)
         if position in wanted:
             held.setdefault(key, []).append(position)
@@ -135,6 +136,24 @@ def segment_units(text: TokenizedText, kind: str, masked: Sequence[int]) -> list
         Unit(f"img{number}" if picture else text.said(positions), kind, tuple(positions))
         for (picture, number), positions in held.items()
     ]
+
+
+def owners(text: TokenizedText, starts: Sequence[int]) -> list[int]:
+    """The number of the piece that each token lies in, from 1, or FRONT; `starts` says where each piece begins."""
+    places = [None if position in text.cells else text.first_visible(position) for position in range(len(text))]
+    own = [None if place is None else bisect_right(starts, place) for place in places]
+    first = next((position for position, number in enumerate(own) if number is not None), len(own))
+    front = max((position for position in text.special if position < first), default=-1)
+    behind = list(accumulate(reversed(own), lambda later, number: later if number is None else number))[::-1]
+    found: list[int] = []
+    before: int | None = None
+    for position, number in enumerate(own):
+        before = before if number is None else number
+        leads = position not in text.special and not BREAK.search(text.text[slice(*text.ranges[position])])
+        nearest = (behind[position], before) if leads else (before, behind[position])
+        chosen = FRONT if position <= front else next((one for one in nearest if one is not None), FRONT)
+        found.append(chosen if number is None else number)
+    return found
 
 
 def image_units(text: TokenizedText, masked: Sequence[int]) -> list[Unit]:

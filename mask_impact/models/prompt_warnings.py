@@ -26,6 +26,8 @@ def prompt_warnings(model_info: ModelInfo, settings: Settings, ids: Sequence[int
         )
     if settings.chat and not is_ids(settings.prompt):
         lines += chat_warnings(settings, chat_of(tokenizer, settings))
+    if isinstance(settings.prompt, str) and settings.prompt.isspace():
+        lines.append("the prompt is white space alone; if text was meant, look at its quotes")
     return [settings.with_place(line) for line in lines]
 
 

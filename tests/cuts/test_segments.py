@@ -67,11 +67,19 @@ def test_a_token_lies_where_its_first_visible_character_does():
     assert units("lines", text) == [("The Eiffel.\n\n", "0-5"), (" He ran. We", "6-8")]
 
 
-def test_tokens_without_text_go_with_the_one_before_and_at_the_start_with_the_one_behind():
-    text = tokenized("<s>", " ", "Hi", "<e>", "You", special=(0, 3))
-    assert units("words", text) == [("<s> Hi<e>", "0-3"), ("You", "4")]
-    assert units("lines", text) == [("<s> Hi<e>", "0-3"), ("You", "4")]
+def test_spaces_go_with_what_they_lead_to_and_special_tokens_in_front_are_a_unit():
+    text = tokenized("<s>", " ", "Hi", " ", "there", "<e>", "You", special=(0, 5))
+    assert units("words", text) == [("<s>", "0"), (" Hi", "1-2"), (" there<e>", "3-5"), ("You", "6")]
+    assert units("lines", text) == [("<s>", "0"), (" Hi there<e>", "1-5"), ("You", "6")]
+    assert units("lines", tokenized("a", "\n", "    ", "b")) == [("a\n", "0-1"), ("    b", "2-3")]
     assert units("words", tokenized(" ", "\n")) == [(" \n", "0-1")]
+    assert units("words", tokenized("a", " ")) == [("a ", "0-1")]
+
+
+@pytest.mark.parametrize("space", ["\u00a0", "\u0085", "\u2028", "\u3000"])
+def test_white_space_of_other_kinds_ends_no_sentence_by_an_error(space):
+    text = f"\n\nB{space}.\r]/ One. Two{space}. Three."
+    assert "".join(pieces("sentences", text)) == text
 
 
 def test_tokens_that_share_a_character_lie_in_one_unit():

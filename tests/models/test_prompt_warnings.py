@@ -23,6 +23,7 @@ TWICE = (
     "leave out the other"
 )
 DROPPED = "system: the model's chat template has no place for a system message, and drops it; write it into the prompt"
+BLANK = "the prompt is white space alone; if text was meant, look at its quotes"
 PLAIN = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<answer>{% endif %}"
 )
@@ -53,6 +54,7 @@ CASES = {
     "both": ("<bos> $A <|im_end|>", None, f"<bos>{PROMPT}", {}, [BEHIND, TWICE]),
     "a template's start token": ("<bos> $A", "{{ bos_token }}" + PLAIN, PROMPT, {"chat": True}, []),
     "a template's two": ("<bos> $A", "{{ bos_token }}{{ bos_token }}" + PLAIN, PROMPT, {"chat": True}, [TWICE]),
+    "white space alone": ("$A", None, "   ", {}, [BLANK]),
     "behind a chat": ("$A <|im_end|>", PLAIN, PROMPT, {"chat": True}, []),
     "a system message": ("$A", PLAIN, PROMPT, {"chat": True, "system": "S"}, []),
     "an empty one": ("$A", PLAIN, PROMPT, {"chat": True, "system": ""}, []),

@@ -13,7 +13,8 @@ from mask_impact.base.errors import RunError
 from mask_impact.measure import loop
 from mask_impact.measure import step as measure_step
 from mask_impact.measure.check_on_load import measurable_parts
-from mask_impact.measure.joined import kept_values, rows
+from mask_impact.measure.joined import joined_rows as rows
+from mask_impact.measure.joined import kept_values
 from mask_impact.runs import finished_steps, run
 
 pytestmark = pytest.mark.usefixtures("here")
