@@ -144,16 +144,22 @@ def owners(text: TokenizedText, starts: Sequence[int]) -> list[int]:
     own = [None if place is None else bisect_right(starts, place) for place in places]
     first = next((position for position, number in enumerate(own) if number is not None), len(own))
     front = max((position for position in text.special if position < first), default=-1)
-    behind = list(accumulate(reversed(own), lambda later, number: later if number is None else number))[::-1]
+    before, behind = last_known(own), last_known(own[::-1])[::-1]
     found: list[int] = []
-    before: int | None = None
     for position, number in enumerate(own):
-        before = before if number is None else number
         leads = position not in text.special and not BREAK.search(text.text[slice(*text.ranges[position])])
-        nearest = (behind[position], before) if leads else (before, behind[position])
+        nearest = (behind[position], before[position])[:: 1 if leads else -1]
         chosen = FRONT if position <= front else next((one for one in nearest if one is not None), FRONT)
         found.append(chosen if number is None else number)
     return found
+
+
+def last_known(numbers: Sequence[int | None]) -> list[int | None]:
+    """Each number, or the last one before it where it is None."""
+    known: list[int | None] = []
+    for number in numbers:
+        known.append(number if number is not None or not known else known[-1])
+    return known
 
 
 def image_units(text: TokenizedText, masked: Sequence[int]) -> list[Unit]:

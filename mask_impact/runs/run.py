@@ -103,12 +103,12 @@ class Run:
 
     def _choose_pairs(self, token_ids: list[int], layers: list[LayerDistances]) -> list[Pair]:
         """Which units of the present step are paired: all spans, or the strongest by Full's L2 summed over layers."""
-        units = self.plan.prompt.units(token_ids) or []
-        if self.plan.settings.pairs == "spans":
-            numbers = [number for number, unit in enumerate(units) if unit.kind == "spans"]
-        else:
+        units, asked = self.plan.prompt.units(token_ids) or [], self.plan.settings.pairs
+        if isinstance(asked, int):
             strength = np.sum([layer.l2[layer.variants.index("Full")] for layer in layers], axis=0)
-            numbers = strongest(units, strength, self.plan.settings.pairs)
+            numbers = strongest(units, strength, asked)
+        else:
+            numbers = [number for number, unit in enumerate(units) if unit.kind == "spans"]
         self._pairs = pairs_among(units, numbers)
         return self._pairs
 
