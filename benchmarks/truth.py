@@ -1,10 +1,15 @@
 """Does the strongest token hold the answer? The demo model on fresh prompts whose answer stands in one place.
 
     python benchmarks/truth.py                  # 100 prompts, about a minute
+    python benchmarks/truth.py --units          # 100 prompts in sentences, and two words hidden as one
     python benchmarks/truth.py --vl             # 100 pictures, likewise
 
 Of prompts that the model answers rightly: how often the colour word is the top token when the colour is predicted, and
 the container word when the container is, by L2 summed over layers (and over heads), the first position left out.
+
+In sentences: how often the strongest statement is the one that holds the answer (the question, which is asked last, is
+none), and how often the answer's colour and container hidden as one move more than each of them alone. Both are summed
+over the two steps in which the model says the two words: in one step only one of them matters.
 
 Of pictures, whatever the model answers: how often the top token of all, words and patches and the first position
 included, is a patch of the thing asked about.
@@ -26,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from demo.text import world
 from demo.vision import world as vision_world
+from mask_impact.cuts.key_sets import KeySets
 from mask_impact.measure.loop import measured_layers
 from mask_impact.measure.step import ModelInputs
 from mask_impact.models import info, loading
@@ -49,9 +55,11 @@ def vision_demo() -> loading.LoadedModel:
     return loading.load(qwen3_vl.examine(settings), settings)
 
 
-def summed(loaded: loading.LoadedModel, inputs: ModelInputs) -> tuple[dict[str, np.ndarray], int]:
-    """L2 summed over layers, by kind of variant (position,), and the token that the model predicts."""
-    totals = {kind: np.zeros(len(inputs.token_ids)) for kind in ("Full", "Attn", "Heads")}
+def summed(
+    loaded: loading.LoadedModel, inputs: ModelInputs, sets: int | None = None
+) -> tuple[dict[str, np.ndarray], int]:
+    """L2 summed over layers, by kind of variant (position,) or (set,), and the token that the model predicts."""
+    totals = {kind: np.zeros(sets or len(inputs.token_ids)) for kind in ("Full", "Attn", "Heads")}
     for layer in measured_layers(loaded.model, loaded.parts(), inputs):
         totals["Full"] += layer.l2[0]
         totals["Attn"] += layer.l2[1]
@@ -88,6 +96,32 @@ def counts(loaded: loading.LoadedModel, word: str, count: int = PROMPTS, seed: i
     return hits
 
 
+def unit_counts(loaded: loading.LoadedModel, count: int = PROMPTS, seed: int = SEED) -> Counter:
+    """How often the strongest statement holds the answer, and the two words as one beat each alone, by kind of
+    variant; "prompts" is how many were looked at."""
+    hits: Counter = Counter()
+    for ids, position in answered(loaded, "colour", count, seed):
+        text = loaded.tokenizer.decode(ids)
+        words = loaded.tokenizer.decode(ids[position : position + 2])
+        asked = loaded.model_info.prompt_inputs(
+            Settings(prompt=text, model="demo", units=("sentences", "tokens"), spans=(f"words={words}",))
+        )
+        units = asked.units(ids)
+        assert units is not None and asked.token_ids == ids, "units are asked for, of the same tokens"
+        place = {(unit.kind, unit.positions): number for number, unit in enumerate(units)}
+        statements = [number for number, unit in enumerate(units) if unit.kind == "sentences"][:-1]
+        fed = ModelInputs(ids, 2, sets=lambda _: KeySets.of(unit.positions for unit in units))
+        totals, _ = summed(loaded, fed, len(units))
+        alone = [place["tokens", (one,)] for one in (position, position + 1)]
+        both = place["spans", (position, position + 1)]
+        for kind, total in totals.items():
+            strongest = max(statements, key=lambda number: total[number])
+            hits["statement", kind] += position in units[strongest].positions
+            hits["both", kind] += all(total[both] > total[one] for one in alone)
+        hits["prompts"] += 1
+    return hits
+
+
 def picture_counts(loaded: loading.LoadedModel, count: int = PROMPTS, seed: int = SEED) -> Counter:
     """How often the top token of all is a patch of the thing asked about, by kind of variant;
     "right" counts right answers.
@@ -119,6 +153,7 @@ def main() -> None:
     """Print the table: of how many prompts or pictures,
     and by kind of variant how often the top token holds the answer."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--units", action="store_true", help="sentences, and two words hidden as one")
     parser.add_argument("--vl", action="store_true", help="the demo vision model, on fresh pictures")
     parser.add_argument(
         "--prompts", type=int, default=PROMPTS, help="how many prompts or pictures (default: %(default)s)"
@@ -133,6 +168,13 @@ def main() -> None:
         )
         return
     loaded = demo()
+    if options.units:
+        found = unit_counts(loaded, options.prompts, options.seed)
+        print("| of the prompts | prompts | Full | Attn | Heads |\n|---|---|---|---|---|")
+        for what in ("statement", "both"):
+            shown = " | ".join(str(found[what, kind]) for kind in ("Full", "Attn", "Heads"))
+            print(f"| {what} | {found['prompts']} | {shown} |", flush=True)
+        return
     print("| answer | prompts | Full | Attn | Heads |\n|---|---|---|---|---|")
     for word in ("colour", "container"):
         found = counts(loaded, word, options.prompts, options.seed)
