@@ -122,9 +122,9 @@ STARTS = {"words": word_starts, "sentences": sentence_starts, "lines": line_star
 def segment_units(text: TokenizedText, kind: str, masked: Sequence[int]) -> list[Unit]:
     """The words, sentences or lines that the masked positions lie in, each picture as one unit among them.
 
-    A token lies where its first visible character does, spaces go with what they lead to, line breaks and special
-    tokens with what they end; special tokens in front of all text are a unit of their own. A piece in which no token
-    begins is no unit.
+    A token lies where its first visible character does. Spaces go with what they lead to, and so does a special token
+    behind a line break; line breaks and other special tokens go with what they end. Special tokens in front of all text
+    are a unit of their own. A piece in which no token begins is no unit.
     """
     held: dict[tuple[str, int], list[int]] = {}
     wanted = set(masked)
@@ -147,11 +147,18 @@ def owners(text: TokenizedText, starts: Sequence[int]) -> list[int]:
     before, behind = last_known(own), last_known(own[::-1])[::-1]
     found: list[int] = []
     for position, number in enumerate(own):
-        leads = position not in text.special and not BREAK.search(text.text[slice(*text.ranges[position])])
-        nearest = (behind[position], before[position])[:: 1 if leads else -1]
+        nearest = (behind[position], before[position])[:: 1 if leads(text, position) else -1]
         chosen = FRONT if position <= front else next((one for one in nearest if one is not None), FRONT)
         found.append(chosen if number is None else number)
     return found
+
+
+def leads(text: TokenizedText, position: int) -> bool:
+    """Whether a token without visible text goes with what follows: a space, or a special token behind a line break."""
+    start, end = text.ranges[position]
+    if position in text.special:
+        return start > 0 and bool(BREAK.match(text.text[start - 1]))
+    return not BREAK.search(text.text[start:end])
 
 
 def last_known(numbers: Sequence[int | None]) -> list[int | None]:

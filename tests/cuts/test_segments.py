@@ -71,6 +71,10 @@ def test_spaces_go_with_what_they_lead_to_and_special_tokens_in_front_are_a_unit
     text = tokenized("<s>", " ", "Hi", " ", "there", "<e>", "You", special=(0, 5))
     assert units("words", text) == [("<s>", "0"), (" Hi", "1-2"), (" there<e>", "3-5"), ("You", "6")]
     assert units("lines", text) == [("<s>", "0"), (" Hi there<e>", "1-5"), ("You", "6")]
+    assert units("lines", tokenized("a", "<e>", "\n", "<s>", "b", special=(1, 3))) == [
+        ("a<e>\n", "0-2"),
+        ("<s>b", "3-4"),
+    ]
     assert units("lines", tokenized("a", "\n", "    ", "b")) == [("a\n", "0-1"), ("    b", "2-3")]
     assert units("words", tokenized(" ", "\n")) == [(" \n", "0-1")]
     assert units("words", tokenized("a", " ")) == [("a ", "0-1")]
