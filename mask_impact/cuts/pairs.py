@@ -66,7 +66,7 @@ def pair_units(units: Sequence[Unit], pairs: Sequence[Pair]) -> list[Unit]:
     """Each pair as one more unit."""
     return [
         Unit(
-            f"{units[one].label} + {units[other].label}",
+            f"{units[one].label.strip()} + {units[other].label.strip()}",
             "pairs",
             tuple(sorted(units[one].positions + units[other].positions)),
             (one, other),

@@ -88,7 +88,7 @@ class MaskedSets(MaskedHeads):
         numbers = [self._sets.positions(number) - self._first_key for number in sets.tolist()]
         row = torch.repeat_interleave(torch.tensor([len(keys) for keys in numbers]))
         key = torch.from_numpy(np.concatenate(numbers))
-        there = key >= 0
+        there = (key >= 0) & (key < self.weights.shape[1])
         return row[there].to(sets.device), key[there].to(sets.device)
 
     def _from_output(self, keys: Tensor, head: int | None = None) -> Tensor:
@@ -105,7 +105,7 @@ def leave_sets_out(query: QueryView, sets: KeySets) -> MaskedSets:
     logits, value = query.logits.to(widest(query.logits)), query.value
     weights = softmax_with_sink(logits, query.sink)
     key = torch.from_numpy(sets.members - query.first_key).to(value.device)
-    there = key >= 0
+    there = (key >= 0) & (key < weights.shape[1])
     key, number = key[there], torch.from_numpy(sets.of_members).to(value.device)[there]
     mass = weights.new_zeros(len(weights), len(sets)).index_add_(1, number, weights[:, key])
     visible = query.visible.to(weights.dtype)

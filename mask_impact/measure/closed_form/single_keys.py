@@ -79,9 +79,9 @@ def leave_one_out(query: QueryView, sets: KeySets) -> MaskedKeys:
     heaviest_difference = own_weight[:, None] * (others - own_value)
     heaviest_difference.masked_fill_(undefined_key[heaviest, None], 0)
     keys = torch.from_numpy(sets.members - query.first_key).to(value.device)
-    there = keys >= 0
-    seen = there & query.visible.any(0)[keys.clamp_min(0)]
-    undefined = there & undefined_key[keys.clamp_min(0)]
+    there = (keys >= 0) & (keys < weights.shape[1])
+    nearest = keys.clamp(0, weights.shape[1] - 1)
+    seen, undefined = there & query.visible.any(0)[nearest], there & undefined_key[nearest]
     return MaskedKeys(
         weights=weights,
         value=value,
