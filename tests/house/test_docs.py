@@ -318,6 +318,9 @@ def said_by(line: str, command, capfd) -> list[str]:
     if words[1] == "mask_impact_analysis.py":
         _, out, err = command(*words[2:])
         return [*capfd.readouterr().err.splitlines(), *out, *err]
+    if words[1] == "mask_impact_vl.py":
+        _, out, err = command(*words[2:], front_door=mask_impact_vl)
+        return [*out, *err]
     assert words[:3] == ["python", "-m", "mask_impact"] and console.exit_code(lambda: __main__.main(words[3:])) == 0
     return capfd.readouterr().out.splitlines()
 
@@ -350,16 +353,18 @@ def test_the_transcripts_of_the_guide_are_true(section, breaks, capfd, monkeypat
         assert expected and [line for line in expected if line not in said] == []
 
 
-def test_the_conversation_of_the_guide_is_true(capfd):
-    def command(*words):
-        assert console.exit_code(lambda: mask_impact_analysis.main(words)) == 0
+@pytest.mark.parametrize("section, commands", [("Conversations", 2), ("Units: words, sentences, spans, pairs", 4)])
+def test_the_conversation_and_the_units_of_the_guide_are_true(section, commands, capfd):
+    def command(*words, front_door=mask_impact_analysis):
+        assert console.exit_code(lambda: front_door.main(words)) == 0
         said = capfd.readouterr()
         return 0, said.out.splitlines(), said.err.splitlines()
 
     [talk] = blocks("json")
     Path("talk.json").write_text(talk, encoding="utf-8")
-    [script] = transcripts("Conversations")
-    assert len(script) == 2
+    shutil.copy(ROOT / "testimg.png", "testimg.png")
+    [script] = transcripts(section)
+    assert len(script) == commands
     for line, expected in script:
         said = [" ".join(one.split()) for one in said_by(line, command, capfd)]
         assert expected and [line for line in expected if " ".join(line.split()) not in said] == []
