@@ -34,7 +34,7 @@ class KeySets:
     def __len__(self) -> int:
         return len(self.ends)
 
-    @property
+    @cached_property
     def sizes(self) -> np.ndarray:
         """How many positions each set has: (set,)."""
         return np.diff(self.ends, prepend=0)
@@ -57,6 +57,14 @@ class KeySets:
     def positions(self, number: int) -> np.ndarray:
         """The positions of one set, ascending."""
         return self.members[self.ends[number] - self.sizes[number] : self.ends[number]]
+
+    def members_of(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For each position of these sets, set after set: which of `numbers` it belongs to, and the position: both
+        (n,)."""
+        sizes = self.sizes[numbers]
+        row = np.repeat(np.arange(len(numbers)), sizes)
+        before = np.cumsum(sizes) - sizes
+        return row, self.members[(self.ends[numbers] - sizes - before)[row] + np.arange(len(row))]
 
     def touch(self, positions: range) -> np.ndarray:
         """Whether each set has one of these neighbouring positions: (set,)."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,9 +84,8 @@ class MaskedSets(MaskedHeads):
 
     def _members(self, sets: Tensor) -> tuple[Tensor, Tensor]:
         """Which row of `sets` has which key, for each key that is there: both (n,)."""
-        numbers = [self._sets.positions(number) - self._first_key for number in sets.tolist()]
-        row = torch.repeat_interleave(torch.tensor([len(keys) for keys in numbers]))
-        key = torch.from_numpy(np.concatenate(numbers))
+        row, position = map(torch.from_numpy, self._sets.members_of(sets.cpu().numpy()))
+        key = position - self._first_key
         there = (key >= 0) & (key < self.weights.shape[1])
         return row[there].to(sets.device), key[there].to(sets.device)
 
