@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mask_impact.base import console
 from mask_impact.base.errors import RequestError
@@ -32,9 +32,6 @@ from mask_impact.results.report import write_report
 from mask_impact.results.strongest import METRICS, StrongToken, left_out_note, strongest_tokens
 from mask_impact.results.table import DISTANCES, INTERACTION, ResultTable
 from mask_impact.settings.option import unknown
-
-if TYPE_CHECKING:
-    pass
 
 COLUMN = dict(zip(METRICS, (*DISTANCES, INTERACTION)))
 ROOM_FOR_LAYERS = 60  # columns of a screen
