@@ -147,10 +147,9 @@ class Chat:
 
         Raises LostTurns if it is not found.
         """
-        whole = self.messages[number]["content"]
-        for content in (whole, whole.strip(), whole.rstrip(), whole.lstrip()):
-            if text.startswith(content + gap, start):
-                return start + len(content)
+        content = self.messages[number]["content"]
+        if text.startswith(content + gap, start):
+            return start + len(content)
         end = text.find(gap, start) if gap else len(text)
         if end < 0:
             raise LostTurns

@@ -9,7 +9,7 @@ from asking import planned
 from transformers import AutoTokenizer
 
 from mask_impact.base.errors import RequestError
-from mask_impact.models import info
+from mask_impact.models import info, loading
 from mask_impact.models.chat import chat_ids, chat_turns
 from mask_impact.models.tokens import decode, tokenized_text
 from mask_impact.models.vision import qwen3_vl
@@ -210,7 +210,10 @@ def test_pictures_turns_and_cells(pictures):
     assert labelled(both, "images") == [("img0", f"{first[0]}-{first[-1]}"), ("img1", f"{second[0]}-{second[-1]}")]
     assert [where for label, where in labelled(both, "words") if label == "img0"] == [f"{first[0]}-{first[-1]}"]
     assert labelled(both, "spans") == [("corner", f"{first[0]}-{first[1]}")]
-    assert [label for label, _ in labelled(both, "messages")] == ["user 1", "assistant 1"]
+    asked, answer = (unit for unit in both.units(both.token_ids) if unit.kind == "messages")
+    assert (asked.label, answer.label) == ("user 1", "assistant 1")
+    ids = [both.token_ids[position] for position in answer.positions]
+    assert decode(vision_zoo.tokenizer(), ids) == "<|im_start|>assistant\n"
     for kind in ("messages", "words"):
         held = [position for unit in both.units(both.token_ids) if unit.kind == kind for position in unit.positions]
         assert sorted(held) == list(range(len(both.token_ids)))
@@ -258,3 +261,14 @@ def test_rows_are_counted_in_units_and_pairs():
     assert planning.masked_positions(plan) == [5, 6]
     plan = planned_text("Anna put", pairs=9)
     assert planning.masked_positions(plan) == [3]
+
+
+@pytest.mark.parametrize("pairs, experts", [(2, "eager"), (None, "as before")])
+def test_pairs_run_experts_one_by_one(pairs, experts):
+    """There are no grouped kernels for the float64 of a pair's rows."""
+    model = zoo.build("mixtral")
+    before = model.config._experts_implementation
+    asked = Settings.from_python(prompt="The cat", pairs=pairs)
+    with loading.ready(info.from_loaded(model, zoo.tokenizer(), asked), asked, model):
+        assert model.config._experts_implementation == (before if experts == "as before" else experts) != ""
+    assert model.config._experts_implementation == before != "eager"
