@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mask_impact.cuts.pairs import PairedSets
-from mask_impact.measure.closed_form.interaction import head_interactions
+from mask_impact.measure.closed_form.interaction import PairedHeads
 from mask_impact.measure.closed_form.sets import leave_sets_out
 from mask_impact.measure.distances import norm, widest
 from mask_impact.measure.noise_floor import CONTROLS, one_ulp
@@ -39,10 +39,11 @@ def interactions(layer: LayerPass, positions: Iterable[int], paired: PairedSets,
     rows, own = [layer.at(position) for position in positions], layer.call.hidden.dtype
     if method.name == "rerun":
         with in_dtype(layer.parts, widest(rows[0].heads)):
-            of_rows = literal(layer, rows, list(positions), paired, method.variants)
+            vectors = literal(layer, rows, list(positions), paired, method.variants)
+        of_rows = [lengths(each, method.variants, len(paired.pairs)) for each in vectors]
     else:
         of_rows = [in_closed_form(row, paired, method, own) for row in rows]
-    return np.sqrt(sum(np.square(lengths(vectors, method.variants, len(paired.pairs))) for vectors in of_rows))
+    return np.sqrt(sum(np.square(each) for each in of_rows))
 
 
 def lengths(vectors: Vectors, variants: tuple[str, ...], pairs: int) -> np.ndarray:
@@ -60,19 +61,34 @@ def asked(variants: tuple[str, ...]) -> list[str]:
     return [name for name in ("Full", "Attn") if name.lower() in variants]
 
 
-def in_closed_form(row: LayerRow, paired: PairedSets, method: Method, own: torch.dtype) -> Vectors:
-    """The interactions at one row by the default method."""
-    dtype, by_rows = method.rows_dtype(own), asked(method.variants)
-    heads = head_interactions(query_view(row.attention, row.first_key, widest(row.heads)), paired)
+def in_closed_form(row: LayerRow, paired: PairedSets, method: Method, own: torch.dtype) -> np.ndarray:
+    """The lengths of the interactions at one row by the default method, (variant, pair)."""
+    names = asked(method.variants)
+    linear = [name for name in names if name == "Attn" and row.parts.projects_linearly and row.parts.linear]
+    heads = PairedHeads.of(query_view(row.attention, row.first_key, widest(row.heads)), paired)
+    rows = RowPass(row.parts, row.call.to(method.rows_dtype(own)))
+    chunks = torch.arange(len(paired.pairs), device=heads.mass.device).split(
+        method.rows.rows(row.parts, heads.mass.dtype)
+    )
+    found = np.concatenate(
+        [lengths(carried(rows, heads.interactions(chunk), linear), method.variants, len(chunk)) for chunk in chunks], 1
+    )
+    by_rows = [name for name in names if name not in linear and not (name == "Full" and len(paired.pairs) > MOST_PAIRS)]
+    if by_rows:
+        wide = of_wide_rows(row, paired, by_rows)
+        found[[names.index(name) for name in by_rows]] = lengths(
+            wide, tuple(map(str.lower, by_rows)), len(paired.pairs)
+        )
+    return found
+
+
+def carried(rows: RowPass, heads: Tensor, linear: list[str]) -> Vectors:
+    """Heads' interactions (pair, head, d_v), and those of the variants that a linear map carries them on to."""
     found = {"heads": heads}
-    if "Attn" in by_rows and row.parts.projects_linearly and row.parts.linear:
-        by_rows.remove("Attn")
-        rows = RowPass(row.parts, row.call.to(dtype))
-        with without_bias(row.parts.projection):
-            found["Attn"] = rows.attention_added(rows.project(heads.to(dtype)))
-    if "Full" in by_rows and len(paired.pairs) > MOST_PAIRS:
-        by_rows.remove("Full")
-    return found | (of_wide_rows(row, paired, by_rows) if by_rows else {})
+    for name in linear:
+        with without_bias(rows.parts.projection):
+            found[name] = rows.attention_added(rows.project(heads.to(rows.call.hidden.dtype)))
+    return found
 
 
 def of_wide_rows(row: LayerRow, paired: PairedSets, names: list[str]) -> Vectors:

@@ -12,6 +12,7 @@ import transformers
 from mask_impact.base.errors import RequestError, collect_faults
 from mask_impact.base.formats import FORMATS, formats_for
 from mask_impact.cuts.asked import most_pairs
+from mask_impact.measure.interaction import MOST_PAIRS
 from mask_impact.measure.rows.budget import CHUNK_BYTES
 from mask_impact.models.devices import find_device
 from mask_impact.models.files import quiet_transformers
@@ -138,7 +139,7 @@ def plan(settings: Settings, model_info: ModelInfo) -> PlannedRun:
     asked = min(settings.most_steps or given, given or settings.num_tokens)
     possible = asked if limit is None else limit - len(ids) + 1
     surprises = prompt_warnings(model_info, settings, ids) if prompt.site.generates else []
-    warnings = (*model_info.notes, *settings.warnings, *prompt.notes(), *surprises)
+    warnings = (*model_info.notes, *settings.warnings, *prompt.notes(), *surprises, *pair_notes(settings, prompt))
     return PlannedRun(settings, prompt, asked, min(asked, possible), continuation, warnings)
 
 
@@ -154,6 +155,19 @@ def layer_faults(settings: Settings, layers: int, others: Mapping[int, str]) -> 
     has = "vision encoder has blocks" if settings.part == "encoder" else "model has layers"
     faults = [f"layers: {found} out of range; the {has} 0 to {layers - 1}"] if beyond else []
     return faults + unmeasurable_layer_faults(asked, others, [layer for layer in range(layers) if layer not in others])
+
+
+def pair_notes(settings: Settings, prompt: PromptInputs) -> list[str]:
+    """A line where there may be more pairs than Full's interaction is measured for."""
+    units = prompt.units(prompt.token_ids) or []
+    most = most_pairs(units, settings.pairs, len(units))
+    if most <= MOST_PAIRS or "full" not in settings.variants:
+        return []
+    line = (
+        f"pairs: Full's interaction stays empty, as it is measured for at most {MOST_PAIRS} pairs, and there may be "
+        f"{most:,}; those of 23 units have it, and Attn and the heads have it for all"
+    )
+    return [settings.with_place(line)]
 
 
 def unmeasurable_layer_faults(asked: Sequence[int], others: Mapping[int, str], measurable: Sequence[int]) -> list[str]:

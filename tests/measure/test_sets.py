@@ -47,6 +47,17 @@ def expected_vectors(model, token_ids, sets):
         }
 
 
+# Both methods keep the difference from the baseline, to one unit in its last place. Where a sink leaves a head a
+# millionth of its output, that is the resolution of the remainder's direction.
+RESOLUTION = {dtype: torch.finfo(dtype).eps for dtype in (torch.float32, torch.float64)}
+
+
+def remainder(vectors):
+    """What each set leaves of the baseline's length, at most 1; 1 where nothing is left: (set,)."""
+    share = (vectors[1:].norm(dim=-1) / vectors[0].norm()).clamp_max(1)
+    return torch.where(share > 0, share, 1).nan_to_num(1).numpy()
+
+
 def check_against_the_oracle(model, method, dtype=torch.float32, l2_bound=FLOAT32, cosine_bound=COSINE):
     """Every distance of every step."""
     tables = {}
@@ -57,7 +68,8 @@ def check_against_the_oracle(model, method, dtype=torch.float32, l2_bound=FLOAT3
         for row, variant in enumerate(m.variants):
             l2, cosine = oracle.distances(tables[len(ids)][variant, m.layer])
             assert relative_error(m.l2[row], l2) <= l2_bound, (method, m.step.index, m.layer, variant)
-            assert np.nanmax(np.abs(m.cosine[row] - cosine.numpy()), initial=0) <= cosine_bound, (method, variant)
+            bound = cosine_bound + RESOLUTION[dtype] / remainder(tables[len(ids)][variant, m.layer])
+            assert (np.nan_to_num(np.abs(m.cosine[row] - cosine.numpy())) <= bound).all(), (method, variant)
 
 
 @pytest.mark.parametrize("name", [*zoo.ARCHITECTURES, *zoo.HYBRIDS, *zoo.EXTRAS])

@@ -5,13 +5,14 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
+import pytest
 import zoo
 
 from mask_impact.cuts.units import Unit
 from mask_impact.results.table import COLUMNS
 from mask_impact_analysis import run_masking_experiment
 
-PROMPT = "Red boxes, ten of them"
+PROMPT = "Red boxes, ten of them, and more of them than last year"
 
 
 def run(**settings):
@@ -47,3 +48,14 @@ def test_pairs_of_the_strongest_leave_position_0_out():
         strongest = full.groupby("token_position").l2_distance.sum().nlargest(3).index
         pairs = set(step[step.unit == "pairs"].positions)
         assert pairs == {Unit("", "pairs", pair).where for pair in combinations(sorted(strongest), 2)}
+
+
+def test_full_interaction_past_its_most_pairs_is_empty_and_told():
+    """24 units make 276 pairs: Full's interaction is empty, the heads' is there, and a warning says so."""
+    with pytest.warns(UserWarning, match="Full's interaction stays empty"):
+        table = run(pairs=24, variants=["full", "heads"])
+    pairs = table[(table.unit == "pairs") & (table.generation_step == 0) & (table.layer == 0)]
+    assert len(pairs[pairs.variant == "Full"]) == 276
+    assert pairs[pairs.variant == "Full"].interaction_l2.isna().all()
+    assert pairs[pairs.variant == "Head_0"].interaction_l2.notna().all()
+    assert run(pairs=23, variants=["full"]).interaction_l2.max() > 0
