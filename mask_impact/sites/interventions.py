@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mask_impact.sites.parts import LayerParts, held_tensors
 
@@ -28,21 +28,23 @@ def replace_forward(answers: dict[nn.Module, Callable[..., Any]]) -> Iterator[No
                 module.forward = forward
 
 
-@contextmanager
-def in_dtype(parts: LayerParts, dtype: torch.dtype | None) -> Iterator[None]:
-    """Hold a layer's floating-point weights and buffers in `dtype`; None leaves them as they are.
-
-    The originals come back bit for bit.
-    """
+def in_dtype(parts: LayerParts, dtype: torch.dtype | None) -> AbstractContextManager[None]:
+    """Hold a layer's floating-point weights and buffers in `dtype`; None leaves them as they are."""
     change = dtype is not None and parts.dtypes != {dtype}
-    tensors = [t for t in held_tensors(parts.layer) if t.dtype != dtype] if change else []
-    originals = [t.data for t in tensors]
+    return tensors_in(held_tensors(parts.layer), dtype) if change else nullcontext()
+
+
+@contextmanager
+def tensors_in(tensors: list[Tensor], dtype: torch.dtype) -> Iterator[None]:
+    """Hold these tensors in `dtype`. The originals come back bit for bit."""
+    others = [t for t in tensors if t.dtype != dtype]
+    originals = [t.data for t in others]
     try:
-        for tensor in tensors:
+        for tensor in others:
             tensor.data = tensor.data.to(dtype)
         yield
     finally:
-        for tensor, original in zip(tensors, originals):
+        for tensor, original in zip(others, originals):
             tensor.data = original
 
 

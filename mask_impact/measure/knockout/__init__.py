@@ -1,0 +1,4 @@
+"""Knock-outs: the model is run on to its end with a cut in place, and its answer is read.
+
+It knows layers, attention and logits, and no file or prompt.
+"""
