@@ -47,13 +47,21 @@ class PairedSets:
         return cls(KeySets.of(sets.positions(number).tolist() for number in used), numbers)
 
 
-def strongest(units: Sequence[Unit], strength: np.ndarray, count: int) -> list[int]:
+def strongest(units: Sequence[Unit], strength: np.ndarray, count: int, left_out: int | None) -> list[int]:
     """The numbers of the `count` strongest units, ascending; strength (unit,), NaN where undefined.
 
-    Position 0 alone, the usual attention sink, is left out, as in every list of the strongest.
+    The position `left_out` alone, the usual attention sink, is no such unit, as in every list of the strongest; nor is
+    one of another kind with the same positions as a stronger one.
     """
     order = np.argsort(-np.nan_to_num(strength), kind="stable").tolist()
-    return sorted([number for number in order if units[number].positions != (0,)][:count])
+    once = {units[number].positions: number for number in reversed(order)}
+    return sorted(
+        [
+            number
+            for number in order
+            if once[units[number].positions] == number and units[number].positions != (left_out,)
+        ][:count]
+    )
 
 
 def pairs_among(units: Sequence[Unit], numbers: Sequence[int]) -> list[Pair]:

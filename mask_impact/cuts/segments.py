@@ -123,8 +123,8 @@ def segment_units(text: TokenizedText, kind: str, masked: Sequence[int]) -> list
     """The words, sentences or lines that the masked positions lie in, each picture as one unit among them.
 
     A token lies where its first visible character does. Spaces go with what they lead to, and so does a special token
-    behind a line break; line breaks and other special tokens go with what they end. Special tokens in front of all text
-    are a unit of their own. A piece in which no token begins is no unit.
+    behind a line break; line breaks and other special tokens go with what they end, and none beyond a
+    picture. Special tokens in front of all text are a unit of their own. A piece in which no token begins is no unit.
     """
     held: dict[tuple[str, int], list[int]] = {}
     wanted = set(masked)
@@ -144,10 +144,11 @@ def owners(text: TokenizedText, starts: Sequence[int]) -> list[int]:
     own = [None if place is None else bisect_right(starts, place) for place in places]
     first = next((position for position, number in enumerate(own) if number is not None), len(own))
     front = max((position for position in text.special if position < first), default=-1)
-    before, behind = last_known(own), last_known(own[::-1])[::-1]
+    pictures = [position in text.cells for position in range(len(text))]
+    near, far = nearest_known(own, pictures), nearest_known(own, [False] * len(own))  # far: beyond pictures
     found: list[int] = []
     for position, number in enumerate(own):
-        nearest = (behind[position], before[position])[:: 1 if leads(text, position) else -1]
+        nearest = [known for pair in (near, far) for known in pair[position][:: 1 if leads(text, position) else -1]]
         chosen = FRONT if position <= front else next((one for one in nearest if one is not None), FRONT)
         found.append(chosen if number is None else number)
     return found
@@ -161,11 +162,17 @@ def leads(text: TokenizedText, position: int) -> bool:
     return not BREAK.search(text.text[start:end])
 
 
-def last_known(numbers: Sequence[int | None]) -> list[int | None]:
-    """Each number, or the last one before it where it is None."""
+def nearest_known(numbers: Sequence[int | None], walls: Sequence[bool]) -> list[tuple[int | None, int | None]]:
+    """For each number that is None the next one and the last one that are not, with no wall between; else itself."""
+    behind = last_known(numbers[::-1], walls[::-1])[::-1]
+    return list(zip(behind, last_known(numbers, walls)))
+
+
+def last_known(numbers: Sequence[int | None], walls: Sequence[bool]) -> list[int | None]:
+    """Each number, or the last one before it where it is None; None where a wall stands between."""
     known: list[int | None] = []
-    for number in numbers:
-        known.append(number if number is not None or not known else known[-1])
+    for number, wall in zip(numbers, walls):
+        known.append(None if wall else number if number is not None or not known else known[-1])
     return known
 
 

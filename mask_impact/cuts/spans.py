@@ -106,4 +106,8 @@ def nearest(words: str, text: str) -> str:
     """What the text has instead, in other case or with other spaces, as the end of a fault; or what to do."""
     pattern = r"\s+".join(map(re.escape, words.split()))
     near = re.search(pattern, text, re.IGNORECASE) if pattern else None
-    return f", but {quoted(near[0])} does; write it so" if near else "; write it as it stands there"
+    if near:
+        return f", but {quoted(near[0])} does; write it so"
+    if words.startswith("@"):
+        return "; positions are written as NAME=@3-7,12"
+    return "; cells are written as NAME=img0[1-3,2-5]" if re.match(r"img\d", words) else "; write it as it stands there"

@@ -94,11 +94,12 @@ def plan_size(plan: PlannedRun, model_info: ModelInfo) -> str:
 
 
 def unit_lines(plan: PlannedRun) -> list[str]:
-    """The units and pairs of step 0, a line each: kind, label, positions; none where each token is hidden alone."""
+    """The units and pairs of step 0, a line each, the named ones first; none where each token is hidden alone."""
     units = plan.prompt.units(plan.prompt.token_ids) or []
     pairs = plan.settings.pairs
     named = pair_units(units, span_pairs(units)) if pairs == "spans" else []
-    lines = [f"{unit.kind:9} {quoted(unit.label)}: {unit.where}" for unit in [*units, *named]]
+    own_first = sorted([*units, *named], key=lambda unit: unit.kind not in ("spans", "pairs"))
+    lines = [f"{unit.kind:9} {quoted(unit.label)}: {unit.where}" for unit in own_first]
     more = [f"... and {len(lines) - MOST_LISTED:,} more"] if len(lines) > MOST_LISTED else []
     chosen = [f"pairs     of the {pairs} strongest"] if isinstance(pairs, int) else []
     return [*lines[:MOST_LISTED], *more, *chosen]

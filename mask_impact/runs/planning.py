@@ -158,9 +158,11 @@ def layer_faults(settings: Settings, layers: int, others: Mapping[int, str]) -> 
 
 
 def pair_notes(settings: Settings, prompt: PromptInputs) -> list[str]:
-    """A line where there may be more pairs than Full's interaction is measured for."""
+    """A line where spans make no pair, and where there may be more than Full's interaction is measured for."""
     units = prompt.units(prompt.token_ids) or []
     most = most_pairs(units, settings.pairs, len(units))
+    if settings.pairs == "spans" and not most:
+        return [settings.with_place("pairs: every two of the spans share a token, so there is no pair to hide")]
     if most <= MOST_PAIRS or "full" not in settings.variants:
         return []
     line = (

@@ -106,7 +106,7 @@ class Run:
         units, asked = self.plan.prompt.units(token_ids) or [], self.plan.settings.pairs
         if isinstance(asked, int):
             strength = np.sum([layer.l2[layer.variants.index("Full")] for layer in layers], axis=0)
-            numbers = strongest(units, strength, asked)
+            numbers = strongest(units, strength, asked, left_out(self.plan.prompt.columns(1)))
         else:
             numbers = [number for number, unit in enumerate(units) if unit.kind == "spans"]
         self._pairs = pairs_among(units, numbers)

@@ -97,8 +97,8 @@ def test_a_piece_in_which_no_token_begins_is_no_unit():
 
 def test_a_picture_is_one_unit_and_text_goes_on_behind_it():
     text = tokenized("See", "<v>", "<p>", "<p>", "</v>", "it", special=(1, 4), cells={2: (0, 0, 0), 3: (0, 0, 1)})
-    assert units("words", text) == [("See<v></v>", "0-1,4"), ("img0", "2-3"), ("it", "5")]
-    assert units("words", text, [0, 1, 4, 5]) == [("See<v></v>", "0-1,4"), ("it", "5")]
+    assert units("words", text) == [("See<v>", "0-1"), ("img0", "2-3"), ("</v>it", "4-5")]
+    assert units("words", text, [0, 1, 4, 5]) == [("See<v>", "0-1"), ("</v>it", "4-5")]
     assert [(one.label, one.positions) for one in image_units(text, range(6))] == [("img0", (2, 3))]
     assert image_units(text, [0, 1, 4, 5]) == []
 
@@ -111,3 +111,15 @@ def test_what_is_generated_goes_on_in_the_last_turn():
         ("assistant 1", "2-3"),
     ]
     assert Turns(("a", "b"), (0, 1)).repeated([1, 3]).of_tokens == (0, 1, 1, 1)
+
+
+def test_what_stands_around_a_picture_stays_on_its_side():
+    """Although a line break stands in front of the token that opens it."""
+    text = tokenized("user", "\n", "<v>", "<p>", "</v>", "it", special=(2, 4), cells={3: (0, 0, 0)})
+    for kind in ("words", "sentences", "lines"):
+        units = segment_units(text, kind, range(6))
+        assert [(unit.label, unit.positions) for unit in units] == [
+            ("user\n<v>", (0, 1, 2)),
+            ("img0", (3,)),
+            ("</v>it", (4, 5)),
+        ]

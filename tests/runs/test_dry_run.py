@@ -72,13 +72,13 @@ def test_units_have_a_line_each(command, no_weights):
     code, out, _ = command("--config", "night.yaml", "--dry-run")
     assert code == 0 and "at most 126 rows" in out[0]  # 4 words, 2 spans, 1 pair; 3 layers, 6 kinds of them
     assert out[1:8] == [
+        "  spans     'it': 2-3",
+        "  spans     'who': 0",
+        "  pairs     'it + who': 0,2-3",
         "  words     'Anna': 0",
         "  words     ' put': 1",
         "  words     ' the': 2",
         "  words     ' key': 3",
-        "  spans     'it': 2-3",
-        "  spans     'who': 0",
-        "  pairs     'it + who': 0,2-3",
     ]
     assert out[9] == "  tokens    'Anna': 0" and out[29:31] == ["  ... and 3 more", "  pairs     of the 4 strongest"]
     assert command("--config", "night.yaml", "--dry-run", "--quiet")[1] == []
