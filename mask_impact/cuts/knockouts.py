@@ -1,18 +1,18 @@
-"""Knock-outs: which edges are cut, in which layers, down to the answer."""
+"""Cuts down to the answer: what is hidden from whom, in which layers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-CUTS = ("all", "final", "heads", "first_order")
+from mask_impact.settings.text_settings import CUTS as CUTS
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A unit (its number among a step's units) hidden in these layers, the last one included.
+    """One set of positions, hidden in the layers from `first` to `last`.
 
-    `all` hides it from every query outside it and from the final position, `final` from the final position alone,
-    `heads` from that in one head.
+    `kind` is one of CUTS, `unit` the set's number among the step's. `head` is the one head in which it is hidden; None
+    for every head.
     """
 
     kind: str
@@ -23,8 +23,5 @@ class Cut:
 
 
 def window(layer: int, size: int, layers: int) -> tuple[int, int]:
-    """The first and last of `size` layers around one, of those that a model of so many layers has.
-
-    As in Geva et al. 2023 (Dissecting Recall of Factual Associations in Auto-Regressive Language Models).
-    """
+    """The first and the last of `size` layers around one, of a model that has `layers`; fewer at both ends."""
     return max(0, layer - size // 2), min(layers, layer + (size + 1) // 2) - 1

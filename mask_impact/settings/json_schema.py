@@ -167,10 +167,11 @@ def memory() -> Schema:
     }
 
 
-def layer_numbers() -> Schema:
-    """Numbers up to 9999; in text they may have up to nine digits, with zeros in front."""
-    number = {"type": "integer", "minimum": 0, "maximum": readers.MOST_LAYERS - 1}
-    digits = "0{0,5}[0-9]{1,4}"
+def numbers(end: int) -> Schema:
+    """Numbers below a power of ten; in text they may have up to nine digits, with zeros in front."""
+    number = {"type": "integer", "minimum": 0, "maximum": end - 1}
+    width = len(str(end - 1))
+    digits = f"0{{0,{9 - width}}}[0-9]{{1,{width}}}"
     part = f"{SPACE}{digits}({PLAIN_SPACE}-{PLAIN_SPACE}{digits})?{SPACE}"
     return {
         "anyOf": [
@@ -205,9 +206,14 @@ def spans() -> Schema:
     }
 
 
-def pairs() -> Schema:
-    """A number of units, or the word for all spans."""
-    return {"anyOf": [{"type": "integer", "minimum": 2, "maximum": readers.MOST_PAIRED}, {"const": "spans"}]}
+def number_or(word: str, least: int, most: int) -> Schema:
+    """A number, or the word."""
+    return {"anyOf": [{"type": "integer", "minimum": least, "maximum": most}, {"const": word}]}
+
+
+def steps() -> Schema:
+    """Numbers of generation steps, or the word for all."""
+    return {"anyOf": [*numbers(readers.MOST_NUMBER)["anyOf"], {"const": "all"}]}
 
 
 CELL_NUMBER = f"[0-9]{{1,6}}{PLAIN_SPACE}"
@@ -222,9 +228,9 @@ SCHEMAS: dict[Reader, Schema] = {
     readers.paths: {"anyOf": [PATH, {"type": "array", "items": PATH}, {"type": "null"}]},
     readers.switch: {"type": "boolean"},
     readers.whole_number: {"type": "integer", "minimum": 1, "maximum": readers.MOST_NUMBER},
-    readers.layer_numbers: layer_numbers(),
+    readers.layer_numbers: numbers(readers.MOST_LAYERS),
+    readers.step_numbers: steps(),
     readers.spans: spans(),
-    readers.pairs: pairs(),
     readers.memory: memory(),
     readers.device_name: {"type": "string", "pattern": "^(auto|cpu|mps|cuda(:(0|[1-9][0-9]?))?)$"},
     readers.cell: cell(),
@@ -234,6 +240,7 @@ SCHEMA_MAKERS: dict[Callable[..., Any], Callable[..., Schema]] = {
     readers._optional: optional,
     readers._one_of: one_of,
     readers._several_of: several_of,
+    readers._number_or: number_or,
 }
 
 

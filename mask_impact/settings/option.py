@@ -11,6 +11,7 @@ from mask_impact.settings import readers
 from mask_impact.settings.readers import Reader
 
 UNREADABLE = object()  # stands for a wrong value until all faults are listed
+RECORDED = object()  # no value: of a setting that run files always have
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Option:
     repeatable: bool = False  # given several times, the flag's values are a list
     is_path: bool = False  # in a batch file relative to that file
     changes_numbers: bool = True  # or only where and how results are written?
-    recorded_at_default: bool = True  # or only in the run files of runs that were given it?
+    unrecorded: object = RECORDED  # what run files leave out: how it was before there was the setting
     read_flag: Reader | None = None  # of the flag's text, where that is not what YAML and Python give
 
     @property

@@ -273,44 +273,61 @@ def _span(value: object) -> str:
     return f"{name.strip()}={words}"
 
 
-def pairs(value: object) -> int | str:
-    """`spans`, or a whole number from 2 to MOST_PAIRED."""
-    if value == "spans":
-        return "spans"
-    if isinstance(value, bool) or not hasattr(value, "__index__") or not 2 <= value.__index__() <= MOST_PAIRED:
-        raise wrong_value(f"a whole number from 2 to {MOST_PAIRED}, or spans", value)
+def number_or(word: str, least: int, most: int) -> Reader:
+    """Reader of this word, or of a whole number from `least` to `most`."""
+    return partial(_number_or, word, least, most)
+
+
+def _number_or(word: str, least: int, most: int, value: object) -> int | str:
+    if value == word:
+        return word
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not least <= value.__index__() <= most:
+        raise wrong_value(f"a whole number from {least} to {most}, or {word}", value)
     return value.__index__()
 
 
-def pairs_in_flag(given: str) -> int | str:
-    """The same from a flag's text."""
-    return pairs(number_in_flag(given))
+pairs = number_or("spans", 2, MOST_PAIRED)
+window = number_or("all", 1, MOST_LAYERS)
+
+
+def in_flag(read: Reader) -> Reader:
+    """The same reader for a flag's text."""
+    return lambda given: read(number_in_flag(given))
 
 
 def layer_numbers(value: object) -> tuple[int, ...]:
     """`3`, `[0, 1, 3]` or `"0-3,10"` as a sorted tuple without duplicates."""
+    return _numbers(value, "layer", MOST_LAYERS, "leave it out for all layers")
+
+
+def step_numbers(value: object) -> tuple[int, ...] | str:
+    """The same of generation steps, or `all`."""
+    return "all" if value == "all" else _numbers(value, "step", MOST_NUMBER, "leave it out for step 0")
+
+
+def _numbers(value: object, what: str, end: int, instead: str) -> tuple[int, ...]:
     if isinstance(value, str):
-        numbers = {number for part in value.split(",") for number in _layer_range(part.strip())}
+        numbers = {number for part in value.split(",") for number in _number_range(part.strip(), what, end)}
     elif isinstance(value, Iterable) and not isinstance(value, (dict, bytes)):
-        numbers = {_layer(item) for item in value}
+        numbers = {_number(item, what, end) for item in value}
     else:
-        numbers = {_layer(value)}
+        numbers = {_number(value, what, end)}
     if not numbers:
-        raise ValueError("expected at least one layer, found an empty list; leave it out for all layers")
+        raise ValueError(f"expected at least one {what}, found an empty list; {instead}")
     return tuple(sorted(numbers))
 
 
-def _layer(value: object) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < MOST_LAYERS:
-        raise wrong_value("layer numbers counted from 0, such as 0-3,10", value)
+def _number(value: object, what: str, end: int) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < end:
+        raise wrong_value(f"{what} numbers counted from 0, such as 0-3,10", value)
     return value.__index__()
 
 
-def _layer_range(part: str) -> range:
+def _number_range(part: str, what: str, end: int) -> range:
     ends = re.fullmatch(r"([0-9]{1,9})(?:\s*-\s*([0-9]{1,9}))?", part, re.ASCII)
     if not ends:
-        raise wrong_value("layer numbers counted from 0, such as 0-3,10", part)
-    first, last = _layer(int(ends[1])), _layer(int(ends[2] or ends[1]))
+        raise wrong_value(f"{what} numbers counted from 0, such as 0-3,10", part)
+    first, last = (_number(int(number), what, end) for number in (ends[1], ends[2] or ends[1]))
     if last < first:
         raise ValueError(f"the range {part} runs backwards; write {last}-{first}")
     return range(first, last + 1)

@@ -12,12 +12,14 @@ from mask_impact.base.errors import RequestError
 from mask_impact.base.file_names import check_name
 from mask_impact.base.formats import FORMATS
 from mask_impact.settings import readers
-from mask_impact.settings.option import defaults, option, options, read_value, unknown
+from mask_impact.settings.option import RECORDED, UNREADABLE, defaults, option, options, read_value, unknown
 from mask_impact.settings.prompt_files import read_prompt
 from mask_impact.settings.readers import Message
 
 VARIANTS = ("full", "attn", "heads")
 UNIT_KINDS = ("tokens", "words", "sentences", "lines", "messages", "images", "spans")
+CUTS = ("all", "final", "heads", "first_order")
+CUTS_OF = {"window": ("final",), "knockout_steps": CUTS[1:], "head_cells": ("heads",)}  # which these settings are of
 DEFAULT_PROMPT_FILE = "prompt.txt"
 COMMAND_FLAGS = {  # flags of the command that are no settings: a front door reads them itself
     "--config FILE": "run every enabled entry of a batch file",
@@ -83,7 +85,7 @@ class Settings:
         scope="entry",
         group="prompt",
         with_config=False,
-        recorded_at_default=False,
+        unrecorded=None,
         read_flag=readers.path,
     )
     num_tokens: int = option(
@@ -162,7 +164,7 @@ class Settings:
         metavar="LIST",
         scope="prompt",
         group="measure",
-        recorded_at_default=False,
+        unrecorded=("tokens",),
     )
     spans: tuple[str, ...] | None = option(
         "--span",
@@ -175,7 +177,7 @@ class Settings:
         scope="prompt",
         group="measure",
         repeatable=True,
-        recorded_at_default=False,
+        unrecorded=None,
     )
     pairs: int | str | None = option(
         "--pairs",
@@ -185,8 +187,52 @@ class Settings:
         metavar="K",
         scope="prompt",
         group="measure",
-        recorded_at_default=False,
-        read_flag=readers.pairs_in_flag,
+        unrecorded=None,
+        read_flag=readers.in_flag(readers.pairs),
+    )
+    knockout: tuple[str, ...] = option(
+        "--knockout",
+        readers.several_of("none", *CUTS),
+        "cuts that are run on to the answer: a unit is hidden from `all` that follows it, from the `final` position "
+        "alone, in single `heads`; `first_order` estimates the effect of each layer and head; `none` makes no cut",
+        ("none",),
+        metavar="LIST",
+        scope="prompt",
+        group="measure",
+        unrecorded=("none",),
+    )
+    window: int | str = option(
+        "--window",
+        readers.window,
+        "the layers of the cut `final`: `K` around each layer in turn, or `all` at once",
+        "all",
+        metavar="K",
+        scope="prompt",
+        group="measure",
+        unrecorded="all",
+        read_flag=readers.in_flag(readers.window),
+    )
+    knockout_steps: tuple[int, ...] | str = option(
+        "--knockout-steps",
+        readers.step_numbers,
+        "generation steps of the cuts other than `all`, which is read at every step: counted from 0, such as `0-3,10`, "
+        "or `all`",
+        (0,),
+        metavar="STEPS",
+        scope="prompt",
+        group="measure",
+        default_shown="`0`",
+        unrecorded=(0,),
+    )
+    head_cells: int = option(
+        "--head-cells",
+        readers.whole_number,
+        "how many cells of layer, head and unit the cut `heads` takes, the strongest",
+        64,
+        metavar="K",
+        scope="prompt",
+        group="measure",
+        unrecorded=64,
     )
     name: str | None = option(
         "--output",
@@ -379,11 +425,11 @@ class Settings:
     @staticmethod
     def contradictions(chosen: Mapping[str, Any]) -> list[str]:
         """Faults of settings that do not go together; `chosen` also has `given`. UNREADABLE conflicts with nothing."""
+        faults = unit_faults(chosen) + knockout_faults(chosen)
         if chosen["messages"] is not None:
-            return conversation_faults(chosen) + unit_faults(chosen)
+            return conversation_faults(chosen) + faults
         if is_ids(chosen.get("prompt")):
-            return chat_faults(chosen) + unit_faults(chosen)
-        faults = unit_faults(chosen)
+            return chat_faults(chosen) + faults
         if chosen["chat"] is False and isinstance(chosen["system"], str):
             faults.append("system needs chat, which is off; add --chat (in YAML chat: true) or leave system out")
         if chosen["chat"] is False and chosen["thinking"] is True:
@@ -398,7 +444,7 @@ class Settings:
     @staticmethod
     def inapplicable(chosen: Mapping[str, Any]) -> frozenset[str]:
         """Names of settings without meaning beside these: faults in an entry, ignored where many entries share them."""
-        return frozenset() if chosen["messages"] is None else frozenset({"chat", "system"})
+        return frozenset(without_cut(chosen)) | ({"chat", "system"} if chosen["messages"] is not None else set())
 
     @staticmethod
     def faults_without_prompt(chosen: Mapping[str, Any]) -> list[str]:
@@ -428,6 +474,18 @@ class Settings:
         return None if kinds == ("tokens",) and self.pairs is None else kinds
 
     @property
+    def cuts(self) -> tuple[str, ...]:
+        """The cuts that are made down to the answer, in order; none where nothing is predicted."""
+        if self.part == "encoder" or "none" in self.knockout:
+            return ()
+        return tuple(cut for cut in self.knockout if cut != "first_order" or has_first_order(self.variants))
+
+    def cuts_at(self, step: int) -> tuple[str, ...]:
+        """The cuts that are read at a generation step: `all` at each, the others where they are asked for."""
+        asked = self.knockout_steps == "all" or step in self.knockout_steps
+        return tuple(cut for cut in self.cuts if cut == "all" or asked)
+
+    @property
     def formats_given(self) -> bool:
         """Whether the formats of the result files were asked for by name."""
         return "formats" in self.given
@@ -442,14 +500,15 @@ class Settings:
         return f"{self.place}: {fault}" if self.place else fault
 
     def to_record(self) -> dict[str, object]:
-        """Every setting as JSON has it: tuples as lists, `num_tokens` as `most_steps`, and without those that a run
-        file has only where they were given."""
-        plain = {name: getattr(self, name) for name in options(type(self))} | {"num_tokens": self.most_steps}
-        usual, table = defaults(type(self)), options(type(self))
+        """Every setting as JSON has it: tuples as lists, `num_tokens` as `most_steps`, `knockout` as the cuts that are
+        made, and without those that are as a run file leaves them out."""
+        plain = {name: getattr(self, name) for name in options(type(self))}
+        plain |= {"num_tokens": self.most_steps, "knockout": self.cuts or ("none",)}
+        table = options(type(self))
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in plain.items()
-            if table[name].recorded_at_default or value != usual[name]
+            if value != table[name].unrecorded
         }
 
     def changing_numbers(self) -> dict[str, object]:
@@ -458,9 +517,8 @@ class Settings:
         return {name: value for name, value in self.to_record().items() if table[name].changes_numbers}
 
     def unrecorded(self) -> dict[str, object]:
-        """The defaults that a run file leaves out, as JSON has them."""
-        table, usual = options(type(self)), defaults(type(self))
-        left_out = {name: usual[name] for name, row in table.items() if not row.recorded_at_default}
+        """The values that a run file leaves out, as JSON has them."""
+        left_out = {name: row.unrecorded for name, row in options(type(self)).items() if row.unrecorded is not RECORDED}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in left_out.items()}
 
 
@@ -493,6 +551,47 @@ def unit_faults(chosen: Mapping[str, Any]) -> list[str]:
     if isinstance(pairs, int) and isinstance(chosen["variants"], tuple) and "full" not in chosen["variants"]:
         faults.append(f"pairs {pairs} needs the variant full, which tells the strongest; add it to --variants")
     return faults
+
+
+def knockout_faults(chosen: Mapping[str, Any]) -> list[str]:
+    """Faults of cuts down to the answer, and of their settings, that do not go together."""
+    knockout, variants = chosen["knockout"], chosen["variants"]
+    if knockout is UNREADABLE:
+        return []
+    if "none" in knockout and len(knockout) > 1:
+        return [f"knockout none stands alone, found {','.join(knockout)}; leave none out, or the others"]
+    faults = [
+        f"{name} needs the cut {' or '.join(CUTS_OF[name])}, found knockout {','.join(knockout)}; "
+        f"ask for it with --knockout, or leave {name} out"
+        for name in without_cut(chosen)
+        if chosen[name] not in (getattr(Settings, name), UNREADABLE)
+    ]
+    named = "knockout" in chosen["given"] and "first_order" in knockout
+    if named and variants is not UNREADABLE and not has_first_order(variants):
+        faults.append(
+            f"knockout first_order needs the variant full or heads, found {','.join(variants)}; add one to --variants"
+        )
+    return faults + step_faults(chosen)
+
+
+def step_faults(chosen: Mapping[str, Any]) -> list[str]:
+    """A fault if cuts are asked for at a generation step that the run cannot reach."""
+    steps, most = chosen["knockout_steps"], chosen["num_tokens"]
+    open_end = chosen["continuation"] is not None and "num_tokens" not in chosen["given"]
+    if not isinstance(steps, tuple) or open_end or most is UNREADABLE or steps[-1] < most:
+        return []
+    return [f"knockout_steps {steps[-1]} needs {steps[-1] + 1} tokens, as steps count from 0; add --num-tokens N"]
+
+
+def without_cut(chosen: Mapping[str, Any]) -> list[str]:
+    """The settings of cuts none of which is made."""
+    knockout = chosen["knockout"]
+    return [] if knockout is UNREADABLE else [name for name, cuts in CUTS_OF.items() if not {*cuts} & {*knockout}]
+
+
+def has_first_order(variants: tuple[str, ...]) -> bool:
+    """Whether differences are measured that the first-order effect is made of: of whole layers, or of heads."""
+    return "full" in variants or "heads" in variants
 
 
 def conversation_faults(chosen: Mapping[str, Any]) -> list[str]:

@@ -22,7 +22,12 @@ PROMPT_SETTINGS = (
     "system",
     "thinking",
     "mask_mode",
+    "knockout",
+    "window",
+    "knockout_steps",
+    "head_cells",
 )
+ENCODER_TOO = (("mask_mode", "text"), ("knockout", ("none",)))  # what may be said of the encoder all the same
 DESCRIPTION = """\
 Which earlier word or image patch does a vision-language model's next token depend on, \
 at which layer, through which head?
@@ -149,11 +154,9 @@ class VisionSettings(Settings):
 
 
 def encoder_faults(chosen: Mapping[str, Any]) -> list[str]:
-    """Faults of settings that do not go with the encoder; the default mask mode, `text`, does."""
+    """Faults of settings that do not go with the encoder."""
     faults = []
-    unused = [
-        name for name in PROMPT_SETTINGS if name in chosen["given"] and (name, chosen[name]) != ("mask_mode", "text")
-    ]
+    unused = [name for name in PROMPT_SETTINGS if name in chosen["given"] and (name, chosen[name]) not in ENCODER_TOO]
     if unused:
         faults.append(
             f"part encoder measures a picture alone and predicts nothing, found {', '.join(unused)}; "

@@ -34,9 +34,9 @@ def test_a_name_is_made_of_the_first_words(prompt, name):
     assert file_names.check_name(name) is None
 
 
-@pytest.mark.parametrize("more", [{"units": ["words"]}, {"spans": {"a": "P"}}, {"pairs": 2}])
-def test_a_run_of_units_is_another_run(more):
-    """Though a plain run's file says nothing of units."""
+@pytest.mark.parametrize("more", [{"units": ["words"]}, {"spans": {"a": "P"}}, {"pairs": 2}, {"knockout": "all"}])
+def test_a_run_of_units_or_cuts_is_another_run(more):
+    """Though a plain run's file says nothing of them."""
     plain, other = (Settings.from_python(prompt="P", **settings) for settings in ({}, more))
     for then, now in ((plain, other), (other, plain)):
         record = {"settings": then.to_record(), **FACTS}

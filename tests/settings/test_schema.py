@@ -35,6 +35,9 @@ BEYOND = (
     "needs a span",
     "needs at least two spans",
     "needs the variant",
+    "needs the cut",
+    "stands alone",
+    "steps count from 0",
     "needs the pictures",
     "two spans have the name",
     "needs a picture",
@@ -170,6 +173,8 @@ SCALARS = [
     "auto\n",
     "000000003",
     "0000000003",
+    "999999",
+    "1000000",
     "con.txt",
 ]
 PIECES = [

@@ -8,11 +8,12 @@ import pytest
 
 from mask_impact.base.errors import RequestError
 from mask_impact.settings import batch_file, command_line
-from mask_impact.settings.option import Option, defaults, option, options
+from mask_impact.settings.option import RECORDED, Option, defaults, option, options
 from mask_impact.settings.readers import switch, whole_number
 from mask_impact.settings.text_settings import Settings
 
 CHAT = {"chat": True}  # what system and thinking need beside them
+CUTS = {"knockout": "final,heads"}  # and the settings of cuts
 
 FOLLOWS = {"prompt_file": ["prompt"], "messages": ["chat"]}  # what else is set where a setting is
 SPANS = {"b": "x y", "a": "@3"}
@@ -33,6 +34,10 @@ EVERY_FIELD = {
     "units": (["--units", "words,tokens,words"], "[words, tokens]", ("words", "tokens"), ("words", "tokens"), {}),
     "spans": (["--span", "b=x y", "--span", "a=@3"], '{b: x y, a: "@3"}', SPANS, ("b=x y", "a=@3"), {}),
     "pairs": (["--pairs", "8"], "8", 8, 8, {}),
+    "knockout": (["--knockout", "heads,all"], "[heads, all]", ("heads", "all"), ("all", "heads"), {}),
+    "window": (["--window", "9"], "9", 9, 9, CUTS),
+    "knockout_steps": (["--knockout-steps", "all"], "all", "all", "all", CUTS),
+    "head_cells": (["--head-cells", "8"], "8", 8, 8, CUTS),
     "name": (["--output", "Zürich 2"], "Zürich 2", "Zürich 2", "Zürich 2", {}),
     "output_dir": (["--output-dir", "results/a b"], "results/a b", Path("results/a b"), str(Path("results/a b")), {}),
     "model": (["--model", "demo"], "demo", "demo", "demo", {}),
@@ -83,8 +88,9 @@ def beside(name: str) -> dict[str, object]:
 def test_a_flag_arrives(name):
     words, _, _, stored, _ = EVERY_FIELD[name]
     prompt = [] if "prompt" not in beside(name) else ["--prompt", "P"]
-    chat = ["--chat"] if "chat" in beside(name) else []
-    [settings] = command_line.read([*prompt, *chat, *words])
+    more = {"chat": ["--chat"], "knockout": ["--knockout", "final,heads"]}
+    needed = [word for key in beside(name) for word in more.get(key, ())]
+    [settings] = command_line.read([*prompt, *needed, *words])
     assert getattr(settings, name) == stored
     assert settings.given == {name, *beside(name)}
     assert all(
@@ -140,7 +146,8 @@ def test_the_record_holds_every_field_as_json_has_it(name):
     _, _, _, stored, _ = EVERY_FIELD[name]
     settings = Settings(**{"prompt": "P", **beside(name), name: stored})
     record = settings.to_record()
-    assert list(record) == [field for field, row in TABLE.items() if row.recorded_at_default or field == name]
+    set_here = {name, *beside(name)}
+    assert list(record) == [field for field, row in TABLE.items() if row.unrecorded is RECORDED or field in set_here]
     assert json.loads(json.dumps(record)) == record
     assert record[name] == (list(stored) if isinstance(stored, tuple) else stored)
     assert (name in settings.changing_numbers()) == (
