@@ -7,6 +7,7 @@ import math
 import os
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,8 @@ from mask_impact.results.reading import read_table
 from mask_impact.results.stored_table import StoredTable
 from mask_impact.results.table import UnitLabels
 from mask_impact.results.writing import WRITERS, write_results
+from mask_impact.runs.missing_formats import write_missing_formats
+from mask_impact.runs.result_names import NameChoice
 
 # Kind and positions of each; the texts are hostile.
 WHERE = [("spans", "3,5"), ("images", "3-6"), ("words", "1-2"), ("words", "0"), ("words", "3"), ("tokens", "8")]
@@ -40,7 +43,7 @@ PLACES = {  # first layer, last layer, head
 def signed(count: int, dtype: type, seed: int) -> np.ndarray:
     """Hard floats of both signs that the dtype holds, as float64; some are NaN."""
     values = hard_distances((count,), dtype, seed).astype(np.float64)
-    return np.where(np.arange(count) % 2, values, -values)
+    return np.where(np.arange(count) % 3, values, -values)
 
 
 def rows_of(step: int, cut: str, units: int, tops: int, dtype: type = np.float32) -> KnockoutRows:
@@ -138,7 +141,11 @@ def test_rows_that_fit_nothing_are_refused():
         with pytest.raises(ValueError, match="rows of a knock-out are"):
             replace(rows, **wrong)
     few = UnitLabels(["a"], ["tokens"], ["0"])
-    for wrong in ({"units": few}, {"tops": ["a"]}, {"rows": [replace(rows, unit=rows.unit - 1)]}):
+    for wrong in (
+        {"units": few},
+        {"tops": ["a"]},
+        *({"rows": [replace(rows, **{name: getattr(rows, name) - 1})]} for name in ("unit", "top")),
+    ):
         with pytest.raises(ValueError, match=r"step 1, \w+: rows beyond"):
             replace(knockout_table(), **wrong)
 
@@ -338,7 +345,7 @@ def test_an_infinite_change_is_not_written(tmp_path, name):
 NAMES = ["a", "a_knockout", "a_results", "a_knockout_results", "a_results_knockout"]
 
 
-def test_names_that_end_like_files_do_not_collide(tmp_path, monkeypatch):
+def test_names_that_end_like_files_do_not_collide(tmp_path):
     for name in NAMES:
         write_results(hard_table(steps=1), tmp_path, name, ("csv",), {"name": name}, knockout=small_table())
     assert len(names_in(tmp_path)) == 3 * len(NAMES)
@@ -353,6 +360,20 @@ def test_names_that_end_like_files_do_not_collide(tmp_path, monkeypatch):
             == find(str(tmp_path / name))
             == tmp_path / f"{name}_results.csv"
         )
+
+
+@pytest.mark.parametrize("have, want", [("csv", "json"), ("parquet", "csv"), ("json", "csv")])
+def test_a_missing_format_is_made_of_both_tables(tmp_path, have, want):
+    record, tables = {"dtypes": {"results": "float32"}}, (hard_table(), knockout_table(pictures=True))
+    for folder, form in [("whole", want), ("made", have)]:
+        write_results(tables[0], tmp_path / folder, "a", (form,), record, knockout=tables[1])
+    choice = NameChoice("a", OutputFolder(tmp_path / "made").record("a"), frozenset([have]))
+    made = write_missing_formats(
+        SimpleNamespace(folder=tmp_path / "made", name="a", choice=choice, missing_files=[want])
+    )
+    assert [path.name for path in made] == [f"a_results.{want}", f"a_knockout.{want}"]
+    for path in made:
+        assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
 
 
 def test_a_format_counts_only_with_every_table(tmp_path):
