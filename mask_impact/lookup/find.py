@@ -30,7 +30,7 @@ MOST_LISTED = 20
 
 
 def find(word: str) -> Path:
-    """The table's file for a result file, a run file, a report or a name such as output/capital.
+    """The table's file for a result file, a knock-out file, a run file, a report or a name such as output/capital.
 
     For an unfinished run with finished steps it is their folder. Raises RequestError, one line with the results that
     exist, if there is none.

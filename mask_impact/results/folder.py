@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,23 @@ class OutputFolder:
         return self._spelled.get(name_key(name), unfinished.name if unfinished else name)
 
 
+def knockout_rows(record: Mapping[str, Any]) -> int | None:
+    """How many rows a result's knock-out table has by its run record; None if it has no such table."""
+    knockout = record.get("knockout")
+    rows = knockout.get("rows") if isinstance(knockout, Mapping) else None
+    return rows if isinstance(rows, int) else None
+
+
+def whole_formats(files: Iterable[Path], record: Mapping[str, Any]) -> frozenset[str]:
+    """The formats in which these result files have every table that the record tells of, and "report" if one is it."""
+    found = [match for path in files if (match := RESULT_FILE.fullmatch(path.name))]
+    reports, tables, knockouts = ({match[place] for match in found if match[place]} for place in (2, 3, 4))
+    return frozenset(reports | (tables if knockout_rows(record) is None else tables & knockouts))
+
+
 def _of_name(folder: Path, name: str) -> list[Path]:
     """The result files of a name in this spelling, looked up one by one: a folder of thousands takes long to list."""
-    endings = ["run.json", "report.html", *(f"results.{form}" for form in FORMATS)]
+    endings = ["run.json", "report.html", *(f"{table}.{form}" for table in ("results", "knockout") for form in FORMATS)]
     return [path for ending in endings if (path := folder / f"{name}_{ending}").exists()]
 
 

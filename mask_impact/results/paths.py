@@ -11,6 +11,11 @@ def results_path(folder: Path, name: str, form: str) -> Path:
     return Path(folder) / f"{name}_results.{form}"
 
 
+def knockout_path(folder: Path, name: str, form: str) -> Path:
+    """Where the knock-out table of result `name` lies in the given format."""
+    return Path(folder) / f"{name}_knockout.{form}"
+
+
 def run_path(folder: Path, name: str) -> Path:
     """Where the run file of result `name` lies."""
     return Path(folder) / f"{name}_run.json"
@@ -24,7 +29,10 @@ def report_path(folder: Path, name: str) -> Path:
 UNFINISHED = ".partial"  # the folder of unfinished runs, in the output folder
 
 
-RESULT_FILE = re.compile(r"(.+)_(?:run\.json|(report)\.html|results\.([^.]+))", re.IGNORECASE | re.DOTALL)
+# A result's name; then "report", or the format of its table, or that of its knock-out table.
+RESULT_FILE = re.compile(
+    r"(.+)_(?:run\.json|(report)\.html|results\.([^.]+)|knockout\.([^.]+))", re.IGNORECASE | re.DOTALL
+)
 
 
 def unfinished_folder(folder: Path, name: str) -> Path:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from mask_impact.base.errors import RequestError
+from mask_impact.results.folder import knockout_rows
+from mask_impact.results.knockout_table import KNOCKOUT_COLUMNS, READINGS, knockout_types
+from mask_impact.results.paths import RESULT_FILE, run_path
 from mask_impact.results.table import COLUMNS, DISTANCES, INTERACTION, PICTURE_COLUMNS, column_types, unit_column_types
 from mask_impact.results.writing import RUN_KEY
 
@@ -30,11 +34,43 @@ _BLOCK_BYTES = 1 << 24
 
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
-_FROM_PANDAS = "from pandas write these seven columns first, with to_csv(path, index=False)"
+_FROM_PANDAS = "from pandas write these columns first, with to_csv(path, index=False)"
 
-# The only float32 whose shortest text, read as a float64 and rounded to float32, gives another number: the one above
-# it. All 2,139,095,040 finite float32 from 0 up were tried.
+# The only float32 from 0 up whose shortest text, read as a float64 and rounded to float32, gives another number: the
+# one above it. All 2,139,095,040 finite ones were tried.
 _TWICE_ROUNDED = 7.038531e-26
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What every table of a kind has: its first columns, those that were measured, and the type of each known one.
+
+    `rows` gives the number of rows by a run record; `csv` are options for reading text; `sparse` are whole numbers that
+    may be missing, which pandas then writes as 1.0.
+    """
+
+    columns: tuple[str, ...]
+    measured: tuple[str, ...]
+    types: Callable[[pa.DataType], dict[str, pa.DataType]]
+    rows: Callable[[Mapping[str, Any]], Any]
+    csv: Mapping[str, Any] = field(default_factory=dict)
+    sparse: tuple[str, ...] = ()
+
+
+def result_types(distance: pa.DataType) -> dict[str, pa.DataType]:
+    """The type of each column that is read in one type, whether a table of results has it or not."""
+    return column_types(distance) | unit_column_types(distance)
+
+
+RESULTS = Layout(COLUMNS, (*DISTANCES, INTERACTION), result_types, lambda run: run.get("rows"))
+# Where nothing is written the text is null, and "" is the empty token.
+NOTHING_IS_NULL = {"null_values": [""], "strings_can_be_null": True, "quoted_strings_can_be_null": False}
+KNOCKOUTS = Layout(KNOCKOUT_COLUMNS, READINGS, knockout_types, knockout_rows, NOTHING_IS_NULL, ("head",))
+
+
+def layout_of(names: Sequence[str]) -> Layout:
+    """The layout of a table with these columns, before which pandas may have written its index."""
+    return KNOCKOUTS if KNOCKOUT_COLUMNS[1] in names[1:3] else RESULTS
 
 
 def read_results(path: str | Path) -> pd.DataFrame:
@@ -43,6 +79,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
     Integers are int64, tokens and units text (`NA`, `007` and the empty token included), undefined distances NaN, and
     so are interactions of what is no pair. Distances are float32, or float64 if the run record says so or, without a
     record, if float32 cannot hold the numbers. Columns after the seven are kept, an index that pandas wrote is dropped.
+    Of {name}_knockout.csv, .json or .parquet it is the knock-out table, likewise; what is empty there is NaN.
     `attrs["run"]` has the run record, if the file or {name}_run.json beside it holds one. Raises RequestError, one
     line, for a file that is missing, cut short, or not a result.
     """
@@ -73,7 +110,7 @@ def read_table(path: str | Path) -> tuple[pa.Table, dict[str, Any] | None]:
     ) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise RequestError(f"{path}: not a whole result file ({reason[:200]}); write it again") from error
-    _check_rows(path, table.num_rows, run)
+    _check_rows(path, table.num_rows, layout_of(table.column_names).rows(run or {}))
     return table, run
 
 
@@ -81,24 +118,33 @@ def _read_parquet(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
     with pq.ParquetFile(path) as file:
         table = file.read()
         text = (file.metadata.metadata or {}).get(RUN_KEY.encode())
-    table = _without_index(table)
-    _check_columns(path, table.column_names)
+    layout = layout_of(table.column_names)
+    table = _without_index(table, layout)
+    _check_columns(path, table.column_names, layout)
     run = None if text is None else run_record_of(path, text)
-    return _typed(table, table.schema.field(DISTANCES[0]).type), run
+    return _typed(table, layout.types(table.schema.field(layout.measured[0]).type)), run
 
 
 def _read_csv(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
     _check_end(path)
+    layout = layout_of(_first_names(path))
+    types = layout.types(pa.float64())
     table = pa.csv.read_csv(
         path,
         pa.csv.ReadOptions(block_size=_BLOCK_BYTES),
         pa.csv.ParseOptions(newlines_in_values=True),
-        pa.csv.ConvertOptions(column_types=all_types(pa.float64())),
+        pa.csv.ConvertOptions(column_types=types | dict.fromkeys(layout.sparse, pa.float64()), **layout.csv),
     )
-    table = _without_index(table)
-    _check_columns(path, table.column_names)
+    table = _without_index(table, layout)
+    _check_columns(path, table.column_names, layout)
     run = _neighbouring_run(path)
-    return _in_its_dtype(_typed(table, pa.float64()), run), run
+    return _in_its_dtype(_typed(table, types), layout, run), run
+
+
+def _first_names(path: Path) -> list[str]:
+    """The first three names in a CSV file's heading."""
+    with open(path, "rb") as file:
+        return file.readline(1000).decode("utf-8-sig", "replace").replace('"', "").split(",")[:3]
 
 
 def _read_json(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
@@ -110,11 +156,12 @@ def _read_json(path: Path) -> tuple[pa.Table, dict[str, Any] | None]:
             f'{path}: holds no object of columns as lists ({{"layer": [0, 1], ...}}); '
             "from pandas write CSV, with to_csv(path, index=False)"
         )
-    _check_columns(path, list(columns))
-    types = all_types(pa.float64())
+    layout = layout_of(list(columns))
+    _check_columns(path, list(columns), layout)
+    types = layout.types(pa.float64())
     table = pa.table({name: pa.array(values, types.get(name)) for name, values in columns.items()})
     run = _neighbouring_run(path)
-    return _in_its_dtype(_typed(table, pa.float64()), run), run
+    return _in_its_dtype(_typed(table, types), layout, run), run
 
 
 _READERS: dict[str, Callable[[Path], tuple[pa.Table, dict[str, Any] | None]]] = {
@@ -124,54 +171,45 @@ _READERS: dict[str, Callable[[Path], tuple[pa.Table, dict[str, Any] | None]]] = 
 }
 
 
-def _typed(table: pa.Table, distance: pa.DataType) -> pa.Table:
+def _typed(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
     """The known columns in their types; an extra column that is empty throughout becomes numbers, all NaN."""
-    types = all_types(distance)
     kinds = {field.name: types.get(field.name, field.type) for field in table.schema}
     for name in [name for name, kind in kinds.items() if pa.types.is_null(kind)]:
         kinds[name] = pa.int64() if name in PICTURE_COLUMNS else pa.float64()
     return table.cast(pa.schema(list(kinds.items())))
 
 
-def all_types(distance: pa.DataType) -> dict[str, pa.DataType]:
-    """The type of each column that is read in one type, whether a table has it or not."""
-    return column_types(distance) | unit_column_types(distance)
-
-
-def measured_columns(table: pa.Table) -> list[str]:
-    """The names of the columns that were measured: two distances, and in a table with pairs their interaction."""
-    return [name for name in (*DISTANCES, INTERACTION) if name in table.column_names]
-
-
-def _in_its_dtype(wide: pa.Table, run: dict[str, Any] | None) -> pa.Table:
-    """The distances in the dtype that the run record names; without one, in float32 if its texts are the same."""
+def _in_its_dtype(wide: pa.Table, layout: Layout, run: dict[str, Any] | None) -> pa.Table:
+    """What was measured in the dtype that the run record names; without one, in float32 if its texts are the same."""
     dtypes = (run or {}).get("dtypes")
     named = dtypes.get("results") if isinstance(dtypes, dict) else None
     if named == "float64":
         return wide
-    narrow = _narrowed(wide)
+    measured = [name for name in layout.measured if name in wide.column_names]
+    narrow = _narrowed(wide, measured)
     held = named == "float32" or all(
-        narrow[name].cast(pa.string()).cast(pa.float64()).equals(wide[name]) for name in measured_columns(wide)
+        narrow[name].cast(pa.string()).cast(pa.float64()).equals(wide[name]) for name in measured
     )
     return narrow if held else wide
 
 
-def _narrowed(table: pa.Table) -> pa.Table:
-    """The distances as those float32 whose shortest texts were read as these float64."""
-    for name in measured_columns(table):
+def _narrowed(table: pa.Table, measured: Sequence[str]) -> pa.Table:
+    """The measured columns as those float32 whose shortest texts were read as these float64."""
+    for name in measured:
         wide = table[name].to_numpy()
         with np.errstate(over="ignore"):
             narrow = wide.astype(np.float32)
-        narrow[wide == _TWICE_ROUNDED] = np.nextafter(np.float32(_TWICE_ROUNDED), np.float32(0))
+        for known in (_TWICE_ROUNDED, -_TWICE_ROUNDED):
+            narrow[wide == known] = np.nextafter(np.float32(known), np.float32(0))
         table = table.set_column(table.column_names.index(name), name, pa.array(narrow, from_pandas=True))
     return table
 
 
 def _neighbouring_run(path: Path) -> dict[str, Any] | None:
-    """The record in {name}_run.json beside {name}_results.csv or .json; None if there is no such file."""
-    name = path.stem.removesuffix("_results")
-    file = path.with_name(f"{name}_run.json")
-    return run_record_of(file, file.read_bytes()) if name != path.stem and file.is_file() else None
+    """The record in {name}_run.json beside a table of the result; None if there is no such file."""
+    match = RESULT_FILE.fullmatch(path.name)
+    file = run_path(path.parent, match[1]) if match else None
+    return run_record_of(file, file.read_bytes()) if file and file.is_file() else None
 
 
 def run_record_of(path: Path, text: bytes) -> dict[str, Any]:
@@ -185,20 +223,21 @@ def run_record_of(path: Path, text: bytes) -> dict[str, Any]:
     return record
 
 
-def _without_index(table: pa.Table) -> pa.Table:
-    """The table without pandas' index: in CSV one column before the seven, in Parquet those with pandas' own names."""
+def _without_index(table: pa.Table, layout: Layout) -> pa.Table:
+    """The table without pandas' index: in CSV one column before the first, in Parquet those with pandas' own names."""
     names = table.column_names
-    first = 1 if tuple(names[1 : 1 + len(COLUMNS)]) == COLUMNS else 0
+    first = 1 if tuple(names[1 : 1 + len(layout.columns)]) == layout.columns else 0
     return table.select(
         [place for place, name in enumerate(names) if place >= first and not _PANDAS_INDEX.fullmatch(name)]
     )
 
 
-def _check_columns(path: Path, found: list[str]) -> None:
-    if tuple(found[: len(COLUMNS)]) != COLUMNS:
+def _check_columns(path: Path, found: list[str], layout: Layout) -> None:
+    own = layout.columns
+    if tuple(found[: len(own)]) != own:
         raise RequestError(
-            f"{path}: the first columns are {', '.join(found[: len(COLUMNS)]) or 'none'}, where a result "
-            f"has {', '.join(COLUMNS)}; {_FROM_PANDAS}"
+            f"{path}: the first columns are {', '.join(found[: len(own)]) or 'none'}, where a result "
+            f"has {', '.join(own)}; {_FROM_PANDAS}"
         )
 
 
@@ -211,9 +250,8 @@ def _check_end(path: Path) -> None:
             raise RequestError(f"{path}: ends within a line after {size:,} bytes, so it was cut short; write it again")
 
 
-def _check_rows(path: Path, rows: int, run: dict[str, Any] | None) -> None:
+def _check_rows(path: Path, rows: int, expected: Any) -> None:
     """Raise RequestError if the run record counts other rows."""
-    expected = (run or {}).get("rows")
     if isinstance(expected, int) and rows != expected:
         raise RequestError(
             f"{path}: has {rows:,} rows where its run record says {expected:,}: one of them was cut "

@@ -8,16 +8,16 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
+from mask_impact.results.table import coded_schema
+
 _BATCH_ROWS = 262_144
 
 
 class StoredTable:
-    """An Arrow table with what the writers need of a table: `schema`, `batches`, `heatmaps`; text as a dictionary."""
+    """An Arrow table with what the writers need of a table: `schema`, `batches`, `row_groups`; text as a dictionary."""
 
     def __init__(self, table: pa.Table):
-        text = pa.dictionary(pa.int32(), pa.string())
-        coded = [text if pa.types.is_string(field.type) else field.type for field in table.schema]
-        self.schema = pa.schema(list(zip(table.column_names, coded)))
+        self.schema = coded_schema({field.name: field.type for field in table.schema})
         self._table = table
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -25,11 +25,12 @@ class StoredTable:
         for first in range(0, self._table.num_rows, _BATCH_ROWS):
             yield self._batch(first, min(first + _BATCH_ROWS, self._table.num_rows))
 
-    def heatmaps(self) -> Iterator[pa.RecordBatch]:
-        """The whole table, one batch for each stretch of rows with the same generation step and variant."""
-        columns = [self._table[name].combine_chunks() for name in ("generation_step", "variant")]
-        step, variant = (column.dictionary_encode().indices.to_numpy() for column in columns)
-        ends = np.flatnonzero((np.diff(step) != 0) | (np.diff(variant) != 0)) + 1
+    def row_groups(self) -> Iterator[pa.RecordBatch]:
+        """The whole table, one batch for each stretch of rows with the same generation step and variant, or cut."""
+        kind = "variant" if "variant" in self._table.column_names else "cut"
+        columns = [self._table[name].combine_chunks() for name in ("generation_step", kind)]
+        step, kinds = (column.dictionary_encode().indices.to_numpy() for column in columns)
+        ends = np.flatnonzero((np.diff(step) != 0) | (np.diff(kinds) != 0)) + 1
         edges = [0, *ends.tolist(), self._table.num_rows] if self._table.num_rows else []
         for first, last in pairwise(edges):
             yield self._batch(first, last)

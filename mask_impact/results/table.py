@@ -55,6 +55,11 @@ class UnitLabels:
     positions: list[str]
 
     @property
+    def first(self) -> np.ndarray:
+        """The first position of each: (unit,) of int64."""
+        return np.array([int(where.replace("-", ",").split(",")[0]) for where in self.positions], np.int64)
+
+    @property
     def single(self) -> list[bool]:
         """Whether each is of one position."""
         return [where.isdecimal() for where in self.positions]
@@ -210,12 +215,7 @@ class ResultTable:
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema of every batch: all columns, text as a dictionary."""
-        types = self.types
-        coded = {
-            name: pa.dictionary(pa.int32(), pa.string()) if pa.types.is_string(kind) else kind
-            for name, kind in types.items()
-        }
-        return pa.schema(list(coded.items()))
+        return coded_schema(self.types)
 
     def texts(self, step: StepDistances) -> list[str]:
         """The text of what each row of a heatmap row hides: a token, or a unit's own."""
@@ -223,12 +223,7 @@ class ResultTable:
 
     def extra_values(self, step: StepDistances) -> dict[str, pa.Array]:
         """The extra columns at the first position of each unit, (unit,); a unit of several positions is in no cell."""
-        found = {name: values.take(pa.array(step.positions)) for name, values in self.extra_columns.items()}
-        if step.units is not None:
-            single = pa.array(step.units.single, pa.bool_())
-            for name in found.keys() & CELL_COLUMNS:
-                found[name] = pc.if_else(single, found[name], pa.scalar(None, found[name].type))
-        return found
+        return values_at(step.positions, self.extra_columns, None if step.units is None else step.units.single)
 
     def left_out_in(self, step: StepDistances) -> int | None:
         """The position that a step's lists and scales leave out: `left_out`, of units only if it is one by itself."""
@@ -277,7 +272,7 @@ class ResultTable:
             for first in range(0, len(self.heatmap_rows), rows):
                 yield self.columns(step, slice(first, first + rows))
 
-    def heatmaps(self) -> Iterator[pa.RecordBatch]:
+    def row_groups(self) -> Iterator[pa.RecordBatch]:
         """The whole table in its order, one batch for each generation step and variant."""
         for step in self.steps:
             first = 0
@@ -293,6 +288,26 @@ class ResultTable:
         """
         plain = pa.schema(list(self.types.items()))
         return pa.Table.from_batches([batch.cast(plain) for batch in self.batches()], plain).to_pandas()
+
+
+def coded_schema(types: Mapping[str, pa.DataType]) -> pa.Schema:
+    """The Arrow schema of columns of these types, text as a dictionary."""
+    text = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema([(name, text if pa.types.is_string(kind) else kind) for name, kind in types.items()])
+
+
+def values_at(
+    positions: np.ndarray, columns: Mapping[str, pa.Array], single: Sequence[bool] | None
+) -> dict[str, pa.Array]:
+    """The values of columns (position,) at the first position of each unit, (unit,).
+
+    A unit that is not `single` is in no cell; None for positions, each of which is.
+    """
+    found = {name: values.take(pa.array(positions)) for name, values in columns.items()}
+    if single is not None:
+        for name in found.keys() & CELL_COLUMNS:
+            found[name] = pc.if_else(pa.array(single, pa.bool_()), found[name], pa.scalar(None, found[name].type))
+    return found
 
 
 def unit_arrays(step: StepDistances, rows: slice, times: int) -> list[pa.Array]:

@@ -1,7 +1,8 @@
-"""Makes the files that an existing result lacks (formats, report) from its table, without measuring again."""
+"""Makes the files that an existing result lacks (formats, report) from its tables, without measuring again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,8 @@ from mask_impact.base.formats import FORMATS
 from mask_impact.base.json_text import json_bytes
 from mask_impact.base.whole_files import write_whole
 from mask_impact.results import report
-from mask_impact.results.folder import OutputFolder
-from mask_impact.results.paths import report_path, results_path, unfinished_folder
+from mask_impact.results.folder import OutputFolder, knockout_rows
+from mask_impact.results.paths import knockout_path, report_path, results_path, unfinished_folder
 from mask_impact.results.reading import read_table
 from mask_impact.results.stored_table import StoredTable
 from mask_impact.results.writing import WRITERS
@@ -58,10 +59,10 @@ def clear_killed_run(folder: Path, name: str) -> None:
             FinishedSteps(folder, name).clear()
 
 
-def table_path(plan: NamedRun) -> Path:
-    """The result's table, in the format that is read fastest."""
+def table_path(plan: NamedRun, path_of: Callable[[Path, str, str], Path] = results_path) -> Path:
+    """The result's table, or another that `path_of` finds, in the format that is read fastest."""
     form = next(form for form in READ_FIRST if form in plan.choice.formats)
-    return results_path(plan.folder, plan.name, form)
+    return path_of(plan.folder, plan.name, form)
 
 
 def write_missing_formats(plan: NamedRun) -> list[Path]:
@@ -69,10 +70,13 @@ def write_missing_formats(plan: NamedRun) -> list[Path]:
     missing = [form for form in plan.missing_files if form in FORMATS]
     if not missing:
         return []
-    table, run = read_table(table_path(plan))
-    text = json_bytes(run or plan.choice.record)
-    folder, stored = plan.folder, StoredTable(table)
-    files = {results_path(folder, plan.name, form): partial(WRITERS[form], stored, run_text=text) for form in missing}
+    files: dict[Path, Callable[[Path], object]] = {}
+    for path_of in (results_path,) if knockout_rows(plan.choice.record) is None else (results_path, knockout_path):
+        table, run = read_table(table_path(plan, path_of))
+        text, stored = json_bytes(run or plan.choice.record), StoredTable(table)
+        files |= {
+            path_of(plan.folder, plan.name, form): partial(WRITERS[form], stored, run_text=text) for form in missing
+        }
     write_whole(files)
     return list(files)
 

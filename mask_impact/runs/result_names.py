@@ -1,8 +1,8 @@
 """Chooses result names: given ones, or made from a prompt; never one that another result has.
 
-A name is taken in a folder if `{name}_run.json`, `{name}_report.html` or any `{name}_results.*` is there, or an
-unfinished run of that name, `.partial/{name}/run.json`. Names are compared without case and in one Unicode form, as
-some file systems ignore both.
+A name is taken in a folder if `{name}_run.json`, `{name}_report.html`, any `{name}_results.*` or `{name}_knockout.*`
+is there, or an unfinished run of that name, `.partial/{name}/run.json`. Names are compared without case and in one
+Unicode form, as some file systems ignore both.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Any
 
 from mask_impact.base.errors import RequestError
 from mask_impact.base.file_names import derive_name, name_key
-from mask_impact.results.folder import OutputFolder
-from mask_impact.results.paths import RESULT_FILE
+from mask_impact.results.folder import OutputFolder, whole_formats
 from mask_impact.settings.text_settings import Settings
 
 SPELT_OUT = ("computed_with",)  # facts whose differing entries a conflict names, with both values
@@ -26,9 +25,9 @@ SPELT_OUT = ("computed_with",)  # facts whose differing entries a conflict names
 class NameChoice:
     """The name for a run, and what exists under it.
 
-    `record` is that of a finished run of the same settings, `formats` are its tables' formats, and "report" if it has
-    one. `earlier` says how an earlier run of this name ended that left no result; `resumes` is whether that was this
-    very run, whose finished steps need not be measured again.
+    `record` is that of a finished run of the same settings, `formats` are those that have all its tables, and "report"
+    if it has one. `earlier` says how an earlier run of this name ended that left no result; `resumes` is whether that
+    was this very run, whose finished steps need not be measured again.
     """
 
     name: str
@@ -141,5 +140,4 @@ def try_name(name: str, settings: Settings, facts: Mapping[str, object], existin
         return f"a run with other settings ({', '.join(differing)})"
     if settings.overwrite or record.get("status") != "complete":
         return NameChoice(own)
-    matches = (match for path in files if (match := RESULT_FILE.fullmatch(path.name)))
-    return NameChoice(own, record, frozenset(word for match in matches for word in match.groups()[1:] if word))
+    return NameChoice(own, record, whole_formats(files, record))
