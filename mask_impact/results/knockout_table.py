@@ -20,11 +20,11 @@ import numpy as np
 import pyarrow as pa
 
 from mask_impact.results.table import UnitLabels, coded_schema, values_at
+from mask_impact.settings.text_settings import CUTS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CUTS = ("all", "final", "heads", "first_order")
 READINGS = ("logprob_change", "logit_change", "kl_divergence")
 ARRAYS = ("layer_first", "layer_last", "head", "unit", *READINGS, "top")  # of rows
 KNOCKOUT_COLUMNS = (

@@ -30,8 +30,9 @@ def replace_forward(answers: dict[nn.Module, Callable[..., Any]]) -> Iterator[No
 
 def in_dtype(parts: LayerParts, dtype: torch.dtype | None) -> AbstractContextManager[None]:
     """Hold a layer's floating-point weights and buffers in `dtype`; None leaves them as they are."""
-    change = dtype is not None and parts.dtypes != {dtype}
-    return tensors_in(held_tensors(parts.layer), dtype) if change else nullcontext()
+    if dtype is None or parts.dtypes == {dtype}:
+        return nullcontext()
+    return tensors_in(held_tensors(parts.layer), dtype)
 
 
 @contextmanager

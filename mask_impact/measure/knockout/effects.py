@@ -48,11 +48,11 @@ class Effects:
 class Knockouts:
     """Cuts in one clean pass, read where the tokens of the answer are predicted.
 
-    `baselines` and `floors` are the uncut answer at each read, and the largest changes that rows show which cut nothing.
+    `baselines` are the uncut answer at each read, `floors` the largest changes that rows show which cut nothing.
     """
 
     def __init__(self, clean: CleanPass, tokens: Sequence[int], method: Method):
-        """`tokens` are the ones that follow the reads. Raises RunError where rows that cut nothing are not the model."""
+        """`tokens` follow the reads. Raises RunError where rows that cut nothing are not the model's."""
         self.clean, self.method = clean, method
         self.baselines: list[Baseline] = []
         self.floors: list[dict[str, float]] = []
@@ -61,17 +61,17 @@ class Knockouts:
             rows, _ = self._rows([control(clean, read, method.rows_dtype(clean.logits.dtype))])
             logits = torch.cat(list(logits_of(clean, rows)))
             self._check(logits[0], clean.logits[read], clean.logits.dtype)
-            self._uncut = rows[0]  # at last of the last read
             self.baselines.append(Baseline(logits[0], token))
             self.floors.append(self.baselines[read].read(logits[1:]).largest())
+        self._uncut = rows[0]  # of the last read
 
     def _check(self, rows: Tensor, plain: Tensor, dtype: torch.dtype) -> None:
         """Raise RunError unless what a row that cuts nothing gives is what the model gives, but for rounding."""
         apart, largest = float((rows - plain.to(rows)).abs().max()), float(plain.abs().max())
         if not apart <= TOLERANCE[dtype] * largest:
             raise RunError(
-                f"rows that cut nothing are off by {apart:.3g} of at most {largest:.3g}, so they cannot stand in for this "
-                "model's passes: use --method rerun, or --knockout none"
+                f"rows that cut nothing are off by {apart:.3g} of at most {largest:.3g}, so they cannot stand in for "
+                "this model's passes: use --method rerun, or --knockout none"
             )
 
     def all(self, sets: KeySets) -> Effects:
@@ -102,21 +102,21 @@ class Knockouts:
         return jobs
 
     def _everywhere(self, sets: KeySets, unit: int) -> Iterator[Job]:
-        """The jobs of one set hidden from everyone: at the reads outside it, and at each read that lies in it."""
-        members = torch.from_numpy(sets.positions(unit))
-        start, reads = int(members[0]), self.clean.reads
-        cut = Cut("all", unit, 0, len(self.clean.layers) - 1)
-        inside = {read for read in range(len(reads)) if reads[read] in members}
-        outside = [read for read in range(len(reads)) if read not in inside and reads[read] > start]
-        for some in ([outside] if outside else []) + [[read] for read in sorted(inside)]:
-            end = reads[some[-1]]
-            first = min(start + 1, end)  # a read at the set's own first position is one row
-            positions = torch.arange(first, end + 1)
-            sees = torch.isin(positions, members) & ~torch.isin(positions, torch.tensor([reads[read] for read in some]))
-            hides = torch.isin(torch.arange(end + 1), members)[None] & ~sees[:, None]
-            at = torch.tensor([reads[read] - first for read in some])
-            segment = Segment(positions, first, hides, cut.first, cut.last, at)
-            yield Job(segment, [cut] * len(some), some)
+        """The job of one set hidden from everyone, read at every read that is not before it.
+
+        Its own positions have no rows, as nobody sees them any more, but for reads, which do not see it either.
+        """
+        members, reads = torch.from_numpy(sets.positions(unit)), torch.tensor(self.clean.reads)
+        start = int(members[0])
+        reached = reads[reads >= start]
+        behind = torch.arange(start, int(reads[-1]) + 1)
+        positions = behind[~torch.isin(behind, members) | torch.isin(behind, reached)]
+        if len(reached):
+            keys = torch.cat([torch.arange(start), positions])
+            hides = torch.isin(keys, members).expand(len(positions), -1)
+            cut = Cut("all", unit, 0, len(self.clean.layers) - 1)
+            segment = Segment(positions, start, hides, cut.first, cut.last, torch.searchsorted(positions, reached))
+            yield Job(segment, [cut] * len(reached), (reached - reads[0]).tolist())
 
     def _effects(self, jobs: Sequence[Job]) -> Effects:
         """The readings of all jobs, in their order."""
@@ -149,7 +149,9 @@ class Knockouts:
     def _chunks(self, segments: Sequence[Segment]) -> Iterator[list[Segment]]:
         """Neighbouring segments of no more rows than go through a layer at once; one that has more goes alone."""
         parts, dtype = self.clean.layers[0].parts, self.clean.layers[0].call.hidden.dtype
-        most, some, count = self.method.rows.rows(parts, self.method.rows_dtype(dtype)), [], 0
+        most = self.method.rows.rows(parts, self.method.rows_dtype(dtype))
+        some: list[Segment] = []
+        count = 0
         for segment in segments:
             if some and count + len(segment.positions) > most:
                 yield some

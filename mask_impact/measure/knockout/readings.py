@@ -31,8 +31,8 @@ class Readings:
     def together(cls, parts: Sequence[Readings]) -> Readings:
         """Those of several parts, one behind another."""
         names = ("logprob_change", "logit_change", "kl_divergence", "top")
-        none = [cls(*[np.zeros(0)] * 3, np.zeros(0, np.int64))]
-        return cls(*(np.concatenate([getattr(part, name) for part in parts or none]) for name in names))
+        none = [cls(np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0, np.int64))]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts or none]) for name in names})
 
     def at(self, rows: np.ndarray) -> Readings:
         """Those of these rows."""
@@ -40,8 +40,10 @@ class Readings:
 
     def without(self, lost: np.ndarray) -> Readings:
         """The same, undefined where `lost` (row,)."""
-        changes = (self.logprob_change, self.logit_change, self.kl_divergence)
-        return Readings(*(np.where(lost, np.nan, each) for each in changes), np.where(lost, -1, self.top))
+        logprob, logit, divergence = (
+            np.where(lost, np.nan, each) for each in (self.logprob_change, self.logit_change, self.kl_divergence)
+        )
+        return Readings(logprob, logit, divergence, np.where(lost, -1, self.top))
 
     def largest(self) -> dict[str, float]:
         """The largest change of each kind, as a noise floor records them."""
@@ -79,5 +81,7 @@ class Baseline:
         change = moved[:, self.token]
         divergence = (normalizer - moved @ before.softmax(-1)).clamp_min(0)
         top = logits.argmax(-1).masked_fill(change.isnan(), -1)
-        found = (change - normalizer, change, divergence)
-        return Readings(*(each.cpu().numpy().astype(np.float64) for each in found), top.cpu().numpy())
+        logprob, logit, kl = (
+            each.cpu().numpy().astype(np.float64) for each in (change - normalizer, change, divergence)
+        )
+        return Readings(logprob, logit, kl, top.cpu().numpy())

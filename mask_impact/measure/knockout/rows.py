@@ -129,8 +129,7 @@ class Walk:
             output = first_tensor(layer.parts.layer(*call.args, **call.kwargs)).flatten(0, -2)
         if layer.gap is not None:
             output = output + layer.gap[positions].to(output.dtype)
-        for number, rows in zip(streams, output.split(sizes)):
-            streams[number] = rows
+        streams.update(zip([*streams], output.split(sizes)))
 
     def attention(
         self,
