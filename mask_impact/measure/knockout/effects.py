@@ -18,7 +18,7 @@ from mask_impact.base.errors import RunError
 from mask_impact.base.precision import TOLERANCE, full_float32
 from mask_impact.cuts.key_sets import KeySets
 from mask_impact.cuts.knockouts import Cut
-from mask_impact.measure.knockout.clean import CleanPass
+from mask_impact.measure.knockout.clean import CleanPass, in_rows_dtype
 from mask_impact.measure.knockout.readings import Baseline, Readings
 from mask_impact.measure.knockout.rows import Segment, Walk, logits_of
 from mask_impact.measure.noise_floor import CONTROLS, one_ulp
@@ -53,13 +53,13 @@ class Knockouts:
 
     def __init__(self, clean: CleanPass, tokens: Sequence[int], method: Method):
         """`tokens` follow the reads. Raises RunError where rows that cut nothing are not the model's."""
-        self.clean, self.method = clean, method
+        self.clean, self.method = in_rows_dtype(clean, method), method
         self.baselines: list[Baseline] = []
         self.floors: list[dict[str, float]] = []
         self._uncut: Tensor | None = None
         for read, token in enumerate(tokens):
-            rows, _ = self._rows([control(clean, read, method.rows_dtype(clean.logits.dtype))])
-            logits = torch.cat(list(logits_of(clean, rows)))
+            rows, _ = self._rows([control(self.clean, read)])
+            logits = torch.cat(list(logits_of(self.clean, rows)))
             self._check(logits[0], clean.logits[read], clean.logits.dtype)
             self.baselines.append(Baseline(logits[0], token))
             self.floors.append(self.baselines[read].read(logits[1:]).largest())
@@ -186,10 +186,10 @@ def at_one_position(
     )
 
 
-def control(clean: CleanPass, read: int, dtype: torch.dtype) -> Segment:
+def control(clean: CleanPass, read: int) -> Segment:
     """Rows that cut nothing at one read: the clean stream, and behind it the control rows, each component of it moved
     by one unit in the last place."""
     position = clean.reads[read]
-    stream = clean.layers[0].call.hidden[0, position].to(dtype)
+    stream = clean.layers[0].call.hidden[0, position]
     moved = stream + one_ulp(stream, seed=read)
     return at_one_position(position, 0, 0, 1 + CONTROLS, start=torch.cat([stream[None], moved]))

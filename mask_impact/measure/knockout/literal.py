@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -15,6 +16,9 @@ from transformers import PreTrainedModel
 from mask_impact.base.precision import full_float32
 from mask_impact.cuts.key_sets import KeySets
 from mask_impact.cuts.knockouts import Cut
+from mask_impact.measure.knockout.clean import CleanPass
+from mask_impact.measure.knockout.effects import Effects
+from mask_impact.measure.knockout.readings import Baseline, Readings
 from mask_impact.sites.attention import AttentionCall, attached, tapped
 from mask_impact.sites.parts import LayerParts, decoder_of
 from mask_impact.sites.positions import fresh_positions
@@ -112,3 +116,47 @@ def masked(call: AttentionCall, own: Tensor, hidden: Tensor, head: int | None) -
         return mask, torch.zeros(mask.shape[2], dtype=torch.bool, device=mask.device)
     empty = (mask == float("-inf")).all(-1, keepdim=True)
     return torch.where(empty, own, mask), empty[0, ..., 0].any(0)
+
+
+class LiteralKnockouts:
+    """As Knockouts, by a pass of the plain model for each cut."""
+
+    def __init__(self, clean: CleanPass, parts: list[LayerParts], tokens: Sequence[int], further: dict[str, Any]):
+        """`tokens` are the ones that follow the clean pass's reads, `further` what else the model's call takes."""
+        self.clean, self.parts, self.further = clean, parts, further
+        uncut = self._logits(KeySets.of([]), None, list(clean.reads))
+        self.baselines = [Baseline(logits, token) for logits, token in zip(uncut, tokens, strict=True)]
+        self.floors = [each.read(each.logits[None]).largest() for each in self.baselines]
+
+    def all(self, sets: KeySets) -> Effects:
+        """See Knockouts."""
+        last = self.clean.layers[-1].parts.index
+        cuts = [Cut("all", unit, 0, last) for unit in range(len(sets))]
+        reached = [[n for n, read in enumerate(self.clean.reads) if read >= sets.first[cut.unit]] for cut in cuts]
+        return self._effects(sets, [(cut, reads) for cut, reads in zip(cuts, reached) if reads])
+
+    def final(self, sets: KeySets, read: int, windows: Sequence[tuple[int, int]], units: Sequence[int]) -> Effects:
+        """See Knockouts."""
+        cuts = [Cut("final", unit, first, last) for first, last in windows for unit in units]
+        return self._effects(sets, [(cut, [read]) for cut in cuts])
+
+    def heads(self, sets: KeySets, read: int, cells: Sequence[tuple[int, int, int]]) -> Effects:
+        """See Knockouts."""
+        cuts = [Cut("heads", unit, layer, layer, head) for layer, head, unit in sorted(cells)]
+        return self._effects(sets, [(cut, [read]) for cut in cuts])
+
+    def _effects(self, sets: KeySets, jobs: Sequence[tuple[Cut, list[int]]]) -> Effects:
+        parts, cuts, reads = [], [], []
+        for cut, numbers in jobs:
+            logits = self._logits(sets, cut, [self.clean.reads[number] for number in numbers])
+            lost = logits.isnan().any(-1).cpu().numpy()
+            each = [self.baselines[number].read(one[None]) for number, one in zip(numbers, logits.nan_to_num(0))]
+            parts.append(Readings.together(each).without(lost))
+            cuts += [cut] * len(numbers)
+            reads += numbers
+        return Effects(cuts, np.array(reads, np.int64), Readings.together(parts))
+
+    def _logits(self, sets: KeySets, cut: Cut | None, reads: Sequence[int]) -> Tensor:
+        """As `literal_logits`, of the tokens up to the last of the reads."""
+        ids = self.clean.token_ids[: reads[-1] + 1]
+        return literal_logits(self.clean.model, self.parts, ids, sets, cut, reads, self.further)
