@@ -77,6 +77,7 @@ def main(argv: list[str] | None = None, program: str = "mask_impact_analysis.py"
 def measure(plan: PlannedRun, loaded: LoadedModel, quiet: bool = True) -> Run:
     """One prompt: in every generation step, in every layer, each token masked in turn."""
     from mask_impact.measure.loop import measured_layers
+    from mask_impact.runs.knockouts import make_knockouts
     from mask_impact.runs.messages import progress
     from mask_impact.runs.run import Run
 
@@ -85,6 +86,7 @@ def measure(plan: PlannedRun, loaded: LoadedModel, quiet: bool = True) -> Run:
         for layer in measured_layers(loaded.model, run.parts, run.inputs, run.method):
             run.add(layer)
             bar.update()
+    run.knockout = make_knockouts(run)
     return run
 
 

@@ -68,6 +68,7 @@ def main(argv: list[str] | None = None, program: str = "mask_impact_vl.py") -> i
 def measure(plan: PlannedRun, loaded: LoadedModel, quiet: bool = True) -> Run:
     """One prompt, or a picture's encoder: in every generation step and layer, each word or cell masked in turn."""
     from mask_impact.measure.loop import measured_layers
+    from mask_impact.runs.knockouts import make_knockouts
     from mask_impact.runs.messages import progress
     from mask_impact.runs.run import Run
 
@@ -76,6 +77,7 @@ def measure(plan: PlannedRun, loaded: LoadedModel, quiet: bool = True) -> Run:
         for layer in measured_layers(loaded.model, run.parts, run.inputs, run.method):
             run.add(layer)
             bar.update()
+    run.knockout = make_knockouts(run)
     return run
 
 

@@ -6,6 +6,7 @@ in turn. A kind of model that sees more than text overrides what differs (mask_i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -27,12 +28,14 @@ from mask_impact.sites.site import MeasuredAt, Site
 
 @dataclass(frozen=True)
 class PromptInputs:
-    """A prompt of text, measured at `site`; `asked` are the units that are hidden, None for each token alone."""
+    """A prompt of text, measured at `site`; `asked` are the units that are hidden, None for each token alone, and
+    `pieces` the kinds of units that it can be taken apart into, coarse to fine."""
 
     site: ClassVar[Site] = DECODER
 
     token_ids: list[int]
     asked: UnitsAsked | None = field(default=None, kw_only=True)
+    pieces: UnitsAsked | None = field(default=None, kw_only=True)
 
     @property
     def at(self) -> MeasuredAt:
@@ -46,6 +49,11 @@ class PromptInputs:
     def units(self, token_ids: list[int]) -> list[Unit] | None:
         """What is hidden in turn once the model has seen these tokens; None for each position of `masked` alone."""
         return None if self.asked is None else self.asked.units(token_ids, self.masked(len(token_ids)).tolist())
+
+    def of_kind(self, kind: str, token_ids: list[int]) -> Sequence[Unit]:
+        """The units of one kind once the model has seen these tokens."""
+        assert self.pieces is not None, "a prompt that was planned"
+        return self.pieces.of_kind(kind, self.pieces.read(token_ids), self.masked(len(token_ids)).tolist())
 
     def cells(self, length: int) -> dict[int, Cell]:
         """Those of the first `length` positions that are cells of pictures."""
@@ -93,12 +101,14 @@ def with_units(
 
     Raises RequestError for spans that the prompt does not have, and for pictures where there is none.
     """
-    if settings.unit_kinds is None:
-        return inputs
 
     def read(ids: list[int]) -> TokenizedText:
         return tokenized_text(tokenizer, ids, inputs.texts, inputs.cells(len(ids)))
 
+    kinds = [*(["messages"] if turns else []), "sentences", "lines", "words", "tokens"]
+    inputs = replace(inputs, pieces=UnitsAsked(kinds, (), read, turns))
+    if settings.unit_kinds is None:
+        return inputs
     prompt = read(inputs.token_ids)
     if "images" in settings.units and not prompt.cells:
         raise RequestError("units images need a picture, and there is none; leave images out of units")

@@ -142,7 +142,8 @@ def write(plan: NamedRun, run: Run) -> list[Path]:
     wanted, notice = formats_for(len(table), settings.formats, settings.formats_given)
     formats = tuple(form for form in FORMATS if form in wanted or form in choice.formats)
     workplace = unfinished_folder(plan.folder, plan.name).parent
-    *tables, run_file = write_results(table, plan.folder, plan.name, formats, record, workplace)
+    knockout = run.knockout[0] if run.knockout else None
+    *tables, run_file = write_results(table, plan.folder, plan.name, formats, record, workplace, knockout)
     FinishedSteps(plan.folder, plan.name).finish()
     if notice and not settings.formats_given:
         console.say(f"  {notice}", settings.quiet)

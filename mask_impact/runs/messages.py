@@ -14,6 +14,7 @@ from mask_impact.base import console
 from mask_impact.base.formats import file_sizes, formats_for
 from mask_impact.models.loading import LoadedModel
 from mask_impact.results.strongest import STRONGEST, StrongToken, left_out_note, strongest_tokens
+from mask_impact.runs import knockouts
 from mask_impact.runs.planning import NamedRun, PlannedRun, heads_of_layers, most_heatmaps, most_rows
 from mask_impact.runs.run import Run
 
@@ -94,6 +95,8 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
     endings = {"end token": "an end token", "context length": "the model's context length"}
     if ends := endings.get(run.stopped_by() or ""):
         yield f"stopped at {ends} after {len(run.steps)} of {plural(run.plan.steps_asked, 'step')}"
+    if run.knockout and first:
+        yield from knockouts.conclusion(run.knockout[1], shortened(run.generated_text or ""), first["probability"])
     for unit in table.steps[0].kinds:
         variant, what = table.heatmap_rows[0][0], f"strongest {unit}" if table.unit_columns else "strongest"
         shown = ", ".join(map(in_brief, strongest_tokens(table, STRONGEST, unit=unit)))
@@ -106,7 +109,10 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
     text = shortened(run.generated_text or "")
     answer = f"{said} {text!r} (first token's probability {rounded(first['probability'])}); " if first else ""
     *tables, record = (path for path in paths if path.suffix != ".html")
-    written = ", ".join([str(tables[0]), *(path.suffix for path in tables[1:])])
+    results = [path for path in tables if not path.stem.endswith("_knockout")]
+    written = ", ".join([str(results[0]), *(path.suffix for path in results[1:])])
+    if cut := [path for path in tables if path not in results]:
+        written += ", " + ", ".join([cut[0].name, *(path.suffix for path in cut[1:])])
     yield (f"{answer}wrote {written} and {record.name}; read with mask_impact.read_results({str(tables[0])!r})")
     for report in paths:
         if report.suffix == ".html":

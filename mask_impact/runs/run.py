@@ -23,6 +23,7 @@ from mask_impact.measure.next_token import greedy, picking, saved_settings
 from mask_impact.measure.step import MeasuredLayer, ModelInputs, Step
 from mask_impact.models.loading import LoadedModel, measured_parts, method_of
 from mask_impact.models.tokens import decode, token_texts
+from mask_impact.results.knockout_table import KnockoutTable
 from mask_impact.results.strongest import STRONGEST, strongest_tokens
 from mask_impact.results.table import ResultTable, StepDistances, UnitLabels, left_out
 from mask_impact.runs.finished_steps import Column, FinishedStep, FinishedSteps
@@ -68,6 +69,7 @@ class Run:
             at=plan.prompt.at,
         )
         self._pairs: list[Pair] = []
+        self.knockout: tuple[KnockoutTable, dict[str, Any]] | None = None
         self.steps = [step.record for step in parts]
         self.distances = Column(parts, lambda step: step.distances)
         self._closed: list[MeasuredLayer] = []
@@ -290,6 +292,7 @@ class Run:
                 "rows": len(self.table()),
                 **self.plan.prompt.record(),
                 **self._each_record(),
+                **({"knockout": self.knockout[1]} if self.knockout else {}),
                 **({"rows_halved": self.method.rows.halvings} if self.method.rows.halvings else {}),
             }
         )

@@ -1,0 +1,232 @@
+"""The knock-outs of a measured run: which units are cut, what the answer does without them, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mask_impact.cuts.key_sets import KeySets
+from mask_impact.cuts.knockouts import window
+from mask_impact.cuts.refine import Refinement, refine
+from mask_impact.cuts.units import Unit
+from mask_impact.measure.knockout.begin import knockouts
+from mask_impact.measure.knockout.cells import strongest_cells
+from mask_impact.measure.knockout.effects import Effects, Knockouts
+from mask_impact.measure.knockout.literal import LiteralKnockouts
+from mask_impact.models.tokens import token_texts
+from mask_impact.results.knockout_table import KnockoutRows, KnockoutTable
+from mask_impact.results.table import UnitLabels
+from mask_impact.runs.run import Run
+
+SINGLE_LAYERS = 8  # units with the largest change by `final`, which each layer alone is cut for too
+SHOWN = 3  # units in a line
+
+
+@dataclass
+class RunKnockouts:
+    """The knock-outs of a run while they are made: their units, rows and record."""
+
+    run: Run
+    found: Knockouts | LiteralKnockouts
+    units: dict[Unit, int] = field(default_factory=dict)
+    tops: dict[str, int] = field(default_factory=dict)
+    rows: list[KnockoutRows] = field(default_factory=list)
+    all_changes: dict[Unit, float] = field(default_factory=dict)
+    final_changes: dict[Unit, float] = field(default_factory=dict)
+    refined: list[dict[str, object]] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[int]:
+        """The tokens of the prompt and of the answer but its last."""
+        return self.found.clean.token_ids
+
+    def at_step(self, step: int) -> list[int]:
+        """The tokens that the model has seen at a step."""
+        return self.ids[: self.found.clean.reads[step] + 1]
+
+    def make(self) -> None:
+        """All cuts that the settings ask for."""
+        settings = self.run.plan.settings
+        if "all" in settings.cuts:
+            self.cut_everywhere()
+        for step in range(len(self.found.baselines)):
+            asked = settings.cuts_at(step)
+            units = self.asked_units(self.at_step(step))
+            if "final" in asked:
+                self.cut_from_the_last(step, units)
+            if "heads" in asked:
+                sets = key_sets(units)
+                cells = strongest_cells(self.found.clean, step, sets, settings.head_cells, self.run.method)
+                self.add(units, self.found.heads(sets, step, cells))
+
+    def cut_everywhere(self) -> None:
+        """`all`, from coarse to fine unless units or knock-outs are asked for by name."""
+        settings = self.run.plan.settings
+        if settings.given & {"knockout", "units"}:
+            self.changes_of(self.asked_units(self.ids))
+            return
+        pieces = self.run.plan.prompt.pieces
+        assert pieces is not None, "a prompt that was planned"
+        found: Refinement = refine(
+            pieces.kinds, lambda kind: self.run.plan.prompt.of_kind(kind, self.ids), self.changes_of, len(self.ids)
+        )
+        self.refined = found.refined
+
+    def changes_of(self, units: Sequence[Unit]) -> list[float]:
+        """What hiding each unit from everyone does to the whole answer: the sum of its log-probabilities' changes."""
+        effects = self.found.all(key_sets(units))
+        self.add(units, effects)
+        changes = np.zeros(len(units))
+        numbers = np.array([cut.unit for cut in effects.cuts], np.int64)
+        np.add.at(changes, numbers, effects.readings.logprob_change)
+        self.all_changes |= dict(zip(units, changes.tolist()))
+        return changes.tolist()
+
+    def cut_from_the_last(self, step: int, units: Sequence[Unit]) -> None:
+        """`final`: in windows of the size asked for, or in all layers, and in single ones for the strongest units."""
+        sets, size = key_sets(units), self.run.plan.settings.window
+        layers = 1 + max(layer.parts.index for layer in self.found.clean.layers)
+        every = range(len(units))
+        if size != "all":
+            windows = [window(layer, int(size), layers) for layer in range(layers)]
+            self.add(units, self.found.final(sets, step, windows, every))
+        whole = self.found.final(sets, step, [(0, layers - 1)], every)
+        self.add(units, whole)
+        changes = whole.readings.logprob_change
+        if step == 0:
+            self.final_changes = dict(zip(units, changes.tolist()))
+        if size == "all":
+            strongest = np.argsort(-np.abs(np.nan_to_num(changes)), kind="stable")[:SINGLE_LAYERS].tolist()
+            singles = [window(layer, 1, layers) for layer in range(layers)]
+            self.add(units, self.found.final(sets, step, singles, sorted(strongest)))
+
+    def asked_units(self, ids: list[int]) -> list[Unit]:
+        """The units that the settings ask for, of a step that has seen these tokens; else each token."""
+        prompt = self.run.plan.prompt
+        return prompt.units(ids) or list(prompt.of_kind("tokens", ids))
+
+    def add(self, units: Sequence[Unit], effects: Effects) -> None:
+        """Take effects into the table's rows, step by step."""
+        numbers = np.array([self.units.setdefault(unit, len(self.units)) for unit in units], np.int64)
+        cuts, readings = effects.cuts, effects.readings
+        first, last, unit = (
+            np.array([getattr(cut, name) for cut in cuts], np.int64) for name in ("first", "last", "unit")
+        )
+        head = np.array([-1 if cut.head is None else cut.head for cut in cuts], np.int64)
+        for step in np.unique(effects.reads).tolist():
+            here = effects.reads == step
+            tops = [self.top(step, token) for token in readings.top[here].tolist()]
+            self.rows.append(
+                KnockoutRows(
+                    step,
+                    cuts[0].kind,
+                    first[here],
+                    last[here],
+                    head[here],
+                    numbers[unit[here]],
+                    readings.logprob_change[here],
+                    readings.logit_change[here],
+                    readings.kl_divergence[here],
+                    np.array(tops, np.int64),
+                )
+            )
+
+    def top(self, step: int, token: int) -> int:
+        """The number of a token that the model says in place of its own; -1 for none."""
+        if token < 0:
+            return -1
+        text = token_texts(self.run.loaded.tokenizer, [self.at_step(step)[-1], token])[-1]
+        return self.tops.setdefault(text, len(self.tops))
+
+    def table(self) -> KnockoutTable:
+        """The table of all rows."""
+        units = list(self.units)
+        labels = UnitLabels([one.label for one in units], [one.kind for one in units], [one.where for one in units])
+        columns = self.run.plan.prompt.columns(len(self.ids))
+        return KnockoutTable(labels, list(self.tops), self.rows, columns, self.run.distances[0].l2.dtype)
+
+    def record(self) -> dict[str, Any]:
+        """What the run file keeps."""
+        steps = [
+            {
+                "step": step,
+                "token": baseline.token,
+                "logprob": baseline.logprob,
+                "logit": baseline.logit,
+                "noise_floor": floor,
+            }
+            for step, (baseline, floor) in enumerate(zip(self.found.baselines, self.found.floors))
+        ]
+        floor = sum(each["logprob_change"] for each in self.found.floors)
+        return {
+            "steps": steps,
+            "rests_on": [told(*one) for one in largest(finest(self.all_changes), floor)],
+            "read_at": [told(*one) for one in largest(without_sink(self.final_changes), floor)],
+            "refined": self.refined,
+        }
+
+
+def make_knockouts(run: Run) -> tuple[KnockoutTable, dict[str, Any]] | None:
+    """The knock-outs that a measured run's settings ask for, as a table and a record; None if there are none.
+
+    Raises RunError where rows cannot stand in for the model's passes.
+    """
+    plan = run.plan
+    if not plan.settings.cuts:
+        return None
+    parts, skipped = run.loaded.sites[plan.settings.part]
+    ids, answer = run.all_ids[:-1], run.all_ids[len(plan.prompt.token_ids) :]
+    further = plan.prompt.further(ids, run.loaded.model.device)
+    with knockouts(run.loaded.model, parts, ids, answer, further, run.method, by_rows=not skipped) as found:
+        made = RunKnockouts(run, found)
+        made.make()
+        return made.table(), made.record()
+
+
+def key_sets(units: Sequence[Unit]) -> KeySets:
+    """The units' positions."""
+    return KeySets.of(unit.positions for unit in units)
+
+
+def finest(changes: dict[Unit, float]) -> dict[Unit, float]:
+    """Of units that lie within each other the ones in which no other lies."""
+    held = {unit: set(unit.positions) for unit in changes}
+    return {unit: change for unit, change in changes.items() if not any(other < held[unit] for other in held.values())}
+
+
+def without_sink(changes: dict[Unit, float]) -> dict[Unit, float]:
+    """All but position 0 alone, which the final position reads as a sink, whatever it holds."""
+    return {unit: change for unit, change in changes.items() if unit.positions != (0,)}
+
+
+def largest(changes: dict[Unit, float], floor: float) -> list[tuple[Unit, float]]:
+    """The units with the largest changes above the noise floor, strongest first."""
+    found = [(unit, change) for unit, change in changes.items() if abs(change) > floor]
+    return sorted(found, key=lambda one: -abs(one[1]))[:SHOWN]
+
+
+def told(unit: Unit, change: float) -> dict[str, Any]:
+    """A unit with its change, as the run file keeps it."""
+    return {
+        "text": unit.label,
+        "position": unit.positions[0],
+        "positions": unit.where,
+        "unit": unit.kind,
+        "logprob_change": change,
+    }
+
+
+def conclusion(record: dict[str, Any], answer: str, probability: float) -> Iterator[str]:
+    """The lines that say what the answer rests on, and where it is read."""
+    heads = {"rests_on": "rests on: ", "read_at": "the final position reads it at: "}
+    parts = [head + ", ".join(map(in_brief, record[name])) for name, head in heads.items() if record[name]]
+    if parts:
+        yield f"{answer!r} ({probability:.3g}) {'; '.join(parts)}"
+
+
+def in_brief(unit: dict[str, Any]) -> str:
+    """A unit with its change, as `told` gives it, in a line."""
+    return f"{unit['text']!r} {unit['logprob_change']:+.2f}"
