@@ -30,7 +30,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import cost_encoder, cost_vl, tables
+from benchmarks import cost_encoder, cost_knockouts, cost_vl, tables
 from benchmarks.timing import clock, head, line, random_model, ratio, seconds
 from mask_impact.cuts.key_sets import KeySets
 from mask_impact.measure.check_on_load import measurable_parts
@@ -244,6 +244,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lengths", type=integers, help="only the first block, at these lengths")
     parser.add_argument("--units", action="store_true", help="only words and pairs of words")
+    parser.add_argument("--knockouts", action="store_true", help="only knock-outs, at these lengths")
     parser.add_argument("--vl", action="store_true", help="a question about a picture, on the shape of Qwen3-VL-2B")
     parser.add_argument(
         "--encoder", action="store_true", help="one cell of a picture, in the encoder of Qwen3-VL-2B's shape"
@@ -271,6 +272,8 @@ def main() -> None:
     on_gpu = options.device != "cpu"
     if options.units:
         return units(bench)
+    if options.knockouts:
+        return cost_knockouts.table(bench, options.lengths or (64, 256))
     analyses(bench, options.lengths or list(GPU_LENGTHS if on_gpu else LIMITS))
     if options.lengths:
         return
