@@ -31,7 +31,7 @@ import torch
 import mask_impact_analysis
 from mask_impact import read_results
 from mask_impact.base import console
-from mask_impact.runs.finished_steps import FinishedSteps
+from mask_impact.runs.on_disk.finished_steps import FinishedSteps
 
 PEOPLE, THINGS, COLOURS, CONTAINERS = (
     ("Anna", "Ben"),

@@ -128,7 +128,7 @@ def read(path: Path) -> pd.DataFrame:
 
 def read_unfinished(folder: Path) -> pd.DataFrame:
     """The finished steps of an unfinished run. Raises RequestError if none can be read."""
-    from mask_impact.runs.finished_steps import SafetensorError, unfinished_table
+    from mask_impact.runs.on_disk.finished_steps import SafetensorError, unfinished_table
 
     try:
         table, run = unfinished_table(folder.parent.parent, folder.name) or (None, None)

@@ -19,11 +19,11 @@ from mask_impact.results.folder import OutputFolder
 from mask_impact.results.paths import report_path, run_path, unfinished_folder
 from mask_impact.results.writing import write_failure, write_results
 from mask_impact.runs import planning
-from mask_impact.runs.finished_steps import FinishedSteps
-from mask_impact.runs.missing_formats import make_missing_files
+from mask_impact.runs.on_disk.finished_steps import FinishedSteps
+from mask_impact.runs.on_disk.missing_formats import make_missing_files
+from mask_impact.runs.on_disk.replaced import ReplacedResults
 from mask_impact.runs.planning import NamedRun, rows_to_come
 from mask_impact.runs.record import failure_record, loaded_warnings
-from mask_impact.runs.replaced import ReplacedResults
 from mask_impact.runs.result_names import differing_settings
 from mask_impact.runs.run import Run
 

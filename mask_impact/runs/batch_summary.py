@@ -20,8 +20,8 @@ from mask_impact.base.terminal import columns_of
 from mask_impact.base.whole_files import make_folder, write_whole
 from mask_impact.results.paths import run_path, unfinished_folder
 from mask_impact.runs.batch import is_done
-from mask_impact.runs.finished_steps import FinishedSteps
-from mask_impact.runs.locks import name_lock
+from mask_impact.runs.on_disk.finished_steps import FinishedSteps
+from mask_impact.runs.on_disk.locks import name_lock
 from mask_impact.runs.planning import NamedRun
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from mask_impact.base.errors import NameTaken, RunError
 from mask_impact.models.loading import LoadedModel
 from mask_impact.results.folder import OutputFolder
 from mask_impact.runs.batch import Failure, catch_failure, is_done
-from mask_impact.runs.finished_steps import FinishedSteps
-from mask_impact.runs.locks import name_lock
+from mask_impact.runs.on_disk.finished_steps import FinishedSteps
+from mask_impact.runs.on_disk.locks import name_lock
+from mask_impact.runs.on_disk.replaced import ReplacedResults
 from mask_impact.runs.planning import NamedRun
 from mask_impact.runs.record import unfinished_record
-from mask_impact.runs.replaced import ReplacedResults
 from mask_impact.runs.result_names import NameChoice, differing_settings, try_name
 
 

@@ -26,7 +26,7 @@ from mask_impact.models.tokens import decode, token_texts
 from mask_impact.results.knockout_table import KnockoutTable
 from mask_impact.results.strongest import STRONGEST, strongest_tokens
 from mask_impact.results.table import ResultTable, StepDistances, UnitLabels, left_out
-from mask_impact.runs.finished_steps import Column, FinishedStep, FinishedSteps
+from mask_impact.runs.on_disk.finished_steps import Column, FinishedStep, FinishedSteps
 from mask_impact.runs.planning import NamedRun, PlannedRun
 from mask_impact.runs.record import SCHEMA_VERSION, now, plan_record
 

@@ -27,7 +27,7 @@ from mask_impact.results.reading import read_table
 from mask_impact.results.stored_table import StoredTable
 from mask_impact.results.table import UnitLabels
 from mask_impact.results.writing import WRITERS, write_results
-from mask_impact.runs.missing_formats import write_missing_formats
+from mask_impact.runs.on_disk.missing_formats import write_missing_formats
 from mask_impact.runs.result_names import NameChoice
 
 # Kind and positions of each; the texts are hostile.

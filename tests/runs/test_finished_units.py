@@ -16,7 +16,7 @@ from mask_impact.measure.step import PassFingerprint
 from mask_impact.results.strongest import strongest_tokens
 from mask_impact.results.table import ResultTable, StepDistances
 from mask_impact.runs import batch_summary, messages
-from mask_impact.runs.finished_steps import METADATA, FinishedStep, FinishedSteps
+from mask_impact.runs.on_disk.finished_steps import METADATA, FinishedStep, FinishedSteps
 
 
 def finished(distances: StepDistances) -> FinishedStep:

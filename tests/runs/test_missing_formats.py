@@ -9,7 +9,8 @@ import pytest
 from cutting import TEXT
 
 from mask_impact import read_results
-from mask_impact.runs import missing_formats, run
+from mask_impact.runs import run
+from mask_impact.runs.on_disk import missing_formats
 
 pytestmark = pytest.mark.usefixtures("here")
 

@@ -8,7 +8,8 @@ import pytest
 from cutting import TEXT
 
 import mask_impact_analysis
-from mask_impact.runs import batch, locks
+from mask_impact.runs import batch
+from mask_impact.runs.on_disk import locks
 
 pytestmark = pytest.mark.usefixtures("here")
 

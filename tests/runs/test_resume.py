@@ -15,7 +15,8 @@ from mask_impact.measure import step as measure_step
 from mask_impact.measure.check_on_load import measurable_parts
 from mask_impact.measure.joined import joined_rows as rows
 from mask_impact.measure.joined import kept_values
-from mask_impact.runs import finished_steps, run
+from mask_impact.runs import run
+from mask_impact.runs.on_disk import finished_steps
 
 pytestmark = pytest.mark.usefixtures("here")
 CASES = {

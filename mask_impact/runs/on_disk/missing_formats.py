@@ -18,8 +18,8 @@ from mask_impact.results.paths import knockout_path, report_path, results_path, 
 from mask_impact.results.reading import read_table
 from mask_impact.results.stored_table import StoredTable
 from mask_impact.results.writing import WRITERS
-from mask_impact.runs.finished_steps import FinishedSteps
-from mask_impact.runs.locks import name_lock
+from mask_impact.runs.on_disk.finished_steps import FinishedSteps
+from mask_impact.runs.on_disk.locks import name_lock
 from mask_impact.runs.planning import NamedRun
 
 READ_FIRST = ("parquet", "csv", "json")
