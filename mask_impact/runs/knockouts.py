@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mask_impact.cuts.key_sets import KeySets
-from mask_impact.cuts.knockouts import window
+from mask_impact.cuts.knockouts import Cut, window
 from mask_impact.cuts.refine import Refinement, refine
 from mask_impact.cuts.units import Unit
 from mask_impact.measure.knockout.begin import knockouts
 from mask_impact.measure.knockout.cells import strongest_cells
 from mask_impact.measure.knockout.effects import Effects, Knockouts
+from mask_impact.measure.knockout.first_order import first_order
 from mask_impact.measure.knockout.literal import LiteralKnockouts
+from mask_impact.measure.knockout.readings import Readings
 from mask_impact.models.tokens import token_texts
 from mask_impact.results.knockout_table import KnockoutRows, KnockoutTable
 from mask_impact.results.table import UnitLabels
@@ -37,6 +40,8 @@ class RunKnockouts:
     all_changes: dict[Unit, float] = field(default_factory=dict)
     final_changes: dict[Unit, float] = field(default_factory=dict)
     refined: list[dict[str, object]] = field(default_factory=list)
+    singles: dict[int, list[tuple[Cut, float]]] = field(default_factory=dict)
+    agreement: dict[int, float] = field(default_factory=dict)
 
     @property
     def ids(self) -> list[int]:
@@ -61,6 +66,8 @@ class RunKnockouts:
                 sets = key_sets(units)
                 cells = strongest_cells(self.found.clean, step, sets, settings.head_cells, self.run.method)
                 self.add(units, self.found.heads(sets, step, cells))
+            if "first_order" in asked and isinstance(self.found, Knockouts):
+                self.add_first_order(step, units)
 
     def cut_everywhere(self) -> None:
         """`all`, from coarse to fine unless units or knock-outs are asked for by name."""
@@ -101,7 +108,26 @@ class RunKnockouts:
         if size == "all":
             strongest = np.argsort(-np.abs(np.nan_to_num(changes)), kind="stable")[:SINGLE_LAYERS].tolist()
             singles = [window(layer, 1, layers) for layer in range(layers)]
-            self.add(units, self.found.final(sets, step, singles, sorted(strongest)))
+            alone = self.found.final(sets, step, singles, sorted(strongest))
+            self.add(units, alone)
+            self.singles[step] = list(zip(alone.cuts, alone.readings.logprob_change.tolist()))
+
+    def add_first_order(self, step: int, units: Sequence[Unit]) -> None:
+        """`first_order` of every layer and head, and how well it agrees with the layers that are cut alone."""
+        assert isinstance(self.found, Knockouts), "a model whose rows stand in for it"
+        clean, run, token = self.found.clean, self.run, self.found.baselines[step].token
+        cuts, effects = first_order(clean, step, token, key_sets(units), run.method, run.plan.settings.variants)
+        none = np.full(len(effects), np.nan)
+        readings = Readings(effects, none, none, np.full(len(effects), -1))
+        self.add(units, Effects(cuts, np.full(len(cuts), step), readings))
+        estimated = {(cut.first, cut.unit): one for cut, one in zip(cuts, effects) if cut.head is None}
+        exact, guessed = [], []
+        for cut, change in self.singles.get(step, ()):
+            if (cut.first, cut.unit) in estimated:
+                exact.append(change)
+                guessed.append(estimated[cut.first, cut.unit])
+        if len(exact) > 1:
+            self.agreement[step] = rank_correlation(exact, guessed)
 
     def asked_units(self, ids: list[int]) -> list[Unit]:
         """The units that the settings ask for, of a step that has seen these tokens; else each token."""
@@ -166,6 +192,7 @@ class RunKnockouts:
             "rests_on": [told(*one) for one in largest(finest(self.all_changes), floor)],
             "read_at": [told(*one) for one in largest(without_sink(self.final_changes), floor)],
             "refined": self.refined,
+            "first_order_rank_correlation": {str(step): found for step, found in self.agreement.items()},
         }
 
 
@@ -184,6 +211,11 @@ def make_knockouts(run: Run) -> tuple[KnockoutTable, dict[str, Any]] | None:
         made = RunKnockouts(run, found)
         made.make()
         return made.table(), made.record()
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    """Spearman's rank correlation, in [-1, 1]; NaN where one is constant or undefined."""
+    return float(pd.Series(one).rank().corr(pd.Series(other).rank()))
 
 
 def key_sets(units: Sequence[Unit]) -> KeySets:
