@@ -25,7 +25,7 @@ from mask_impact.results.table import UnitLabels
 from mask_impact.runs.run import Run
 
 SINGLE_LAYERS = 8  # units with the largest change by `final`, which each layer alone is cut for too
-SHOWN = 3  # units in a line
+SHOWN, SMALLEST_SHOWN = 3, 0.005  # units in a line, and nats that are not 0.00 there
 
 
 @dataclass
@@ -251,12 +251,13 @@ def told(unit: Unit, change: float) -> dict[str, Any]:
     }
 
 
-def conclusion(record: dict[str, Any], answer: str, probability: float) -> Iterator[str]:
+def conclusion(record: dict[str, Any], answer: str, probability: str) -> Iterator[str]:
     """The lines that say what the answer rests on, and where it is read."""
     heads = {"rests_on": "rests on: ", "read_at": "the final position reads it at: "}
-    parts = [head + ", ".join(map(in_brief, record[name])) for name, head in heads.items() if record[name]]
+    named = {name: [one for one in record[name] if abs(one["logprob_change"]) >= SMALLEST_SHOWN] for name in heads}
+    parts = [head + ", ".join(map(in_brief, named[name])) for name, head in heads.items() if named[name]]
     if parts:
-        yield f"{answer!r} ({probability:.3g}) {'; '.join(parts)}"
+        yield f"{answer!r} ({probability}) {'; '.join(parts)}"
 
 
 def in_brief(unit: dict[str, Any]) -> str:

@@ -96,7 +96,9 @@ def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
     if ends := endings.get(run.stopped_by() or ""):
         yield f"stopped at {ends} after {len(run.steps)} of {plural(run.plan.steps_asked, 'step')}"
     if run.knockout and first:
-        yield from knockouts.conclusion(run.knockout[1], shortened(run.generated_text or ""), first["probability"])
+        yield from knockouts.conclusion(
+            run.knockout[1], shortened(run.generated_text or ""), rounded(first["probability"])
+        )
     for unit in table.steps[0].kinds:
         variant, what = table.heatmap_rows[0][0], f"strongest {unit}" if table.unit_columns else "strongest"
         shown = ", ".join(map(in_brief, strongest_tokens(table, STRONGEST, unit=unit)))
