@@ -72,38 +72,10 @@ def show(
     kind = table.steps[0].kinds[0]
     strongest = strongest_tokens(table, top, metric=metric)
     if as_json:
-        console.say(
-            json.dumps(
-                json_value(
-                    {  # in ASCII, where nothing drives a terminal
-                        "file": str(path),
-                        "model": setting(run, "model"),
-                        "prompt": setting(run, "prompt"),
-                        **({"messages": turns} if (turns := setting(run, "messages")) else {}),
-                        "part": setting(run, "part"),
-                        "at": setting(run, "at"),
-                        "generated_text": run.get("generated_text"),
-                        "step": step,
-                        "variant": variant,
-                        "metric": COLUMN[metric],
-                        "steps": steps,
-                        "variants": variants,
-                        **({"unit": kind, "units": kinds} if table.unit_columns else {}),
-                        "strongest": [
-                            {
-                                "position": token.position,
-                                "token": token.text,
-                                "sum_over_layers": token.total,
-                                "layer": token.layer,
-                                "largest": token.largest,
-                                **of_unit(token),
-                            }
-                            for token in strongest
-                        ],
-                    }
-                )
-            )
-        )
+        chosen = {"step": step, "variant": variant, "metric": COLUMN[metric], "steps": steps, "variants": variants}
+        chosen |= {"unit": kind, "units": kinds} if table.unit_columns else {}
+        # In ASCII, where nothing drives a terminal.
+        console.say(json.dumps(json_value(about_run(path, run) | chosen | {"strongest": list(map(record, strongest))})))
         return
     shown = f"step {step} of {ranges(steps)}, variant {variant} of {', '.join(abbreviated(variants))}"
     shown += f", unit {kind} of {', '.join(kinds)}" if table.unit_columns else ""
@@ -134,6 +106,32 @@ def in_one_kind(path: Path, table: ResultTable, unit: str | None, metric: str) -
     if metric == "interaction" and unit != "pairs":
         raise RequestError(f"--metric interaction is of pairs, and not of {unit}; leave --unit out")
     return replace(table, steps=[step.of_kind(unit)])
+
+
+def about_run(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
+    """What the JSON says of the run."""
+    turns = setting(run, "messages")
+    return {
+        "file": str(path),
+        "model": setting(run, "model"),
+        "prompt": setting(run, "prompt"),
+        **({"messages": turns} if turns else {}),
+        "part": setting(run, "part"),
+        "at": setting(run, "at"),
+        "generated_text": run.get("generated_text"),
+    }
+
+
+def record(token: StrongToken) -> dict[str, Any]:
+    """A strong token or unit in the JSON."""
+    return {
+        "position": token.position,
+        "token": token.text,
+        "sum_over_layers": token.total,
+        "layer": token.layer,
+        "largest": token.largest,
+        **of_unit(token),
+    }
 
 
 def of_unit(token: StrongToken) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def pair_notes(settings: Settings, prompt: PromptInputs) -> list[str]:
     most = most_pairs(units, settings.pairs, len(units))
     if settings.pairs == "spans" and not most:
         return [settings.with_place("pairs: every two of the spans share a token, so there is no pair to hide")]
-    if most <= MOST_PAIRS or "full" not in settings.variants:
+    if most <= MOST_PAIRS or "full" not in settings.variants or settings.method == "rerun":  # which measures it for all
         return []
     line = (
         f"pairs: Full's interaction stays empty, as it is measured for at most {MOST_PAIRS} pairs, and there may be "

@@ -62,7 +62,8 @@ def test_show(folder, ask):
     assert "scale" in out[18] and "without position 0" in " ".join(out[18:])
 
 
-def test_show_says_what_was_given_and_what_the_step_predicts(command, ask):
+def test_show_says_what_was_given_and_what_the_step_predicts(command, ask, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert (
         command(
             "--model", "demo", "--prompt", "The capital of France is", "--continuation", " Rome.", "--output", "rome"

@@ -59,3 +59,10 @@ def test_full_interaction_past_its_most_pairs_is_empty_and_told():
     assert pairs[pairs.variant == "Full"].interaction_l2.isna().all()
     assert pairs[pairs.variant == "Head_0"].interaction_l2.notna().all()
     assert run(pairs=23, variants=["full"]).interaction_l2.max() > 0
+
+
+def test_the_literal_method_has_full_interaction_for_all_pairs(recwarn):
+    table = run(pairs=24, variants=["full"], layers=[0], method="rerun")
+    assert not [one for one in recwarn if "interaction" in str(one.message)]
+    pairs = table[(table.unit == "pairs") & (table.generation_step == 0)]
+    assert len(pairs) == 276 and pairs.interaction_l2.notna().all()

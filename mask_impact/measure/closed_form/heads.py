@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ LAST_PLACES = {dtype: 4 * torch.finfo(dtype).eps / TOLERANCE[dtype] for dtype in
 
 
 @dataclass(frozen=True)
-class MaskedHeads:
+class MaskedHeads(ABC):
     """Head outputs of one query with each set of keys masked in turn.
 
     weights: (head, key), in the widest dtype; they sum to 1, or to 1 minus the sink's share.
@@ -35,13 +36,13 @@ class MaskedHeads:
     undefined: Tensor
     any_undefined: bool
 
+    @abstractmethod
     def differences(self, sets: Tensor, out: Tensor | None = None) -> Tensor:
         """o_S - o for these of the seen sets, (len(sets), head, d_v), in `out` if given; 0 where undefined."""
-        raise NotImplementedError
 
+    @abstractmethod
     def kept(self, sets: Tensor) -> Tensor:
         """The weight that masking each of these sets leaves, 1 - p_S: (head, len(sets))."""
-        raise NotImplementedError
 
     def conservation(self, sets: Tensor, difference: Tensor) -> Tensor:
         """These sets' share of sum_S (1 - p_S)(o_S - o), (head, d_v), from their differences (row, head, d_v)."""
