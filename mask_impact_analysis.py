@@ -27,7 +27,7 @@ BATCH_MODE_GUIDE.md explains the settings and the result files, GLOSSARY.md the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mask_impact.base import console
@@ -86,11 +86,10 @@ def measure(plan: PlannedRun, loaded: LoadedModel, quiet: bool = True) -> Run:
         for layer in measured_layers(loaded.model, run.parts, run.inputs, run.method):
             run.add(layer)
             bar.update()
-    run.knockout = make_knockouts(run)
+    run.knockout = make_knockouts(run, quiet)
     return run
 
 
-@python_names.name_python_arguments(Settings)
 def run_masking_experiment(
     prompt: str | Sequence[int] | Sequence[Mapping[str, str]] | None = None,
     model_name: str = Settings.model,
@@ -110,18 +109,48 @@ def run_masking_experiment(
 
     Raises ValueError, all faults at once, for a wrong request; RunError for what only running can show.
     """
+    from mask_impact.runs.run import Run
+
+    settings = {"knockout": "none", "device": device, "num_output_tokens": num_output_tokens} | settings
+    return measured(Run.to_dataframe, model, tokenizer, prompt=prompt, model_name=model_name, **settings)
+
+
+def run_knockout(
+    prompt: str | Sequence[int] | Sequence[Mapping[str, str]] | None = None,
+    model_name: str = Settings.model,
+    *,
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    **settings: Any,
+) -> pd.DataFrame:
+    """What the answer rests on: the table of the knock-outs, the run record in `df.attrs["run"]`; no file is written.
+
+    All four cuts, `all` from coarse to fine, unless `knockout`, `units`, `window`, `knockout_steps` or `head_cells` ask
+    for others. The rest is as in `run_masking_experiment`.
+    """
+    from mask_impact.runs.run import Run
+
+    return measured(Run.knockouts_to_dataframe, model, tokenizer, prompt=prompt, model_name=model_name, **settings)
+
+
+@python_names.name_python_arguments(Settings)
+def measured(
+    result: Callable[[Run], pd.DataFrame],
+    model: PreTrainedModel | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    **settings: Any,
+) -> pd.DataFrame:
+    """The result of one prompt that was measured as a caller from Python asks."""
     from mask_impact.models import info, loading
     from mask_impact.runs import planning
 
-    asked = Settings.from_python(
-        prompt=prompt, model_name=model_name, device=device, num_output_tokens=num_output_tokens, **settings
-    )
+    asked = Settings.from_python(**settings)
     named = model is None and tokenizer is None
     model_info = info.examine(asked) if named else info.from_loaded(model, tokenizer, asked)
     plan = planning.plan(asked, model_info)
     with loading.ready(model_info, asked, model) as loaded:
         planning.refuse_skipped([plan], loaded)
-        return measure(plan, loaded).to_dataframe()
+        return result(measure(plan, loaded))
 
 
 command = console.command(main, "mask-impact")  # that pip installs

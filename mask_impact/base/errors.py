@@ -32,6 +32,10 @@ class RunError(RuntimeError):
     """Something failed that only running can show: memory, disk, not-a-number (exit code 1)."""
 
 
+class RowsRefused(RunError):
+    """Rows of this model do not give what the model gives, so that they cannot stand in for its passes."""
+
+
 class NameTaken(RunError):
     """Another run took the result's name first; this run leaves its files alone."""
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from mask_impact.settings.text_settings import CUTS as CUTS
 
+SINGLE_LAYERS = 8  # units with the largest change by `final`, which each layer alone is cut for too
+
 
 @dataclass(frozen=True)
 class Cut:

@@ -1,7 +1,7 @@
 """From coarse to fine: where hiding every token in turn would cost too much, larger units first, then what lies inside
 the few that matter.
 
-    found = refine(("sentences", "words", "tokens"), units_of, effect, tokens=2048)
+    found = refine(("sentences", "words", "tokens"), units_of, effect, partial(passes, tokens=2048))
     found.units, found.changes, found.refined
 """
 
@@ -18,6 +18,8 @@ from mask_impact.cuts.units import Unit
 BUDGET = 24.0  # plain forward passes, of all levels together
 MOST_UNITS = 48  # that are hidden one by one to begin with, or in place of one unit
 SHARE, MOST_REFINED = 0.9, 4  # refined are the units that make up this share of the summed change, at most so many
+
+Cost = Callable[[Sequence[Unit]], float]  # what hiding each of some units costs, in plain forward passes
 
 
 @dataclass
@@ -45,27 +47,27 @@ def refine(
     kinds: Sequence[str],
     units_of: Callable[[str], Sequence[Unit]],
     effect: Callable[[Sequence[Unit]], Sequence[float]],
-    tokens: int,
+    cost: Cost,
     budget: float = BUDGET,
 ) -> Refinement:
-    """Hide units level by level, while all together cost at most `budget` passes of a text of so many tokens.
+    """Hide units level by level, while all together cost at most `budget` passes.
 
     `kinds` end with the one that no other divides, `tokens`; all of that kind are hidden at once where the budget
     allows it. `effect` hides each of some units and returns what that changes; NaN where that is undefined.
     """
     lists = sorted((units_of(kind) for kind in kinds), key=len)  # the fewer, the coarser
     found = Refinement()
-    if passes(lists[-1], tokens) <= budget:
+    if cost(lists[-1]) <= budget:
         level = list(lists[-1])
     else:
         whole = Unit("", "all", tuple(sorted(position for unit in lists[-1] for position in unit.positions)))
-        level = _next_level(found, [(whole, 1.0)], lists, tokens, budget)
+        level = _next_level(found, [(whole, 1.0)], lists, cost, budget)
     while level:
         changes = effect(level)
         found.units += level
         found.changes += map(float, changes)
-        found.passes += passes(level, tokens)
-        level = _next_level(found, strongest(level, changes), lists, tokens, budget - found.passes)
+        found.passes += cost(level)
+        level = _next_level(found, strongest(level, changes), lists, cost, budget - found.passes)
     return found
 
 
@@ -91,11 +93,11 @@ def pieces_of(unit: Unit, lists: Sequence[Sequence[Unit]]) -> list[Unit]:
     return []
 
 
-def joined(units: Sequence[Unit], tokens: int, most: float) -> list[Unit]:
+def joined(units: Sequence[Unit], cost: Cost, most: float) -> list[Unit]:
     """As few neighbours as possible hidden as one, so that all cost at most so many passes; none if two cost more."""
     for size in range(max(2, ceil(len(units) / MOST_UNITS)), len(units)):
         runs = [run_of(units[start : start + size]) for start in range(0, len(units), size)]
-        if passes(runs, tokens) <= most:
+        if cost(runs) <= most:
             return runs
     return []
 
@@ -112,7 +114,7 @@ def _next_level(
     found: Refinement,
     parents: Sequence[tuple[Unit, float]],
     lists: Sequence[Sequence[Unit]],
-    tokens: int,
+    cost: Cost,
     budget: float,
 ) -> list[Unit]:
     """The units to hide in place of these, which have a share each, for at most `budget` passes; noted in `found`."""
@@ -120,12 +122,12 @@ def _next_level(
     for unit, share in parents:
         if not (pieces := pieces_of(unit, lists)):
             continue
-        left = budget - passes(level, tokens)
+        left = budget - cost(level)
         chosen = pieces
-        if len(pieces) > MOST_UNITS or passes(pieces, tokens) > left:
+        if len(pieces) > MOST_UNITS or cost(pieces) > left:
             # Half stays, for what lies inside; a weaker unit does not take that from a stronger one.
-            chosen = [] if level else joined(pieces, tokens, left / 2)
-        found.refined.append(_note(unit, share, pieces, chosen, passes(chosen, tokens), left))
+            chosen = [] if level else joined(pieces, cost, left / 2)
+        found.refined.append(_note(unit, share, pieces, chosen, cost(chosen), left))
         level += chosen
     return level
 

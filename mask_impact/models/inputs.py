@@ -55,6 +55,10 @@ class PromptInputs:
         assert self.pieces is not None, "a prompt that was planned"
         return self.pieces.of_kind(kind, self.pieces.read(token_ids), self.masked(len(token_ids)).tolist())
 
+    def cut_units(self, token_ids: list[int]) -> Sequence[Unit]:
+        """What knock-outs hide once the model has seen these tokens: the units asked for, else each token."""
+        return self.units(token_ids) or self.of_kind("tokens", token_ids)
+
     def cells(self, length: int) -> dict[int, Cell]:
         """Those of the first `length` positions that are cells of pictures."""
         return {}

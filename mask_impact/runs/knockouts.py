@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
+from mask_impact.base import console, interrupts
+from mask_impact.base.errors import RowsRefused, StopRequested
 from mask_impact.cuts.key_sets import KeySets
-from mask_impact.cuts.knockouts import Cut, window
-from mask_impact.cuts.refine import Refinement, refine
+from mask_impact.cuts.knockouts import SINGLE_LAYERS, Cut, window
+from mask_impact.cuts.refine import passes, refine
 from mask_impact.cuts.units import Unit
 from mask_impact.measure.knockout.begin import knockouts
 from mask_impact.measure.knockout.cells import strongest_cells
@@ -24,7 +30,6 @@ from mask_impact.results.knockout_table import KnockoutRows, KnockoutTable
 from mask_impact.results.table import UnitLabels
 from mask_impact.runs.run import Run
 
-SINGLE_LAYERS = 8  # units with the largest change by `final`, which each layer alone is cut for too
 SHOWN, SMALLEST_SHOWN = 3, 0.005  # units in a line, and nats that are not 0.00 there
 
 
@@ -42,6 +47,7 @@ class RunKnockouts:
     refined: list[dict[str, object]] = field(default_factory=list)
     singles: dict[int, list[tuple[Cut, float]]] = field(default_factory=dict)
     agreement: dict[int, float] = field(default_factory=dict)
+    left_out: str = ""
 
     @property
     def ids(self) -> list[int]:
@@ -52,14 +58,22 @@ class RunKnockouts:
         """The tokens that the model has seen at a step."""
         return self.ids[: self.found.clean.reads[step] + 1]
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether rows stand in for the model's passes, which makes cuts cheap."""
+        return isinstance(self.found, Knockouts)
+
     def make(self) -> None:
-        """All cuts that the settings ask for."""
+        """All cuts that the settings ask for; where each is a pass, `all` alone unless they were asked for by name."""
         settings = self.run.plan.settings
         if "all" in settings.cuts:
             self.cut_everywhere()
+        if not (self.by_rows or settings.cuts_named):
+            self.left_out = "final, heads and first_order: each cut is a pass here; ask for them by --knockout"
+            return
         for step in range(len(self.found.baselines)):
             asked = settings.cuts_at(step)
-            units = self.asked_units(self.at_step(step))
+            units = self.run.plan.prompt.cut_units(self.at_step(step))
             if "final" in asked:
                 self.cut_from_the_last(step, units)
             if "heads" in asked:
@@ -70,17 +84,19 @@ class RunKnockouts:
                 self.add_first_order(step, units)
 
     def cut_everywhere(self) -> None:
-        """`all`, from coarse to fine unless units or knock-outs are asked for by name."""
-        settings = self.run.plan.settings
-        if settings.given & {"knockout", "units"}:
-            self.changes_of(self.asked_units(self.ids))
+        """`all`, from coarse to fine unless units or knock-outs are asked for by name; spans in any case."""
+        prompt, tokens = self.run.plan.prompt, len(self.ids)
+        units = prompt.cut_units(self.ids)
+        if self.run.plan.settings.cuts_named:
+            self.changes_of(units)
             return
-        pieces = self.run.plan.prompt.pieces
-        assert pieces is not None, "a prompt that was planned"
-        found: Refinement = refine(
-            pieces.kinds, lambda kind: self.run.plan.prompt.of_kind(kind, self.ids), self.changes_of, len(self.ids)
-        )
-        self.refined = found.refined
+        if spans := [unit for unit in units if unit.kind == "spans"]:
+            self.changes_of(spans)
+        assert prompt.pieces is not None, "a prompt that was planned"
+        cost = partial(passes, tokens=tokens) if self.by_rows else len
+        self.refined = refine(
+            prompt.pieces.kinds, lambda kind: prompt.of_kind(kind, self.ids), self.changes_of, cost
+        ).refined
 
     def changes_of(self, units: Sequence[Unit]) -> list[float]:
         """What hiding each unit from everyone does to the whole answer: the sum of its log-probabilities' changes."""
@@ -128,11 +144,6 @@ class RunKnockouts:
                 guessed.append(estimated[cut.first, cut.unit])
         if len(exact) > 1:
             self.agreement[step] = rank_correlation(exact, guessed)
-
-    def asked_units(self, ids: list[int]) -> list[Unit]:
-        """The units that the settings ask for, of a step that has seen these tokens; else each token."""
-        prompt = self.run.plan.prompt
-        return prompt.units(ids) or list(prompt.of_kind("tokens", ids))
 
     def add(self, units: Sequence[Unit], effects: Effects) -> None:
         """Take effects into the table's rows, step by step."""
@@ -192,14 +203,33 @@ class RunKnockouts:
             "rests_on": [told(*one) for one in largest(finest(self.all_changes), floor)],
             "read_at": [told(*one) for one in largest(without_sink(self.final_changes), floor)],
             "refined": self.refined,
+            **({"left_out": self.left_out} if self.left_out else {}),
             "first_order_rank_correlation": {str(step): found for step, found in self.agreement.items()},
         }
 
 
-def make_knockouts(run: Run) -> tuple[KnockoutTable, dict[str, Any]] | None:
+@contextmanager
+def reporting(run: Run, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar over the rows of knock-outs, none outside a terminal; what it is told ends a run that is to stop.
+
+    Raises StopRequested where Ctrl-C was pressed meanwhile.
+    """
+    name = f"{console.escape_unprintable((run.plan.name or '')[:30])} knock-outs"
+    with tqdm(desc=name, unit="row", leave=False, disable=quiet or None, file=sys.stderr) as bar:
+
+        def report(rows: int) -> None:
+            bar.update(rows)
+            if interrupts.stop_requested():
+                raise StopRequested("stopped in the knock-outs; the same command goes on from the last steps")
+
+        yield report
+
+
+def make_knockouts(run: Run, quiet: bool = True) -> tuple[KnockoutTable | None, dict[str, Any]] | None:
     """The knock-outs that a measured run's settings ask for, as a table and a record; None if there are none.
 
-    Raises RunError where rows cannot stand in for the model's passes.
+    Where rows cannot stand in for the model's passes, RowsRefused is raised if they were asked for by name; else the
+    record says that they are left out, and why.
     """
     plan = run.plan
     if not plan.settings.cuts:
@@ -207,10 +237,19 @@ def make_knockouts(run: Run) -> tuple[KnockoutTable, dict[str, Any]] | None:
     parts, skipped = run.loaded.sites[plan.settings.part]
     ids, answer = run.all_ids[:-1], run.all_ids[len(plan.prompt.token_ids) :]
     further = plan.prompt.further(ids, run.loaded.model.device)
-    with knockouts(run.loaded.model, parts, ids, answer, further, run.method, by_rows=not skipped) as found:
-        made = RunKnockouts(run, found)
-        made.make()
-        return made.table(), made.record()
+    model, by_rows = run.loaded.model, not skipped
+    try:
+        with (
+            reporting(run, quiet) as report,
+            knockouts(model, parts, ids, answer, further, run.method, by_rows, report) as found,
+        ):
+            made = RunKnockouts(run, found)
+            made.make()
+            return made.table(), made.record()
+    except RowsRefused as error:
+        if plan.settings.cuts_named:
+            raise
+        return None, {"left_out": str(error)}
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
@@ -224,9 +263,13 @@ def key_sets(units: Sequence[Unit]) -> KeySets:
 
 
 def finest(changes: dict[Unit, float]) -> dict[Unit, float]:
-    """Of units that lie within each other the ones in which no other lies."""
+    """Of units that lie within each other the ones in which no other lies, and all spans."""
     held = {unit: set(unit.positions) for unit in changes}
-    return {unit: change for unit, change in changes.items() if not any(other < held[unit] for other in held.values())}
+    return {
+        unit: change
+        for unit, change in changes.items()
+        if unit.kind == "spans" or not any(other < held[unit] for other in held.values())
+    }
 
 
 def without_sink(changes: dict[Unit, float]) -> dict[Unit, float]:

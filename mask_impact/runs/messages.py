@@ -14,7 +14,7 @@ from mask_impact.base import console
 from mask_impact.base.formats import file_sizes, formats_for
 from mask_impact.models.loading import LoadedModel
 from mask_impact.results.strongest import STRONGEST, StrongToken, left_out_note, strongest_tokens
-from mask_impact.runs import knockouts
+from mask_impact.runs import costs, knockouts
 from mask_impact.runs.planning import NamedRun, PlannedRun, heads_of_layers, most_heatmaps, most_rows
 from mask_impact.runs.run import Run
 
@@ -44,9 +44,17 @@ def before(plan: NamedRun, loaded: LoadedModel) -> None:
     heads = heads_of_layers(plan, loaded)
     formats, _ = formats_for(most_rows(plan, heads), plan.settings.formats, plan.settings.formats_given)
     console.say(
-        f"{plan.name}: {counts(plan, len(heads))}, {extent(plan, heads, formats)}",
+        f"{plan.name}: {counts(plan, len(heads))}, {extent(plan, heads, formats)}{knockout_cost(plan, loaded)}",
         plan.settings.quiet,
     )
+
+
+def knockout_cost(plan: PlannedRun, loaded: LoadedModel) -> str:
+    """The end of that line: what the knock-outs cost at most, in forward passes and time; empty if none are made."""
+    config = loaded.model_info.measured_config(plan.settings)
+    parts, skipped = loaded.sites[plan.settings.part]
+    by_rows = plan.settings.method == "renormalize" and not skipped
+    return costs.in_words(*costs.knockout_cost(plan, config, len(parts) + len(skipped), by_rows))
 
 
 def counts(plan: PlannedRun, layers: int) -> str:
@@ -85,6 +93,8 @@ def after(run: Run, paths: Sequence[Path]) -> None:
             f"{run.plan.name}: the GPU's memory ran out, so {2**times} times fewer rows went through a layer at once "
             "(rows_halved in the run file); a smaller --max-memory does so from the start"
         )
+    for line in run.knockouts_left_out():
+        console.warn(f"{run.plan.name}: {line}")
     for line in conclusion(run, paths):
         console.say(f"  {line}", run.plan.settings.quiet)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mask_impact.base import console, interrupts
-from mask_impact.base.errors import StopRequested
+from mask_impact.base.errors import RequestError, RunError, StopRequested
 from mask_impact.base.json_text import json_value
 from mask_impact.cuts.key_sets import KeySets
 from mask_impact.cuts.pairs import Pair, pair_units, pairs_among, strongest
@@ -69,7 +69,7 @@ class Run:
             at=plan.prompt.at,
         )
         self._pairs: list[Pair] = []
-        self.knockout: tuple[KnockoutTable, dict[str, Any]] | None = None
+        self.knockout: tuple[KnockoutTable | None, dict[str, Any]] | None = None
         self.steps = [step.record for step in parts]
         self.distances = Column(parts, lambda step: step.distances)
         self._closed: list[MeasuredLayer] = []
@@ -240,10 +240,23 @@ class Run:
 
     def to_dataframe(self) -> pd.DataFrame:
         """The long table as a DataFrame, the run record in `attrs["run"]`; the record's warnings become Python's."""
-        frame = self.table().to_dataframe()
+        return self._with_record(self.table().to_dataframe())
+
+    def knockouts_to_dataframe(self) -> pd.DataFrame:
+        """Likewise the table of knock-outs. Raises RequestError where none were asked for, RunError where none are."""
+        if self.knockout is None:
+            raise RequestError(
+                "there are no knock-outs to return; leave knockout and part out, or ask for a cut by name"
+            )
+        if self.knockout[0] is None:
+            raise RunError(*self.knockouts_left_out())
+        return self._with_record(self.knockout[0].to_dataframe())
+
+    def _with_record(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The frame with the run record, whose warnings are told."""
         frame.attrs["run"] = self.record()
         for line in frame.attrs["run"]["warnings"]:
-            warnings.warn(line, stacklevel=4)  # at the caller of the front door's function, past its decorator
+            warnings.warn(line, stacklevel=6)  # at the caller of the front door's function, past its decorator
         return frame
 
     @property
@@ -271,11 +284,13 @@ class Run:
 
     def record(self) -> dict[str, Any]:
         """What produced the table, in JSON types: the content of {name}_run.json, and `df.attrs["run"]`."""
+        planned = plan_record(self.plan, self.loaded)
         return json_value(
             {
                 "schema_version": SCHEMA_VERSION,
                 "status": "complete",
-                **plan_record(self.plan, self.loaded),
+                **planned,
+                "warnings": [*planned["warnings"], *self.knockouts_left_out()],
                 "dtypes": self._dtypes(),
                 "tokens": [{"id": token, "text": text} for token, text in zip(self.all_ids, self.texts)],
                 "prompt_length": len(self.plan.prompt.token_ids),
@@ -296,6 +311,11 @@ class Run:
                 **({"rows_halved": self.method.rows.halvings} if self.method.rows.halvings else {}),
             }
         )
+
+    def knockouts_left_out(self) -> list[str]:
+        """A line where knock-outs were left out, with the reason."""
+        reason = self.knockout and self.knockout[1].get("left_out")
+        return [f"knock-outs are left out: {reason}"] if reason else []
 
     def _strongest(self) -> list[dict[str, Any]]:
         """The strongest of each kind of unit at step 0."""

@@ -195,10 +195,11 @@ class Settings:
         readers.several_of("none", *CUTS),
         "cuts that are run on to the answer: a unit is hidden from `all` that follows it, from the `final` position "
         "alone, in single `heads`; `first_order` estimates the effect of each layer and head; `none` makes no cut",
-        ("none",),
+        CUTS,
         metavar="LIST",
         scope="prompt",
         group="measure",
+        default_shown="all four; from Python `none`",
         unrecorded=("none",),
     )
     window: int | str = option(
@@ -479,6 +480,11 @@ class Settings:
         if self.part == "encoder" or "none" in self.knockout:
             return ()
         return tuple(cut for cut in self.knockout if cut != "first_order" or has_first_order(self.variants))
+
+    @property
+    def cuts_named(self) -> bool:
+        """Whether what is cut was asked for by name, so that no limit of what it costs holds."""
+        return not self.given.isdisjoint({"knockout", "units"})
 
     def cuts_at(self, step: int) -> tuple[str, ...]:
         """The cuts that are read at a generation step: `all` at each, the others where they are asked for."""

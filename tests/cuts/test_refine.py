@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -41,7 +42,7 @@ class Answer:
 
 def found(lists, answer, **more):
     tokens = len(lists["tokens"])
-    result = refine(tuple(lists), lists.__getitem__, answer.effect, tokens, **more)
+    result = refine(tuple(lists), lists.__getitem__, answer.effect, partial(passes, tokens=tokens), **more)
     hidden = [unit for level in answer.levels for unit in level]
     assert result.units == hidden and len(result.changes) == len(hidden)
     assert result.passes == pytest.approx(passes(hidden, tokens)) and result.passes <= more.get("budget", BUDGET)
@@ -161,7 +162,7 @@ def test_positions_that_are_not_hidden_are_in_no_level():
     """As where a picture's cells are masked alone."""
     lists = {"tokens": [Unit(f"c{at}", "tokens", (at,)) for at in range(4, 260)]}
     answer = Answer(at77=1.0)
-    result = refine(("tokens",), lists.__getitem__, answer.effect, 300)
+    result = refine(("tokens",), lists.__getitem__, answer.effect, partial(passes, tokens=300))
     assert {one for unit in answer.levels[0] for one in unit.positions} == set(range(4, 260))
     assert result.passes <= BUDGET
     assert any(unit.positions == (77,) for unit in answer.levels[-1])

@@ -20,7 +20,7 @@ from mask_impact import __main__, read_results
 from mask_impact.base.terminal import Screen
 from mask_impact.models.vision import cells as encoder_inputs
 from mask_impact.models.vision import pictures, qwen3_vl
-from mask_impact.runs import dry_run, planning
+from mask_impact.runs import costs, dry_run, planning
 from mask_impact.settings import readers
 from mask_impact.settings.vision_settings import VisionSettings
 from mask_impact_vl import run_vl_masking_experiment
@@ -345,11 +345,11 @@ def test_the_estimate_grows_with_the_measured_cells(at, places, method, models):
     settings = VisionSettings(model=str(models / "vl"), image="cat.png", part="encoder", at=at, method=method)
     model_info = qwen3_vl.examine(settings)
     plan = planning.plan(settings, model_info)
-    found = dry_run.estimated_seconds(
-        plan, dry_run.layers(plan, model_info), model_info.layers(settings), dry_run.LayerSizes(token=3, row=2), 1e3
+    found = costs.estimated_seconds(
+        plan, dry_run.layers(plan, model_info), model_info.layers(settings), costs.LayerSizes(token=3, row=2), 1e3
     )
     again, calls = (60 * 2, 1) if method == "renormalize" else (15 * 60 * 3, 15)
-    assert found == pytest.approx((60 * 3 * 2 + places * again * 2) / 1e3 + dry_run.LAYER_SECONDS * places * calls * 2)
+    assert found == pytest.approx((60 * 3 * 2 + places * again * 2) / 1e3 + costs.LAYER_SECONDS * places * calls * 2)
     row, patch = (
         32 * 32 + 2 * 32 * 48,
         4 * 32 * 32 + 2 * 32 * 48 + 2 * 32 * 60,

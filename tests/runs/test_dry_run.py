@@ -14,7 +14,7 @@ from repository import ROOT
 import mask_impact_vl
 from mask_impact.models import info, loading
 from mask_impact.models.vision import qwen3_vl
-from mask_impact.runs import dry_run, planning
+from mask_impact.runs import costs, dry_run, planning
 from mask_impact.settings.text_settings import Settings
 from mask_impact.settings.vision_settings import VisionSettings
 
@@ -191,7 +191,7 @@ def test_rows_are_those_of_the_loaded_model(name, tmp_path):
     plan, model_info = planned(tmp_path / name, num_tokens=3)
     rows = planning.rows_to_come(plan, loading.load(model_info, plan.settings))
     assert f"at most {rows:,} rows" in dry_run.plan_size(plan, model_info)
-    assert dry_run.layer_sizes(model_info.config.get_text_config()).token > 0
+    assert costs.layer_sizes(model_info.config.get_text_config()).token > 0
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_heads_that_differ_by_layer_leave_the_rows_and_the_time_open(tmp_path):
     plan, model_info = planned(tmp_path / "llama")
     object.__setattr__(model_info.config, "num_attention_heads", [2, 4, 2])
     assert dry_run.plan_size(plan, model_info).endswith("rows unknown until the weights are loaded")
-    assert dry_run.layer_sizes(model_info.config) is None
+    assert costs.layer_sizes(model_info.config) is None
     assert "cannot be told without the weights" in dry_run.total_line([plan], [plan], {}, None)
 
 
@@ -237,7 +237,7 @@ def test_a_layer_has_the_weights_that_the_model_has(tmp_path):
     zoo.save("llama", tmp_path / "llama")
     plan, model_info = planned(tmp_path / "llama")
     layer = loading.load(model_info, plan.settings).parts()[0].layer
-    sizes = dry_run.layer_sizes(model_info.config)
+    sizes = costs.layer_sizes(model_info.config)
     matrices = {name: weight.numel() for name, weight in layer.named_parameters() if weight.dim() == 2}
     assert sizes.token == sum(matrices.values())
     assert sizes.row == sum(count for name, count in matrices.items() if "mlp" in name or "o_proj" in name)

@@ -9,16 +9,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from mask_impact.base.errors import RequestError, RowsRefused
 from mask_impact.measure.check_on_load import name_of, named_unknown
-from mask_impact.measure.knockout.clean import clean_pass
-from mask_impact.measure.knockout.effects import Knockouts
+from mask_impact.measure.knockout.clean import OTHERWISE, clean_pass
+from mask_impact.measure.knockout.effects import Knockouts, Report, ignore
 from mask_impact.measure.knockout.literal import LiteralKnockouts
 from mask_impact.measure.step import Method
 from mask_impact.sites.attention import attached
 from mask_impact.sites.parts import LayerParts, decoder_of
 from mask_impact.sites.positions import fresh_positions
-
-OTHERWISE = "knock-outs can be made by --method rerun, or left out by --knockout none"
 
 
 @contextmanager
@@ -30,18 +29,24 @@ def knockouts(
     further: dict[str, Any],
     method: Method,
     by_rows: bool,
+    report: Report = ignore,
 ) -> Iterator[Knockouts | LiteralKnockouts]:
     """What cuts in these tokens do to `tokens`, each of which follows one of the last of them.
 
     `parts` are all layers with softmax attention. Rows need every layer to have it, and the default method.
+    `report` is told of all rows that were read, chunk by chunk.
+    Raises RowsRefused where they are not the model's.
     """
     with torch.inference_mode(), fresh_positions(model) as rotary:
         rotary.begin()
         with attached(decoder_of(model)):
             clean = clean_pass(model, parts, token_ids, len(tokens), further)
             if by_rows and method.name == "renormalize":
-                with named_unknown(name_of(model), model, OTHERWISE):
-                    found = Knockouts(clean, tokens, method)
+                try:
+                    with named_unknown(name_of(model), model, OTHERWISE):
+                        found = Knockouts(clean, tokens, method, report)
+                except RequestError as error:
+                    raise RowsRefused(str(error)) from error
                 yield found
                 return
-        yield LiteralKnockouts(clean, parts, tokens, further)
+        yield LiteralKnockouts(clean, parts, tokens, further, report)

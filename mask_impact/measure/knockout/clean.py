@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mask_impact.base.errors import RunError
+from mask_impact.base.errors import RowsRefused
 from mask_impact.base.precision import full_float32
 from mask_impact.measure.step import Method
 from mask_impact.sites.attention import AttentionCall, tapped
@@ -18,6 +18,8 @@ from mask_impact.sites.hooks import hooked
 from mask_impact.sites.layer_call import LayerCall, first_tensor
 from mask_impact.sites.parts import LayerParts
 from mask_impact.sites.query import QueryView, additive_mask, query_view
+
+OTHERWISE = "use --method rerun, or --knockout none"
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,12 @@ def clean_pass(
 def in_rows_dtype(clean: CleanPass, method: Method) -> CleanPass:
     """The same pass with its layers made again in the dtype of the rows, so that rows and clean keys round alike.
 
-    Raises RunError where a layer sees some positions only.
+    Raises RowsRefused where a layer sees some positions only.
     """
     own = clean.layers[0].call.hidden.dtype
     dtype, length = method.rows_dtype(own), len(clean.token_ids)
     if any(layer.call.hidden.shape[1] != length for layer in clean.layers):
-        raise RunError("some layers see only the positions whose logits are read; use --method rerun")
+        raise RowsRefused(f"some layers see only the positions whose logits are read: {OTHERWISE}")
     if dtype == own:
         return clean
     hidden, layers = clean.layers[0].call.hidden.to(dtype), []

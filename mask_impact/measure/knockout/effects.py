@@ -6,7 +6,7 @@ that is read. What stands before is shared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -14,17 +14,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mask_impact.base.errors import RunError
+from mask_impact.base.errors import RowsRefused
 from mask_impact.base.precision import TOLERANCE, full_float32
 from mask_impact.cuts.key_sets import KeySets
 from mask_impact.cuts.knockouts import Cut
-from mask_impact.measure.knockout.clean import CleanPass, in_rows_dtype
+from mask_impact.measure.knockout.clean import OTHERWISE, CleanPass, in_rows_dtype
 from mask_impact.measure.knockout.readings import Baseline, Readings
 from mask_impact.measure.knockout.rows import Segment, Walk, logits_of
 from mask_impact.measure.noise_floor import CONTROLS, one_ulp
 from mask_impact.measure.step import Method
 
 TOGETHER = 64  # rows at one position that attention sees as one segment: each is a key that the others do not see
+
+
+Report = Callable[[int], None]
+
+
+def ignore(_: int) -> None:
+    """Report to nobody."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +58,12 @@ class Knockouts:
     `baselines` are the uncut answer at each read, `floors` the largest changes that rows show which cut nothing.
     """
 
-    def __init__(self, clean: CleanPass, tokens: Sequence[int], method: Method):
-        """`tokens` follow the reads. Raises RunError where rows that cut nothing are not the model's."""
-        self.clean, self.method = in_rows_dtype(clean, method), method
+    def __init__(self, clean: CleanPass, tokens: Sequence[int], method: Method, report: Report = ignore):
+        """`tokens` follow the reads; `report` is told of all rows that were read, chunk by chunk.
+
+        Raises RowsRefused where rows that cut nothing are not the model's.
+        """
+        self.clean, self.method, self._report = in_rows_dtype(clean, method), method, report
         self.baselines: list[Baseline] = []
         self.floors: list[dict[str, float]] = []
         self._uncut: Tensor | None = None
@@ -66,12 +76,12 @@ class Knockouts:
         self._uncut = rows[0]  # of the last read
 
     def _check(self, rows: Tensor, plain: Tensor, dtype: torch.dtype) -> None:
-        """Raise RunError unless what a row that cuts nothing gives is what the model gives, but for rounding."""
+        """Raise RowsRefused unless what a row that cuts nothing gives is what the model gives, but for rounding."""
         apart, largest = float((rows - plain.to(rows)).abs().max()), float(plain.abs().max())
         if not apart <= TOLERANCE[dtype] * largest:
-            raise RunError(
+            raise RowsRefused(
                 f"rows that cut nothing are off by {apart:.3g} of at most {largest:.3g}, so they cannot stand in for "
-                "this model's passes: use --method rerun, or --knockout none"
+                f"this model's passes: {OTHERWISE}"
             )
 
     def all(self, sets: KeySets) -> Effects:
@@ -142,6 +152,7 @@ class Knockouts:
             uncut, _ = read.pop()[0], undefined.pop()
             if self._uncut is not None:
                 self._check(uncut, self._uncut, uncut.dtype)
+            self._report(sum(map(len, read)))
             rows += read
             lost += [each.numpy() for each in undefined]
         return torch.cat(rows[1:] or rows), np.concatenate(lost)

@@ -17,7 +17,7 @@ from mask_impact.base.precision import full_float32
 from mask_impact.cuts.key_sets import KeySets
 from mask_impact.cuts.knockouts import Cut
 from mask_impact.measure.knockout.clean import CleanPass
-from mask_impact.measure.knockout.effects import Effects
+from mask_impact.measure.knockout.effects import Effects, Report, ignore
 from mask_impact.measure.knockout.readings import Baseline, Readings
 from mask_impact.sites.attention import AttentionCall, attached, tapped
 from mask_impact.sites.parts import LayerParts, decoder_of
@@ -121,9 +121,16 @@ def masked(call: AttentionCall, own: Tensor, hidden: Tensor, head: int | None) -
 class LiteralKnockouts:
     """As Knockouts, by a pass of the plain model for each cut."""
 
-    def __init__(self, clean: CleanPass, parts: list[LayerParts], tokens: Sequence[int], further: dict[str, Any]):
-        """`tokens` are the ones that follow the clean pass's reads, `further` what else the model's call takes."""
-        self.clean, self.parts, self.further = clean, parts, further
+    def __init__(
+        self,
+        clean: CleanPass,
+        parts: list[LayerParts],
+        tokens: Sequence[int],
+        further: dict[str, Any],
+        report: Report = ignore,
+    ):
+        """`tokens` follow the clean pass's reads, `further` is what else the model's call takes; see Knockouts."""
+        self.clean, self.parts, self.further, self._report = clean, parts, further, report
         uncut = self._logits(KeySets.of([]), None, list(clean.reads))
         self.baselines = [Baseline(logits, token) for logits, token in zip(uncut, tokens, strict=True)]
         self.floors = [each.read(each.logits[None]).largest() for each in self.baselines]
@@ -154,6 +161,7 @@ class LiteralKnockouts:
             parts.append(Readings.together(each).without(lost))
             cuts += [cut] * len(numbers)
             reads += numbers
+            self._report(len(numbers))
         return Effects(cuts, np.array(reads, np.int64), Readings.together(parts))
 
     def _logits(self, sets: KeySets, cut: Cut | None, reads: Sequence[int]) -> Tensor:

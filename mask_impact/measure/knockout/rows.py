@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mask_impact.base.errors import RunError
-from mask_impact.measure.knockout.clean import CleanLayer, CleanPass
+from mask_impact.base.errors import RowsRefused
+from mask_impact.measure.knockout.clean import OTHERWISE, CleanLayer, CleanPass
 from mask_impact.measure.step import Method
 from mask_impact.sites.attention import AttentionCall, tapped
 from mask_impact.sites.finding import find_layers
@@ -120,7 +120,9 @@ class Walk:
 
         def answer(call: AttentionCall) -> Tensor:
             if call.key.shape[2] != len(hidden):
-                raise RunError("a layer takes its keys from another one; its rows cannot be sent on by themselves")
+                raise RowsRefused(
+                    f"a layer takes its keys from another one, so its rows cannot go on by themselves: {OTHERWISE}"
+                )
             parts = zip(streams, segments, *(value.split(sizes, 2) for value in (call.query, call.key, call.value)))
             return torch.cat([self.attention(layer, call, undefined[number], *part) for number, *part in parts], 1)
 
