@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import zoo
 
 import mask_impact
+from mask_impact.base import interrupts
+from mask_impact.base.errors import RunError
 from mask_impact.results.knockout_table import KNOCKOUT_COLUMNS
-from mask_impact_analysis import run_masking_experiment
+from mask_impact.runs import knockouts
+from mask_impact_analysis import run_knockout, run_masking_experiment
+from mask_impact_vl import run_knockout as run_picture_knockout
 
 PROMPT = "Anna put the key in the red box. The key is in the"
 ALL = "all,final,heads,first_order"
+TESTIMG = Path(__file__).parents[2] / "testimg.png"
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +31,9 @@ def run(command, *words):
 
 
 def test_what_the_answer_rests_on_is_said_first(command):
-    code, out, err = run(command, "--knockout", ALL)
+    code, out, err = run(command)
     assert (code, err) == (0, [])
+    assert "; knock-outs at most " in out[0] and " passes, about " in out[0]
     assert out[1].startswith("  ' red' (1.000) rests on: ' red' -8.0")
     assert "; the final position reads it at: ' red' -5.2" in out[1]
     table = mask_impact.read_results("output/key_knockout.csv")
@@ -40,7 +47,8 @@ def test_what_the_answer_rests_on_is_said_first(command):
 
 
 def test_without_knockouts_there_are_no_such_files(command):
-    run(command)
+    _, out, _ = run(command, "--knockout", "none")
+    assert "knock-outs" not in out[0] and not any("rests on" in line for line in out)
     assert sorted(path.name for path in Path("output").iterdir() if "knockout" in path.name) == []
 
 
@@ -79,3 +87,67 @@ def test_a_hybrid_is_cut_by_whole_passes():
         "Red boxes", model=zoo.build(name), tokenizer=zoo.tokenizer(), knockout=["all", "final"], variants=["full"]
     )
     assert frame.attrs["run"]["knockout"]["steps"][0]["logprob"] < 0
+
+
+@pytest.mark.parametrize("name, method", [(next(iter(zoo.HYBRIDS)), "renormalize"), ("qwen3", "rerun")])
+def test_where_each_cut_is_a_pass_only_all_is_made_unasked(name, method):
+    with pytest.warns(UserWarning, match="final, heads and first_order"):
+        table = run_knockout("Red boxes", model=zoo.build(name), tokenizer=zoo.tokenizer(), method=method)
+    assert {*table.cut} == {"all"} and "a pass" in table.attrs["run"]["knockout"]["left_out"]
+
+
+def test_a_model_whose_rows_are_not_its_own_goes_on_without_unless_asked_by_name():
+    words = {"model": zoo.build("gemma4_shared"), "tokenizer": zoo.tokenizer()}
+    with pytest.warns(UserWarning, match="knock-outs are left out: .*--method rerun"):
+        frame = run_masking_experiment("Red boxes", knockout=None, **words)
+    assert len(frame) and [*frame.attrs["run"]["knockout"]] == ["left_out"]
+    with pytest.raises(RunError, match="method"):
+        run_masking_experiment("Red boxes", knockout="all", **words)
+    with pytest.raises(RunError, match="knock-outs are left out"):
+        run_knockout("Red boxes", **words)
+
+
+def test_from_python_layers_alone_unless_asked():
+    assert "knockout" not in run_masking_experiment(PROMPT, "demo").attrs["run"]
+    table = run_knockout(PROMPT, "demo", units=["words"], knockout=["all"])
+    assert tuple(table.columns) == KNOCKOUT_COLUMNS and {*table.unit} == {"words"}
+    assert (
+        table.attrs["run"]["knockout"]["rests_on"][0]["text"]
+        == table.sort_values("logprob_change").token_masked.iloc[0]
+    )
+    with pytest.raises(ValueError, match="no knock-outs"):
+        run_knockout(PROMPT, "demo", knockout="none")
+
+
+def test_pictures_have_run_knockout_too():
+    table = run_picture_knockout(
+        "What color is the circle?", TESTIMG, model_name="demo", mask_mode="both", knockout="all"
+    )
+    strongest = table.sort_values("logprob_change").iloc[0]
+    assert strongest.token_masked in (" circle", "img0[1,2]")
+
+
+def test_spans_are_cut_beside_what_is_refined():
+    table = run_knockout(PROMPT, "demo", spans={"box": "red box"})
+    rows = table[table.cut == "all"]
+    assert {*rows.unit} == {"spans", "tokens"}
+    assert "box" in [one["text"] for one in table.attrs["run"]["knockout"]["rests_on"]]
+
+
+def test_a_long_prompt_goes_from_coarse_to_fine():
+    """80 tokens, whose own cuts would cost 40 passes."""
+    long = "The cat sat in the house. " * 10 + PROMPT
+    table = run_knockout(long, "demo")
+    record = table.attrs["run"]["knockout"]
+    assert sum(note["units"] * (note["passes"] > 0) for note in record["refined"]) == len(table[table.cut == "all"])
+    assert sum(note["passes"] for note in record["refined"]) <= 24
+    assert record["rests_on"][0]["text"] == " red"
+
+
+def test_ctrl_c_in_the_knockouts_stops_before_a_file_is_written(command, monkeypatch):
+    monkeypatch.setattr(
+        knockouts, "interrupts", SimpleNamespace(stop_requested=lambda: bool(interrupts._stop_requested.set()) or True)
+    )
+    code, _, err = run(command)
+    assert code == 130 and any("stopped in the knock-outs" in line for line in err)
+    assert not list(Path("output").glob("key_*"))

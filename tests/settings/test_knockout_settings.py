@@ -40,12 +40,15 @@ def test_cuts_are_the_same_from_everywhere(tmp_path):
         assert found == [("final", "heads", "first_order"), 5, (0, 1, 2), 7]
 
 
-def test_no_cut_is_made_unless_it_is_asked_for():
+def test_all_cuts_are_made_unless_none_is_asked_for():
     plain, none = Settings(prompt="P"), Settings.from_python(prompt="P", knockout="none", window="all")
-    for settings in (plain, none):
-        assert settings.cuts == settings.cuts_at(0) == ()
-        assert settings.to_record().keys().isdisjoint(SETTINGS_OF_CUTS)
-    assert result_names.differing_settings({"settings": plain.to_record()}, none, {}) == []
+    assert plain.cuts == plain.cuts_at(0) == CUTS and plain.to_record()["knockout"] == [*CUTS]
+    assert none.cuts == none.cuts_at(0) == ()
+    assert none.to_record().keys().isdisjoint(SETTINGS_OF_CUTS)
+    before = none.to_record()  # as of a version without knock-outs
+    assert result_names.differing_settings({"settings": before}, none, {}) == []
+    assert result_names.differing_settings({"settings": before}, plain, {}) == ["knockout"]
+    assert not plain.cuts_named and Settings.from_python(prompt="P", knockout=CUTS).cuts_named
 
 
 def test_all_is_read_at_every_step_and_the_others_where_they_are_asked_for():
@@ -83,7 +86,7 @@ def test_first_order_needs_whole_layers_or_heads(variants):
         ),
         ({"knockout": []}, "knockout: expected one or more of none, all, final, heads, first_order, found a list"),
         (
-            {"window": 5},
+            {"window": 5, "knockout": "none"},
             "window needs the cut final, found knockout none; ask for it with --knockout, or leave window out",
         ),
         (
