@@ -66,7 +66,7 @@ def read(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help = "which distance (default: l2); interaction: of pairs of units"
         each.add_argument("--metric", action=Once, choices=("l2", "cosine", "interaction"), default="l2", help=help)
     report = command("report", "write {name}_report.html, the page that shows a result, beside it", "result")
-    export = command("export", "write a result in another format, beside it", "result")
+    export = command("export", "write a result, with its knock-outs, in another format, beside it", "result")
     export.add_argument("--to", metavar="FORMAT", action=Once, choices=FORMATS, required=True, help=", ".join(FORMATS))
     for each in (report, export):
         each.add_argument("--overwrite", action="store_true", help="replace an existing file")
