@@ -8,6 +8,7 @@ import pytest
 import zoo
 
 import mask_impact
+from mask_impact.base import formats
 from mask_impact.results.knockout_table import KNOCKOUT_COLUMNS
 from mask_impact_analysis import run_masking_experiment
 
@@ -79,3 +80,29 @@ def test_a_hybrid_is_cut_by_whole_passes():
         "Red boxes", model=zoo.build(name), tokenizer=zoo.tokenizer(), knockout=["all", "final"], variants=["full"]
     )
     assert frame.attrs["run"]["knockout"]["steps"][0]["logprob"] < 0
+
+
+def names() -> list[str]:
+    return sorted(path.name for path in Path("output").iterdir() if path.is_file())
+
+
+def test_a_knockout_table_that_no_spreadsheet_opens_is_parquet_where_no_format_was_asked_for(command, monkeypatch):
+    monkeypatch.setattr(formats, "SPREADSHEET_ROWS", 40)
+    words = ("--knockout", "all,final", "--variants", "full", "--layers", "0")
+    out = run(command, *words)[1]
+    rows = len(mask_impact.read_results("output/key_knockout.parquet"))
+    assert len(mask_impact.read_results("output/key_results.parquet")) <= 40 < rows
+    assert any(line.startswith(f"  {rows:,} rows of knock-outs are more than a spreadsheet opens (40)") for line in out)
+    assert names() == ["key_knockout.parquet", "key_results.parquet", "key_run.json"]
+    assert "this result is there" in run(command, *words)[1][0]
+    assert run(command, *words, "--formats", "csv")[0] == 0 and "key_knockout.csv" in names()
+
+
+def test_json_that_was_asked_for_gives_way_with_a_warning(command, monkeypatch):
+    monkeypatch.setattr(formats, "JSON_ROWS", 40)
+    words = ("--knockout", "all,final", "--variants", "full", "--layers", "0", "--formats", "csv,json")
+    code, _, [warning] = run(command, *words)
+    assert code == 0 and warning.startswith("warning: key: JSON was asked for") and "rows of knock-outs" in warning
+    assert names() == [f"key_{kind}.{form}" for kind in ("knockout", "results") for form in ("csv", "parquet")] + [
+        "key_run.json"
+    ]
