@@ -111,10 +111,10 @@ def masking_bites(kind: str, measured: MeasuredLayer, chosen: np.ndarray) -> Che
 
 
 def lines(phase: Phase) -> Iterator[str]:
-    """What was asked, the strongest tokens, and the checks."""
+    """What was asked, the tokens that move the layers most, and the checks."""
     yield (
         f"{phase.title}: {len(phase.cells)} tokens, {phase.cells.sum()} of them of a picture; "
-        f"the model answers {phase.answer!r}; the strongest at step 0 (Full L2 summed over layers):"
+        f"the model answers {phase.answer!r}; what moves the layers most at step 0 (Full L2 summed over layers):"
     )
     for token in phase.strongest:
         yield f"{token.position:6} {token.text!r:20}{token.total:10.4g}"

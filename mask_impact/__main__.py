@@ -48,18 +48,17 @@ def read(argv: Sequence[str] | None = None) -> argparse.Namespace:
             )
         return added
 
-    show = command("show", "print the strongest tokens and a block picture of one step and variant", "result")
+    shown = "print what the answer rests on, and of one step and variant what moves the layers most and a block picture"
+    show = command("show", shown, "result")
     show.add_argument("--step", metavar="K", action=Once, type=step_number, help="generation step (default: the first)")
     show.add_argument(
         "--variant", metavar="NAME", action=Once, help="Full, Attn, Head_0, ... (default: the first there is)"
     )
     show.add_argument("--top", metavar="N", action=Once, type=count, default=10, help="how many tokens (default: 10)")
-    show.add_argument(
-        "--json", dest="as_json", action="store_true", help="print the strongest tokens as JSON, for scripts"
-    )
+    show.add_argument("--json", dest="as_json", action="store_true", help="print the lists as JSON, for scripts")
     show.add_argument("--unit", metavar="KIND", action=Once, help="words, spans, ... (default: the first there is)")
     compare = command("compare", "print where two results of the same shape differ, and by how much", "a", "b")
-    whole = "print every column of the picture, also where the strongest alone fill a screen"
+    whole = "print every column of a long picture"
     show.add_argument("--all", action="store_true", help=whole)
     whole = "print every variant, layer and changed token, and not the largest changes alone"
     compare.add_argument("--all", action="store_true", help=whole)
@@ -67,7 +66,7 @@ def read(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help = "which distance (default: l2); interaction: of pairs of units"
         each.add_argument("--metric", action=Once, choices=("l2", "cosine", "interaction"), default="l2", help=help)
     report = command("report", "write {name}_report.html, the page that shows a result, beside it", "result")
-    export = command("export", "write a result in another format, beside it", "result")
+    export = command("export", "write a result, with its knock-outs, in another format, beside it", "result")
     export.add_argument("--to", metavar="FORMAT", action=Once, choices=FORMATS, required=True, help=", ".join(FORMATS))
     for each in (report, export):
         each.add_argument("--overwrite", action="store_true", help="replace an existing file")

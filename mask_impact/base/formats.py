@@ -14,24 +14,29 @@ JSON_ROWS = 5_000_000
 REPORT_ROWS = 5_000_000
 
 
-def formats_for(rows: int, formats: tuple[str, ...], explicit: bool) -> tuple[tuple[str, ...], str | None]:
-    """The formats for a table of `rows` rows, and one line to print if they are not the ones wanted.
+def formats_for(
+    rows: int, formats: tuple[str, ...], explicit: bool, knockouts: int = 0
+) -> tuple[tuple[str, ...], str | None]:
+    """The formats for a table of `rows` rows and a knock-out table, and one line to print if they are not the ones
+    wanted. Both tables of a result have the same formats.
 
     Where they are only the default (not `explicit`), a table that no spreadsheet opens is written in Parquet alone; the
     line is for the end of the run. Past five million rows JSON gives way to Parquet also where it was asked for by
     name: call this with the most possible rows before the run, and warn with the line.
     """
-    if not explicit and rows > SPREADSHEET_ROWS:
+    most = max(rows, knockouts)
+    found = f"{rows:,} rows" if rows == most else f"{knockouts:,} rows of knock-outs"
+    if not explicit and most > SPREADSHEET_ROWS:
         return ("parquet",), (
-            f"{rows:,} rows are more than a spreadsheet opens ({SPREADSHEET_ROWS:,}): "
+            f"{found} are more than a spreadsheet opens ({SPREADSHEET_ROWS:,}): "
             "Parquet takes the place of CSV and JSON; "
             "the same command with --formats csv writes CSV too, without measuring again"
         )
-    if "json" not in formats or rows <= JSON_ROWS:
+    if "json" not in formats or most <= JSON_ROWS:
         return formats, None
     kept = tuple(dict.fromkeys("parquet" if name == "json" else name for name in formats))
     return kept, (
-        f"JSON was asked for, but holds up to {JSON_ROWS:,} rows and this run can have {rows:,}: past that "
+        f"JSON was asked for, but holds up to {JSON_ROWS:,} rows and this run can have {found}: past that "
         f"Parquet takes its place; measure fewer --layers, --variants or --num-tokens to keep JSON"
     )
 

@@ -1,4 +1,4 @@
-"""Compares two results of the same variants, layers and positions: distances, and which strongest tokens changed.
+"""Compares two results of the same variants, layers and positions: distances, and which tokens move the layers most.
 
 Units are compared where both results have them: of one kind, at the same positions, and with the same text where
 several stand there.
@@ -365,8 +365,8 @@ def distances_apart(one: ResultTable, other: ResultTable, row: int, metric: str)
 
 
 def changes(one: ResultTable, other: ResultTable, metric: str, screen: Screen, whole: bool) -> Iterator[str]:
-    """The strongest tokens, or units of each kind, of each step and variant in which they differ or have another
-    order."""
+    """The tokens, or units of each kind, that move the layers most, of each step and variant in which they differ or
+    have another order."""
     cases = [
         (place, variant, kind)
         for place, step in enumerate(one.steps)
@@ -383,11 +383,14 @@ def changes(one: ResultTable, other: ResultTable, metric: str, screen: Screen, w
     kinds = list(dict.fromkeys(kind for _, _, kind in cases))
     single = len(kinds) == 1
     what, case = (kinds[0], "pairs of step and variant") if single else ("units", "triples of step, variant and kind")
-    yield from screen.lines(f"the {TOP} strongest {what} are the same, in the same order, in {where} {case}")
+    yield from screen.lines(
+        f"the {TOP} {what} that move the layers most are the same, in the same order, in {where} {case}"
+    )
     for step, variant, kind, a, b in changed if whole else changed[:MOST_LISTED]:
         left_out = one.left_out_in(step.of_kind(kind))
         without = "" if left_out is None else f" (position {left_out} left out)"
-        yield f"step {step.step}, {screen.safe(variant)}: the {TOP} strongest {screen.safe(kind)}{without} changed"
+        what = f"{screen.safe(kind)} that move the layers most changed{without}"
+        yield f"step {step.step}, {screen.safe(variant)}: {what}"
         yield f"  A  {tokens_in_line(a, screen)}"
         yield f"  B  {tokens_in_line(b, screen)}"
     if not whole and len(changed) > MOST_LISTED:

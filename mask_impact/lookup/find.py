@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mask_impact.base.errors import RequestError, first_line
 from mask_impact.base.formats import FORMATS
-from mask_impact.results.frame import table_of
+from mask_impact.results.frame import refuse_knockouts, table_of
 from mask_impact.results.paths import RESULT_FILE, results_path, run_path, unfinished_folder
 from mask_impact.results.reading import read_results
 from mask_impact.results.table import COLUMNS, DISTANCES, INTERACTION, ResultTable
@@ -30,7 +30,7 @@ MOST_LISTED = 20
 
 
 def find(word: str) -> Path:
-    """The table's file for a result file, a knock-out file, a run file, a report or a name such as output/capital.
+    """The table's file for a result file, a run file, a report or a name such as output/capital; a knock-out file.
 
     For an unfinished run with finished steps it is their folder. Raises RequestError, one line with the results that
     exist, if there is none.
@@ -38,12 +38,13 @@ def find(word: str) -> Path:
     try:
         path = Path(readers.path(word))
         match = RESULT_FILE.fullmatch(path.name)
-        if path.is_file() and (match is None or match[3]):
+        table = match and (match[3] or match[4])
+        if path.is_file() and (match is None or table):
             return path
         name = path.name if match is None else match[1]
         below = Path(Settings.output_dir, path.parent)
         folders = [path.parent, below] if path.name == word or below.is_dir() else [path.parent]
-        if match is None or not match[3]:
+        if not table:
             for folder in folders:
                 for form in SMALLEST_FIRST:
                     if (found := results_path(folder, name, form)).is_file():
@@ -117,8 +118,10 @@ def question(run: Mapping[str, Any]) -> str:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The DataFrame of a result. Raises RequestError if it has no rows, or a row lacks anything but distances."""
+    """The DataFrame of a result. Raises RequestError for a knock-out table, and if it has no rows, or a row lacks
+    anything but distances."""
     frame = read_unfinished(path) if path.is_dir() else read_results(path)
+    refuse_knockouts(frame, f"{path}: ")
     if frame.empty:
         raise RequestError(f"{path}: the table has no rows, so there is nothing to look at")
     if frame[list(KEYS)].isna().any(axis=None):

@@ -46,7 +46,7 @@ def block_picture(
     if lines > MOST_LINES and len(texts) > fitting and not whole:
         shown = strongest_columns(table, metric, fitting)
         yield from screen.lines(
-            f"The {len(shown)} strongest of {len(texts)} {step.kinds[0]}, in their order; "
+            f"The {len(shown)} of {len(texts)} {step.kinds[0]} that move the layers most, in their order; "
             f"--all draws every one ({lines:,} lines)"
         )
     yield from pieces(names, step.positions[shown], [texts[place] for place in shown], levels[:, shown], screen)
@@ -69,7 +69,8 @@ def pieces(
 
 
 def strongest_columns(table: ResultTable, metric: str, count: int) -> np.ndarray:
-    """The places of the `count` strongest columns, ascending; of the first ones where no distance is defined."""
+    """The places of the `count` columns that move the layers most, ascending; of the first ones where no distance is
+    defined."""
     [step] = table.steps
     places = np.array(sorted(token.place for token in strongest_tokens(table, count, metric=metric)), dtype=np.int64)
     return places if len(places) else np.arange(min(count, len(step.positions)))

@@ -29,11 +29,13 @@ from mask_impact.lookup.find import (
 from mask_impact.lookup.heatmap_text import block_picture
 from mask_impact.results.paths import report_path
 from mask_impact.results.report import write_report
+from mask_impact.results.rests_on import in_a_line, knockout_of, largest_units
 from mask_impact.results.strongest import METRICS, StrongToken, left_out_note, strongest_tokens
 from mask_impact.results.table import DISTANCES, INTERACTION, ResultTable
 from mask_impact.settings.option import unknown
 
 COLUMN = dict(zip(METRICS, (*DISTANCES, INTERACTION)))
+RESTS_ON = {"rests_on": "rests on", "read_at": "read at"}  # lists of a run record, as they are called here
 ROOM_FOR_LAYERS = 60  # columns of a screen
 WIDEST_POSITIONS = 16  # columns; of a unit of many scattered positions the first ones are listed
 
@@ -50,8 +52,8 @@ def show(
     as_json: bool = False,
     whole: bool = False,
 ) -> None:
-    """Print the run, the strongest tokens and the block picture of one step and variant; with `as_json` only the
-    tokens. Where rows are units, those of one kind: `unit`, or the first.
+    """Print the run, what its answer rests on, and the tokens that move the layers most with the block picture of one
+    step and variant; with `as_json` only the lists. Where rows are units, those of one kind: `unit`, or the first.
 
     Raises RequestError for a table that cannot be read or is not whole, and for a step, variant, kind of units or
     metric that it does not have.
@@ -75,12 +77,14 @@ def show(
         chosen = {"step": step, "variant": variant, "metric": COLUMN[metric], "steps": steps, "variants": variants}
         chosen |= {"unit": kind, "units": kinds} if table.unit_columns else {}
         # In ASCII, where nothing drives a terminal.
-        console.say(json.dumps(json_value(about_run(path, run) | chosen | {"strongest": list(map(record, strongest))})))
+        lists = rests_on_record(run) | {"strongest": list(map(record, strongest))}
+        console.say(json.dumps(json_value(about_run(path, run) | chosen | lists)))
         return
     shown = f"step {step} of {ranges(steps)}, variant {variant} of {', '.join(abbreviated(variants))}"
     shown += f", unit {kind} of {', '.join(kinds)}" if table.unit_columns else ""
     for line in [
         *about(path, run, screen),
+        *rests_on_lines(run, screen),
         *screen.lines(f"shown      {shown}", " " * 11),
         *predicted(run, step, screen),
         "",
@@ -122,6 +126,12 @@ def about_run(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def rests_on_record(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What the JSON of a run with knock-outs has beside that of another: what the answer rests on, where it is read."""
+    knockout = knockout_of(run)
+    return {name: largest_units(knockout, name) for name in RESTS_ON} if knockout else {}
+
+
 def record(token: StrongToken) -> dict[str, Any]:
     """A strong token or unit in the JSON."""
     return {
@@ -140,6 +150,13 @@ def of_unit(token: StrongToken) -> dict[str, Any]:
     return {} if token.unit is None else {"positions": token.where, **interaction}
 
 
+def rests_on_lines(run: Mapping[str, Any], screen: Screen) -> Iterator[str]:
+    """A line each for what the answer rests on and where it is read, if the run record says so."""
+    for name, label in RESTS_ON.items():
+        if units := in_a_line(knockout_of(run), name):
+            yield f"{label:<11}" + screen.cut(units, screen.width - 11)
+
+
 def predicted(run: Mapping[str, Any], step: int, screen: Screen) -> Iterator[str]:
     """A line with the token that the step predicts, if the run record has it."""
     steps = run.get("steps")
@@ -152,12 +169,12 @@ def predicted(run: Mapping[str, Any], step: int, screen: Screen) -> Iterator[str
 def strongest_lines(
     strongest: list[StrongToken], kind: str, metric: str, screen: Screen, without: str
 ) -> Iterator[str]:
-    """The strongest tokens or units, one to a line: positions, sum over layers, a pair's interaction beside it, the
-    largest distance with its layer, text."""
+    """The tokens or units that move the layers most, one to a line: positions, sum over layers, a pair's interaction
+    beside it, the largest distance with its layer, text."""
     paired = metric != "interaction" and any(token.interaction is not None for token in strongest)
     beside = "; beside it, the interaction's" if paired else ""
-    heading = f"Strongest {kind} ({METRICS[metric]} summed over layers{beside}{without})"
-    yield screen.bold(screen.cut(heading, screen.width))
+    heading = f"{kind[:1].upper()}{kind[1:]} that move the layers most (summed {METRICS[metric]}{beside}{without})"
+    yield from map(screen.bold, screen.lines(heading))
     columns = min(WIDEST_POSITIONS, max([6, *(len(token.where) for token in strongest)]))
     for token in strongest:
         interaction = f"{'' if token.interaction is None else f'{token.interaction:.3g}':>9} " if paired else ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mask_impact.base.errors import RequestError
+from mask_impact.results.knockout_table import KNOCKOUT_COLUMNS
 from mask_impact.results.table import (
     COLUMNS,
     DISTANCES,
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 def table_of(frame: pd.DataFrame) -> ResultTable:
     """The table of a DataFrame from `read_results`; where rows are units, its `tokens` are empty texts.
 
-    Raises RequestError if rows are missing or in another order, or if a unit has no kind or positions.
+    Raises RequestError if rows are missing or in another order, or if a unit has no kind or positions; and for a
+    knock-out table.
     """
+    refuse_knockouts(frame)
     # For every one of them there would be a token.
     if len(frame) and (last := frame["token_position"].max()) >= MOST_NUMBER:
         raise RequestError(f"a result has fewer than {MOST_NUMBER:,} positions, and here one is {last:,}")
@@ -50,6 +53,15 @@ def table_of(frame: pd.DataFrame) -> ResultTable:
     if not table.to_dataframe().equals(frame[list(table.types)].reset_index(drop=True)):
         raise RequestError("a report needs every row of the table, in the order in which it was written")
     return table
+
+
+def refuse_knockouts(frame: pd.DataFrame, start: str = "") -> None:
+    """Raise RequestError, which begins with `start`, for a table of knock-outs, which has no heatmaps."""
+    if KNOCKOUT_COLUMNS[1] in frame.columns and "variant" not in frame.columns:
+        raise RequestError(
+            f"{start}this is a knock-out table: mask_impact.read_results reads it, and `python -m mask_impact export` "
+            "writes it in other formats; name the result itself, of which `show` says what the answer rests on"
+        )
 
 
 def of_units(frame: pd.DataFrame) -> bool:

@@ -139,14 +139,17 @@ def write(plan: NamedRun, run: Run) -> list[Path]:
     The table is written in the formats asked for and those that its result has already; so is the report.
     """
     settings, table, choice, record = plan.settings, run.table(), plan.choice, run.record()
-    wanted, notice = formats_for(len(table), settings.formats, settings.formats_given)
+    knockout = run.knockout[0] if run.knockout else None
+    cut = 0 if knockout is None else len(knockout)
+    wanted, notice = formats_for(len(table), settings.formats, settings.formats_given, cut)
     formats = tuple(form for form in FORMATS if form in wanted or form in choice.formats)
     workplace = unfinished_folder(plan.folder, plan.name).parent
-    knockout = run.knockout[0] if run.knockout else None
     *tables, run_file = write_results(table, plan.folder, plan.name, formats, record, workplace, knockout)
     FinishedSteps(plan.folder, plan.name).finish()
     if notice and not settings.formats_given:
         console.say(f"  {notice}", settings.quiet)
+    elif notice and cut > len(table):  # of the table itself it was said before the run
+        console.warn(f"{plan.name}: {notice}")
     if not settings.report and "report" not in choice.formats:
         return [*tables, run_file]
     if too_long := report.report_fault(len(table)):

@@ -19,6 +19,7 @@ from mask_impact.base.short_names import short_names
 from mask_impact.base.terminal import columns_of
 from mask_impact.base.whole_files import make_folder, write_whole
 from mask_impact.results.paths import run_path, unfinished_folder
+from mask_impact.results.rests_on import HEADS, SMALLEST_SHOWN, knockout_of, largest_units
 from mask_impact.runs.batch import is_done
 from mask_impact.runs.on_disk.finished_steps import FinishedSteps
 from mask_impact.runs.on_disk.locks import name_lock
@@ -40,9 +41,17 @@ COLUMNS = {
     "top_token": pa.string(),
     "reason": pa.string(),
 }
-UNIT_COLUMNS = {"top_unit": pa.string(), "top_positions": pa.string()}  # last, where an entry's rows are units
-SHOWN = ("name", "status", "tokens", "steps", "rows", "seconds", "strongest token", "generated text, or why not")
+# Behind them, each where an entry has something there: where rows are units, and of knock-outs the first unit and its
+# change of the log-probability, in nats.
+UNIT_COLUMNS = {"top_unit": pa.string(), "top_positions": pa.string()}
+KNOCKOUT_COLUMNS = {
+    f"{name}{end}": kind
+    for name in HEADS
+    for end, kind in {"": pa.string(), "_positions": pa.string(), "_change": pa.float64()}.items()
+}
 NUMBERS = ("tokens", "steps", "rows", "seconds")
+RESTS_ON = "rests on"  # a heading; left out where no entry has it
+SHOWN = ("name", "status", *NUMBERS, RESTS_ON, "moves the layers most", "generated text, or why not")
 LONGEST_NAME, LONGEST_TOKEN, LONGEST_TEXT, LONGEST_REASON = 30, 20, 40, 250  # characters in the terminal
 
 Row = dict[str, Any]
@@ -85,7 +94,10 @@ def summary_path(folder: str, batch_file: str) -> Path:
 
 def summary_row(plan: NamedRun, reason: str | None) -> Row:
     """The row of an entry from its run file; `reason` is why it failed now, which may not have been recorded."""
-    row = dict.fromkeys(COLUMNS | UNIT_COLUMNS) | {"name": plan.name, "tokens": len(plan.prompt.token_ids)}
+    row = dict.fromkeys(COLUMNS | UNIT_COLUMNS | KNOCKOUT_COLUMNS) | {
+        "name": plan.name,
+        "tokens": len(plan.prompt.token_ids),
+    }
     path = run_path(plan.folder, plan.name)
     try:
         summary = row | row_from_record(json.loads(path.read_text(encoding="utf-8")))
@@ -125,13 +137,26 @@ def row_from_record(record: Row) -> Row:
         "top_token": strongest.get("text"),
         "top_unit": strongest.get("unit"),
         "top_positions": strongest.get("positions"),
+        **knockout_cells(record),
     }
+
+
+def knockout_cells(record: Row) -> Row:
+    """The columns that a run record with knock-outs fills: what the answer rests on most, and where it is read."""
+    cells: Row = {}
+    for name in HEADS:
+        for unit in largest_units(knockout_of(record), name)[:1]:
+            change = float(unit["logprob_change"])
+            cells |= {name: unit["text"], f"{name}_positions": unit["positions"], f"{name}_change": change}
+    return cells
 
 
 def write_summary(rows: Sequence[Row], path: Path) -> None:
     """Write the rows as CSV like the results': text and the header quoted, numbers not, missing values empty."""
     whole = [{name: utf8(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
-    columns = COLUMNS | (UNIT_COLUMNS if any(row.get("top_unit") is not None for row in rows) else {})
+    columns = COLUMNS.copy()
+    for names in (UNIT_COLUMNS, KNOCKOUT_COLUMNS):
+        columns |= names if any(row.get(name) is not None for row in rows for name in names) else {}
     pa.csv.write_csv(pa.Table.from_pylist(whole, pa.schema(list(columns.items()))), path)
 
 
@@ -143,9 +168,9 @@ def utf8(text: str) -> str:
 def table_lines(rows: Sequence[Row]) -> list[str]:
     """The table for the terminal: a line of headings, a line for each row, and how many have which status."""
     names = short_names([console.escape_unprintable(row["name"]) for row in rows], LONGEST_NAME)
-    cells = [SHOWN, *map(shown, rows, names)]
-    widths = [max(map(columns_of, column)) for column in zip(*cells)]
-    lines = ["  ".join(aligned(*each) for each in zip(SHOWN, line, widths)).rstrip() for line in cells]
+    columns = [each for each in zip(SHOWN, *map(shown, rows, names)) if each[0] != RESTS_ON or any(each[1:])]
+    texts = [aligned(each) for each in columns]
+    lines = ["  ".join(line).rstrip() for line in zip(*texts)]
     counts = {
         status: sum(row["status"] == status for row in rows) for status in dict.fromkeys(row["status"] for row in rows)
     }
@@ -163,13 +188,22 @@ def shown(row: Row, name: str) -> tuple[str, ...]:
         name,
         row["status"],
         *numbers,
+        rests_on_shown(row),
         strongest_shown(row),
         cut(console.escape_unprintable(end), longest),
     )
 
 
+def rests_on_shown(row: Row) -> str:
+    """The unit that a row's answer rests on most, and the change without it; nothing if that is 0.00."""
+    change = row.get("rests_on_change")
+    if change is None or abs(change) < SMALLEST_SHOWN:
+        return ""
+    return f"{cut(repr(row['rests_on']), LONGEST_TOKEN)} {change:+.2f}"
+
+
 def strongest_shown(row: Row) -> str:
-    """A row's strongest token and its position, or its unit, with all its positions and its kind."""
+    """A row's token that moves the layers most, and its position; of a unit all its positions and its kind."""
     if row["top_position"] is None:
         return ""
     text, unit = cut(repr(row["top_token"]), LONGEST_TOKEN), row.get("top_unit")
@@ -181,7 +215,8 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def aligned(heading: str, text: str, columns: int) -> str:
-    """The text in so many columns, numbers to the right."""
-    gap = " " * (columns - columns_of(text))
-    return gap + text if heading in NUMBERS else text + gap
+def aligned(column: Sequence[str]) -> list[str]:
+    """The texts of a column, its heading first, all as wide as the widest; numbers to the right."""
+    width = max(map(columns_of, column))
+    gaps = [" " * (width - columns_of(text)) for text in column]
+    return [gap + text if column[0] in NUMBERS else text + gap for text, gap in zip(column, gaps)]

@@ -104,7 +104,7 @@ def unit_lines(plan: PlannedRun) -> list[str]:
     own_first = sorted([*units, *named], key=lambda unit: unit.kind not in ("spans", "pairs"))
     lines = [f"{unit.kind:9} {quoted(unit.label)}: {unit.where}" for unit in own_first]
     more = [f"... and {len(lines) - MOST_LISTED:,} more"] if len(lines) > MOST_LISTED else []
-    chosen = [f"pairs     of the {pairs} strongest"] if isinstance(pairs, int) else []
+    chosen = [f"pairs     of the {pairs} units that move the layers most"] if isinstance(pairs, int) else []
     return [*lines[:MOST_LISTED], *more, *chosen]
 
 

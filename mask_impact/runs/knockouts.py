@@ -1,10 +1,14 @@
-"""The knock-outs of a measured run: which units are cut, what the answer does without them, and what is said of it."""
+"""The knock-outs of a measured run: which units are cut, and what the answer does without them."""
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+=======
+from collections.abc import Sequence
+>>>>>>> look
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -27,10 +31,15 @@ from mask_impact.measure.knockout.literal import LiteralKnockouts
 from mask_impact.measure.knockout.readings import Readings
 from mask_impact.models.tokens import token_texts
 from mask_impact.results.knockout_table import KnockoutRows, KnockoutTable
+from mask_impact.results.rests_on import SHOWN
 from mask_impact.results.table import UnitLabels
 from mask_impact.runs.run import Run
 
+<<<<<<< HEAD
 SHOWN, SMALLEST_SHOWN = 3, 0.005  # units in a line, and nats that are not 0.00 there
+=======
+SINGLE_LAYERS = 8  # units with the largest change by `final`, which each layer alone is cut for too
+>>>>>>> look
 
 
 @dataclass
@@ -292,17 +301,3 @@ def told(unit: Unit, change: float) -> dict[str, Any]:
         "unit": unit.kind,
         "logprob_change": change,
     }
-
-
-def conclusion(record: dict[str, Any], answer: str, probability: str) -> Iterator[str]:
-    """The lines that say what the answer rests on, and where it is read."""
-    heads = {"rests_on": "rests on: ", "read_at": "the final position reads it at: "}
-    named = {name: [one for one in record[name] if abs(one["logprob_change"]) >= SMALLEST_SHOWN] for name in heads}
-    parts = [head + ", ".join(map(in_brief, named[name])) for name, head in heads.items() if named[name]]
-    if parts:
-        yield f"{answer!r} ({probability}) {'; '.join(parts)}"
-
-
-def in_brief(unit: dict[str, Any]) -> str:
-    """A unit with its change, as `told` gives it, in a line."""
-    return f"{unit['text']!r} {unit['logprob_change']:+.2f}"

@@ -13,8 +13,12 @@ from tqdm import tqdm
 from mask_impact.base import console
 from mask_impact.base.formats import file_sizes, formats_for
 from mask_impact.models.loading import LoadedModel
+from mask_impact.results import rests_on
 from mask_impact.results.strongest import STRONGEST, StrongToken, left_out_note, strongest_tokens
+<<<<<<< HEAD
 from mask_impact.runs import costs, knockouts
+=======
+>>>>>>> look
 from mask_impact.runs.planning import NamedRun, PlannedRun, heads_of_layers, most_heatmaps, most_rows
 from mask_impact.runs.run import Run
 
@@ -82,7 +86,7 @@ def readable_size(size: int) -> str:
 
 
 def after(run: Run, paths: Sequence[Path]) -> None:
-    """Print warnings, the strongest tokens, what was generated and written, and how to look at it."""
+    """Print warnings, what the answer rests on, what was generated and written, and how to look at it."""
     if run.undefined:
         console.warn(
             f"{run.plan.name}: {plural(run.undefined, 'distance')} undefined, where masking leaves no key at "
@@ -100,22 +104,24 @@ def after(run: Run, paths: Sequence[Path]) -> None:
 
 
 def conclusion(run: Run, paths: Sequence[Path]) -> Iterator[str]:
-    """The lines after a run: why it stopped, the strongest tokens, the generated text, the files."""
+    """The lines after a run: why it stopped, what the answer rests on, what moves the layers most, the generated text,
+    the files."""
     table, first = run.table(), run.steps[0]["next"]
     endings = {"end token": "an end token", "context length": "the model's context length"}
     if ends := endings.get(run.stopped_by() or ""):
         yield f"stopped at {ends} after {len(run.steps)} of {plural(run.plan.steps_asked, 'step')}"
     if run.knockout and first:
-        yield from knockouts.conclusion(
-            run.knockout[1], shortened(run.generated_text or ""), rounded(first["probability"])
-        )
+        answer = shortened(run.generated_text or "")
+        yield from rests_on.conclusion(run.knockout[1], answer, rounded(first["probability"]))
+    layers = f"{run.plan.prompt.site.layer}s"
     for unit in table.steps[0].kinds:
-        variant, what = table.heatmap_rows[0][0], f"strongest {unit}" if table.unit_columns else "strongest"
+        variant = table.heatmap_rows[0][0]
+        what = f"{unit} that move the {layers} most" if table.unit_columns else f"moves the {layers} most"
         shown = ", ".join(map(in_brief, strongest_tokens(table, STRONGEST, unit=unit)))
         if not shown:
             continue
         shown = "none, every distance is at or below its noise floor" if only_noise(run.steps[0], variant) else shown
-        summed = f"{variant} L2 summed over {run.plan.prompt.site.layer}s{left_out_note(table, unit)}"
+        summed = f"{variant} L2 summed over {layers}{left_out_note(table, unit)}"
         yield f"{what}{' at step 0' if first else ''} ({summed}): {shown}"
     said = "given" if run.plan.continuation_ids else "generated"
     text = shortened(run.generated_text or "")

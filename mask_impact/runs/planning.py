@@ -21,6 +21,7 @@ from mask_impact.models.inputs import PromptInputs
 from mask_impact.models.loading import LoadedModel, measured_parts
 from mask_impact.models.prompt_warnings import prompt_warnings
 from mask_impact.models.tokens import continuation_ids
+from mask_impact.results.folder import knockout_rows
 from mask_impact.runs.result_names import NameChoice, choose_names
 from mask_impact.settings.text_settings import Settings, is_ids
 
@@ -77,7 +78,9 @@ class NamedRun(PlannedRun):
     @property
     def missing_files(self) -> tuple[str, ...]:
         """What a finished result lacks: formats asked for (with Parquet for too large a JSON), and "report"."""
-        wanted, _ = formats_for(self.choice.record.get("rows", 0), self.settings.formats, self.settings.formats_given)
+        record, settings = self.choice.record, self.settings
+        cut = knockout_rows(record) or 0
+        wanted, _ = formats_for(record.get("rows", 0), settings.formats, settings.formats_given, cut)
         asked = (*wanted, "report") if self.settings.report else wanted
         return tuple(what for what in asked if what not in self.choice.formats)
 

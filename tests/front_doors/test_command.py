@@ -23,7 +23,7 @@ def test_a_prompt_becomes_result_files(command, llama):
     assert (code, err) == (0, [])
     assert files_in("output") == ["cat_results.csv", "cat_results.json", "cat_run.json"]
     assert out[0] == "cat: 6 tokens, 2 steps, 3 layers, at most 234 rows (csv 12 KB, json 12 KB)"
-    assert out[1].startswith("  strongest at step 0 (Full L2 summed over layers, position 0 left out): '")
+    assert out[1].startswith("  moves the layers most at step 0 (Full L2 summed over layers, position 0 left out): '")
     assert out[-1].startswith("  generated '") and "(first token's probability 0." in out[-1]
     assert out[-1].endswith(
         "wrote output/cat_results.csv, .json and cat_run.json; "
@@ -213,11 +213,11 @@ def test_a_small_probability_keeps_its_digits(command):
     assert "given ' Rome' (first token's probability 3.9e-06)" in out[-1]
 
 
-def test_no_token_is_called_strongest_where_all_is_noise(command):
+def test_no_token_moves_the_layers_most_where_all_is_noise(command):
     code, out, _ = command("--model", "demo", "--prompt", "    ", "--layers", 0, "--output", "spaces")
     assert code == 0
     assert out[1] == (
-        "  strongest at step 0 (Full L2 summed over layers, position 0 left out): "
+        "  moves the layers most at step 0 (Full L2 summed over layers, position 0 left out): "
         "none, every distance is at or below its noise floor"
     )
 

@@ -92,7 +92,7 @@ def test_what_the_run_file_says(ask):
         and "2 blocks" in out[0]
     )
     assert (
-        out[1].startswith("  strongest (Full L2 summed over blocks): 'img0[")
+        out[1].startswith("  moves the blocks most (Full L2 summed over blocks): 'img0[")
         and "position 0" not in out[1]
         and "generated" not in " ".join(out)
     )

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pytest
 from looking import hostile
 
-from mask_impact import read_results
+from mask_impact import read_results, write_report
+from mask_impact.base.errors import RequestError
 from mask_impact.base.formats import FORMATS
-from mask_impact.results.table import ResultTable, StepDistances
+from mask_impact.results.knockout_table import KnockoutRows, KnockoutTable
+from mask_impact.results.table import ResultTable, StepDistances, UnitLabels
 from mask_impact.results.writing import write_results
 
 
@@ -88,3 +90,71 @@ def test_json_holds_its_rows_and_no_more(folder, ask, monkeypatch):
     (folder / "france_results.json").unlink()
     code, _, err = ask("export", "output/france_results.csv", "--to", "json")
     assert code == 2 and "more than the 10 that JSON holds" in err[0] and not (folder / "france_results.json").exists()
+
+
+# knock-outs
+
+
+@pytest.fixture
+def cut(folder):
+    """A result with knock-outs in all formats; the names of its files."""
+    ones, zeros = np.ones(2), np.zeros(2, np.int64)
+    rows = KnockoutRows(0, "all", zeros, zeros + 2, zeros - 1, np.arange(2), -ones, -ones / 3, ones, zeros)
+    knockouts = KnockoutTable(UnitLabels([" a", '"'], ["tokens"] * 2, ["0", "1"]), [" x"], [rows])
+    table = ResultTable([" a", '"'], [("Full", 0)], [StepDistances(0, *np.ones((2, 1, 2), np.float32))])
+    write_results(table, folder, "cut", FORMATS, {"status": "complete"}, knockout=knockouts)
+    return lambda form: [folder / f"cut_{kind}.{form}" for kind in ("results", "knockout")]
+
+
+@pytest.mark.parametrize("source, target", [(a, b) for a in FORMATS for b in FORMATS if a != b])
+def test_knockouts_are_exported_with_their_result(folder, ask, cut, source, target):
+    before = [path.read_bytes() for path in cut(target)]
+    for path in cut(target):
+        path.unlink()
+    code, [line], _ = ask("export", f"output/cut_results.{source}", "--to", target)
+    assert code == 0 and line == f"wrote output/cut_results.{target}, output/cut_knockout.{target}: 2 and 2 rows"
+    assert [path.read_bytes() for path in cut(target)] == before
+    cut(target)[1].write_bytes(b"another")
+    cut(target)[0].unlink()
+    assert ask("export", f"output/cut_results.{source}", "--to", target)[0] == 0  # leaves what is there
+    assert cut(target)[1].read_bytes() == b"another"
+    assert ask("export", f"output/cut_results.{source}", "--to", target, "--overwrite")[0] == 0
+    assert [path.read_bytes() for path in cut(target)] == before
+
+
+def test_a_knockout_table_is_exported_alone(folder, ask, cut):
+    before = cut("parquet")[1].read_bytes()
+    for path in cut("parquet"):
+        path.unlink()
+    assert ask("export", "output/cut_knockout.csv", "--to", "parquet")[1] == [
+        "wrote output/cut_knockout.parquet: 2 rows"
+    ]
+    assert cut("parquet")[1].read_bytes() == before and not cut("parquet")[0].exists()
+    assert ask("export", "output/cut_knockout.csv", "--to", "csv")[0] == 2
+
+
+def test_knockouts_of_another_format_than_the_results_are_found(folder, ask, cut):
+    for path in (cut("csv")[1], *cut("parquet"), cut("json")[0]):
+        path.unlink()
+    assert ask("export", "output/cut_results.csv", "--to", "parquet")[0] == 0
+    assert read_results(cut("parquet")[1]).equals(read_results(cut("json")[1]))
+
+
+@pytest.mark.parametrize("words", [["show"], ["show", "--json"], ["report"], ["compare", "output/cut"]])
+@pytest.mark.parametrize("name", ["cut_knockout.csv", "cut_knockout.parquet", "copy.csv"])
+def test_a_knockout_table_is_no_result_and_the_fault_says_what_reads_it(folder, ask, cut, words, name):
+    (folder / "copy.csv").write_bytes(cut("csv")[1].read_bytes())
+    code, out, [error] = ask(*words, f"output/{name}")
+    assert (code, out) == (2, []) and error.startswith(f"error: output/{name}: this is a knock-out table")
+    assert "mask_impact.read_results" in error and not list(folder.glob("*cut*report*"))
+
+
+def test_a_report_of_knockouts_is_refused_in_python_too(folder, cut):
+    with pytest.raises(RequestError, match="this is a knock-out table"):
+        write_report(folder / "cut_knockout.csv", None, folder / "x.html")
+
+
+def test_a_knockout_table_that_is_not_there_is_not_its_result(folder, ask, cut):
+    cut("csv")[1].unlink()
+    code, _, [error] = ask("show", "output/cut_knockout.csv")
+    assert code == 2 and "there is no such result" in error

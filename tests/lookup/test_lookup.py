@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -122,7 +123,10 @@ def test_a_table_of_pictures_shows_the_masked_positions_alone(folder, ask):
     code, out, _ = ask("show", "output/circle")
     headings = [line.split()[2:] for line in out if line.startswith("layer")]
     assert code == 0 and [int(word) for words in headings for word in words] == list(range(4, 40))
-    assert "img0[1,2]" in out[out.index(next(line for line in out if line.startswith("Strongest"))) + 1]
+    assert (
+        "img0[1,2]"
+        in out[out.index(next(line for line in out if line.startswith("Tokens that move the layers most"))) + 1]
+    )
     assert any(line.split()[:3] == ["0,0", "0,1", "0,2"] for line in out) and any("testimg.png" in line for line in out)
 
 
@@ -149,7 +153,7 @@ def test_of_a_long_step_the_strongest_columns_are_shown_in_their_order(folder, a
     positions, rows = picture_of(out)
     assert code == 0 and len(out) < 60 and len(rows) == 30
     assert positions == sorted(token.position for token in strongest_tokens(table, 13))
-    assert "The 13 strongest of 600 tokens, in their order; --all draws every one" in " ".join(out)
+    assert "The 13 of 600 tokens that move the layers most, in their order; --all draws every one" in " ".join(out)
     assert not any("may be larger" in line for line in out)  # position 0 is not drawn
     wide = picture_of(ask("show", name, screen=Screen(200))[1])[0]
     assert len(wide) > 30 and set(positions) < set(wide)
@@ -201,6 +205,52 @@ def test_a_strange_run_record_is_no_traceback(folder, ask, record):
     assert code in (0, 2) and (len(err) == 1) == (code == 2) and "\x1b" not in "".join(out + err)
 
 
+def with_knockouts(folder, knockout) -> str:
+    """The result `italy` with these knock-outs in its run file."""
+    path = folder / "italy_run.json"
+    record = json.loads(path.read_text(encoding="utf-8")) | {"knockout": knockout}
+    path.write_text(json.dumps(record), encoding="utf-8")
+    return "output/italy_results.csv"
+
+
+def cut_unit(text, change) -> dict:
+    return {"text": text, "position": 2, "positions": "2", "unit": "tokens", "logprob_change": change}
+
+
+def test_what_the_answer_rests_on_comes_before_what_moves_the_layers(folder, ask):
+    rests_on = [cut_unit("iffel", -4.354), cut_unit(" city", -1.31), cut_unit(" is", -0.224)]
+    read_at = [cut_unit(" city", -1.31), cut_unit("The", 0.004)]
+    name = with_knockouts(folder, {"rests_on": rests_on, "read_at": read_at})
+    out = ask("show", name)[1]
+    place = out.index("rests on   'iffel' -4.35, ' city' -1.31, ' is' -0.22")
+    assert out[place - 1].startswith("generated") and out[place + 1] == "read at    ' city' -1.31"
+    assert out[place + 2].startswith("shown") and any("move the layers most" in line for line in out[place:])
+    found = json.loads(ask("show", name, "--json")[1][0])
+    assert (found["rests_on"], found["read_at"]) == (rests_on, read_at) and found["strongest"]
+    plain = ask("show", "output/france")[1], ask("show", "output/france", "--json")[1]
+    assert not any("rests" in line or "read" in line for lines in plain for line in lines)
+
+
+@pytest.mark.parametrize(
+    "knockout",
+    [
+        7,
+        {"rests_on": 3, "read_at": {"a": 1}},
+        {"rests_on": [None, cut_unit("x", "-1"), cut_unit("x", None), {"text": "x"}], "read_at": [[]] * 9},
+        {
+            "rests_on": [cut_unit("\x1b[2J\x07\u202e\ud800" * 99, -1e8)] * 99,
+            "read_at": [cut_unit("\r\n" * 99, math.nan)],
+        },
+    ],
+)
+def test_strange_knockouts_neither_fail_nor_drive_the_terminal(folder, ask, knockout):
+    name = with_knockouts(folder, knockout)
+    for words in ([], ["--json"]):
+        code, out, err = ask("show", name, *words)
+        assert (code, err) == (0, []) and all(line.isprintable() for line in out)
+        assert words or all(len(line) <= 80 for line in out)
+
+
 def test_strongest_leave_out_what_is_undefined_in_every_layer():
     table = ResultTable(list("abcd"), [("Full", 3), ("Full", 5), ("Attn", 3)])
     l2 = np.array([[9, np.nan, 1, 2], [9, np.nan, np.nan, 0], [0, 5, 0, 0]], np.float32)
@@ -250,7 +300,7 @@ def test_changed_strongest_tokens_are_named(folder, ask):
         text[row + 1] = ",".join([*words[:5], "0", *words[6:]])
     (folder / "changed_results.csv").write_text("\n".join(text) + "\n", encoding="utf-8")
     code, out, _ = ask("compare", "output/france", "output/changed")
-    place = out.index("step 1, Attn: the 3 strongest tokens (position 0 left out) changed")
+    place = out.index("step 1, Attn: tokens that move the layers most changed (position 0 left out)")
     token = f'{sums.idxmax()} "{strongest.token_masked.iloc[0]}"'
     assert code == 0 and out[place + 1].startswith(f"  A  {token}") and token not in out[place + 2]
     assert "in 11 of 12 pairs" in " ".join(out) and "Full     equal in all layers" in out
@@ -280,7 +330,7 @@ def test_of_many_changed_pairs_the_first_are_named(folder, ask):
     variants = ["Full", *(f"Head_{head}" for head in range(7))]
     names = [stored(long_table(variants, 1, 9, seed), folder, f"seed{seed}") for seed in range(2)]
     listed = [
-        [line for line in ask("compare", *names, *flag)[1] if line.endswith("changed")] for flag in ((), ("--all",))
+        [line for line in ask("compare", *names, *flag)[1] if "most changed" in line] for flag in ((), ("--all",))
     ]
     assert len(listed[0]) == 5 and len(listed[1]) > 5 and listed[0] == listed[1][:5]
     assert f"... and in {len(listed[1]) - 5} more; --all prints them" in ask("compare", *names)[1]

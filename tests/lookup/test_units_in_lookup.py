@@ -11,6 +11,7 @@ from unit_tables import UNITS, hostile_kinds, tokens_as_units, units_table
 
 from mask_impact import read_results
 from mask_impact.base.formats import FORMATS
+from mask_impact.base.terminal import Screen
 from mask_impact.results.table import ResultTable, StepDistances, UnitLabels
 from mask_impact.results.writing import write_results
 
@@ -69,8 +70,8 @@ def section(out, start):
 def test_show_has_one_kind_at_a_time(ask, mixed):
     code, out, err = ask("show", mixed)
     assert (code, err) == (0, []) and any(line.endswith("unit words of words, spans, pairs") for line in out)
-    heading, *listed = section(out, "Strongest")
-    assert heading == "Strongest words (L2 distance summed over layers, position 0 left out)"
+    heading, *listed = section(out, "Words")
+    assert heading == "Words that move the layers most (summed L2 distance, position 0 left out)"
     assert [line.split() for line in listed] == [
         ["1-3", "5", "layer", "1:", "3", '"', "Eiffel", 'Tower"'],
         ["4", "1", "layer", "0:", "1", '"', 'is"'],
@@ -82,8 +83,8 @@ def test_show_has_one_kind_at_a_time(ask, mixed):
 
 def test_a_unit_of_which_position_0_is_a_part_is_not_left_out(ask, mixed):
     out = ask("show", mixed, "--unit", "Spans")[1]
-    heading, *listed = section(out, "Strongest")
-    assert heading == "Strongest spans (L2 distance summed over layers)" and "position 0" not in " ".join(out)
+    heading, *listed = section(out, "Spans")
+    assert heading == "Spans that move the layers most (summed L2 distance)" and "position 0" not in " ".join(out)
     assert [line.split()[0] for line in listed] == ["0-4", "2-3", "2-3"]
     assert [line.split('"')[1] for line in listed] == ["all", "tower", "turm"]
     assert section(out, "layer")[1].split() == ["tower", "all", "turm"]
@@ -91,12 +92,13 @@ def test_a_unit_of_which_position_0_is_a_part_is_not_left_out(ask, mixed):
 
 
 def test_a_pair_has_its_interaction_beside_its_own(ask, mixed):
-    heading, *listed = section(ask("show", mixed, "--unit", "pairs")[1], "Strongest")
-    assert heading == "Strongest pairs (L2 distance summed over layers; beside it, the interaction's)"
+    out = ask("show", mixed, "--unit", "pairs", screen=Screen(100))[1]
+    heading, *listed = section(out, "Pairs")
+    assert heading == "Pairs that move the layers most (summed L2 distance; beside it, the interaction's)"
     assert [line.split()[:3] for line in listed] == [["0-4", "140", "14"], ["2-3", "17", "1.7"]]
     out = ask("show", mixed, "--metric", "interaction")[1]
-    heading, *listed = section(out, "Strongest")
-    assert heading == "Strongest pairs (L2 of the interaction summed over layers)"
+    heading, *listed = section(out, "Pairs")
+    assert heading == "Pairs that move the layers most (summed L2 of the interaction)"
     assert [line.split()[:2] for line in listed] == [["0-4", "14"], ["2-3", "1.7"]]
     assert [line.split()[:2] for line in section(out, "layer")[2:]] == [["0", "7"], ["1", "7"]]
 
@@ -118,7 +120,7 @@ def test_of_a_long_step_the_strongest_of_units_that_begin_alike_are_shown(ask, s
     table = ResultTable([""] * 9, [("Full", layer) for layer in range(30)], [step])
     out = ask("show", store("long", table))[1]
     strongest = np.argsort(-plain.l2.astype(float).sum(0), kind="stable")
-    [line] = [line for line in out if "strongest of 300 spans, in their order" in line]
+    [line] = [line for line in out if "of 300 spans that move the layers most, in their order" in line]
     shown = int(line.split()[1])
     assert section(out, "layer")[1].split() == [f"s{place}" for place in sorted(strongest[:shown])]
 
@@ -170,8 +172,8 @@ def test_units_are_paired_by_kind_positions_and_text(ask, store, mixed):
     )
     assert "equal: every L2 distance is the same in both" in out
     assert (
-        "the 3 strongest units are the same, in the same order, in all 3 triples of step, variant and kind"
-        in " ".join(out)
+        "the 3 units that move the layers most are the same, in the same order, in all 3 triples of step, variant and "
+        "kind" in " ".join(out)
     )
 
 
@@ -179,7 +181,7 @@ def test_a_change_names_its_unit(ask, store, mixed):
     changed = [[90, 2, 1, 5, 60, 4, 70, 8], [90, 3, 9, 6, 60, 4, 70, 9]]
     out = ask("compare", mixed, store("other", table_of(MIXED, changed)))[1]
     assert 'Full   9 (A 0, B 9): layer 1, step 0, words 4 " is"' in out
-    place = out.index("step 0, Full: the 3 strongest words (position 0 left out) changed")
+    place = out.index("step 0, Full: words that move the layers most changed (position 0 left out)")
     assert out[place + 1 : place + 3] == ['  A  1-3 " Eiffel Tower", 4 " is"', '  B  4 " is", 1-3 " Eiffel Tower"']
     assert "in 2 of 3 triples" in " ".join(out)
 
@@ -201,7 +203,7 @@ def test_another_text_at_the_same_positions_is_named_and_compared(ask, store):
     ]
     out = ask("compare", *names)[1]
     assert 'words 1-2: A " France" B " Italy"' in out and not any("left out" in line for line in out)
-    assert "the 3 strongest words are the same, in the same order, in all 1 pairs of step and variant" in " ".join(out)
+    assert "the 3 words that move the layers most are the same, in the same order, in all 1 pairs" in " ".join(out)
 
 
 def test_a_plain_result_is_compared_with_the_tokens_among_units(ask, store):

@@ -258,6 +258,15 @@ def test_what_no_spreadsheet_opens_is_parquet_where_nothing_was_asked_for():
     assert formats_for(SPREADSHEET_ROWS + 1, DEFAULT, explicit=True) == (DEFAULT, None)
 
 
+def test_a_knockout_table_counts_too():
+    assert formats_for(9, DEFAULT, False, SPREADSHEET_ROWS) == (DEFAULT, None)
+    found, notice = formats_for(9, DEFAULT, False, SPREADSHEET_ROWS + 1)
+    assert found == ("parquet",) and notice.startswith("1,048,576 rows of knock-outs are more than a spreadsheet opens")
+    found, notice = formats_for(9, DEFAULT, True, JSON_ROWS + 1)
+    assert found == ("csv", "parquet") and "5,000,001 rows of knock-outs" in notice
+    assert formats_for(SPREADSHEET_ROWS + 2, DEFAULT, False, SPREADSHEET_ROWS + 1)[1].startswith("1,048,577 rows are")
+
+
 def test_estimated_sizes_are_near_the_truth(tmp_path):
     rng = np.random.default_rng(0)
     tokens = [" " + "word"[: 1 + number % 4] + str(number) for number in range(200)]

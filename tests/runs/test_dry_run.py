@@ -80,7 +80,10 @@ def test_units_have_a_line_each(command, no_weights):
         "  words     ' the': 2",
         "  words     ' key': 3",
     ]
-    assert out[9] == "  tokens    'Anna': 0" and out[29:31] == ["  ... and 3 more", "  pairs     of the 4 strongest"]
+    assert out[9] == "  tokens    'Anna': 0" and out[29:31] == [
+        "  ... and 3 more",
+        "  pairs     of the 4 units that move the layers most",
+    ]
     assert command("--config", "night.yaml", "--dry-run", "--quiet")[1] == []
 
 

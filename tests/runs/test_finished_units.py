@@ -86,7 +86,7 @@ TOKEN = {"position": 4, "text": " is", "l2": 1.0}
 def test_the_batchs_table_says_which_kind_the_strongest_is():
     rows = [ROW | batch_summary.row_from_record(record(one)) for one in (SPAN, TOKEN)]
     heading, *lines, _ = batch_summary.table_lines(rows)
-    place = heading.index("strongest token")
+    place = heading.index("moves the layers most")
     assert lines[0][place:].startswith("'Eiffel Tower' at 3-5 (spans)") and lines[1][place:].startswith("' is' at 4 ")
 
 

@@ -9,7 +9,7 @@ import pytest
 import zoo
 
 import mask_impact
-from mask_impact.base import interrupts
+from mask_impact.base import formats, interrupts
 from mask_impact.base.errors import RunError
 from mask_impact.results.knockout_table import KNOCKOUT_COLUMNS
 from mask_impact.runs import knockouts
@@ -151,3 +151,29 @@ def test_ctrl_c_in_the_knockouts_stops_before_a_file_is_written(command, monkeyp
     code, _, err = run(command)
     assert code == 130 and any("stopped in the knock-outs" in line for line in err)
     assert not list(Path("output").glob("key_*"))
+
+
+def names() -> list[str]:
+    return sorted(path.name for path in Path("output").iterdir() if path.is_file())
+
+
+def test_a_knockout_table_that_no_spreadsheet_opens_is_parquet_where_no_format_was_asked_for(command, monkeypatch):
+    monkeypatch.setattr(formats, "SPREADSHEET_ROWS", 40)
+    words = ("--knockout", "all,final", "--variants", "full", "--layers", "0")
+    out = run(command, *words)[1]
+    rows = len(mask_impact.read_results("output/key_knockout.parquet"))
+    assert len(mask_impact.read_results("output/key_results.parquet")) <= 40 < rows
+    assert any(line.startswith(f"  {rows:,} rows of knock-outs are more than a spreadsheet opens (40)") for line in out)
+    assert names() == ["key_knockout.parquet", "key_results.parquet", "key_run.json"]
+    assert "this result is there" in run(command, *words)[1][0]
+    assert run(command, *words, "--formats", "csv")[0] == 0 and "key_knockout.csv" in names()
+
+
+def test_json_that_was_asked_for_gives_way_with_a_warning(command, monkeypatch):
+    monkeypatch.setattr(formats, "JSON_ROWS", 40)
+    words = ("--knockout", "all,final", "--variants", "full", "--layers", "0", "--formats", "csv,json")
+    code, _, [warning] = run(command, *words)
+    assert code == 0 and warning.startswith("warning: key: JSON was asked for") and "rows of knock-outs" in warning
+    assert names() == [f"key_{kind}.{form}" for kind in ("knockout", "results") for form in ("csv", "parquet")] + [
+        "key_run.json"
+    ]

@@ -66,7 +66,7 @@ def test_a_batch_ends_with_its_table_and_its_summary(command):
     assert (code, err) == (0, [])
     heading, france, spain, counts, wrote = table_of(out)
     assert (counts, wrote) == ("2 complete", f"wrote {SUMMARY}")
-    place = heading.index("strongest token")
+    place = heading.index("moves the layers most")
     assert france[place:].startswith("' France' at 3") and spain[place:].startswith("' Spain' at 3")
     assert (
         heading.index("tokens") + 5 == france.index(" 5 ") + 1
@@ -92,6 +92,35 @@ def test_the_top_token_is_the_strongest_of_the_table(command):
         sums = first.groupby("token_position").l2_distance.sum()
         assert row["top_position"] == sums.idxmax()
         assert row["top_token"] == first[first.token_position == sums.idxmax()].token_masked.iloc[0]
+
+
+KNOCKED_OUT = """\
+model: demo
+prompts:
+  - {name: france, prompt: "The capital of France is", knockout: [all, final]}
+  - {name: spain, prompt: "The capital of Spain is", knockout: none}
+"""
+
+
+def test_what_the_answer_rests_on_leads_where_an_entry_has_knockouts(command):
+    Path("night.yaml").write_text(KNOCKED_OUT, encoding="utf-8")
+    heading, france, spain, *_ = table_of(command("--config", "night.yaml")[1])
+    place, next_place = heading.index("rests on"), heading.index("moves the layers most")
+    assert place < next_place and france[next_place:].startswith("' France' at 3")
+    assert france[place:].startswith("' France' -") and not spain[place:next_place].strip()
+    found = pd.read_csv(SUMMARY, keep_default_na=False, dtype=str)
+    assert list(found) == [*batch_summary.COLUMNS, *batch_summary.KNOCKOUT_COLUMNS]
+    record = json.loads(Path("output/france_run.json").read_text(encoding="utf-8"))["knockout"]
+    for name in ("rests_on", "read_at"):
+        cells = found[[name, f"{name}_positions", f"{name}_change"]].to_numpy().tolist()
+        unit = record[name][0]
+        assert cells == [[unit["text"], unit["positions"], cells[0][2]], ["", "", ""]]
+        assert float(cells[0][2]) == pytest.approx(unit["logprob_change"])
+
+
+@pytest.mark.parametrize("knockout", [[], {"rests_on": [3]}, {"rests_on": [{"text": 3}]}, {"rests_on": "x"}])
+def test_knockouts_that_no_run_writes_are_none(knockout):
+    assert batch_summary.knockout_cells({"knockout": knockout}) == {}
 
 
 def test_text_is_quoted_and_numbers_are_not(command):
@@ -210,7 +239,14 @@ def test_text_cannot_move_the_cursor_or_turn_the_writing_around():
     hostile = "\x1b[2J\r\n\u202e\u0085\ud800"
     lines = batch_summary.table_lines(
         [
-            row(name=hostile, top_token=hostile, top_position=1, generated_text=hostile),
+            row(
+                rests_on=hostile,
+                rests_on_change=-1.0,
+                name=hostile,
+                top_token=hostile,
+                top_position=1,
+                generated_text=hostile,
+            ),
             row(status="failed", reason=hostile),
         ]
     )
