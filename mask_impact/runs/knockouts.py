@@ -206,8 +206,7 @@ def make_knockouts(run: Run) -> tuple[KnockoutTable, dict[str, Any]] | None:
         return None
     parts, skipped = run.loaded.sites[plan.settings.part]
     ids, answer = run.all_ids[:-1], run.all_ids[len(plan.prompt.token_ids) :]
-    further = plan.prompt.further(ids, run.loaded.model.device)
-    with knockouts(run.loaded.model, parts, ids, answer, further, run.method, by_rows=not skipped) as found:
+    with knockouts(run.loaded.model, parts, ids, answer, run.inputs.further, run.method, by_rows=not skipped) as found:
         made = RunKnockouts(run, found)
         made.make()
         return made.table(), made.record()

@@ -5,7 +5,7 @@ Slow and plain: the reference that rows through the model are held to. Layers wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,8 +121,14 @@ def masked(call: AttentionCall, own: Tensor, hidden: Tensor, head: int | None) -
 class LiteralKnockouts:
     """As Knockouts, by a pass of the plain model for each cut."""
 
-    def __init__(self, clean: CleanPass, parts: list[LayerParts], tokens: Sequence[int], further: dict[str, Any]):
-        """`tokens` are the ones that follow the clean pass's reads, `further` what else the model's call takes."""
+    def __init__(
+        self,
+        clean: CleanPass,
+        parts: list[LayerParts],
+        tokens: Sequence[int],
+        further: Callable[[list[int]], dict[str, Any]],
+    ):
+        """`tokens` follow the clean pass's reads; `further` gives what else a call takes, from its tokens."""
         self.clean, self.parts, self.further = clean, parts, further
         uncut = self._logits(KeySets.of([]), None, list(clean.reads))
         self.baselines = [Baseline(logits, token) for logits, token in zip(uncut, tokens, strict=True)]
@@ -159,4 +165,4 @@ class LiteralKnockouts:
     def _logits(self, sets: KeySets, cut: Cut | None, reads: Sequence[int]) -> Tensor:
         """As `literal_logits`, of the tokens up to the last of the reads."""
         ids = self.clean.token_ids[: reads[-1] + 1]
-        return literal_logits(self.clean.model, self.parts, ids, sets, cut, reads, self.further)
+        return literal_logits(self.clean.model, self.parts, ids, sets, cut, reads, self.further(ids))
