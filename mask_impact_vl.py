@@ -73,11 +73,12 @@ def measure(plan: PlannedRun, loaded: LoadedModel, quiet: bool = True) -> Run:
     from mask_impact.runs.run import Run
 
     run = Run(plan, loaded)
-    with progress(run, quiet) as bar:
-        for layer in measured_layers(loaded.model, run.parts, run.inputs, run.method):
-            run.add(layer)
-            bar.update()
-    run.knockout = make_knockouts(run, quiet)
+    with plan.prompt.encoded_once(loaded.model):
+        with progress(run, quiet) as bar:
+            for layer in measured_layers(loaded.model, run.parts, run.inputs, run.method):
+                run.add(layer)
+                bar.update()
+        run.knockout = make_knockouts(run, quiet)
     return run
 
 

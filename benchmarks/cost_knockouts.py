@@ -42,7 +42,7 @@ def table(bench: Bench, lengths: Sequence[int]) -> None:
         ids, sets = bench.tokens(length), KeySets.alone(np.arange(length))
         passed, _ = bench.ratio(lambda ids=ids: clean(bench, ids), ids)
         bench.line(f"{length} tokens: the clean pass", f"{passed:.2f} passes", "-")
-        with knockouts(bench.model, bench.parts, ids, [1], {}, METHOD, by_rows=True) as found:
+        with knockouts(bench.model, bench.parts, ids, [1], lambda _: {}, METHOD, by_rows=True) as found:
             works = {
                 "`final`, all layers": (lambda: final(found, sets, [(0, layers - 1)]), "at most 1.3"),
                 "`heads`, 64 cells": (

@@ -7,13 +7,14 @@ in turn. A kind of model that sees more than text overrides what differs (mask_i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mask_impact.base.errors import RequestError
 from mask_impact.cuts.asked import UnitsAsked
@@ -69,6 +70,10 @@ class PromptInputs:
         Raises RunError where they can no longer be made.
         """
         return {}
+
+    def encoded_once(self, model: PreTrainedModel) -> AbstractContextManager[None]:
+        """Have the model look at what is no text once, however often it is run on these inputs."""
+        return nullcontext()
 
     def texts(self, texts: list[str]) -> list[str]:
         """The tokens as results show them, given what each adds to the decoded text."""

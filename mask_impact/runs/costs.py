@@ -113,7 +113,7 @@ def knockout_passes(plan: PlannedRun, layers: int, end: float, by_rows: bool) ->
     """The passes of `knockout_cost`; `end` is what the logits of a row cost, in rows through all layers."""
     settings, tokens = plan.settings, len(plan.prompt.token_ids) + plan.steps - 1
     units, new = plan.prompt.cut_units(plan.prompt.token_ids), plan.steps - 1
-    count, most = len(units) + new, math.inf if settings.cuts_named else BUDGET
+    count, most = len(units) + new, math.inf if settings.unlimited else BUDGET
     steps = {cut: sum(cut in settings.cuts_at(step) for step in range(plan.steps)) for cut in CUTS}
     windows = layers * (count if settings.window != "all" else min(count, SINGLE_LAYERS))
     cells = steps["heads"] * settings.head_cells

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-=======
-from collections.abc import Sequence
->>>>>>> look
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -34,12 +30,6 @@ from mask_impact.results.knockout_table import KnockoutRows, KnockoutTable
 from mask_impact.results.rests_on import SHOWN
 from mask_impact.results.table import UnitLabels
 from mask_impact.runs.run import Run
-
-<<<<<<< HEAD
-SHOWN, SMALLEST_SHOWN = 3, 0.005  # units in a line, and nats that are not 0.00 there
-=======
-SINGLE_LAYERS = 8  # units with the largest change by `final`, which each layer alone is cut for too
->>>>>>> look
 
 
 @dataclass
@@ -96,7 +86,7 @@ class RunKnockouts:
         """`all`, from coarse to fine unless units or knock-outs are asked for by name; spans in any case."""
         prompt, tokens = self.run.plan.prompt, len(self.ids)
         units = prompt.cut_units(self.ids)
-        if self.run.plan.settings.cuts_named:
+        if self.run.plan.settings.unlimited:
             self.changes_of(units)
             return
         if spans := [unit for unit in units if unit.kind == "spans"]:
@@ -245,8 +235,7 @@ def make_knockouts(run: Run, quiet: bool = True) -> tuple[KnockoutTable | None, 
         return None
     parts, skipped = run.loaded.sites[plan.settings.part]
     ids, answer = run.all_ids[:-1], run.all_ids[len(plan.prompt.token_ids) :]
-    further = plan.prompt.further(ids, run.loaded.model.device)
-    model, by_rows = run.loaded.model, not skipped
+    model, by_rows, further = run.loaded.model, not skipped, run.inputs.further
     try:
         with (
             reporting(run, quiet) as report,

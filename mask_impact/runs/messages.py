@@ -15,10 +15,7 @@ from mask_impact.base.formats import file_sizes, formats_for
 from mask_impact.models.loading import LoadedModel
 from mask_impact.results import rests_on
 from mask_impact.results.strongest import STRONGEST, StrongToken, left_out_note, strongest_tokens
-<<<<<<< HEAD
-from mask_impact.runs import costs, knockouts
-=======
->>>>>>> look
+from mask_impact.runs import costs
 from mask_impact.runs.planning import NamedRun, PlannedRun, heads_of_layers, most_heatmaps, most_rows
 from mask_impact.runs.run import Run
 

@@ -483,8 +483,13 @@ class Settings:
 
     @property
     def cuts_named(self) -> bool:
-        """Whether what is cut was asked for by name, so that no limit of what it costs holds."""
-        return not self.given.isdisjoint({"knockout", "units"})
+        """Whether the cuts were asked for by name."""
+        return "knockout" in self.given
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether cuts or units were asked for by name, so that no limit of what `all` costs holds."""
+        return self.cuts_named or "units" in self.given
 
     def cuts_at(self, step: int) -> tuple[str, ...]:
         """The cuts that are read at a generation step: `all` at each, the others where they are asked for."""

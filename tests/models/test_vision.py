@@ -186,11 +186,31 @@ def test_a_text_run_after_a_picture_run_knows_nothing_of_it(pictured):
     assert experiment(model, num_output_tokens=3).equals(before) and model.model.rope_deltas.item() == -7
 
 
-def test_pictures_are_encoded_once(pictured):
-    model, calls = vision_zoo.build("qwen3_vl"), []
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"knockout": ["all", "final", "heads", "first_order"]},
+        {
+            "knockout": ["all", "final", "heads"],
+            "method": "rerun",
+            "units": ["words", "images"],
+            "head_cells": 4,
+            "mask_mode": "both",
+        },
+    ],
+    ids=["layers", "knock-outs", "rerun"],
+)
+@pytest.mark.parametrize("name", vision_zoo.KINDS)
+def test_pictures_are_encoded_once(name, settings, pictured):
+    """In a run, whatever it measures; the next run, of other pictures, encodes its own."""
+    model, calls = vision_zoo.build(name), []
     model.model.visual.register_forward_hook(lambda *_: calls.append(1))
-    experiment(model, image=pictured(SIZES[1]), num_output_tokens=3)
-    assert len(calls) == 1
+    for sizes in (SIZES[1], SIZES[0]):
+        calls.clear()
+        experiment(model, image=pictured(sizes), num_output_tokens=3, **settings)
+        assert len(calls) == 1
+    assert "get_image_features" not in vars(model.model)
 
 
 def test_labels_and_places(pictured, folder, tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,13 +26,14 @@ def knockouts(
     parts: list[LayerParts],
     token_ids: list[int],
     tokens: Sequence[int],
-    further: dict[str, Any],
+    further: Callable[[list[int]], dict[str, Any]],
     method: Method,
     by_rows: bool,
     report: Report = ignore,
 ) -> Iterator[Knockouts | LiteralKnockouts]:
     """What cuts in these tokens do to `tokens`, each of which follows one of the last of them.
 
+    `further` gives what else the model's call takes, from its tokens.
     `parts` are all layers with softmax attention. Rows need every layer to have it, and the default method.
     `report` is told of all rows that were read, chunk by chunk.
     Raises RowsRefused where they are not the model's.
@@ -40,7 +41,7 @@ def knockouts(
     with torch.inference_mode(), fresh_positions(model) as rotary:
         rotary.begin()
         with attached(decoder_of(model)):
-            clean = clean_pass(model, parts, token_ids, len(tokens), further)
+            clean = clean_pass(model, parts, token_ids, len(tokens), further(token_ids))
             if by_rows and method.name == "renormalize":
                 try:
                     with named_unknown(name_of(model), model, OTHERWISE):

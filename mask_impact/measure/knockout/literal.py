@@ -5,7 +5,7 @@ Slow and plain: the reference that rows through the model are held to. Layers wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,10 +126,10 @@ class LiteralKnockouts:
         clean: CleanPass,
         parts: list[LayerParts],
         tokens: Sequence[int],
-        further: dict[str, Any],
+        further: Callable[[list[int]], dict[str, Any]],
         report: Report = ignore,
     ):
-        """`tokens` follow the clean pass's reads, `further` is what else the model's call takes; see Knockouts."""
+        """`tokens` follow the clean pass's reads; `further` gives what else a call takes, from its tokens."""
         self.clean, self.parts, self.further, self._report = clean, parts, further, report
         uncut = self._logits(KeySets.of([]), None, list(clean.reads))
         self.baselines = [Baseline(logits, token) for logits, token in zip(uncut, tokens, strict=True)]
@@ -167,4 +167,4 @@ class LiteralKnockouts:
     def _logits(self, sets: KeySets, cut: Cut | None, reads: Sequence[int]) -> Tensor:
         """As `literal_logits`, of the tokens up to the last of the reads."""
         ids = self.clean.token_ids[: reads[-1] + 1]
-        return literal_logits(self.clean.model, self.parts, ids, sets, cut, reads, self.further)
+        return literal_logits(self.clean.model, self.parts, ids, sets, cut, reads, self.further(ids))

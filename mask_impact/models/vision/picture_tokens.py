@@ -8,6 +8,8 @@ the model's own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from PIL import Image
+from transformers import PreTrainedModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
 from mask_impact.base.errors import RequestError, RunError
@@ -155,6 +158,24 @@ class VisionInputs(PromptInputs):
                 f"it, where {image.grid[0] * merge} x {image.grid[1] * merge} were counted on"
             )
         return made.data
+
+    @contextmanager
+    def encoded_once(self, model: PreTrainedModel) -> Iterator[None]:
+        """Of the same pictures as the last time, the model gets the features that it made then, to the last bit."""
+        kept: list[Any] = []
+        encode: Any = model.base_model.get_image_features
+
+        def features(pixels: torch.Tensor, grid: torch.Tensor, **options: Any) -> Any:
+            if not kept or not (torch.equal(kept[0], pixels) and torch.equal(kept[1], grid)):
+                kept[:] = pixels, grid, encode(pixels, grid, **options)
+            return kept[2]
+
+        own = vars(model.base_model)
+        own["get_image_features"] = features
+        try:
+            yield
+        finally:
+            del own["get_image_features"]
 
     def texts(self, texts: list[str]) -> list[str]:
         places = self.padded(len(texts))

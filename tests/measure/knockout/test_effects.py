@@ -25,12 +25,16 @@ CELLS = [(0, 1, 1), (1, 2, 3), (2, 0, 4), (1, 3, 5)]
 ROWS_CANNOT = ("llama4", "gemma4_shared")  # whose attention counts its rows, or takes another layer's keys
 
 
+def nothing_else(_ids):
+    return {}
+
+
 def effects(model, dtype=torch.float32, method="renormalize", by_rows=True):
     """The largest |logit|, and every effect: `all`; `final` in all layers, in single ones and at an earlier read;
     `heads`."""
     parts, _ = measurable_parts(model)
     layers = len(parts)
-    with knockouts(model, parts, IDS, TOKENS, {}, Method(method, dtype=dtype), by_rows) as found:
+    with knockouts(model, parts, IDS, TOKENS, nothing_else, Method(method, dtype=dtype), by_rows) as found:
         largest = float(found.clean.logits.abs().max())
         singles = [window(layer, 1, layers) for layer in range(layers)]
         yield largest, found.all(SETS)
@@ -103,7 +107,7 @@ def test_rows_of_a_bfloat16_model_are_in_float32():
 def test_nothing_cut_is_at_the_noise_floor():
     model = zoo.build("qwen3")
     parts, _ = measurable_parts(model)
-    with knockouts(model, parts, IDS, TOKENS, {}, Method(), True) as found:
+    with knockouts(model, parts, IDS, TOKENS, nothing_else, Method(), True) as found:
         nothing = found.all(KeySets.of([[13]]))  # which only the last read loses
         assert nothing.reads.tolist() == [2]
         before = found.final(KeySets.of([[13]]), 0, [(0, 2)], [0])  # a later position is not seen anyway
@@ -118,7 +122,7 @@ def test_cells_are_those_that_move_the_input_most():
     sets = KeySets.of([position] for position in range(14))
     for one in (model, llama):
         parts, _ = measurable_parts(one)
-        with knockouts(one, parts, IDS, TOKENS, {}, Method(), True) as found:
+        with knockouts(one, parts, IDS, TOKENS, nothing_else, Method(), True) as found:
             cells = strongest_cells(found.clean, 2, sets, 10, Method())
             assert len(set(cells)) == 10 and all(unit > 0 for _, _, unit in cells)
             every = [(layer, head, unit) for layer in range(3) for head in range(4) for unit in range(1, 14)]

@@ -64,7 +64,7 @@ def test_cells_are_derivatives(name):
         model = zoo.build(name, torch.float64)
         method = Method(dtype=torch.float64)
         parts, _ = measurable_parts(model, method)
-        with knockouts(model, parts, IDS, [TOKEN], {}, method, True) as found:
+        with knockouts(model, parts, IDS, [TOKEN], lambda _: {}, method, True) as found:
             cuts, effects = first_order(found.clean, 0, TOKEN, SETS, method, ("full", "heads"))
             heads = {}
             for layer in found.clean.layers:
