@@ -48,13 +48,15 @@ def write_report(
     """Write the page with a run inside; until it is whole it lies in the folder `temporaries`, if that is given.
 
     `table` is a table, or a file for `read_results`. `run` is the run record; None takes the one that belongs to the
-    table, if any. Raises RequestError for a table that cannot be read, has more than REPORT_ROWS rows, or lacks rows,
-    and if the viewer's page is missing; RunError if the report cannot be written.
+    table, if any. Raises RequestError for a table that cannot be read, has knock-outs, has more than REPORT_ROWS
+    rows, or lacks rows, and if the viewer's page is missing; RunError if the report cannot be written.
     """
     path = Path(path)
     frame = read_results(table) if isinstance(table, (str, Path)) else table
     if not isinstance(frame, ResultTable):
         run = frame.attrs.get("run") if run is None else run
+        if "cut" in frame:
+            raise RequestError(f"{path}: no report: these are knock-outs; the results' own report shows them")
         frame = table_of(frame)
     if too_long := report_fault(len(frame)):
         raise RequestError(f"{path}: {too_long}")

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from report_pages import scripts_of
 from running import files_in, record_of, yaml_file
@@ -17,6 +18,7 @@ from mask_impact import read_results
 from mask_impact.base import console
 from mask_impact.base.errors import RequestError
 from mask_impact.results import report
+from mask_impact.results.knockout_table import KNOCKOUT_COLUMNS
 from mask_impact.results.table import ResultTable, StepDistances
 from mask_impact.runs import batch
 
@@ -158,6 +160,12 @@ def test_a_table_with_rows_missing_or_moved_is_refused(tmp_path):
             report.write_report(wrong, None, tmp_path / "a_report.html")
     report.write_report(frame, None, tmp_path / "a_report.html")
     assert equal(table_in(tmp_path / "a_report.html"), hostile_table())
+
+
+def test_knockouts_alone_have_no_report(tmp_path):
+    frame = pd.DataFrame([dict.fromkeys(KNOCKOUT_COLUMNS, 0)])
+    with pytest.raises(RequestError, match=r"a_report.html: no report: these are knock-outs"):
+        report.write_report(frame, None, tmp_path / "a_report.html")
 
 
 def test_the_viewers_page_has_a_place_for_the_run(monkeypatch):

@@ -16,6 +16,7 @@ import {
 const PREFERRED = ["parquet", "csv", "json"]; // of a run that lies there in several formats
 const READ_FOR_LIST = 4 << 20; // bytes of a run file that is read for its prompt alone
 const BESIDE = /(^|\/)\.|_report\.html$|_summary\.csv$/i; // what a batch leaves beside its results, and parts of unfinished runs
+const KNOCKOUT = /_knockout\.(csv|json|parquet)$/i; // tables beside the results; what the page shows of them is in the run file
 const NAME = /^(.+?)(_results|_run)?\.(csv|json|parquet|jsonl|ndjson)$/is;
 
 /**
@@ -34,12 +35,15 @@ const NAME = /^(.+?)(_results|_run)?\.(csv|json|parquet|jsonl|ndjson)$/is;
 export function createOpener(readTable) {
   const opened = []; // { id, group } of every run listed
   return async function openFiles(files, { onProgress, onResult, onError } = {}) {
-    const all = [...files];
-    const results = all.filter((file) => !BESIDE.test(file.webkitRelativePath || file.name));
+    const given = [...files];
+    const all = given.filter((file) => !KNOCKOUT.test(file.name));
+    if (given.length && !all.length) onError?.(told(given, "knock-outs, shown from the run file"));
+    const results = all.filter((file) => !BESIDE.test(pathOf(file)));
     const chosen = results.length ? results : all;
     const groups = groupFiles(chosen);
     const unused = chosen.filter((file) => !NAME.test(file.name));
-    if (unused.length) onError?.(notUsed(unused));
+    const kind = unused.length === 1 ? "file" : "files";
+    if (unused.length) onError?.(told(unused, `no CSV, JSON or Parquet ${kind}, so not used`));
     for (const alone of groups) {
       const group = joined(alone, opened);
       const look = await firstLook(group);
@@ -73,13 +77,13 @@ export function groupFiles(files) {
   );
 }
 
-/** One sentence for all files that are none of ours. */
-function notUsed(files) {
-  const names = files.map((file) => file.webkitRelativePath || file.name).join(", ");
-  return {
-    file: files[0].name,
-    sentence: `${names}: no CSV, JSON or Parquet ${files.length === 1 ? "file" : "files"}, so not used`,
-  };
+function pathOf(file) {
+  return file.webkitRelativePath || file.name;
+}
+
+/** One sentence for all of these files. */
+function told(files, what) {
+  return { file: files[0].name, sentence: `${files.map(pathOf).join(", ")}: ${what}` };
 }
 
 /** A run file that comes alone joins the table of its name that was opened before. */

@@ -8,6 +8,8 @@ import { named } from "./errors.js";
 import { stretches } from "./units.js";
 
 const MOST_KEPT = 400e6; // bytes of blocks read on demand
+const MOST_TOLD = 5; // units of a knock-out; a run file names three
+const SMALLEST_TOLD = 0.005; // nats: below it a change reads 0.00
 const TOKEN_LISTS_KEPT = 16; // one for each step lately shown; 16,000 tokens take about 2 MB
 
 const FIELDS = {
@@ -187,10 +189,37 @@ function runFacts(run, { steps, variants, layers, tokens, parts }) {
         .map((token) => String(token?.text ?? "")),
     promptLength: Number.isInteger(run?.prompt_length) ? run.prompt_length : null,
     images: list(run?.images).map(image),
+    knockout: knockoutFacts(run),
     part: run?.part === "encoder" || (!run && pictureFirst(tokens[0])) ? "encoder" : "decoder",
     measured: Number.isInteger(run?.measured_position) ? run.measured_position : null,
     each: eachMeasured(run?.each_measured, layers.length, positions),
   };
+}
+
+/** What the whole answer rests on and where the final position reads it; no units in a run without knock-outs. */
+function knockoutFacts(run) {
+  const first = likelyToken(list(run?.steps)[0]?.next);
+  return {
+    answer: typeof run?.generated_text === "string" ? run.generated_text : (first?.text ?? ""),
+    probability: first?.probability ?? null,
+    restsOn: unitsTold(run?.knockout?.rests_on),
+    readAt: unitsTold(run?.knockout?.read_at),
+  };
+}
+
+/** @returns {{text: string, change: number, ranges: number[][]}[]} `ranges`: of positions; none where they are not told */
+function unitsTold(units) {
+  return list(units)
+    .slice(0, MOST_TOLD)
+    .flatMap((unit) => {
+      const change = number(unit?.logprob_change);
+      if (typeof unit?.text !== "string" || !(Math.abs(change) >= SMALLEST_TOLD)) return [];
+      return {
+        text: unit.text,
+        change,
+        ranges: (typeof unit.positions === "string" && stretches(unit.positions)) || [],
+      };
+    });
 }
 
 /** Is position 0 a picture's cell? In the decoder a token stands before each picture: such a table is the encoder's. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { cellOf, gridCodes, layerTops } from "../view/heads.js";
-import { patchGrid } from "../view/images.js";
+import { patchGrid, regionOf } from "../view/images.js";
 import { ABSENT, FLAT, UNDEFINED } from "../view/scale.js";
 import { sortedBy } from "../view/top.js";
 import { imagesResult } from "./fake_images.mjs";
@@ -62,6 +62,17 @@ test("a patch's token by its row and column", () => {
   assert.deepEqual(patchGrid(tokens, 1, null), { rows: 2, cols: 2, tokens: Int32Array.of(15, 16, 17, 18) });
   assert.deepEqual([...patchGrid(tokens, 5, [1, 2]).tokens], [-1, -1]);
   assert.equal(patchGrid(tokens, 5, null).tokens.length, 0);
+});
+
+test("a unit's patches by its positions, each in its own image, and none outside of it", () => {
+  const { tokens } = imagesResult();
+  const texts = tokens(0).map(({ text }) => text);
+  const stretches = [[[1, 3]], [[3, 3]], [[13, 16]], [[90, 99_999_999]]];
+  const units = stretches.map((ranges) => ({ ranges }));
+  assert.deepEqual([...regionOf(units, texts, 0, { rows: 3, cols: 4 })], [0, 1, 11]);
+  assert.deepEqual([...regionOf(units, texts, 1, { rows: 2, cols: 2 })], [0, 1]);
+  assert.deepEqual([...regionOf(units, texts, 0, { rows: 1, cols: 1 })], [0]);
+  assert.deepEqual([...regionOf(units, texts, 2, { rows: 9, cols: 9 })], []);
 });
 
 test("cells are sorted by any column, both ways", () => {

@@ -229,6 +229,17 @@ test("what a batch leaves beside its results is passed over, but for those who o
   ]);
 });
 
+test("knock-outs are no results, and are named where they come alone", async () => {
+  const tables = ["cat_knockout.csv", "cat_Knockout.JSON", "cat_knockout.parquet"].map((name) => new File(["x"], name));
+  const { entries, faults } = await opened([...tables, run("cat_run.json"), csv("cat_results.csv")]);
+  assert.deepEqual([entries.map(({ id }) => id), faults], [["cat"], []]);
+  const alone = await opened([tables[0], inFolder("out", tables[1])]);
+  const sentence = "cat_knockout.csv, out/cat_Knockout.JSON: knock-outs, shown from the run file";
+  assert.deepEqual([alone.entries, alone.faults], [[], [sentence]]);
+  const named = await opened([csv("cat_knockout_results.csv"), run("cat_knockout_run.json")]);
+  assert.deepEqual([named.entries.map(({ id }) => id), named.faults], [["cat_knockout"], []]);
+});
+
 test("Parquet brings its run record, and reads the rest on demand", async () => {
   const file = new File([readFileSync(new URL("data/own.parquet", import.meta.url))], "own_results.parquet");
   const result = await (await opened([file])).entries[0].load();

@@ -31,13 +31,28 @@ export function patchGrid(tokens, index, grid, texts = []) {
 
 /** [image, row, column] of each of its patches. */
 function patchesOf({ type, image, row, col, ranges, count }, texts) {
-  if (!(count > 1)) return type === "vision" && row !== null ? [[image, row, col]] : [];
+  if (count > 1) return patchesAt(ranges, texts);
+  return type === "vision" && row !== null ? [[image, row, col]] : [];
+}
+
+function patchesAt(ranges, texts) {
   return ranges.flatMap(([first, last]) =>
     texts.slice(first, last + 1).flatMap((text) => {
       const found = PATCH.exec(text);
       return found ? [found.slice(1).map(Number)] : [];
     }),
   );
+}
+
+/**
+ * The patches of an image that any of these units has, by their places in the grid.
+ * @param {{ranges: number[][]}[]} units
+ * @returns {Set<number>}
+ */
+export function regionOf(units, texts, index, { rows, cols }) {
+  const patches = units.flatMap(({ ranges }) => patchesAt(ranges, texts));
+  const own = patches.filter(([image, row, col]) => image === index && row < rows && col < cols);
+  return new Set(own.map(([, row, col]) => row * cols + col));
 }
 
 export function createImages(root, store) {
@@ -51,17 +66,18 @@ export function createImages(root, store) {
   });
   const list = element("div", { class: "images" });
   const note = element("p", { class: "muted small" });
+  const sign = element("span", { class: "sign" }, element("span", { class: "swatch rests-on" }), " rests on");
   const value = element("p", { class: "value muted" });
   const section = element(
     "div",
     { "data-testid": "images" },
-    element("div", { class: "panel-head" }, element("h2", {}, "Images"), labelled("Opacity", opacity)),
+    element("div", { class: "panel-head" }, element("h2", {}, "Images"), labelled("Opacity", opacity), sign),
     list,
     note,
     value,
   );
   root.append(section);
-  const images = { root, list, note, value, opacity, store, shown: [], tokens: null, result: null, view: null };
+  const images = { root, list, note, sign, value, opacity, store, shown: [], tokens: null, result: null, view: null };
   const update = (state, changed = null) => updated(images, state, changed);
   store.subscribe(update);
   update(store.get());
@@ -93,6 +109,9 @@ function rebuild(images, state) {
     images.shown = result.images.map((image, index) => figure(images, image, index, grids[index]));
     images.list.replaceChildren(...images.shown.map(({ root }) => root));
   }
+  for (const image of images.shown)
+    image.outline = outlined(image.grid, regionOf(result.knockout.restsOn, result.seen(step), image.index, image.grid));
+  images.sign.hidden = images.shown.every(({ outline }) => !outline.length);
 }
 
 /** What a picture is called: its index, as its tokens have it, and its file without folders. */
@@ -205,7 +224,7 @@ function recolour({ shown, view, opacity, note, tokens }, state) {
   else if (colourOf(strongest).strength <= 0)
     note.textContent = "No patch is above the noise floor: nothing is coloured.";
   else
-    note.textContent = `The stronger a patch, the stronger its frame and tint. The strongest is ${tokenName(tokens[strongest])}${state.result.part === "encoder" ? `. ${encoderNote(state, view)}` : "; words have no part in this scale."}`;
+    note.textContent = `The larger a patch's value, the stronger its frame and tint. The largest is ${tokenName(tokens[strongest])}${state.result.part === "encoder" ? `. ${encoderNote(state, view)}` : "; words have no part in this scale."}`;
 }
 
 export function encoderNote(state, { place }) {
@@ -278,7 +297,7 @@ function paintPatch(pen, x, y, { colour, share, opacity }) {
 function mark({ shown, value, tokens }, state) {
   const view = currentView(state);
   const hovered = hoverToken(state);
-  for (const { marks, grid, root } of shown) {
+  for (const { marks, grid, root, outline } of shown) {
     const frame = (token, name) => {
       const patches = token < 0 ? [] : Array.from(grid.tokens.keys()).filter((patch) => grid.tokens[patch] === token);
       return patches.map((patch) => framed(grid, patch, name));
@@ -288,7 +307,7 @@ function mark({ shown, value, tokens }, state) {
       ...state.pins.flatMap((token) => frame(token, "pinned")),
       ...(hovered === null ? [] : frame(hovered, "hovered")),
     ];
-    marks.replaceChildren(...frames);
+    marks.replaceChildren(...outline, ...frames);
     root.classList.toggle(
       "holds-hover",
       frames.some((one) => one.classList.contains("hovered")),
@@ -298,6 +317,18 @@ function mark({ shown, value, tokens }, state) {
   const layer = state.hover?.layer ?? null;
   const cell = told && layer !== null ? `, ${cellText(state, view, layer, hovered)}` : "";
   value.textContent = told ? tokenName(tokens[hovered]) + cell : "";
+}
+
+/** A line around a region: each of its patches has one where no other lies beside it. */
+function outlined(grid, region) {
+  const { cols } = grid;
+  return [...region].map((patch) => {
+    const one = framed(grid, patch, "rests-on");
+    const column = patch % cols;
+    const beside = [patch - cols, column < cols - 1 ? patch + 1 : -1, patch + cols, column ? patch - 1 : -1];
+    one.style.borderWidth = beside.map((other) => (region.has(other) ? "0" : "3px")).join(" ");
+    return one;
+  });
 }
 
 function framed({ rows, cols }, patch, name) {

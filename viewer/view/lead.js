@@ -1,4 +1,4 @@
-/** The strongest cell of what is shown, in words: several tokens may share the brightest colour, one of each layer. */
+/** The largest cell of what is shown, in words: several tokens may share the brightest colour, one of each layer. */
 import { positionWords } from "./columns.js";
 import { element } from "./element.js";
 import { brief } from "./numbers.js";
@@ -31,7 +31,7 @@ export function createLead(root, store) {
 
 function words(state, view, store) {
   const cell = strongestCell(view);
-  if (!cell) return ["Strongest cell: none is above the noise floor."];
+  if (!cell) return ["No cell is above the noise floor."];
   const token = view.tokens[cell.token];
   const show = () => goTo(store, { variant: state.variant, layer: cell.layer, token: cell.token });
   const name = element(
@@ -40,7 +40,13 @@ function words(state, view, store) {
     element("bdi", { class: "token-name" }, header(token.text, 40)),
   );
   const where = ` (${positionWords(token)}), ${rowName(view.place)} ${view.layers[cell.layer]}, ${valueName(state, view)} ${brief(cell.value, 4)}`;
-  return ["Strongest cell: ", name, where, sinkWords(view)];
+  return [`${leadWords(state, view)}: `, name, where, sinkWords(view)];
+}
+
+/** What the largest cell is: one layer's, and so not what moves the layers most when all are summed. */
+function leadWords({ metric }, { scale, place }) {
+  if (scale.signed) return "Differs most";
+  return metric === "interaction" ? "Interacts most" : `Moves one ${rowName(place)} most`;
 }
 
 /** A unit may be left out for its first position alone: what it holds beside that is not told then, so it is named. */

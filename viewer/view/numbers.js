@@ -15,6 +15,11 @@ function exponent(value, digits) {
     .replace("e+", "e");
 }
 
+/** With its sign and two decimals: -4.349 -> "−4.35". */
+export function signed(value) {
+  return (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
+}
+
 /** A share of 1 as a percentage of at least two digits: 0.9998 -> "99.98 %". */
 export function percent(share) {
   const hundred = 100 * share;

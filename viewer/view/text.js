@@ -291,10 +291,10 @@ function legendText(text, state, view, choice) {
   const all = `all ${rowName(view.place)}s on one scale. `;
   const word = tokenWord(view.place);
   const over = {
-    max: `The colour is that of a ${word}'s strongest cell, ${all}`,
+    max: `The colour is that of a ${word}'s largest cell, ${all}`,
     mean: `The colour is the mean of a ${word}'s cells, ${all}`,
   };
-  const overlap = overlaps(state.result.kind) ? "Dotted: in several, coloured by the strongest; each is listed. " : "";
+  const overlap = overlaps(state.result.kind) ? "Dotted: in several, coloured by the largest; each is listed. " : "";
   const seenNow = state.result.seen(state.step).length;
   const last = Math.max(...view.tokens.slice(-1).map(({ position }) => position), word === "token" ? -1 : seenNow - 1);
   const generated = last >= (state.result.promptLength ?? Infinity);

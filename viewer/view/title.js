@@ -1,4 +1,5 @@
 /** What run it is, and what is missing about it; shows the page's parts once there is something to show. */
+import { answerLine } from "./answer.js";
 import { element } from "./element.js";
 import { grouped } from "./numbers.js";
 import { METRIC_NAMES } from "./state.js";
@@ -38,6 +39,7 @@ function showRun(at, result) {
   document.title = `${result.name} – Token Masking Impact Analysis`;
   at("run-name").textContent = result.id;
   at("run-about").textContent = facts(result).join(" · ");
+  at("answer").replaceChildren(...answerLine(result.knockout));
   at("notes").replaceChildren(...result.notes.map((note) => element("li", {}, note)));
 }
 

@@ -1,4 +1,4 @@
-/** The strongest (layer, variant, token) cells of the shown step, each a way to go there. */
+/** The largest (layer, variant, token) cells of the shown step, each a way to go there. */
 import { placed } from "./columns.js";
 import { choice, element } from "./element.js";
 import { lazyPanel } from "./lazy.js";
@@ -51,7 +51,7 @@ export function createTop(root, store) {
     top.rows,
   );
   top.panel = lazyPanel(root, store, {
-    title: "Strongest cells",
+    title: "Largest cells",
     keys: KEYS,
     variants: (state) => scopeVariants(state, top.scope),
     fill: (state, signal) => fill(top, state, signal),
