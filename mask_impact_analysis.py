@@ -22,12 +22,15 @@ numbers for about the price of two forward passes. Hiding key j only renormalise
 keys, so with weights a and head output o the masked output is o + a_j / (1 - a_j) (o - v_j), exactly. All the masked
 heads of a layer follow from one set of weights, and go through the rest of the layer as one batch of rows.
 
+What a layer reads need not be what the answer rests on. So the model is also run on to its end with a token hidden from
+all that follow it, from the final position, or from one head, and the answer is read (`--knockout`).
+
 BATCH_MODE_GUIDE.md explains the settings and the result files, GLOSSARY.md the words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mask_impact.base import console
@@ -90,6 +93,7 @@ def measure(plan: PlannedRun, loaded: LoadedModel, quiet: bool = True) -> Run:
     return run
 
 
+@python_names.name_python_arguments(Settings)
 def run_masking_experiment(
     prompt: str | Sequence[int] | Sequence[Mapping[str, str]] | None = None,
     model_name: str = Settings.model,
@@ -105,52 +109,27 @@ def run_masking_experiment(
     `prompt` is text, a list of messages, or token ids, (n,) or (1, n). `num_output_tokens` is 1 if not given; with a
     `continuation` all of its tokens. `settings` are those of BATCH_MODE_GUIDE.md by their YAML names (layers="0-3",
     variants=("full",), chat=True, ...). A loaded `model` with its `tokenizer` is measured as it is, wherever it lies,
-    and left as it was.
+    and left as it was. Layers alone are measured unless `knockout` asks for more.
 
     Raises ValueError, all faults at once, for a wrong request; RunError for what only running can show.
     """
-    from mask_impact.runs.run import Run
-
-    settings = {"knockout": "none", "device": device, "num_output_tokens": num_output_tokens} | settings
-    return measured(Run.to_dataframe, model, tokenizer, prompt=prompt, model_name=model_name, **settings)
-
-
-def run_knockout(
-    prompt: str | Sequence[int] | Sequence[Mapping[str, str]] | None = None,
-    model_name: str = Settings.model,
-    *,
-    model: PreTrainedModel | None = None,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-    **settings: Any,
-) -> pd.DataFrame:
-    """What the answer rests on: the table of the knock-outs, the run record in `df.attrs["run"]`; no file is written.
-
-    All four cuts, `all` from coarse to fine, unless `knockout`, `units`, `window`, `knockout_steps` or `head_cells` ask
-    for others. The rest is as in `run_masking_experiment`.
-    """
-    from mask_impact.runs.run import Run
-
-    return measured(Run.knockouts_to_dataframe, model, tokenizer, prompt=prompt, model_name=model_name, **settings)
+    given = {"model_name": model_name, "device": device, "num_output_tokens": num_output_tokens}
+    settings = {"knockout": "none", "prompt": prompt} | given | settings
+    return measured(model, tokenizer, **settings).to_dataframe()
 
 
 @python_names.name_python_arguments(Settings)
-def measured(
-    result: Callable[[Run], pd.DataFrame],
-    model: PreTrainedModel | None,
-    tokenizer: PreTrainedTokenizerBase | None,
-    **settings: Any,
-) -> pd.DataFrame:
-    """The result of one prompt that was measured as a caller from Python asks."""
-    from mask_impact.models import info, loading
-    from mask_impact.runs import planning
+def run_knockout(prompt: Any = None, **arguments: Any) -> pd.DataFrame:
+    """What the answer rests on: the table of knock-outs; the arguments and the rest as in `run_masking_experiment`."""
+    return measured(prompt=prompt, **arguments).knockouts_to_dataframe()
 
-    asked = Settings.from_python(**settings)
-    named = model is None and tokenizer is None
-    model_info = info.examine(asked) if named else info.from_loaded(model, tokenizer, asked)
-    plan = planning.plan(asked, model_info)
-    with loading.ready(model_info, asked, model) as loaded:
-        planning.refuse_skipped([plan], loaded)
-        return result(measure(plan, loaded))
+
+def measured(model: Any = None, tokenizer: Any = None, **settings: Any) -> Run:
+    """The run that a caller from Python asks for."""
+    from mask_impact.models import info
+    from mask_impact.runs import from_python
+
+    return from_python.measured(Settings, info, measure, model, tokenizer, **settings)
 
 
 command = console.command(main, "mask-impact")  # that pip installs

@@ -17,7 +17,7 @@ VL_IMPLEMENTATION.md has a picture's way in numbers, BATCH_MODE_GUIDE.md the set
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,7 @@ def measure(plan: PlannedRun, loaded: LoadedModel, quiet: bool = True) -> Run:
     return run
 
 
+@python_names.name_python_arguments(VisionSettings)
 def run_vl_masking_experiment(
     prompt: str | Sequence[int] | Sequence[Mapping[str, str]] | None = None,
     image: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
@@ -103,53 +104,23 @@ def run_vl_masking_experiment(
 
     Raises ValueError, all faults at once, for a wrong request; RunError for what only running can show.
     """
-    from mask_impact.runs.run import Run
-
-    asked = {"mask_mode": mask_mode, "model_name": model_name, "device": device, "num_output_tokens": num_output_tokens}
-    settings = {"knockout": "none"} | asked | settings
-    return measured(Run.to_dataframe, model, tokenizer, image_processor, prompt=prompt, image=image, **settings)
-
-
-def run_knockout(
-    prompt: str | Sequence[int] | Sequence[Mapping[str, str]] | None = None,
-    image: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
-    *,
-    model: PreTrainedModel | None = None,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-    image_processor: Any = None,
-    **settings: Any,
-) -> pd.DataFrame:
-    """What the answer rests on: the table of the knock-outs, the run record in `df.attrs["run"]`; no file is written.
-
-    All four cuts, `all` from coarse to fine, unless `knockout`, `units`, `window`, `knockout_steps` or `head_cells` ask
-    for others. The rest is as in `run_vl_masking_experiment`.
-    """
-    from mask_impact.runs.run import Run
-
-    read = Run.knockouts_to_dataframe
-    return measured(read, model, tokenizer, image_processor, prompt=prompt, image=image, **settings)
+    given = {"mask_mode": mask_mode, "model_name": model_name, "device": device, "num_output_tokens": num_output_tokens}
+    settings = {"knockout": "none", "prompt": prompt, "image": image} | given | settings
+    return measured(model, tokenizer, image_processor, **settings).to_dataframe()
 
 
 @python_names.name_python_arguments(VisionSettings)
-def measured(
-    result: Callable[[Run], pd.DataFrame],
-    model: PreTrainedModel | None,
-    tokenizer: PreTrainedTokenizerBase | None,
-    image_processor: Any,
-    **settings: Any,
-) -> pd.DataFrame:
-    """The result of one prompt that was measured as a caller from Python asks."""
-    from mask_impact.models import loading
-    from mask_impact.models.vision import qwen3_vl
-    from mask_impact.runs import planning
+def run_knockout(prompt: Any = None, image: Any = None, **arguments: Any) -> pd.DataFrame:
+    """What the answer rests on: the table of knock-outs; arguments and the rest as in `run_vl_masking_experiment`."""
+    return measured(prompt=prompt, image=image, **arguments).knockouts_to_dataframe()
 
-    asked = VisionSettings.from_python(**settings)
-    named = model is None and tokenizer is None
-    model_info = qwen3_vl.examine(asked) if named else qwen3_vl.from_loaded(model, tokenizer, image_processor, asked)
-    plan = planning.plan(asked, model_info)
-    with loading.ready(model_info, asked, model) as loaded:
-        planning.refuse_skipped([plan], loaded)
-        return result(measure(plan, loaded))
+
+def measured(model: Any = None, tokenizer: Any = None, image_processor: Any = None, **settings: Any) -> Run:
+    """The run that a caller from Python asks for."""
+    from mask_impact.models.vision import qwen3_vl
+    from mask_impact.runs import from_python
+
+    return from_python.measured(VisionSettings, qwen3_vl, measure, model, tokenizer, image_processor, **settings)
 
 
 command = console.command(main, "mask-impact-vl")  # that pip installs

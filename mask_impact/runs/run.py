@@ -256,7 +256,7 @@ class Run:
         """The frame with the run record, whose warnings are told."""
         frame.attrs["run"] = self.record()
         for line in frame.attrs["run"]["warnings"]:
-            warnings.warn(line, stacklevel=6)  # at the caller of the front door's function, past its decorator
+            warnings.warn(line, stacklevel=5)  # at the caller of the front door's function, past its decorator
         return frame
 
     @property
