@@ -3,6 +3,7 @@
     python benchmarks/truth.py                  # 100 prompts, about a minute
     python benchmarks/truth.py --units          # 100 prompts in sentences, and two words hidden as one
     python benchmarks/truth.py --vl             # 100 pictures, likewise
+    python benchmarks/truth.py --knockouts      # 100 prompts: what the answer rests on; with --vl, 100 pictures
 
 Of prompts that the model answers rightly: how often the colour word is the top token when the colour is predicted, and
 the container word when the container is, by L2 summed over layers (and over heads), the first position left out.
@@ -13,6 +14,8 @@ over the two steps in which the model says the two words: in one step only one o
 
 Of pictures, whatever the model answers: how often the top token of all, words and patches and the first position
 included, is a patch of the thing asked about.
+
+By knock-outs, of prompts and pictures that are answered rightly: benchmarks/truth_knockouts.py.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import truth_knockouts
 from demo.text import world
 from demo.vision import world as vision_world
 from mask_impact.cuts.key_sets import KeySets
@@ -129,24 +133,44 @@ def picture_counts(loaded: loading.LoadedModel, count: int = PROMPTS, seed: int 
     Each picture is asked one question, about a thing's colour and about its shape in turns.
     """
     hits: Counter = Counter(pictures=count)
+    for path, question in picture_questions(count, seed):
+        asked = loaded.model_info.prompt_inputs(
+            VisionSettings(prompt=question.text, image=path, mask_mode="both", model="demo")
+        )
+        assert isinstance(asked, VisionInputs), "the prompt has a picture"
+        cells = {(0, *cell) for cell in question.asked.cells}
+        fed = ModelInputs(
+            asked.token_ids,
+            1,
+            masked=asked.masked,
+            further=lambda ids, asked=asked: asked.further(ids, torch.device("cpu")),
+        )
+        totals, predicted = summed(loaded, fed)
+        hits.update(kind for kind, total in totals.items() if tuple(asked.places[np.argmax(total)].tolist()) in cells)
+        hits["right"] += predicted == loaded.tokenizer(question.answer)["input_ids"][0]
+    return hits
+
+
+def picture_questions(count: int, seed: int) -> Iterator[tuple[str, vision_world.Question]]:
+    """`count` pictures in files, each with a question; about a thing's colour and about its shape in turns."""
     with tempfile.TemporaryDirectory() as folder:
         for index, picture in enumerate(vision_world.fresh_pictures(seed, count)):
-            path, question = str(Path(folder, f"{index}.png")), picture.questions[index % 2]
+            path = str(Path(folder, f"{index}.png"))
             picture.image.save(path)
-            asked = loaded.model_info.prompt_inputs(
-                VisionSettings(prompt=question.text, image=path, mask_mode="both", model="demo")
-            )
-            assert isinstance(asked, VisionInputs), "the prompt has a picture"
-            cells = {(0, *cell) for cell in question.asked.cells}
-            fed = ModelInputs(
-                asked.token_ids, 1, masked=asked.masked, further=lambda ids: asked.further(ids, torch.device("cpu"))
-            )
-            totals, predicted = summed(loaded, fed)
-            hits.update(
-                kind for kind, total in totals.items() if tuple(asked.places[np.argmax(total)].tolist()) in cells
-            )
-            hits["right"] += predicted == loaded.tokenizer(question.answer)["input_ids"][0]
-    return hits
+            yield path, picture.questions[index % 2]
+
+
+def knockout_table(vl: bool, count: int, seed: int) -> str:
+    """What knock-outs name, of prompts or of pictures."""
+    if vl:
+        questions = picture_questions(2 * count, seed)
+        found = {"thing": truth_knockouts.picture_counts(vision_demo(), questions, count)}
+        return truth_knockouts.table(found, truth_knockouts.COLUMNS)
+    loaded = demo()
+    found = {
+        word: truth_knockouts.prompt_counts(loaded, answered(loaded, word, count, seed)) for word in world.WORDS_ASKED
+    }
+    return truth_knockouts.table(found, [name for name in truth_knockouts.COLUMNS if name != "around"])
 
 
 def main() -> None:
@@ -155,11 +179,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--units", action="store_true", help="sentences, and two words hidden as one")
     parser.add_argument("--vl", action="store_true", help="the demo vision model, on fresh pictures")
+    parser.add_argument("--knockouts", action="store_true", help="what the answer rests on, by the cut `all`")
     parser.add_argument(
         "--prompts", type=int, default=PROMPTS, help="how many prompts or pictures (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=SEED)
     options = parser.parse_args()
+    if options.knockouts:
+        print(knockout_table(options.vl, options.prompts, options.seed))
+        return
     if options.vl:
         found = picture_counts(vision_demo(), options.prompts, options.seed)
         print(

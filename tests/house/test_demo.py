@@ -5,7 +5,7 @@ The prompts are drawn from seeds that neither trained nor chose the model.
 
 import pytest
 
-from benchmarks import truth
+from benchmarks import truth, truth_knockouts
 from demo.text import evaluate, world
 
 SEED = 7000
@@ -50,6 +50,16 @@ def test_a_wrong_place_would_be_seen(demo):
     prompts = truth.answered(demo, "colour", 20, SEED)
     hits = sum(truth.top_positions(demo, ids)[0]["Full"] == position + 1 for ids, position in prompts)
     assert hits <= 2
+
+
+def test_knockouts_name_the_token_that_holds_the_answer(demo):
+    """And without it another answer follows; with the next position in its place nothing of the kind is found.
+    `python benchmarks/truth.py --knockouts` takes 100 prompts."""
+    prompts = list(truth.answered(demo, "colour", 10, SEED))
+    found = truth_knockouts.prompt_counts(demo, prompts)
+    assert found["prompts"] == found["beside"] == found["named"] == 10 and found["changed"] >= 9
+    wrong = truth_knockouts.prompt_counts(demo, [(ids, position + 1) for ids, position in prompts])
+    assert wrong["beside"] == wrong["changed"] == 0
 
 
 def test_the_demo_is_small():

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import truth
+from benchmarks import truth, truth_knockouts
 from demo import vocabulary
 from demo.vision import evaluate, rows, tokenizer, world
 
@@ -47,6 +47,12 @@ def test_the_top_token_of_all_is_a_patch_of_the_thing_asked_about():
     `python benchmarks/truth.py --vl` takes 100 pictures."""
     found = truth.picture_counts(truth.vision_demo(), 20, SEED)
     assert found["pictures"] == 20 and found["Full"] >= 19
+
+
+def test_knockouts_name_the_cell_of_the_thing_asked_about():
+    """And without it another answer follows; `python benchmarks/truth.py --knockouts --vl` takes 100 pictures."""
+    found = truth_knockouts.picture_counts(truth.vision_demo(), truth.picture_questions(12, SEED), 10)
+    assert found["prompts"] == found["beside"] == found["named"] == 10 and found["changed"] >= 9
 
 
 def test_a_wrong_cell_would_be_seen(monkeypatch):

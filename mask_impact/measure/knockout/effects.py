@@ -147,7 +147,7 @@ class Knockouts:
         """The segments' rows that are read, behind the last layer, (row, d_model), and which are undefined: (row,)."""
         rows, lost = [self.clean.layers[-1].call.hidden.new_zeros(0)], [np.zeros(0, bool)]
         for some in self._chunks(segments):
-            guard = at_one_position(self.clean.reads[-1], max(each.first for each in some), 0, 1)
+            guard = at_one_position(self.clean.reads[-1], min(each.first for each in some), 0, 1)
             read, undefined = Walk(self.clean, [*some, guard], self.method).through()
             uncut, _ = read.pop()[0], undefined.pop()
             if self._uncut is not None:

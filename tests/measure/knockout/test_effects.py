@@ -84,6 +84,40 @@ def test_rows_that_are_not_the_models_are_refused(name):
         check(zoo.build(name), FLOAT32)
 
 
+def counts_its_rows(model):
+    """Make a layer's answer depend on how many rows it is called with."""
+    branch = model.model.layers[1].mlp
+    own = branch.forward
+    branch.forward = lambda hidden: own(hidden) * (1 + 0.01 * hidden.shape[1])
+
+
+def refused():
+    return pytest.raises(RunError, match=r"^rows that cut nothing are off by .*: use --method rerun, or .*none$")
+
+
+def test_rows_that_deviate_are_refused():
+    """Before anything is cut, or where they do so only then."""
+    model = zoo.build("qwen3")
+    parts = parts_of(model)
+    counts_its_rows(model)
+    with refused(), knockouts(model, parts, IDS, TOKENS, nothing_else, Method(), True):
+        pass
+    for cut in (
+        lambda found: found.all(SETS),
+        lambda found: found.final(SETS, 2, [(0, 2)], range(8)),
+        lambda found: found.heads(SETS, 2, CELLS),
+    ):
+        model = zoo.build("qwen3")
+        with knockouts(model, parts_of(model), IDS, TOKENS, nothing_else, Method(), True) as found:
+            counts_its_rows(model)
+            with refused():
+                cut(found)
+
+
+def parts_of(model):
+    return measurable_parts(model)[0]
+
+
 @pytest.mark.parametrize("name", ["llama4", "gemma4_shared", *zoo.HYBRIDS])
 def test_the_literal_method_stands_in(name):
     check(zoo.build(name), FLOAT32, method="rerun", by_rows=False)
