@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from mask_impact.base.errors import RequestError, RunError, as_run_error, out_of_memory
+from mask_impact.base.errors import RequestError, RunError, StopRequested, as_run_error, out_of_memory
 from mask_impact.base.precision import TOLERANCE, full_float32
 from mask_impact.measure.closed_form.heads import softmax_with_sink
 from mask_impact.measure.loop import measured_layers
@@ -61,7 +61,7 @@ def named_unknown(name: str, module: nn.Module, remedy: str = "it cannot be meas
     """Turn what a model's own code raises, in passes that it was not written for, into a RequestError with its name."""
     try:
         yield
-    except (RequestError, RunError):
+    except (RequestError, RunError, StopRequested):
         raise
     except Exception as error:
         if out_of_memory(error):
