@@ -125,8 +125,7 @@ def _next_level(
         left = budget - cost(level)
         chosen = pieces
         if len(pieces) > MOST_UNITS or cost(pieces) > left:
-            # Half stays, for what lies inside; a weaker unit does not take that from a stronger one.
-            chosen = [] if level else joined(pieces, cost, left / 2)
+            chosen = joined(pieces, cost, left / 2)  # half stays, for what lies inside
         found.refined.append(_note(unit, share, pieces, chosen, cost(chosen), left))
         level += chosen
     return level

@@ -35,7 +35,11 @@ from mask_impact.results.table import DISTANCES, INTERACTION, ResultTable
 from mask_impact.settings.option import unknown
 
 COLUMN = dict(zip(METRICS, (*DISTANCES, INTERACTION)))
-RESTS_ON = {"rests_on": "rests on", "read_at": "read at"}  # lists of a run record, as they are called here
+RESTS_ON = {
+    "rests_on": "rests on",
+    "against": "against",
+    "read_at": "read at",
+}  # lists of a run record, as they are called here
 ROOM_FOR_LAYERS = 60  # columns of a screen
 WIDEST_POSITIONS = 16  # columns; of a unit of many scattered positions the first ones are listed
 

@@ -15,7 +15,7 @@ from typing import Any
 SHOWN, SMALLEST_SHOWN = 3, 0.005  # units in a list, and nats that are not 0.00 in a line
 LARGEST_CHANGE = 1e9  # nats; no answer has as many
 LONGEST_TEXT = 40  # characters of a unit in a line
-HEADS = {"rests_on": "rests on", "read_at": "the final position reads it at"}
+HEADS = {"rests_on": "rests on", "against": "against it", "read_at": "the final position reads it at"}
 FIELDS: dict[str, type | tuple[type, ...]] = {
     "text": str,
     "position": int,
@@ -64,7 +64,12 @@ def in_brief(unit: Mapping[str, Any], longest: int = LONGEST_TEXT) -> str:
 
 
 def conclusion(knockout: Mapping[str, Any], answer: str, probability: str) -> Iterator[str]:
-    """The line that says what the answer rests on, and where it is read; none if no change is large enough."""
-    lists = {head: in_a_line(knockout, name) for name, head in HEADS.items()}
+    """The line that says what the answer rests on, and where it is read; none if no change is large enough.
+
+    What speaks against the answer is in it where that is more than anything that speaks for it.
+    """
+    for_it, against = (largest_units(knockout, name)[:1] for name in ("rests_on", "against"))
+    opposed = sum(unit["logprob_change"] for unit in for_it + against) > 0
+    lists = {head: in_a_line(knockout, name) for name, head in HEADS.items() if name != "against" or opposed}
     if parts := [f"{head}: {units}" for head, units in lists.items() if units]:
         yield f"{answer!r} ({probability}) {'; '.join(parts)}"

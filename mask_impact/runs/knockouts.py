@@ -197,10 +197,14 @@ class RunKnockouts:
             for step, (baseline, floor) in enumerate(zip(self.found.baselines, self.found.floors))
         ]
         floor = sum(each["logprob_change"] for each in self.found.floors)
+        prompt = len(self.run.plan.prompt.token_ids)
+        whole = {unit: change for unit, change in finest(self.all_changes).items() if unit.positions[0] < prompt}
+        read = without_sink(self.final_changes)
         return {
             "steps": steps,
-            "rests_on": [told(*one) for one in largest(finest(self.all_changes), floor)],
-            "read_at": [told(*one) for one in largest(without_sink(self.final_changes), floor)],
+            "rests_on": [told(unit, -fall) for unit, fall in largest(negative(whole), floor)],
+            "against": [told(*one) for one in largest(whole, floor)],
+            "read_at": [told(unit, -fall) for unit, fall in largest(negative(read), floor)],
             "refined": self.refined,
             **({"left_out": self.left_out} if self.left_out else {}),
             "first_order_rank_correlation": {str(step): found for step, found in self.agreement.items()},
@@ -275,10 +279,15 @@ def without_sink(changes: dict[Unit, float]) -> dict[Unit, float]:
     return {unit: change for unit, change in changes.items() if unit.positions != (0,)}
 
 
+def negative(changes: dict[Unit, float]) -> dict[Unit, float]:
+    """How far each falls."""
+    return {unit: -change for unit, change in changes.items()}
+
+
 def largest(changes: dict[Unit, float], floor: float) -> list[tuple[Unit, float]]:
-    """The units with the largest changes above the noise floor, strongest first."""
-    found = [(unit, change) for unit, change in changes.items() if abs(change) > floor]
-    return sorted(found, key=lambda one: -abs(one[1]))[:SHOWN]
+    """The units with the largest changes above the noise floor, the largest first."""
+    found = [(unit, change) for unit, change in changes.items() if change > floor]
+    return sorted(found, key=lambda one: -one[1])[:SHOWN]
 
 
 def told(unit: Unit, change: float) -> dict[str, Any]:

@@ -182,7 +182,7 @@ class Settings:
     pairs: int | str | None = option(
         "--pairs",
         readers.optional(readers.pairs),
-        "hide units two at a time as well: every two of the `K` strongest, or of the `spans`",
+        "hide units two at a time as well: every two of the `K` that move the layers most, or of the `spans`",
         None,
         metavar="K",
         scope="prompt",
@@ -228,7 +228,7 @@ class Settings:
     head_cells: int = option(
         "--head-cells",
         readers.whole_number,
-        "how many cells of layer, head and unit the cut `heads` takes, the strongest",
+        "how many cells of layer, head and unit the cut `heads` takes: those that move the residual stream most",
         64,
         metavar="K",
         scope="prompt",
@@ -560,7 +560,9 @@ def unit_faults(chosen: Mapping[str, Any]) -> list[str]:
     if pairs == "spans" and (spans is None or (isinstance(spans, tuple) and len(spans) < 2)):
         faults.append(f"pairs spans needs at least two spans, found {len(spans or ())}; add --span NAME=TEXT")
     if isinstance(pairs, int) and isinstance(chosen["variants"], tuple) and "full" not in chosen["variants"]:
-        faults.append(f"pairs {pairs} needs the variant full, which tells the strongest; add it to --variants")
+        faults.append(
+            f"pairs {pairs} needs the variant full, which tells what moves the layers most; add it to --variants"
+        )
     return faults
 
 

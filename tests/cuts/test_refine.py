@@ -138,13 +138,20 @@ def test_cheap_units_are_not_too_many_either():
     assert [entry["units"] for entry in result.refined] == [20, 34, 3]
 
 
-def test_what_is_too_dear_is_said_and_left():
+def test_what_is_too_dear_is_hidden_in_longer_pieces_for_half_of_what_is_left():
     answer = Answer(at5=3.0, at25=2.0)
     result = found(text_of(200, sentences=20), answer, budget=20.0)
     first, second = result.refined[1:3]
     assert (first["text"], first["pieces"], first["units"]) == ("s0", 20, 7)
     assert first["passes"] <= first["left"] / 2 == pytest.approx((20.0 - passes(answer.levels[0], 200)) / 2)
-    assert (second["text"], second["units"], second["passes"]) == ("s20", 0, 0.0) and second["left"] < 20 * 0.9
+    assert (second["text"], second["pieces"], second["units"]) == ("s20", 20, 4)
+    assert second["passes"] <= second["left"] / 2 == pytest.approx((first["left"] - first["passes"]) / 2)
+
+
+def test_what_even_two_pieces_are_too_dear_for_is_said_and_left():
+    answer = Answer(at5=3.0)
+    result = found(text_of(200, sentences=20), answer, budget=6.0)
+    assert (result.refined[1]["text"], result.refined[1]["units"], result.refined[1]["passes"]) == ("s0", 0, 0.0)
 
 
 @pytest.mark.parametrize("tokens", [51, 700, 2048, 4096])

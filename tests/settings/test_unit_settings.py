@@ -71,7 +71,7 @@ def test_what_is_hidden(settings, kinds):
         ),
         (
             {"pairs": 3, "variants": "attn"},
-            "pairs 3 needs the variant full, which tells the strongest; add it to --variants",
+            "pairs 3 needs the variant full, which tells what moves the layers most; add it to --variants",
         ),
         ({"pairs": 1}, "pairs: expected a whole number from 2 to 1000, or spans, found 1"),
         ({"spans": {}}, "spans: expected at least one span, found none; leave it out for none"),
