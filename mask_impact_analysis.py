@@ -119,9 +119,9 @@ def run_masking_experiment(
 
 
 @python_names.name_python_arguments(Settings)
-def run_knockout(prompt: Any = None, **arguments: Any) -> pd.DataFrame:
+def run_knockout(prompt: Any = None, model_name: str = Settings.model, **arguments: Any) -> pd.DataFrame:
     """What the answer rests on: the table of knock-outs; the arguments and the rest as in `run_masking_experiment`."""
-    return measured(prompt=prompt, **arguments).knockouts_to_dataframe()
+    return measured(prompt=prompt, model_name=model_name, **arguments).knockouts_to_dataframe()
 
 
 def measured(model: Any = None, tokenizer: Any = None, **settings: Any) -> Run:

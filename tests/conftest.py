@@ -134,7 +134,7 @@ def results(tmp_path_factory):
     import mask_impact_vl
 
     folder = tmp_path_factory.mktemp("results")
-    where = ["--output-dir", str(folder), "--quiet", "--formats", "csv,json,parquet"]
+    where = ["--output-dir", str(folder), "--quiet", "--formats", "csv,json,parquet", "--knockout", "none"]
     text = ["--model", "demo", "--num-tokens", "2", *where, "--prompt"]
     for words in (
         ["The capital of France is", "--output", "france", "--report"],

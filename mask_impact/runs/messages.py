@@ -95,7 +95,10 @@ def after(run: Run, paths: Sequence[Path]) -> None:
             "(rows_halved in the run file); a smaller --max-memory does so from the start"
         )
     for line in run.knockouts_left_out():
-        console.warn(f"{run.plan.name}: {line}")
+        if run.knockout and run.knockout[0]:
+            console.say(f"  {line}", run.plan.settings.quiet)
+        else:
+            console.warn(f"{run.plan.name}: {line}")
     for line in conclusion(run, paths):
         console.say(f"  {line}", run.plan.settings.quiet)
 

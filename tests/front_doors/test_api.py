@@ -57,6 +57,8 @@ def test_the_table_is_what_the_command_writes(folder, tmp_path, monkeypatch):
         "0-1",
         "--variants",
         "full,heads",
+        "--knockout",
+        "none",
         "--quiet",
     ]
     assert main([*words, "--output", "r", "--formats", "csv,json,parquet"]) == 0

@@ -21,12 +21,16 @@ pytestmark = pytest.mark.usefixtures("here")
 def test_a_prompt_becomes_result_files(command, llama):
     code, out, err = command("--model", llama, "--prompt", "The cat", "--num-tokens", 2, "--output", "cat")
     assert (code, err) == (0, [])
-    assert files_in("output") == ["cat_results.csv", "cat_results.json", "cat_run.json"]
-    assert out[0] == "cat: 6 tokens, 2 steps, 3 layers, at most 234 rows (csv 12 KB, json 12 KB)"
-    assert out[1].startswith("  moves the layers most at step 0 (Full L2 summed over layers, position 0 left out): '")
+    tables = [f"cat_{kind}.{form}" for kind in ("knockout", "results") for form in ("csv", "json")]
+    assert files_in("output") == [*tables, "cat_run.json"]
+    assert out[0].startswith(
+        "cat: 6 tokens, 2 steps, 3 layers, at most 234 rows (csv 12 KB, json 12 KB); knock-outs at "
+    )
+    assert out[1].startswith("  '") and " rests on: '" in out[1]
+    assert out[2].startswith("  moves the layers most at step 0 (Full L2 summed over layers, position 0 left out): '")
     assert out[-1].startswith("  generated '") and "(first token's probability 0." in out[-1]
     assert out[-1].endswith(
-        "wrote output/cat_results.csv, .json and cat_run.json; "
+        "wrote output/cat_results.csv, .json, cat_knockout.csv, .json and cat_run.json; "
         "read with mask_impact.read_results('output/cat_results.csv')".replace("/", os.sep)
     )
     table = read_results("output/cat_results.csv")
@@ -76,7 +80,7 @@ def test_the_run_file_says_what_produced_the_table(command, llama):
 
 
 def test_the_same_settings_again_leave_the_files_alone(command, llama, loads):
-    words = ("--model", llama, "--prompt", "The cat", "--layers", 0)
+    words = ("--model", llama, "--prompt", "The cat", "--layers", 0, "--knockout", "none")
     assert command(*words)[0] == 0 and files_in("output") == [
         "the_cat_results.csv",
         "the_cat_results.json",
@@ -104,7 +108,7 @@ def test_other_settings_do_not_take_a_given_name(command, llama, loads):
         )
     ]
     assert command("--model", llama, "--prompt", "The cat", "--layers", 1, "--output", "CAT", "--overwrite")[0] == 0
-    assert record_of("cat")["layers"] == [1] and len(files_in("output")) == 3
+    assert record_of("cat")["layers"] == [1] and len(files_in("output")) == 5
     assert command("--model", llama, "--prompt", "The cat", "--layers", 2)[0] == 0
     assert command("--model", llama, "--prompt", "The cat", "--layers", 0)[0] == 0
     assert record_of("the_cat_2")["layers"] == [0]
@@ -126,7 +130,7 @@ def test_another_model_under_the_same_path_is_another_run(command, models, tmp_p
 
 
 def test_a_further_format_is_written_beside_those_that_are_there(command, llama):
-    words = ("--model", llama, "--prompt", "The cat", "--layers", 0, "--output", "cat")
+    words = ("--model", llama, "--prompt", "The cat", "--layers", 0, "--output", "cat", "--knockout", "none")
     assert command(*words, "--formats", "csv")[0] == 0
     assert command(*words, "--formats", "parquet")[0] == 0
     assert files_in("output") == ["cat_results.csv", "cat_results.parquet", "cat_run.json"]
@@ -141,7 +145,7 @@ def small_spreadsheet(monkeypatch):
 
 
 def test_parquet_that_took_the_place_of_the_default_is_a_finished_result(command, llama, small_spreadsheet, loads):
-    words = ("--model", llama, "--prompt", "The cat", "--layers", 0)
+    words = ("--model", llama, "--prompt", "The cat", "--layers", 0, "--knockout", "none")
     code, out, err = command(*words)
     assert (code, err) == (0, []) and "(parquet " in out[0] and "with --formats csv writes CSV too" in out[1]
     assert files_in("output") == ["the_cat_results.parquet", "the_cat_run.json"]
@@ -163,7 +167,7 @@ def test_formats_of_a_batch_file_are_asked_for(command, llama, small_spreadsheet
 
 def test_json_that_is_asked_for_and_can_be_too_long_is_told_before(command, llama, monkeypatch):
     monkeypatch.setattr("mask_impact.base.formats.JSON_ROWS", 10)
-    words = ("--model", llama, "--prompt", "A dog", "--layers", 0, "--formats", "json")
+    words = ("--model", llama, "--prompt", "A dog", "--layers", 0, "--formats", "json", "--knockout", "none")
     _, _, err = command(*words)
     assert len(err) == 1 and err[0].startswith("warning: a_dog: JSON was asked for, but holds up to 10 rows")
     assert files_in("output") == ["a_dog_results.parquet", "a_dog_run.json"]
@@ -183,7 +187,7 @@ def test_settings_come_from_flag_entry_defaults_and_top_level_in_this_order(comm
         (2, ["Attn"], [2]),
         (3, ["Attn"], [2]),
     ]
-    assert len(files_in("elsewhere")) == 7 and not Path("output").exists()
+    assert len(files_in("elsewhere")) == 11 and not Path("output").exists()
 
 
 def test_quiet_prints_nothing_on_success(command, llama):

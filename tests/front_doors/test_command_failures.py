@@ -29,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("here")
 
 BATCH = (
     "prompts: [{name: one, prompt: The cat}, {name: bad, prompt: The cat zz}, {name: two, prompt: A dog}]\nlayers: 0\n"
+    "knockout: none\n"
 )
 
 

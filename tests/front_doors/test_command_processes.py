@@ -51,7 +51,7 @@ def test_a_process_in_another_folder_and_another_encoding(llama):
         env={"PYTHONIOENCODING": "ascii"},
     )
     code, out, err = finished(process, "Ein Café 😀\n".encode())
-    assert (code, err, len(out)) == (0, [], 3) and out[0].startswith("naïve: 13 tokens, 1 step, 1 layer")
+    assert (code, err, len(out)) == (0, [], 4) and out[0].startswith("naïve: 13 tokens, 1 step, 1 layer")
     assert record_of("naïve")["settings"]["prompt"] == "Ein Café 😀"
     assert len(read_results("output/naïve_results.csv")) == 6 * 13
 

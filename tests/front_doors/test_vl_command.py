@@ -25,7 +25,8 @@ pytestmark = pytest.mark.usefixtures("two_pictures")  # each in a current folder
 def test_text_only(vl_command, vl):
     code, out, err = vl_command("--model", vl, "--prompt", QUESTION)
     assert (code, err) == (0, [])
-    assert files_in("output") == ["which_one_results.csv", "which_one_results.json", "which_one_run.json"]
+    tables = [f"which_one_{kind}.{form}" for kind in ("knockout", "results") for form in ("csv", "json")]
+    assert files_in("output") == [*tables, "which_one_run.json"]
     table = read_results("output/which_one_results.csv")
     assert set(table.token_type) == {"text"} and table.patch_row.isna().all() and "masked" not in out[0]
     assert record_of("which_one")["images"] == []
@@ -124,7 +125,7 @@ def test_the_name_begins_with_the_pictures_stem_and_the_same_again_is_there(vl_a
     code, out, err = vl_ask(*words)
     assert (code, err, len(loads)) == (0, [], 1) and "this result is there, with the same settings" in out[0]
     assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path("output").iterdir()}
-    assert vl_ask(*words, "--overwrite")[0] == 0 and len(loads) == 2 and len(files_in("output")) == 3
+    assert vl_ask(*words, "--overwrite")[0] == 0 and len(loads) == 2 and len(files_in("output")) == 5
 
 
 def test_another_picture_under_the_same_name_is_another_run(vl_ask):

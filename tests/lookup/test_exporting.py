@@ -150,7 +150,7 @@ def test_a_knockout_table_is_no_result_and_the_fault_says_what_reads_it(folder, 
 
 
 def test_a_report_of_knockouts_is_refused_in_python_too(folder, cut):
-    with pytest.raises(RequestError, match="this is a knock-out table"):
+    with pytest.raises(RequestError, match="no report: these are knock-outs"):
         write_report(folder / "cut_knockout.csv", None, folder / "x.html")
 
 

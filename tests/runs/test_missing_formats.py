@@ -47,9 +47,8 @@ def test_a_missing_format_is_made_of_the_table(have, want, command, monkeypatch)
         patch.setattr(run.Run, "__init__", None)
         code, out, err = command(*TEXT[:-1], want)
     made = [form for form in want.split(",") if form != have]
-    assert (code, err) == (0, []) and out == [
-        f"{Path('output', f'x_results.{form}')}: made from the result that is there" for form in made
-    ]
+    paths = [Path("output", f"x_{kind}.{form}") for kind in ("results", "knockout") for form in made]
+    assert (code, err) == (0, []) and out == [f"{path}: made from the result that is there" for path in paths]
     assert Path("output/x_run.json").read_bytes() == before
     for form in {"csv", "json"} & set(want.split(",")):
         assert Path(f"output/x_results.{form}").read_bytes() == Path(f"whole/x_results.{form}").read_bytes()

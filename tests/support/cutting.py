@@ -41,7 +41,9 @@ class Killed(BaseException):
 
 
 def tables(folder):
-    return {path.name: path.read_bytes() for path in Path(folder).glob("*_results.*") if path.suffix != ".parquet"}
+    """Tables of results and of knock-outs, but not in Parquet."""
+    found = [*Path(folder).glob("*_results.*"), *Path(folder).glob("*_knockout.*")]
+    return {path.name: path.read_bytes() for path in found if path.suffix != ".parquet"}
 
 
 def parts(name="x"):
