@@ -186,7 +186,7 @@ def test_a_failed_run_goes_on_behind_its_steps(command, monkeypatch):
     assert tables("output") == tables("whole") and not Path("output/.partial").exists()
 
 
-@pytest.mark.parametrize("placed", range(5))
+@pytest.mark.parametrize("placed", range(8))
 def test_a_kill_between_the_files_of_a_result_is_made_good(placed, command, monkeypatch):
     replace, count = os.replace, []
 
@@ -201,7 +201,7 @@ def test_a_kill_between_the_files_of_a_result_is_made_good(placed, command, monk
     command(*words, "--output-dir", "whole")
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", killed)
-        if placed == 4:
+        if placed == 7:
             command(*words)
         else:
             with pytest.raises(Killed):
@@ -210,7 +210,7 @@ def test_a_kill_between_the_files_of_a_result_is_made_good(placed, command, monk
     code, out, err = command(*words)
     assert (code, err) == (0, []) and tables("output") == tables("whole")
     assert out[0].endswith(
-        "it goes on behind the steps that are there" if placed < 4 else "--overwrite measures it again"
+        "it goes on behind the steps that are there" if placed < 7 else "--overwrite measures it again"
     )
     assert sorted(os.listdir("output")) == sorted(os.listdir("whole"))
 

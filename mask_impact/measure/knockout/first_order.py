@@ -7,7 +7,8 @@ is that at its output times the head's difference. Nats, negative where hiding t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,24 +40,33 @@ class Gradient:
 def gradients(clean: CleanPass, read: int, token: int, method: Method) -> list[Gradient]:
     """Of each layer, at the read's position; the clean pass is in the dtype of the rows.
 
-    A graph needs tensors that were not made for inference alone, so what enters it is copied.
+    Layer by layer from the last one, as a layer's weights are in that dtype only while it is at work. A graph needs
+    tensors that were not made for inference alone, so what enters it is copied.
     """
-    own, position = clean.layers[0].call.hidden.dtype, clean.reads[read]
-    outputs: list[Tensor] = []
-    heads: list[Tensor] = []
+    position, found = clean.reads[read], []
     with torch.inference_mode(False), torch.enable_grad():
-        hidden = clean.layers[0].call.hidden[:, position : position + 1].clone().requires_grad_()
-        for layer in clean.layers:
-            call = layer.call.row(position).map(Tensor.clone).with_hidden(hidden)
-            with method.weights_in(layer.parts, own), tapped(one_row(layer, position, heads)):
-                hidden = first_tensor(layer.parts.layer(*call.args, **call.kwargs))
-            hidden = hidden if layer.gap is None else hidden + layer.gap[position].clone()
-            outputs.append(hidden)
-        logits = torch.cat(list(logits_of(clean, hidden[0])))
-        logprob = logits.double().log_softmax(-1)[0, token]
-        found = torch.autograd.grad(logprob, [*outputs, *heads])
-    half = len(outputs)
-    return [Gradient(output[0, 0], head[0, 0]) for output, head in zip(found[:half], found[half:])]
+        with row_through(clean.layers[-1], position, method) as (_, _, output):
+            end = output.detach().requires_grad_()
+        for logits in logits_of(clean, end[0]):  # of one row, whose weights are held until the next ones are asked for
+            [gradient] = torch.autograd.grad(logits.double().log_softmax(-1)[0, token], end)
+        for layer in reversed(clean.layers):
+            with row_through(layer, position, method) as (hidden, heads, output):
+                before, of_heads = torch.autograd.grad(output, (hidden, heads), gradient)
+            found.append(Gradient(gradient[0, 0], of_heads[0, 0]))
+            gradient = before
+    return found[::-1]
+
+
+@contextmanager
+def row_through(layer: CleanLayer, position: int, method: Method) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The clean row of a layer, (1, 1, d_model), what its heads make of it, (1, 1, head, d_v), and what the layer does,
+    (1, 1, d_model), while its weights are in the rows' dtype."""
+    hidden = layer.call.hidden[:, position : position + 1].clone().requires_grad_()
+    call = layer.call.row(position).map(Tensor.clone).with_hidden(hidden)
+    heads: list[Tensor] = []
+    with method.weights_in(layer.parts, hidden.dtype), tapped(one_row(layer, position, heads)):
+        output = first_tensor(layer.parts.layer(*call.args, **call.kwargs))
+        yield hidden, heads[0], output if layer.gap is None else output + layer.gap[position].clone()
 
 
 def one_row(layer: CleanLayer, position: int, heads: list[Tensor]) -> Callable[[AttentionCall], Tensor]:
