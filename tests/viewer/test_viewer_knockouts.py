@@ -102,6 +102,13 @@ def test_the_page_leads_with_what_the_answer_rests_on(viewer, folder):
     assert viewer.at("answer").inner_text() == line(record(folder, "circle"))
 
 
+def test_what_speaks_against_the_answer_is_said_where_it_is_more(viewer, folder, tmp_path):
+    unit = {"text": " coin", "position": 3, "positions": "3", "unit": "tokens"}
+    for change, said in ((22.06, True), (0.06, False)):
+        viewer.choose(*with_knockout(folder, tmp_path, against=[unit | {"logprob_change": change}]))
+        assert (f"; against it ' coin' +{change}" in viewer.at("answer").inner_text()) == said
+
+
 def test_a_report_leads_with_it_too(a_browser, folder):
     report = Viewer(a_browser.new_page(), (folder / "circle_report.html").as_uri())
     report.settle()

@@ -203,6 +203,7 @@ function knockoutFacts(run) {
     answer: typeof run?.generated_text === "string" ? run.generated_text : (first?.text ?? ""),
     probability: first?.probability ?? null,
     restsOn: unitsTold(run?.knockout?.rests_on),
+    against: unitsTold(run?.knockout?.against),
     readAt: unitsTold(run?.knockout?.read_at),
   };
 }

@@ -6,10 +6,12 @@ import { header } from "./words.js";
 const LONGEST_ANSWER = 60;
 const LONGEST_UNIT = 40;
 
-/** @returns {(Node|string)[]} none for a run without knock-outs */
-export function answerLine({ answer, probability, restsOn, readAt }) {
+/** @returns {(Node|string)[]} none for a run without knock-outs; what is against the answer where that is more */
+export function answerLine({ answer, probability, restsOn, against, readAt }) {
+  const opposed = (against[0]?.change ?? 0) > -(restsOn[0]?.change ?? 0);
   const parts = [
     ["rests on ", restsOn],
+    ["against it ", opposed ? against : []],
     ["the final position reads it at ", readAt],
   ].filter(([, units]) => units.length);
   if (!parts.length) return [];
