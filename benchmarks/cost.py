@@ -151,11 +151,14 @@ def weights_of(bench: Bench) -> int:
     return sum(weight.nbytes for weight in bench.model.parameters())
 
 
-def print_memory(length: int) -> None:
-    """Print the weights' GB and the process's peak GB after an analysis."""
+def print_memory(length: int, knockouts: bool) -> None:
+    """Print the weights' GB and the process's peak GB after an analysis, or after its knock-outs."""
     bench = Bench(1)
-    for _ in measured_layers(bench.model, bench.parts, ModelInputs(bench.tokens(length), 1), WHOLE):
-        pass
+    if knockouts:
+        cost_knockouts.each_once(bench, length)
+    else:
+        for _ in measured_layers(bench.model, bench.parts, ModelInputs(bench.tokens(length), 1), WHOLE):
+            pass
     print(weights_of(bench) / 1e9, tables.peak_resident() / 1e9)
 
 
@@ -257,12 +260,12 @@ def main() -> None:
         "--dtype", choices=("float32", "bfloat16"), default="float32", help="of the model; its rows are float32"
     )
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", type=int, help="GB of the weights and of the process's peak, of so many tokens")
     options = parser.parse_args()
     if (options.vl or options.encoder) and (options.device, options.dtype) != ("cpu", "float32"):
         parser.error("--vl and --encoder run on the CPU in float32; leave --device and --dtype out")
     if options.memory:
-        return print_memory(options.memory)
+        return print_memory(options.memory, options.knockouts)
     head(options.pairs, options.device, options.dtype)
     if options.vl:
         return cost_vl.table(options.pairs, options.depth)

@@ -14,6 +14,7 @@ from mask_impact.measure.knockout.begin import knockouts
 from mask_impact.measure.knockout.cells import strongest_cells
 from mask_impact.measure.knockout.clean import clean_pass
 from mask_impact.measure.knockout.effects import Knockouts
+from mask_impact.measure.knockout.first_order import first_order
 from mask_impact.measure.step import Method
 from mask_impact.sites.attention import attached
 from mask_impact.sites.parts import decoder_of
@@ -35,6 +36,21 @@ def final(found: Knockouts, sets: KeySets, windows: Sequence[tuple[int, int]]) -
     found.final(sets, 0, windows, range(len(sets)))
 
 
+def cells(found: Knockouts, sets: KeySets) -> None:
+    """The first-order effect of every layer, head and unit."""
+    first_order(found.clean, 0, 1, sets, METHOD, ("full", "heads"))
+
+
+def each_once(bench: Bench, length: int) -> None:
+    """Every kind of cut of every unit; of `all` the eight first units, which have the most rows."""
+    sets = KeySets.alone(np.arange(length))
+    with knockouts(bench.model, bench.parts, bench.tokens(length), [1], lambda _: {}, METHOD, by_rows=True) as found:
+        final(found, sets, [(0, len(bench.parts) - 1)])
+        found.heads(sets, 0, strongest_cells(found.clean, 0, sets, 64, METHOD))
+        cells(found, sets)
+        found.all(KeySets.alone(np.arange(8)))
+
+
 def table(bench: Bench, lengths: Sequence[int]) -> None:
     """Print the rows of the benchmark's table for prompts of these lengths."""
     layers = len(bench.parts)
@@ -49,6 +65,7 @@ def table(bench: Bench, lengths: Sequence[int]) -> None:
                     lambda: found.heads(sets, 0, strongest_cells(found.clean, 0, sets, 64, METHOD)),
                     "-",
                 ),
+                "`first_order`": (lambda: cells(found, sets), "at most 0.8 at 64, 0.4 at 256"),
             }
             if length <= 256:
                 singles = [window(layer, 1, layers) for layer in range(layers)]
