@@ -110,9 +110,9 @@ def run_vl_masking_experiment(
 
 
 @python_names.name_python_arguments(VisionSettings)
-def run_knockout(prompt: Any = None, image: Any = None, **arguments: Any) -> pd.DataFrame:
+def run_knockout(prompt: Any = None, image: Any = None, mask_mode: str = "text", **arguments: Any) -> pd.DataFrame:
     """What the answer rests on: the table of knock-outs; arguments and the rest as in `run_vl_masking_experiment`."""
-    return measured(prompt=prompt, image=image, **arguments).knockouts_to_dataframe()
+    return measured(prompt=prompt, image=image, mask_mode=mask_mode, **arguments).knockouts_to_dataframe()
 
 
 def measured(model: Any = None, tokenizer: Any = None, image_processor: Any = None, **settings: Any) -> Run:

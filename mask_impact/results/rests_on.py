@@ -50,17 +50,25 @@ def is_whole(unit: Any) -> bool:
 
 
 def in_a_line(knockout: Mapping[str, Any], name: str) -> str:
-    """A list of HEADS as `'iffel' -4.35, ' city' -1.31`; empty if no change is large enough to show."""
+    """A list of HEADS as `'iffel' -4.35, ' city' -1.31`; empty if no change is large enough to show.
+
+    A text that another unit of the lists has too is followed by its positions.
+    """
+    places = {(unit["text"], unit["positions"]) for each in HEADS for unit in largest_units(knockout, each)}
+    texts = [text for text, _ in places]
     return ", ".join(
-        in_brief(unit) for unit in largest_units(knockout, name) if abs(unit["logprob_change"]) >= SMALLEST_SHOWN
+        in_brief(unit, located=texts.count(unit["text"]) > 1)
+        for unit in largest_units(knockout, name)
+        if abs(unit["logprob_change"]) >= SMALLEST_SHOWN
     )
 
 
-def in_brief(unit: Mapping[str, Any], longest: int = LONGEST_TEXT) -> str:
-    """A unit and its change, as `largest_units` has it, in a line."""
+def in_brief(unit: Mapping[str, Any], longest: int = LONGEST_TEXT, located: bool = False) -> str:
+    """A unit and its change, as `largest_units` has it, in a line; `located` with its positions."""
     text = unit["text"]
     shown = repr(text if len(text) <= longest else f"{text[:longest]}...")
-    return f"{shown} {unit['logprob_change']:+.2f}"
+    where = f" at {unit['positions'][:longest]}" if located else ""
+    return f"{shown}{where} {unit['logprob_change']:+.2f}"
 
 
 def conclusion(knockout: Mapping[str, Any], answer: str, probability: str) -> Iterator[str]:
@@ -72,4 +80,4 @@ def conclusion(knockout: Mapping[str, Any], answer: str, probability: str) -> It
     opposed = sum(unit["logprob_change"] for unit in for_it + against) > 0
     lists = {head: in_a_line(knockout, name) for name, head in HEADS.items() if name != "against" or opposed}
     if parts := [f"{head}: {units}" for head, units in lists.items() if units]:
-        yield f"{answer!r} ({probability}) {'; '.join(parts)}"
+        yield f"{answer!r} ({probability}){'' if lists[HEADS['rests_on']] else ':'} {'; '.join(parts)}"

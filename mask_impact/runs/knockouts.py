@@ -68,7 +68,9 @@ class RunKnockouts:
         if "all" in settings.cuts:
             self.cut_everywhere()
         if not (self.by_rows or settings.cuts_named):
-            self.left_out = "final, heads and first_order: each cut is a pass here; ask for them by --knockout"
+            self.left_out = (
+                "final, heads and first_order, as each cut is a pass here; --knockout with their names makes them"
+            )
             return
         for step in range(len(self.found.baselines)):
             asked = settings.cuts_at(step)
@@ -113,8 +115,9 @@ class RunKnockouts:
         layers = 1 + max(layer.parts.index for layer in self.found.clean.layers)
         every = range(len(units))
         if size != "all":
-            windows = [window(layer, int(size), layers) for layer in range(layers)]
-            self.add(units, self.found.final(sets, step, windows, every))
+            each = dict.fromkeys(window(layer, int(size), layers) for layer in range(layers))
+            if windows := [one for one in each if one != (0, layers - 1)]:
+                self.add(units, self.found.final(sets, step, windows, every))
         whole = self.found.final(sets, step, [(0, layers - 1)], every)
         self.add(units, whole)
         changes = whole.readings.logprob_change
@@ -223,7 +226,10 @@ def reporting(run: Run, quiet: bool) -> Iterator[Callable[[int], None]]:
         def report(rows: int) -> None:
             bar.update(rows)
             if interrupts.stop_requested():
-                raise StopRequested("stopped in the knock-outs; the same command goes on from the last steps")
+                raise StopRequested(
+                    "stopped in the knock-outs; the same command goes on behind the steps that are there, and makes "
+                    "the knock-outs anew"
+                )
 
         yield report
 

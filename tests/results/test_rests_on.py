@@ -35,7 +35,7 @@ def test_the_conclusion_is_one_line():
         "' in' +0.28"
     ]
     assert list(conclusion({"read_at": [unit()]}, "x", "1")) == [
-        "'x' (1) the final position reads it at: ' city' -1.30"
+        "'x' (1): the final position reads it at: ' city' -1.30"
     ]
 
 

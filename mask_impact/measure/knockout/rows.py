@@ -28,7 +28,7 @@ from mask_impact.sites.layer_call import LayerCall, first_tensor, like
 from mask_impact.sites.parts import decoder_of, held_tensors
 from mask_impact.sites.query import is_causal
 
-LOGITS_BYTES = 128 * 2**20  # of the logits of rows that go through the model's end together
+LOGITS_BYTES = 48 * 2**20  # of the logits of rows that go through the model's end together
 
 
 @dataclass(frozen=True)
