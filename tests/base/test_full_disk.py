@@ -53,7 +53,7 @@ def check_whole(folder):
                 assert record["rows"] == len(
                     read_results(path.with_name(f"{record['name']}_results.{record['settings']['formats'][0]}"))
                 )
-        elif "_results." in path.name:
+        elif "_results." in path.name or "_knockout." in path.name:
             assert len(read_results(path)) > 0
         elif path.name.endswith("_report.html"):
             assert path.read_text(encoding="utf-8").endswith("</html>\n")
@@ -99,7 +99,7 @@ def test_a_full_disk_at_any_size(size, command):
     )  # where some reports fit
     assert command("--config", "night.yaml", "--formats", "csv,json,parquet", "--report")[0] == 0  # once there is room
     names = check_whole("output")
-    assert len(names) == 5 * len(PROMPTS) + 1
+    assert len(names) == 8 * len(PROMPTS) + 1
 
 
 # What is asked for besides, the most bytes of a file, and the file that then is the first that does not fit.
@@ -107,8 +107,9 @@ FIRST_TO_FAIL = {
     "csv": (["--formats", "csv,json,parquet"], 4_000, "long_results.csv"),
     "json": (["--formats", "json,parquet"], 4_000, "long_results.json"),
     "parquet": (["--formats", "parquet"], 4_000, "long_results.parquet"),
-    "run": (["--formats", "csv", "--variants", "full", "--layers", "0"], 3_000, "long_run.json"),
-    "report": (["--formats", "csv", "--report"], 100_000, "long_report.html"),
+    "run": (["--formats", "csv", "--variants", "full", "--layers", "0", "--knockout", "none"], 3_000, "long_run.json"),
+    "knockout": (["--formats", "csv", "--variants", "full", "--layers", "0"], 3_000, "long_knockout.csv"),
+    "report": (["--formats", "csv", "--report", "--knockout", "none"], 100_000, "long_report.html"),
 }
 
 

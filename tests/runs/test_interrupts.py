@@ -62,7 +62,7 @@ def test_ctrl_c_in_the_last_step_of_all_is_no_interruption(command, monkeypatch)
             else add(self, layer)
         ),
     )
-    assert command("--model", "demo", "--prompt", STORY[0])[0] == 0
+    assert command("--model", "demo", "--prompt", STORY[0], "--knockout", "none")[0] == 0
 
 
 def test_ctrl_c_behind_a_pipe_whose_reader_has_gone(command, monkeypatch):

@@ -66,7 +66,10 @@ def test_the_answers_own_tokens_are_units_too(command):
 def test_the_first_line_names_words_of_the_prompt_and_what_speaks_against_the_answer(command):
     prompt = "Anna put the key in the red box. Ben put the coin in the blue bag. The coin is in the"
     _, out, _ = command("--model", "demo", "--prompt", prompt, "--continuation", " red box.", "--output", "key")
-    assert out[1].startswith("  ' red box.' (1.1e-05) rests on: ' red' -0.24") and "; against it: ' coin' at 19 +22" in out[1]
+    assert (
+        out[1].startswith("  ' red box.' (1.1e-05) rests on: ' red' -0.24")
+        and "; against it: ' coin' at 19 +22" in out[1]
+    )
     record = mask_impact.read_results("output/key_knockout.csv").attrs["run"]["knockout"]
     assert all(one["position"] < 23 for name in ("rests_on", "against", "read_at") for one in record[name])
 
