@@ -42,13 +42,13 @@ def cells(found: Knockouts, sets: KeySets) -> None:
 
 
 def each_once(bench: Bench, length: int) -> None:
-    """Every kind of cut of every unit; of `all` the eight first units, which have the most rows."""
+    """Every kind of cut of every unit; of `all` the first one, which has the most rows."""
     sets = KeySets.alone(np.arange(length))
     with knockouts(bench.model, bench.parts, bench.tokens(length), [1], lambda _: {}, METHOD, by_rows=True) as found:
         final(found, sets, [(0, len(bench.parts) - 1)])
         found.heads(sets, 0, strongest_cells(found.clean, 0, sets, 64, METHOD))
         cells(found, sets)
-        found.all(KeySets.alone(np.arange(8)))
+        found.all(KeySets.alone(np.arange(1)))
 
 
 def table(bench: Bench, lengths: Sequence[int]) -> None:
